@@ -1,0 +1,21 @@
+"""GoLU, the Gompertz Linear Unit, as a PyTorch activation, and what the golu training packages share."""
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .activation import GoLU as GoLU
+    from .activation import build_activation as build_activation
+    from .activation import golu as golu
+    from .activation import replace_activations as replace_activations
+
+__version__ = version("golu-core")
+__all__ = ["GoLU", "__version__", "build_activation", "golu", "replace_activations"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import activation
+
+    return getattr(activation, name)

@@ -1,0 +1,40 @@
+"""GoLU itself: function, module, registry of activations, and the swap of a model's activations. Needs torch only.
+
+Names are loaded when first used, so that a command line can check an activation's name without importing torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .functional import golu as golu
+    from .functional import golu_expression as golu_expression
+    from .modules import GoLU as GoLU
+    from .registry import ACTIVATIONS as ACTIVATIONS
+    from .registry import build_activation as build_activation
+    from .registry import canonical_name as canonical_name
+    from .surgery import FunctionalCall as FunctionalCall
+    from .surgery import ReplacementReport as ReplacementReport
+    from .surgery import replace_activations as replace_activations
+
+_HOMES = {
+    "golu": "functional",
+    "golu_expression": "functional",
+    "GoLU": "modules",
+    "ACTIVATIONS": "registry",
+    "build_activation": "registry",
+    "canonical_name": "registry",
+    "FunctionalCall": "surgery",
+    "ReplacementReport": "surgery",
+    "replace_activations": "surgery",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,137 @@
+"""GoLU without its CUDA kernel: in place on a few temporaries, on any device that torch has.
+
+On the CPU the work goes chunk by chunk through scratch memory that stays in cache and is kept between calls: torch's
+elementwise kernels are then bound by arithmetic, not by memory or page faults.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from .parameters import GompertzParameters
+
+_LOG2_E = float(torch.tensor(math.log2(math.e), dtype=torch.float32))
+_LN_2 = math.log(2.0)
+_CPU_MIN_CHUNK = 1 << 18
+_CPU_CHUNK_PER_THREAD = 1 << 16
+_DEVICE_CHUNK = 1 << 24
+
+
+def golu_forward(x: Tensor, parameters: GompertzParameters) -> Tensor:
+    """GoLU of a strided tensor of any float dtype; the result has x's dtype and memory format."""
+    x = dense(x)
+    y = torch.empty_like(x)
+    for (piece, out), (decay, gate, error, *wide) in _pieces(x, y):
+        clamped = wide[0].copy_(piece) if wide else piece
+        clamped = torch.clamp(clamped, min=parameters.low, out=wide[0] if wide else out)
+        _write_decay(decay, clamped, parameters, base2=bool(wide))
+        _write_gate(gate, decay, parameters, error)
+        clamped.mul_(gate)
+        if wide:
+            out.copy_(clamped)
+    return y
+
+
+def golu_backward(gradient: Tensor, x: Tensor, parameters: GompertzParameters) -> Tensor:
+    """The gradient with respect to x, given that of the output; both have one shape and dtype."""
+    x = dense(x)
+    gradient = laid_out_like(gradient, x)
+    result = torch.empty_like(x)
+    for (piece, incoming, out), (decay, clamped, error, *wide) in _pieces(x, gradient, result):
+        gate = wide[0] if wide else out
+        torch.clamp(clamped.copy_(piece) if wide else piece, parameters.low, parameters.high, out=clamped)
+        _write_decay(decay, clamped, parameters, base2=bool(wide))
+        _write_gate(gate, decay, parameters, error)
+        clamped.mul_(decay)
+        if parameters.gamma != 1.0:
+            clamped.mul_(parameters.gamma)
+        gate.addcmul_(gate, clamped).mul_(incoming)
+        if wide:
+            out.copy_(gate)
+    return result
+
+
+def dense(x: Tensor) -> Tensor:
+    """x itself where its elements fill one block of memory without gaps or overlap, else a copy that does."""
+    return x if x.is_contiguous() or torch.empty_like(x).stride() == x.stride() else x.clone()
+
+
+def laid_out_like(tensor: Tensor, dense_tensor: Tensor) -> Tensor:
+    """The tensor, copied only if its strides are not those of `dense_tensor`."""
+    if tensor.stride() == dense_tensor.stride():
+        return tensor
+    return torch.empty_like(dense_tensor).copy_(tensor)
+
+
+def _write_decay(decay: Tensor, clamped: Tensor, parameters: GompertzParameters, base2: bool) -> None:
+    """Writes `beta * exp(-gamma * x)` to `decay`.
+
+    The function amplifies the rounding of this exponential by `exp(-x)`, so float32 takes torch's accurate `exp`. In
+    base 2 it is several times faster on some CPUs, and precise enough for what is rounded to a half type.
+    """
+    if base2:
+        torch.mul(clamped, -parameters.gamma * _LOG2_E, out=decay)
+        decay.exp2_()
+    else:
+        torch.mul(clamped, -parameters.gamma, out=decay)
+        decay.exp_()
+    if parameters.beta != 1.0:
+        decay.mul_(parameters.beta)
+
+
+def _write_gate(gate: Tensor, decay: Tensor, parameters: GompertzParameters, error: Tensor) -> None:
+    """Writes `alpha * exp(-decay)` to `gate`, on the CPU in float32 in base 2.
+
+    The rounding of the argument in base 2 is put back: `torch.add(..., alpha=)` is a fused multiply-add, which makes
+    the scratch `error` that rounding exactly.
+    """
+    if decay.dtype == torch.float32 and decay.device.type == "cpu":
+        torch.mul(decay, -_LOG2_E, out=gate)
+        torch.add(gate, decay, alpha=_LOG2_E, out=error)
+        gate.exp2_()
+        gate.addcmul_(gate, error, value=-_LN_2)
+    else:
+        torch.neg(decay, out=gate)
+        gate.exp_()
+    if parameters.alpha != 1.0:
+        gate.mul_(parameters.alpha)
+
+
+def _pieces(x: Tensor, *others: Tensor) -> Iterator[tuple[tuple[Tensor, ...], Sequence[Tensor]]]:
+    """Pieces of equally laid out dense tensors, each with scratch of its size.
+
+    The scratch is three tensors in x's own dtype, or four in float32 for the half types.
+    """
+    count = x.numel()
+    if count == 0:
+        return
+    half = x.dtype in (torch.float16, torch.bfloat16)
+    dtype, buffers = (torch.float32, 4) if half else (x.dtype, 3)
+    on_cpu = x.device.type == "cpu"
+    length = max(_CPU_MIN_CHUNK, _CPU_CHUNK_PER_THREAD * torch.get_num_threads()) if on_cpu else _DEVICE_CHUNK
+    if count <= length:
+        yield (x, *others), [torch.empty_like(x, dtype=dtype) for _ in range(buffers)]
+        return
+    scratch = _kept_scratch(dtype, length) if on_cpu else torch.empty(4, length, dtype=dtype, device=x.device).unbind()
+    flat = [tensor.as_strided((count,), (1,)) for tensor in (x, *others)]
+    for start in range(0, count, length):
+        stop = min(start + length, count)
+        yield tuple(t[start:stop] for t in flat), [buffer[: stop - start] for buffer in scratch[:buffers]]
+
+
+_kept = threading.local()
+
+
+def _kept_scratch(dtype: torch.dtype, length: int) -> Sequence[Tensor]:
+    """Four tensors of `length` elements on the CPU, which each thread keeps: fresh pages would cost more than the work."""
+    kept: dict[tuple[torch.dtype, int], Sequence[Tensor]] = _kept.__dict__
+    if (dtype, length) not in kept:
+        kept.clear()
+        with torch.inference_mode(False):  # inference tensors could not be written to outside inference mode
+            kept[dtype, length] = torch.empty(4, length, dtype=dtype).unbind()
+    return kept[dtype, length]

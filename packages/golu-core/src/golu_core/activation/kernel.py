@@ -1,0 +1,138 @@
+"""Launches the CUDA kernels of `golu.cu` through CuPy, on torch's memory and torch's current stream."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from functools import cache, lru_cache
+from importlib.resources import files
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .eager import dense, laid_out_like
+from .parameters import GompertzParameters
+
+KERNEL_DTYPES = {
+    torch.float64: "float64",
+    torch.float32: "float32",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+}
+COMPILE_OPTIONS = ("--std=c++17",)
+_THREADS_PER_BLOCK = 256
+_VECTOR_BYTES = 16
+
+
+def kernel_source() -> str:
+    """The CUDA C++ source of all kernels."""
+    return files(__package__).joinpath("golu.cu").read_text(encoding="utf-8")
+
+
+def kernel_name(direction: str, dtype: torch.dtype, aligned: bool) -> str:
+    """The name of a kernel in the source; direction is `forward` or `backward`."""
+    return f"golu_{direction}_{KERNEL_DTYPES[dtype]}_{'vector' if aligned else 'scalar'}"
+
+
+def kernel_scalars(dtype: torch.dtype, parameters: GompertzParameters) -> tuple[float, ...]:
+    """The kernels' constants alpha, rate, weight, slope, low, high, as `golu.cu` defines them, before rounding."""
+    base2 = dtype in (torch.float16, torch.bfloat16)
+    to_base = math.log2(math.e) if base2 else 1.0
+    return (
+        parameters.alpha,
+        parameters.gamma * to_base,
+        parameters.beta * to_base,
+        parameters.gamma / to_base,
+        parameters.low,
+        parameters.high,
+    )
+
+
+@cache
+def kernels_available() -> bool:
+    """Whether CuPy can be used with this torch; where it cannot, one warning says how to get it."""
+    if torch.version.cuda is None:  # ROCm calls its devices cuda too
+        return False
+    try:
+        import cupy
+
+        cupy.cuda.runtime.getDeviceCount()
+    except ImportError:
+        reason = "CuPy is not installed"
+    except Exception as error:  # a broken driver or library shows up here in many forms
+        reason = f"CuPy could not be used ({type(error).__name__}: {error})"
+    else:
+        return True
+    major = torch.version.cuda.partition(".")[0]
+    warnings.warn(
+        f"GoLU runs without its CUDA kernel, slower and with more memory: {reason}. "
+        f"Install it with: pip install 'golu-core[cuda{major}]'",
+        stacklevel=2,
+    )
+    return False
+
+
+def golu_forward(x: Tensor, parameters: GompertzParameters) -> Tensor:
+    """GoLU of a CUDA tensor of one of `KERNEL_DTYPES`; the result has x's memory format."""
+    x = dense(x)
+    y = torch.empty_like(x)
+    _launch("forward", (x, y), parameters)
+    return y
+
+
+def golu_backward(gradient: Tensor, x: Tensor, parameters: GompertzParameters) -> Tensor:
+    """The gradient with respect to x, given that of the output; both CUDA tensors of one shape and dtype."""
+    x = dense(x)
+    gradient = laid_out_like(gradient, x)
+    result = torch.empty_like(x)
+    _launch("backward", (x, gradient, result), parameters)
+    return result
+
+
+class _Stream:
+    """What CuPy reads of a stream at a launch: its handle."""
+
+    __slots__ = ("ptr",)
+
+    def __init__(self, handle: int) -> None:
+        self.ptr = handle
+
+
+def _launch(direction: str, tensors: tuple[Tensor, ...], parameters: GompertzParameters) -> None:
+    x = tensors[0]
+    count = x.numel()
+    if count == 0:
+        return
+    pointers = [tensor.data_ptr() for tensor in tensors]
+    aligned = not any(pointer % _VECTOR_BYTES for pointer in pointers)
+    kernel = _kernel(kernel_name(direction, x.dtype, aligned))
+    arguments = (*pointers, count, *_rounded_scalars(x.dtype, parameters))
+    threads = _thread_count(count, x.element_size(), aligned)
+    grid = (-(-threads // _THREADS_PER_BLOCK),)
+    with torch.cuda.device(x.device):
+        stream = _Stream(torch.cuda.current_stream(x.device).cuda_stream)
+        kernel(grid, (_THREADS_PER_BLOCK,), arguments, stream=stream)
+
+
+def _thread_count(count: int, element_size: int, aligned: bool) -> int:
+    """One thread a vector and one for each element behind the last whole vector."""
+    if not aligned:
+        return count
+    vectors, rest = divmod(count, _VECTOR_BYTES // element_size)
+    return vectors + rest
+
+
+@cache
+def _kernel(name: str) -> Any:
+    import cupy
+
+    return cupy.RawKernel(kernel_source(), name, COMPILE_OPTIONS)
+
+
+@lru_cache(maxsize=256)
+def _rounded_scalars(dtype: torch.dtype, parameters: GompertzParameters) -> tuple[Any, ...]:
+    import numpy
+
+    rounded = numpy.float64 if dtype == torch.float64 else numpy.float32
+    return tuple(rounded(value) for value in kernel_scalars(dtype, parameters))
