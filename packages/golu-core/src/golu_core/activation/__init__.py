@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .registry import canonical_name as canonical_name
     from .surgery import FunctionalCall as FunctionalCall
     from .surgery import ReplacementReport as ReplacementReport
+    from .surgery import functional_activations as functional_activations
     from .surgery import replace_activations as replace_activations
 
 _HOMES = {
@@ -25,6 +26,7 @@ _HOMES = {
     "canonical_name": "registry",
     "FunctionalCall": "surgery",
     "ReplacementReport": "surgery",
+    "functional_activations": "surgery",
     "replace_activations": "surgery",
 }
 __all__ = list(_HOMES)

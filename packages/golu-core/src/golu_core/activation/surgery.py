@@ -208,6 +208,16 @@ def _replace_function(owner: nn.Module, attribute: str, new: nn.Module) -> None:
     _leave_fused_path(owner)
 
 
+def functional_activations(
+    model: nn.Module, example_inputs: tuple[Any, ...] | None = None
+) -> tuple[FunctionalCall, ...] | None:
+    """Calls of known activations as functions outside activation modules; None where tracing did not succeed.
+
+    Sigmoid and tanh are not counted: as functions they are gates far more often than activations.
+    """
+    return _functional_calls(model, "", example_inputs)[0]
+
+
 def _functional_calls(
     model: nn.Module, old_name: str, example_inputs: tuple[Any, ...] | None
 ) -> tuple[tuple[FunctionalCall, ...] | None, str]:

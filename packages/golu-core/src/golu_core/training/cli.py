@@ -1,0 +1,177 @@
+"""The command line that all tasks share: `recipes`, `train RECIPE`, `evaluate RUN_DIR`, and its exit statuses.
+
+Nothing here imports torch, so that help, the table of recipes and most refusals answer at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic
+
+from .config import Config, checked
+from .errors import Interrupted, RequestError, RunFailure
+
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@dataclass(frozen=True)
+class Command:
+    """One subcommand.
+
+    Attributes:
+        help: one line.
+        run: takes the arguments behind the subcommand's name.
+        usage: what stands behind the name.
+    """
+
+    help: str
+    run: Callable[[Sequence[str]], None]
+    usage: str = ""
+
+
+@dataclass(frozen=True)
+class CommandLine(Generic[Config]):
+    """A task's command line.
+
+    Attributes:
+        program: the console script's name, such as `golu-vision`.
+        recipes: by name.
+        train: trains, or describes the run if `config.dry_run`.
+        evaluate: prints the test metrics of a finished run.
+        version: of the task package.
+        commands: the task's own subcommands.
+    """
+
+    program: str
+    recipes: Mapping[str, Config]
+    train: Callable[[Config], Any]
+    evaluate: Callable[[Path, Sequence[str]], None]
+    version: str
+    commands: Mapping[str, Command]
+
+    def main(self, arguments: Sequence[str] | None = None) -> int:
+        """Runs the command line and returns its exit status."""
+        try:
+            self._dispatch(sys.argv[1:] if arguments is None else arguments)
+        except RequestError as error:
+            return _complain(f"{self.program}: {error}", 2)
+        except RunFailure as error:
+            return _complain(f"{self.program}: {error}", 1)
+        except Interrupted as stop:
+            return _complain(f"{self.program}: {stop}", 128 + stop.signal_number)
+        except KeyboardInterrupt:
+            return _complain(f"{self.program}: interrupted", 130)
+        except BrokenPipeError:  # the reader of `recipes | head` is gone
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except OSError as error:
+            if error.errno not in _DISK_ERRORS:
+                traceback.print_exc()
+                return 1
+            return _complain(f"{self.program}: {error}", 1)
+        return 0
+
+    def _dispatch(self, arguments: Sequence[str]) -> None:
+        commands = {
+            "recipes": Command("table of recipes", self._recipes),
+            "train": Command("train a recipe, or continue its run", self._train, "RECIPE [flags]"),
+            "evaluate": Command("test metrics of a finished run", self._evaluate, "RUN_DIR [flags]"),
+            **self.commands,
+        }
+        first, *rest = arguments or ["--help"]
+        if first in ("-h", "--help"):
+            print(self._help(commands))
+        elif first == "--version":
+            print(self.version)
+        elif first in commands:
+            commands[first].run(rest)
+        else:
+            raise RequestError(f"unknown command {first!r}{_nearest(first, commands)}; try {self.program} --help")
+
+    def _help(self, commands: Mapping[str, Command]) -> str:
+        width = max(len(f"{name} {command.usage}") for name, command in commands.items()) + 2
+        lines = [f"  {f'{name} {c.usage}'.ljust(width)}{c.help}" for name, c in commands.items()]
+        first = next(iter(self.recipes))
+        return "\n".join(
+            [
+                f"usage: {self.program} COMMAND",
+                "",
+                *lines,
+                "",
+                f"recipes: {', '.join(self.recipes)}",
+                f"flags of a recipe: {self.program} train {first} --help",
+                f"several processes: accelerate launch -m {self.program.replace('-', '_')} train RECIPE [flags]",
+            ]
+        )
+
+    def _recipes(self, arguments: Sequence[str]) -> None:
+        if arguments:
+            raise RequestError(f"recipes takes no argument, but got {' '.join(arguments)}")
+        print_recipes(self.program, self.recipes)
+
+    def _train(self, arguments: Sequence[str]) -> None:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(f"usage: {self.program} train RECIPE [flags]\n\nrecipes: {', '.join(self.recipes)}")
+            print(f"flags of a recipe: {self.program} train {next(iter(self.recipes))} --help")
+            return
+        self.train(self.config(arguments))
+
+    def config(self, arguments: Sequence[str]) -> Config:
+        """The config of `RECIPE [flags]`; exits with status 2 and tyro's message on a wrong flag."""
+        import tyro
+
+        name, *flags = arguments
+        if name not in self.recipes:
+            raise RequestError(
+                f"unknown recipe {name!r}{_nearest(name, self.recipes)}; the recipes are {', '.join(self.recipes)}"
+            )
+        recipe = self.recipes[name]
+        parsed = tyro.cli(type(recipe), default=recipe, args=flags, prog=f"{self.program} train {name}")
+        return checked(parsed)
+
+    def _evaluate(self, arguments: Sequence[str]) -> None:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(f"usage: {self.program} evaluate RUN_DIR [--data-dir PATH] [--num-workers N]")
+            return
+        folder = Path(arguments[0])
+        if not folder.is_dir():
+            raise RequestError(f"there is no run folder {folder}")
+        self.evaluate(folder, arguments[1:])
+
+
+def print_recipes(program: str, recipes: Mapping[str, Config]) -> None:
+    """Prints the table of recipes with the paper's results."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"Recipes of {program}, with the paper's results", box=None, header_style="bold")
+    for column in ("recipe", "model", "dataset", "metric", "parameters", "paper: ReLU", "GELU", "GoLU"):
+        numeric = column in ("parameters", "paper: ReLU", "GELU", "GoLU")
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
+    for name, recipe in recipes.items():
+        row = recipe.paper
+        if row is None:
+            continue
+        results = [f"{row.results[key]:g}" if key in row.results else "-" for key in ("ReLU", "GELU", "GoLU")]
+        size = f"{row.size / 1e6:.1f} M" if row.size >= 1e6 else f"{row.size / 1e3:.0f} k"
+        table.add_row(name, row.model, row.dataset, row.metric, size, *results)
+    Console(width=max(120, Console().width)).print(table)
+
+
+def _nearest(word: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _complain(message: str, status: int) -> int:
+    """Prints a message on standard error, from one process of many."""
+    if os.environ.get("RANK", "0") == "0":
+        print(message, file=sys.stderr, flush=True)
+    return status

@@ -1,0 +1,157 @@
+"""`RunConfig`: the fields that every recipe has, and which of them make up a run's identity."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from golu_core.activation.registry import canonical_name
+
+from .errors import RequestError
+
+Config = TypeVar("Config", bound="RunConfig")
+
+
+def placement(default: Any) -> Any:
+    """A field that says where and how a run runs, not what it computes: it may change between stop and continuation."""
+    return field(default=default, metadata={"identity": False})
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """The row of the paper that a recipe stands for.
+
+    Attributes:
+        model, dataset, metric: as the paper writes them; metric is the key of `metrics` in result.json.
+        results: the published mean by the paper's activation name, in the metric's unit; empty if not published.
+        size: parameters of the model.
+    """
+
+    model: str
+    dataset: str
+    metric: str
+    size: int
+    results: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What every recipe has. Task packages inherit from it and add their own fields."""
+
+    recipe: Annotated[str, tyro.conf.Suppress] = ""
+    paper: Annotated[PaperRow | None, tyro.conf.Suppress] = placement(None)
+
+    activation: str = "golu"
+    """Activation function; `golu`, `relu`, `gelu`, `swish`, `mish`, `leaky_relu`, `elu` and more."""
+    seed: int = 0
+    """Initial weights, order of the data, augmentation and dropout follow from it."""
+    max_steps: int | None = None
+    """Stop after so many optimizer steps, as a finished run of that length."""
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    """Autocast to a half type."""
+    compile: bool = False
+    """Compile the model by torch.compile."""
+    deterministic: bool = False
+    """Only deterministic kernels on the GPU: slower, and a resumed run is then bit for bit the uninterrupted one."""
+
+    data_dir: Path = placement(Path("data"))
+    """Folder that holds the data sets."""
+    output_dir: Path = placement(Path("runs"))
+    """Folder for runs: OUTPUT_DIR/<task>/<recipe>/<activation>/seed<N>."""
+    num_workers: int | None = placement(None)
+    """Loader processes of each training process; by default as many as the cores give, 0 for data in memory."""
+    checkpoint_every: int | None = placement(None)
+    """Steps between checkpoints, beside the one at the end of each epoch."""
+    keep_checkpoints: int = placement(2)
+    """How many checkpoints stay."""
+    log_every: int = placement(50)
+    """Steps between lines of training metrics in metrics.jsonl."""
+    tracker: Literal["none", "tensorboard", "wandb"] = placement("none")
+    """Experiment tracker beside metrics.jsonl."""
+    overwrite: bool = placement(False)
+    """Delete the run that lies there and start anew."""
+    dry_run: bool = placement(False)
+    """Resolve everything, build the model, print what would run, and train nothing."""
+    check_data: bool = placement(False)
+    """Read every sample before training, and name the first that cannot be decoded."""
+
+
+def checked(config: Config) -> Config:
+    """The config with its activation's canonical name; RequestError where a common field has an impossible value."""
+    try:
+        activation = canonical_name(config.activation)
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+    for name in ("max_steps", "checkpoint_every", "keep_checkpoints", "log_every"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise RequestError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    if config.seed < 0:
+        raise RequestError(f"--seed must not be negative, but is {config.seed}")
+    if config.num_workers is not None and config.num_workers < 0:
+        raise RequestError(f"--num-workers must not be negative, but is {config.num_workers}")
+    return dataclasses.replace(config, activation=activation)
+
+
+def to_json(value: Any) -> Any:
+    """A config as JSON values: dataclasses to objects, tuples to lists, paths to strings."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def from_json(config_type: type[Config], values: Mapping[str, Any]) -> Config:
+    """The config that `to_json` wrote; RequestError if the file is of another shape."""
+    import cattrs
+
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_structure_hook(Path, lambda value, _: Path(value))
+    try:
+        return converter.structure(dict(values), config_type)
+    except Exception as error:
+        problems = "; ".join(cattrs.transform_error(error))
+        raise RequestError(f"this config is not one of {config_type.__name__}: {problems}") from None
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """The fields that change a run's numbers, flat, as `optim.lr: 0.1`."""
+    flat: dict[str, Any] = {}
+    for f in dataclasses.fields(config):
+        if f.metadata.get("identity", True):
+            flat.update(_flattened(f.name, to_json(getattr(config, f.name))))
+    return flat
+
+
+def _flattened(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _flattened(f"{name}.{key}", item)
+    else:
+        yield name, value
+
+
+def config_sha256(config: RunConfig) -> str:
+    """Checksum of a run's identity."""
+    return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
+
+
+def differences(config: RunConfig, other: RunConfig) -> list[str]:
+    """The identity fields in which two configs differ, as `optim.lr: 0.1 there, 0.05 asked for`."""
+    asked, there = identity(config), identity(other)
+    missing = "absent"
+    return [
+        f"{name}: {there.get(name, missing)} there, {asked.get(name, missing)} asked for"
+        for name in sorted({*asked, *there})
+        if there.get(name, missing) != asked.get(name, missing)
+    ]

@@ -1,0 +1,17 @@
+"""The three ways in which a run ends early, each with its exit status."""
+
+
+class RequestError(ValueError):
+    """The request itself is wrong (exit status 2): the message says what was asked, what is there and what to do."""
+
+
+class RunFailure(RuntimeError):
+    """Something failed while running (exit status 1): the message is all that a person needs, without a traceback."""
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop, and everything is saved (exit status 128 + signal)."""
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number

@@ -1,0 +1,59 @@
+"""Progress that a person can read: a bar on a terminal, a line now and then in a log file, nothing elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class TrainingProgress:
+    """Shows where a run is, on the main process only.
+
+    Args:
+        total_steps: optimizer steps of the whole run.
+        unit: what throughput counts, for instance `images/s`.
+        enabled: False on all processes but the main one.
+    """
+
+    def __init__(self, total_steps: int, unit: str, enabled: bool) -> None:
+        self._total = total_steps
+        self._unit = unit
+        self._console = Console(file=sys.stdout, soft_wrap=True, quiet=not enabled)
+        self._last_line = time.monotonic()
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        if enabled and self._console.is_terminal:
+            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+            self._bar = Progress(*columns, TextColumn("{task.fields[shown]}"), console=self._console)
+            self._task = self._bar.add_task("training", total=total_steps, shown="")
+            self._bar.start()
+
+    def step(self, step: int, epoch: int, loss: float, throughput: float) -> None:
+        """Called behind each optimizer step; `step` counts those done."""
+        if self._bar is not None:
+            shown = f"loss {loss:.4g}  {throughput:,.0f} {self._unit}"
+            self._bar.update(self._task, completed=step, description=f"epoch {epoch + 1}", shown=shown)
+        elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            self.say(f"step {step}/{self._total}  epoch {epoch + 1}  loss {loss:.4g}  {throughput:,.0f} {self._unit}")
+
+    def say(self, message: str) -> None:
+        """Prints a line above the bar."""
+        self._console.print(message, highlight=False, markup=False)
+
+    def metrics(self, epoch: int, step: int, values: dict[str, Any]) -> None:
+        """Prints the test metrics of an epoch."""
+        self._last_line = time.monotonic()
+        shown = "  ".join(f"{name} {value:.5g}" for name, value in values.items())
+        self.say(f"epoch {epoch + 1}  step {step}/{self._total}  test: {shown}")
+
+    def close(self) -> None:
+        """Leaves the terminal as it was."""
+        if self._bar is not None:
+            self._bar.stop()

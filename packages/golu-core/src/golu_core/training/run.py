@@ -1,0 +1,612 @@
+"""`Run`: one training run, from its folder to its result. Each task's `train.py` calls it; it calls nobody back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Generic
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from .checkpoint import newest_whole_checkpoint, save_checkpoint, write_atomically
+from .config import Config, RunConfig, config_sha256, differences, from_json, to_json
+from .data import BatchPlan, TrainBatches, loaded, plan_batches
+from .errors import Interrupted, RequestError, RunFailure
+from .optim import WeightAverage, averaged_model
+from .plots import read_metrics, save_curves
+from .progress import TrainingProgress
+from .results import (
+    RESULT_FILE,
+    PrimaryMetric,
+    Result,
+    SwappedActivations,
+    Throughput,
+    environment,
+    read_result,
+    write_result,
+)
+from .seeding import seed_global_generators
+
+
+@dataclass
+class Position:
+    """Where a run is; what a checkpoint says beside tensors.
+
+    Attributes:
+        step: optimizer steps done.
+        epoch, step_in_epoch: the next step to do.
+        train_seconds, eval_seconds: so far, over all continuations.
+        loss_sum, loss_count: the training loss since the last line of metrics.
+        best: best test metrics so far, with their step.
+        metrics_bytes: length of metrics.jsonl.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    step_in_epoch: int = 0
+    train_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    metrics_bytes: int = 0
+
+
+@dataclass
+class _StepOutcome:
+    """Mean loss and stop request of one step, on their way from the device."""
+
+    step: int
+    lr: float
+    values: Tensor
+    ready: torch.cuda.Event | None
+
+
+class Run(Generic[Config]):
+    """One training run: devices and processes, folder, continuation, signals, metrics, checkpoints, result.
+
+    Args:
+        config: the whole config.
+        task: `vision`, `lm`, `detect` or `diffusion`.
+        unit: what throughput counts.
+        primary: name of the primary metric, and whether higher is better.
+        folder: of a finished run to evaluate; by default the place that follows from the config.
+
+    Raises:
+        RequestError: the run folder belongs to another config, or the launcher's processes do not see each other.
+    """
+
+    def __init__(
+        self, config: Config, task: str, *, unit: str, primary: tuple[str, bool], folder: Path | None = None
+    ) -> None:
+        self.config = config
+        self.task = task
+        self.unit = unit
+        self.primary_name, self.higher_is_better = primary
+        self.folder = folder or run_folder(config, task)
+        self.accelerator = _accelerator(config, self.folder)
+        self.position = Position()
+        self.average: AveragedModel | None = None
+        self._average_settings: WeightAverage | None = None
+        self._model: nn.Module | None = None
+        self._optimizer: Any = None
+        self._plan = BatchPlan(1, 1, 1, 1)
+        self._total_steps = 0
+        self._last_micro = True
+        self._micro_losses: list[Tensor] = []
+        self._pending: list[_StepOutcome] = []
+        self._stop_agreed = False
+        self._signal: int | None = None
+        self._handlers: dict[int, Any] = {}
+        self._clock = time.perf_counter()
+        self._progress: TrainingProgress | None = None
+        self._check_folder()
+
+    # ------------------------------------------------------------------------------------------ devices and processes
+
+    @property
+    def device(self) -> torch.device:
+        """The device of this process."""
+        return self.accelerator.device
+
+    @property
+    def world_size(self) -> int:
+        """How many processes train together."""
+        return self.accelerator.num_processes
+
+    @property
+    def rank(self) -> int:
+        """Which of them this is."""
+        return self.accelerator.process_index
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes."""
+        return self.accelerator.is_main_process
+
+    def say(self, message: str) -> None:
+        """Prints a line, on the main process only."""
+        if self._progress is not None:
+            self._progress.say(message)
+        elif self.is_main:
+            print(message, flush=True)
+
+    def warn(self, message: str) -> None:
+        """Prints a warning on standard error, on the main process only."""
+        if self.is_main:
+            print(f"warning: {message}", file=sys.stderr, flush=True)
+
+    def plan_batches(self, global_size: int, max_device_size: int | None) -> BatchPlan:
+        """Splits the global batch among the processes; RequestError if it does not divide."""
+        self._plan = plan_batches(global_size, self.world_size, max_device_size)
+        return self._plan
+
+    def reduce_sum(self, values: Tensor) -> Tensor:
+        """The elementwise sum of a small tensor over all processes."""
+        reduced: Tensor = self.accelerator.reduce(values, reduction="sum")
+        return reduced
+
+    # --------------------------------------------------------------------------------------------- begin and continue
+
+    def __enter__(self) -> Run[Config]:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._note_signal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.close()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        if error is None or isinstance(error, Interrupted):  # a process that failed must not wait for the others
+            self.accelerator.end_training()
+
+    def _note_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._signal is not None or self._model is None:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        self._signal = number
+        if self.is_main:
+            os.write(2, b"\nstopping after this step; the same command will continue the run\n")
+
+    def _check_folder(self) -> None:
+        config_file = self.folder / "config.json"
+        if self.config.overwrite or not config_file.exists():
+            return
+        there = read_config(self.folder, type(self.config))
+        differing = differences(self.config, there)
+        if differing:
+            raise RequestError(
+                f"{self.folder} holds a run of another config:\n  "
+                + "\n  ".join(differing)
+                + "\nuse another --output-dir, or --overwrite to delete that run"
+            )
+
+    @property
+    def finished(self) -> Result | None:
+        """The result of the finished run that lies in the folder, if there is one and it may stay."""
+        path = self.folder / RESULT_FILE
+        return read_result(path) if path.exists() and not self.config.overwrite else None
+
+    def prepare(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, *, average: WeightAverage | None, total_steps: int
+    ) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Takes the run folder, puts model and optimizer on their device, and restores the newest whole checkpoint.
+
+        Nothing is written before this call.
+
+        Args:
+            model, optimizer: as built, on the CPU or already on the device.
+            average: keep a moving average of the weights.
+            total_steps: optimizer steps of the whole run.
+
+        Returns:
+            Both, prepared by Accelerate.
+        """
+        self._total_steps = total_steps
+        checkpoint = self._take_folder()
+        if average is not None:
+            self.average = averaged_model(model.to(self.device), average)
+            self._average_settings = average
+        if self.config.compile:
+            model.compile()
+        self._model, self._optimizer = self.accelerator.prepare(model, optimizer)
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        self._progress = TrainingProgress(total_steps, self.unit, enabled=self.is_main)
+        if checkpoint is not None:
+            self.say(f"continuing {self.folder} behind step {self.position.step} of {total_steps}")
+        self._start_tracker()
+        self._clock = time.perf_counter()
+        return self._model, self._optimizer
+
+    def _take_folder(self) -> Path | None:
+        """Creates the run folder or finds the checkpoint to continue from, the same on all processes."""
+        self.accelerator.wait_for_everyone()
+        found: list[Any] = [None]
+        if self.is_main:
+            try:
+                if self.config.overwrite and self.folder.exists():
+                    shutil.rmtree(self.folder)
+                found = [newest_whole_checkpoint(self.folder / "checkpoints", self.warn)]
+                text = json.dumps(to_json(self.config), indent=1) + "\n"
+                write_atomically(self.folder / "config.json", lambda path: _write_text(path, text))
+                offset = 0 if found[0] is None else _read_position(found[0]).metrics_bytes
+                _cut(self.folder / "metrics.jsonl", offset)
+            except RequestError as error:
+                found = [error]
+            except OSError as error:
+                found = [RunFailure(f"the run folder {self.folder} cannot be written: {error}")]
+        if self.world_size > 1:
+            torch.distributed.broadcast_object_list(found)
+        if isinstance(found[0], Exception):
+            raise found[0]
+        checkpoint: Path | None = found[0]
+        return checkpoint
+
+    def _restore(self, checkpoint: Path) -> None:
+        load_model(self._bare_model(), checkpoint / "model.safetensors", device=str(self.device))
+        self._optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True))
+        if self.average is not None:
+            load_model(self.average, checkpoint / "average.safetensors", device=str(self.device))
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(json.loads((checkpoint / "scaler.json").read_text()))
+        self.position = _read_position(checkpoint)
+
+    def _start_tracker(self) -> None:
+        if self.config.tracker == "none":
+            return
+        name = f"{self.config.recipe}-{self.config.activation}-seed{self.config.seed}"
+        identifier = config_sha256(self.config)[:16]  # so that a continued run goes on under its own id
+        options = {"wandb": {"name": name, "id": identifier, "resume": "allow"}} if self.config.tracker == "wandb" else {}
+        self.accelerator.init_trackers(f"golu-{self.task}", init_kwargs=options)
+
+    def _bare_model(self) -> nn.Module:
+        bare: nn.Module = self.accelerator.unwrap_model(self._model, keep_torch_compile=False)
+        return bare
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """What the test metrics are of: the moving average where the recipe says so, else the model."""
+        if self.average is not None and self._average_settings is not None and self._average_settings.evaluate:
+            averaged: nn.Module = self.average.module
+            return averaged
+        return self._bare_model()
+
+    # ---------------------------------------------------------------------------------------------------- the loop
+
+    def epochs(self, steps_per_epoch: int) -> Iterator[int]:
+        """Epochs from where the run stands to its end, with a checkpoint behind each."""
+        while self.position.step < self._total_steps:
+            yield self.position.epoch
+            self.position.epoch += 1
+            self.position.step_in_epoch = 0
+            self._save_checkpoint()
+            self._stop_if_asked()
+
+    @property
+    def is_last_epoch(self) -> bool:
+        """Whether the steps of this run are all done; for use behind an epoch's batches."""
+        return self.position.step >= self._total_steps
+
+    def batches(self, loader: DataLoader[Any], epoch: int) -> Iterator[Any]:
+        """This process's batches of an epoch from where the run stands, each followed by a call of `step`.
+
+        Between optimizer steps gradients are not synchronised. Each batch finds the global random generators seeded by
+        (seed, step, piece, process), so that dropout is the same after a continuation.
+        """
+        sampler: TrainBatches = loader.batch_sampler  # type: ignore[assignment]
+        sampler.epoch, sampler.first_step = epoch, self.position.step_in_epoch
+        pieces = self._plan.accumulation
+        for number, batch in enumerate(loaded(loader)):
+            if self.position.step >= self._total_steps:
+                return
+            piece = number % pieces
+            self._last_micro = piece == pieces - 1
+            seed_global_generators(self.config.seed, "step", self.position.step, piece, self.rank)
+            with nullcontext() if self._last_micro else self.accelerator.no_sync(self._model):
+                yield batch
+            if self._last_micro:
+                every = self.config.checkpoint_every
+                at_end = self.position.step_in_epoch == sampler.order.steps_per_epoch
+                if every and self.position.step % every == 0 and not at_end:
+                    self._save_checkpoint()
+                self._stop_if_asked()
+        self._settle(keep=0)
+
+    def step(self, loss: Tensor, schedule: Callable[[int], float], clip: float | None = None) -> None:
+        """Takes one piece's mean loss: backward, and with the step's last piece the optimizer's step.
+
+        Args:
+            loss: scalar, the mean over the piece's samples.
+            schedule: learning rate of an optimizer step, counted from 0; a group's `lr_scale` multiplies it.
+            clip: largest norm of the gradient.
+
+        Raises:
+            RunFailure: the loss of this step or, on a GPU, of the one before was not finite.
+        """
+        self.accelerator.backward(loss / self._plan.accumulation)
+        self._micro_losses.append(loss.detach())
+        if not self._last_micro:
+            return
+        lr = schedule(self.position.step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr * group.get("lr_scale", 1.0)
+        if clip is not None:
+            assert self._model is not None
+            self.accelerator.clip_grad_norm_(self._model.parameters(), clip)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self.position.step += 1
+        self.position.step_in_epoch += 1
+        self._update_average()
+        self._watch(lr)
+
+    def _update_average(self) -> None:
+        settings = self._average_settings
+        if self.average is None or settings is None or self.position.step % settings.every:
+            return
+        if self.position.epoch < settings.copy_epochs:
+            self.average.n_averaged.zero_()
+        self.average.update_parameters(self._bare_model())
+
+    def _watch(self, lr: float) -> None:
+        """Sends this step's loss and stop request on their way, and looks at those that have arrived."""
+        loss = torch.stack(self._micro_losses).mean().float()
+        self._micro_losses.clear()
+        values = torch.stack([loss, torch.full_like(loss, float(self._signal is not None))])
+        if self.world_size > 1:
+            values = self.reduce_sum(values) / self.world_size
+        ready = None
+        if self.device.type == "cuda":  # reading at once would make the device wait for the host in every step
+            values = values.to("cpu", non_blocking=True)
+            ready = torch.cuda.Event()
+            ready.record()
+        self._pending.append(_StepOutcome(self.position.step, lr, values, ready))
+        self._settle(keep=1 if ready is not None else 0)
+
+    def _settle(self, keep: int) -> None:
+        while len(self._pending) > keep:
+            outcome = self._pending.pop(0)
+            if outcome.ready is not None:
+                outcome.ready.synchronize()
+            loss, stop = outcome.values.tolist()
+            if loss != loss or loss in (float("inf"), float("-inf")):
+                self._fail_on_loss(loss, outcome)
+            self._stop_agreed = self._stop_agreed or stop > 0
+            self._log_step(outcome, loss)
+
+    def _fail_on_loss(self, loss: float, outcome: _StepOutcome) -> None:
+        good = sorted((self.folder / "checkpoints").glob("step-*"))
+        last = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint before it"
+        raise RunFailure(f"the loss of step {outcome.step} is {loss} at learning rate {outcome.lr:g}; {last}")
+
+    def _log_step(self, outcome: _StepOutcome, loss: float) -> None:
+        position = self.position
+        position.loss_sum += loss
+        position.loss_count += 1
+        self._advance_clock("train_seconds")
+        throughput = outcome.step * self._plan.global_size / max(position.train_seconds, 1e-9)
+        if self._progress is not None:
+            self._progress.step(outcome.step, position.epoch, loss, throughput)
+        if outcome.step % self.config.log_every == 0:
+            self._write_metrics(
+                outcome.step, "train", {"loss": position.loss_sum / position.loss_count, "lr": outcome.lr}
+            )
+            position.loss_sum, position.loss_count = 0.0, 0
+
+    def evaluation_batches(self, loader: DataLoader[Any]) -> Iterator[Any]:
+        """This process's batches of a test set; a stop request is honoured between them."""
+        self._settle(keep=0)
+        self._advance_clock("train_seconds")
+        for batch in loaded(loader):
+            yield batch
+            self._stop_if_asked(inside_evaluation=True)
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Notes the test metrics of the model as it is."""
+        self._settle(keep=0)
+        self._advance_clock("eval_seconds")
+        value, best = metrics[self.primary_name], self.position.best.get(self.primary_name)
+        if best is None or (value > best if self.higher_is_better else value < best):
+            self.position.best = {**metrics, "step": self.position.step}
+        self._write_metrics(self.position.step, "test", metrics)
+        if self._progress is not None:
+            self._progress.metrics(self.position.epoch, self.position.step, metrics)
+
+    def _write_metrics(self, step: int, split: str, values: dict[str, float]) -> None:
+        if self.is_main:
+            seconds = round(self.position.train_seconds + self.position.eval_seconds, 3)
+            line = {"step": step, "epoch": self.position.epoch, "split": split, "seconds": seconds, **values}
+            try:
+                with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+            except OSError as error:
+                raise RunFailure(f"metrics.jsonl could not be written at step {step}: {error}") from error
+        if self.config.tracker != "none":
+            self.accelerator.log({f"{split}/{name}": value for name, value in values.items()}, step=step)
+
+    def _advance_clock(self, account: str) -> None:
+        now = time.perf_counter()
+        setattr(self.position, account, getattr(self.position, account) + now - self._clock)
+        self._clock = now
+
+    # ------------------------------------------------------------------------------------------- checkpoints and stops
+
+    def _save_checkpoint(self) -> None:
+        self._settle(keep=0)
+        failure: list[Any] = [None]
+        if self.is_main:
+            try:
+                metrics = self.folder / "metrics.jsonl"
+                self.position.metrics_bytes = metrics.stat().st_size if metrics.exists() else 0
+                folder = self.folder / "checkpoints"
+                save_checkpoint(folder, self.position.step, self._checkpoint_files(), self.config.keep_checkpoints)
+            except RunFailure as error:
+                failure = [error]
+        if self.world_size > 1:
+            torch.distributed.broadcast_object_list(failure)
+        if failure[0] is not None:
+            raise failure[0]
+        self._clock = time.perf_counter()
+
+    def _checkpoint_files(self) -> dict[str, Callable[[Path], None]]:
+        files: dict[str, Callable[[Path], None]] = {
+            "model.safetensors": lambda path: save_model(self._bare_model(), str(path)),
+            "optimizer.pt": lambda path: torch.save(self._optimizer.state_dict(), path),
+            "position.json": lambda path: _write_text(path, json.dumps(dataclasses.asdict(self.position))),
+        }
+        average, scaler = self.average, self.accelerator.scaler
+        if average is not None:
+            files["average.safetensors"] = lambda path: save_model(average, str(path))
+        if scaler is not None:
+            files["scaler.json"] = lambda path: _write_text(path, json.dumps(scaler.state_dict()))
+        return files
+
+    def _stop_if_asked(self, inside_evaluation: bool = False) -> None:
+        """Saves and raises Interrupted once all processes know of a signal to any of them."""
+        asked = self._signal is not None
+        if self.world_size > 1:
+            if inside_evaluation:
+                asked = bool(self.reduce_sum(torch.tensor(float(asked), device=self.device)) > 0)
+            else:
+                asked = self._stop_agreed
+        if not asked:
+            return
+        self._save_checkpoint()
+        number = self._signal or signal.SIGTERM
+        raise Interrupted(
+            number, f"stopped behind step {self.position.step} of {self._total_steps}; the same command continues the run"
+        )
+
+    # ------------------------------------------------------------------------------------------------------- finish
+
+    def finish(
+        self, metrics: dict[str, float], *, dataset: str, model_name: str, data: dict[str, Any], swapped: SwappedActivations
+    ) -> Result:
+        """Writes weights, curves and result.json, in this order, and returns the result."""
+        primary = PrimaryMetric(self.primary_name, metrics[self.primary_name], self.higher_is_better)
+        seconds = max(self.position.train_seconds, 1e-9)
+        samples_per_second = self.position.step * self._plan.global_size / seconds
+        bare = self._bare_model()
+        result = Result(
+            task=self.task,
+            recipe=self.config.recipe,
+            dataset=dataset,
+            model=model_name,
+            activation=self.config.activation,
+            seed=self.config.seed,
+            primary_metric=primary,
+            metrics=metrics,
+            best=self.position.best,
+            parameters=sum(p.numel() for p in bare.parameters()),
+            steps=self.position.step,
+            train_seconds=round(self.position.train_seconds, 3),
+            eval_seconds=round(self.position.eval_seconds, 3),
+            throughput=Throughput(self.unit, round(samples_per_second, 2)),
+            world_size=self.world_size,
+            data=data,
+            environment=environment(self._device_name()),
+            config_sha256=config_sha256(self.config),
+            activations=swapped,
+        )
+        if self.is_main:
+            try:
+                self._write_result(result, bare)
+            except OSError as error:
+                raise RunFailure(f"the result could not be written: {error}") from error
+            self.say(f"finished: {self.primary_name} {primary.value:.5g}; everything lies in {self.folder}")
+        self.accelerator.wait_for_everyone()
+        return result
+
+    def _write_result(self, result: Result, bare: nn.Module) -> None:
+        write_atomically(self.folder / "model.safetensors", lambda path: save_model(bare, str(path)))
+        if self.average is not None:
+            averaged: nn.Module = self.average.module
+            write_atomically(self.folder / "model_ema.safetensors", lambda path: save_model(averaged, str(path)))
+        title = f"{result.recipe}  {result.activation}  seed {result.seed}"
+        save_curves(self.folder / "curves.png", read_metrics(self.folder / "metrics.jsonl"), self.primary_name, title)
+        write_result(self.folder / RESULT_FILE, result)
+
+    def _device_name(self) -> str:
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+
+
+def run_folder(config: RunConfig, task: str) -> Path:
+    """OUTPUT_DIR/<task>/<recipe>/<activation>/seed<N>."""
+    return config.output_dir / task / config.recipe / config.activation / f"seed{config.seed}"
+
+
+def read_config(folder: Path, config_type: type[Config]) -> Config:
+    """The config of a run folder; RequestError where there is none or it cannot be read."""
+    path = folder / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RequestError(f"{folder} is no run folder: it has no config.json") from None
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path} cannot be read: {error}") from None
+    return from_json(config_type, values)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Loads a run's safetensors into a model; RequestError where they are missing or do not fit."""
+    if not path.exists():
+        raise RequestError(f"{path} is missing: the run is not finished; the command that trains it continues it")
+    try:
+        load_model(model, path)
+    except Exception as error:  # safetensors and torch each have their own
+        raise RequestError(f"{path} does not fit the model of its config: {str(error)[:300]}") from None
+
+
+def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
+    use_cpu = not torch.accelerator.is_available()
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+    accelerator = Accelerator(
+        cpu=use_cpu,
+        mixed_precision=config.mixed_precision,
+        log_with=None if config.tracker == "none" else config.tracker,
+        project_dir=str(folder),
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+    )
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != accelerator.num_processes:
+        raise RequestError(
+            f"the launcher started {launched} processes, but each of them runs alone: "
+            f"on a machine without GPUs set ACCELERATE_USE_CPU=true"
+        )
+    return accelerator
+
+
+def _read_position(checkpoint: Path) -> Position:
+    return Position(**json.loads((checkpoint / "position.json").read_text()))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _cut(path: Path, length: int) -> None:
+    """Takes back what was written behind the checkpoint from which the run continues."""
+    if path.exists():
+        os.truncate(path, length)

@@ -1,0 +1,49 @@
+"""Random numbers as a function of what they are for, not of what was drawn before."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy
+import torch
+
+
+def derive_seed(*purpose: int | str) -> int:
+    """A 63-bit seed from integers and words; equal purposes give equal seeds on every machine."""
+    text = "\0".join(str(part) for part in purpose)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def generator(*purpose: int | str) -> torch.Generator:
+    """A CPU generator for one purpose."""
+    return torch.Generator().manual_seed(derive_seed(*purpose))
+
+
+def seed_global_generators(*purpose: int | str) -> None:
+    """Seeds torch on all devices, NumPy and Python's `random`."""
+    seed = derive_seed(*purpose)
+    torch.manual_seed(seed)
+    numpy.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+@contextmanager
+def seeded(*purpose: int | str) -> Iterator[None]:
+    """Runs a block, such as one sample's augmentation, on generators of its own; the CPU's global ones stay as they were.
+
+    Not for blocks that draw on a GPU.
+    """
+    states = torch.get_rng_state(), numpy.random.get_state(), random.getstate()
+    seed = derive_seed(*purpose)
+    torch.default_generator.manual_seed(seed)
+    numpy.random.seed(seed % 2**32)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        numpy.random.set_state(states[1])
+        random.setstate(states[2])

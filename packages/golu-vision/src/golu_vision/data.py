@@ -1,0 +1,346 @@
+"""Finds the images of a recipe and loads them in batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from golu_core.samples import write_digits
+from golu_core.training.data import BatchDataset, SampleKey, evaluation_loader, loaded
+from golu_core.training.errors import RequestError
+from golu_core.training.seeding import generator, seeded
+
+from .config import Data, VisionConfig
+from .transforms import decode, evaluation_transform, fitted, training_transform
+
+_EXTENSIONS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
+_TEST_FOLDERS = ("val", "test", "validation")
+
+
+class ImageBatch(NamedTuple):
+    """One process's images of one step.
+
+    Attributes:
+        images: (N, 3, H, W) uint8, or float32 that is normalised.
+        labels: (N,) int64.
+        positions: (N,) int64, place in the epoch's order, or -1 where the image only fills the batch.
+    """
+
+    images: Tensor
+    labels: Tensor
+    positions: Tensor
+
+
+class EncodedImages:
+    """Labelled images that are read one at a time: a list of class folders or a data set of the hub."""
+
+    def __init__(self, read: Callable[[int], tuple[bytes, str]], labels: Sequence[int]) -> None:
+        self.read = read
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def decoded(self, index: int) -> Tensor:
+        """The image as (3, H, W) uint8; RequestError with its name if it cannot be decoded."""
+        return decode(*self.read(index))
+
+
+class TransformedImages:
+    """A data set that decodes and transforms each image when a batch asks for it."""
+
+    in_memory = False
+
+    def __init__(self, source: EncodedImages, transform: Callable[[Tensor], Tensor], seed: int | None) -> None:
+        self.source = source
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def image(self, key: SampleKey) -> Tensor:
+        """One image; in training on random numbers of (seed, epoch, position) alone."""
+        if self.seed is None:
+            return self.transform(self.source.decoded(key.index))
+        with seeded(self.seed, "augment", key.epoch, key.position):
+            return self.transform(self.source.decoded(key.index))
+
+    def __getitems__(self, keys: list[SampleKey]) -> ImageBatch:
+        images = torch.stack([self.image(key) for key in keys])
+        labels = torch.tensor([self.source.labels[key.index] for key in keys])
+        return ImageBatch(images, labels, torch.tensor([key.position for key in keys]))
+
+
+class StoredImages:
+    """A data set in memory, whose training images are shifted and mirrored a batch at a time.
+
+    Args:
+        images: (N, 3, size, size) uint8.
+        labels: (N,) int64.
+        seed: of the augmentation; None for none.
+        pad: largest shift in pixels; what comes in from outside is black before normalisation.
+        flip: mirror half of the images.
+    """
+
+    in_memory = True
+
+    def __init__(self, images: Tensor, labels: Tensor, seed: int | None, pad: int = 0, flip: bool = False) -> None:
+        self.labels = labels
+        self.seed = seed
+        self.pad = pad if seed is not None else 0
+        self.flip = flip and seed is not None
+        self.size = images.shape[-1]
+        self.images = torch.nn.functional.pad(images, [self.pad] * 4)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitems__(self, keys: list[SampleKey]) -> ImageBatch:
+        indices, epochs, positions = (torch.tensor(column) for column in zip(*keys, strict=True))
+        images = self.images[indices]
+        if self.seed is not None:
+            images = self._augmented(images, int(epochs[0]), positions)
+        return ImageBatch(images, self.labels[indices], positions)
+
+    def _augmented(self, images: Tensor, epoch: int, positions: Tensor) -> Tensor:
+        assert self.seed is not None
+        parts = positions.div(_DRAWN_AT_ONCE, rounding_mode="floor").unique()
+        draws = torch.cat([_epoch_draws(self.seed, epoch, part) for part in parts.tolist()])
+        draws = draws[positions - int(parts[0]) * _DRAWN_AT_ONCE]
+        offsets = (draws[:, :2] * (2 * self.pad + 1)).long()
+        span = torch.arange(self.size)
+        columns = offsets[:, 1:] + span
+        if self.flip:
+            columns = torch.where(draws[:, 2:] < 0.5, columns, columns.flip(1))
+        rows = offsets[:, :1] + span
+        number = torch.arange(len(images))[:, None, None, None]
+        channel = torch.arange(3)[None, :, None, None]
+        return images[number, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+_DRAWN_AT_ONCE = 1 << 16
+
+
+@lru_cache(maxsize=4)
+def _epoch_draws(seed: int, epoch: int, part: int) -> Tensor:
+    """Three uniform numbers for each of 65,536 positions of an epoch: a function of (seed, epoch, position)."""
+    return torch.rand(_DRAWN_AT_ONCE, 3, generator=generator(seed, "augment", epoch, part))
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """The two splits of a recipe.
+
+    Attributes:
+        classes: their names, in the order of the labels.
+        facts: what result.json says: sizes, published sizes, and a fingerprint of the names or pixels.
+        differences: what differs from the published sizes, as sentences.
+    """
+
+    train: BatchDataset
+    test: BatchDataset
+    classes: tuple[str, ...]
+    facts: dict[str, Any]
+    differences: tuple[str, ...]
+
+
+def load_data(config: VisionConfig) -> ImageData:
+    """Finds both splits, and for data in memory decodes them.
+
+    Raises:
+        RequestError: images are missing or malformed; the message says what is expected where.
+    """
+    train, test, classes, fingerprint = _sources(config.data, config.data_dir)
+    published = {"train": config.data.train_images, "test": config.data.test_images, "classes": config.data.classes}
+    found = {"train": len(train), "test": len(test), "classes": len(classes)}
+    differences = tuple(
+        f"{config.data.name} has {found[key]:,} {key} {'' if key == 'classes' else 'images'}".rstrip()
+        + f", published are {published[key]:,}"
+        for key in found
+        if found[key] != published[key]
+    )
+    facts = {**found, "published": published, "fingerprint": fingerprint, "as_published": not differences}
+    return ImageData(
+        _dataset(train, config, training=True), _dataset(test, config, training=False), classes, facts, differences
+    )
+
+
+def _dataset(source: EncodedImages | StoredImages, config: VisionConfig, training: bool) -> BatchDataset:
+    seed = config.seed if training else None
+    if isinstance(source, EncodedImages) and config.data.in_memory:
+        source = _in_memory(source, config.data)
+    if isinstance(source, StoredImages) and config.data.in_memory:
+        return StoredImages(source.images, source.labels, seed, config.augment.pad, config.augment.flip)
+    if isinstance(source, StoredImages):
+        source = _as_encoded(source)
+    transform = training_transform(config.data, config.augment) if training else evaluation_transform(config.data)
+    return TransformedImages(source, transform, seed)
+
+
+def _in_memory(source: EncodedImages, data: Data) -> StoredImages:
+    images = torch.stack([fitted(source.decoded(index), data) for index in range(len(source))])
+    return StoredImages(images, torch.tensor(source.labels), seed=None)
+
+
+class _Pixels(EncodedImages):
+    def __init__(self, stored: StoredImages) -> None:
+        super().__init__(lambda index: (b"", str(index)), stored.labels.tolist())
+        self.stored = stored
+
+    def decoded(self, index: int) -> Tensor:
+        return self.stored.images[index]
+
+
+def _as_encoded(stored: StoredImages) -> EncodedImages:
+    return _Pixels(stored)
+
+
+Splits = tuple[EncodedImages | StoredImages, EncodedImages | StoredImages, tuple[str, ...], str]
+
+
+def _sources(data: Data, data_dir: Path) -> Splits:
+    if data.root is not None and data.hub is not None:
+        raise RequestError("--data.root and --data.hub exclude each other")
+    if data.root is not None:
+        return _folders(data.root)
+    if data.hub is not None or data.source == "hub":
+        return _hub(data)
+    if data.source == "cifar10":
+        return _cifar10(data_dir / data.name, data.download)
+    if data.source == "digits":
+        return _folders(write_digits(data_dir / data.name))
+    return _folders(data_dir / data.name)
+
+
+# ---------------------------------------------------------------------------------------------------- class folders
+
+
+def _folders(root: Path) -> Splits:
+    layout = f"expected are class folders with images: {root}/train/<class>/*.jpg and {root}/val/<class>/*.jpg"
+    if not root.is_dir():
+        hint = "" if "imagenet" not in root.name else (
+            "; ImageNet-1k: www.image-net.org, or the gated hub data set by --data.hub ILSVRC/imagenet-1k"
+        )
+        raise RequestError(f"there is no data folder {root}: {layout}{hint}")
+    test_root = next((root / name for name in _TEST_FOLDERS if (root / name).is_dir()), None)
+    if not (root / "train").is_dir() or test_root is None:
+        raise RequestError(f"{root} has no train or no val folder: {layout}")
+    classes = tuple(sorted(path.name for path in (root / "train").iterdir() if path.is_dir()))
+    if not classes:
+        raise RequestError(f"{root / 'train'} has no class folder: {layout}")
+    surplus = {path.name for path in test_root.iterdir() if path.is_dir()} - set(classes)
+    if surplus:
+        raise RequestError(f"{test_root} has classes that {root / 'train'} has not: {', '.join(sorted(surplus)[:5])}")
+    train, test = _listed(root / "train", classes), _listed(test_root, classes)
+    names = hashlib.sha256("\n".join(str(p.relative_to(root)) for p, _ in (*train, *test)).encode()).hexdigest()
+    return _FolderImages(train), _FolderImages(test), classes, f"names:{names[:32]}"
+
+
+def _listed(split: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
+    listed = []
+    for label, name in enumerate(classes):
+        paths = sorted(p for p in (split / name).rglob("*") if p.suffix.lower() in _EXTENSIONS)
+        if not paths:
+            raise RequestError(f"the class folder {split / name} has no image ({', '.join(sorted(_EXTENSIONS))})")
+        listed += [(path, label) for path in paths]
+    return listed
+
+
+class _FolderImages(EncodedImages):
+    def __init__(self, listed: list[tuple[Path, int]]) -> None:
+        self.paths = [str(path) for path, _ in listed]  # strings: a million paths are copied to each loader process
+        super().__init__(self._read, [label for _, label in listed])
+
+    def _read(self, index: int) -> tuple[bytes, str]:
+        path = self.paths[index]
+        try:
+            return Path(path).read_bytes(), path
+        except OSError as error:
+            raise RequestError(f"the image {path} cannot be read: {error.strerror}") from None
+
+
+# --------------------------------------------------------------------------------------------- CIFAR-10 and the hub
+
+
+def _cifar10(folder: Path, download: bool) -> Splits:
+    import torchvision
+
+    try:
+        splits = [torchvision.datasets.CIFAR10(str(folder), train, download=download) for train in (True, False)]
+    except Exception as error:  # torchvision raises RuntimeError, urllib its own
+        raise RequestError(
+            f"CIFAR-10 is not in {folder} ({str(error).splitlines()[0]}): put there the folder cifar-10-batches-py of "
+            f"cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html, or pass --data.download, or name a local "
+            f"or hub data set by --data.hub uoft-cs/cifar10"
+        ) from None
+    stored = [
+        StoredImages(torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(s.targets), seed=None)
+        for s in splits
+    ]
+    digest = hashlib.sha256(stored[0].labels.numpy().tobytes() + stored[1].images.numpy().tobytes()).hexdigest()
+    return stored[0], stored[1], tuple(splits[0].classes), f"pixels:{digest[:32]}"
+
+
+def _hub(data: Data) -> Splits:
+    import datasets
+
+    if data.hub is None:
+        raise RequestError("--data.hub must name a data set of the hub or a local path")
+    path = Path(data.hub)
+    try:
+        if (path / "dataset_dict.json").exists():
+            splits = datasets.load_from_disk(str(path))
+        else:
+            splits = datasets.load_dataset(data.hub, revision=data.revision)
+    except Exception as error:  # datasets, huggingface_hub and the network have their own
+        raise RequestError(f"datasets cannot load {data.hub!r}: {type(error).__name__}: {error}") from None
+    if not isinstance(splits, dict):
+        raise RequestError(f"{data.hub!r} has no splits; expected are train and one of {', '.join(_TEST_FOLDERS)}")
+    test_name = next((name for name in ("validation", "test", "val") if name in splits), None)
+    if "train" not in splits or test_name is None:
+        raise RequestError(f"{data.hub!r} has the splits {', '.join(splits)}; expected are train and validation or test")
+    features = splits["train"].features
+    image = next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
+    label = next((name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None)
+    if image is None or label is None:
+        raise RequestError(f"{data.hub!r} has the columns {', '.join(features)}: an image and a class label are needed")
+    classes = tuple(features[label].names)
+    encoded = [_HubImages(splits[name], image, label, data.hub, name) for name in ("train", test_name)]
+    return encoded[0], encoded[1], classes, f"datasets:{splits['train']._fingerprint}"
+
+
+class _HubImages(EncodedImages):
+    def __init__(self, split: Any, image: str, label: str, hub: str, name: str) -> None:
+        import datasets
+
+        self.rows = split.cast_column(image, datasets.Image(decode=False))
+        self.image, self.where = image, f"{hub} {name}"
+        super().__init__(self._read, split[label][:])
+
+    def _read(self, index: int) -> tuple[bytes, str]:
+        value = self.rows[index][self.image]
+        name = f"{self.where}[{index}]"
+        return (value["bytes"] or Path(value["path"]).read_bytes()), name
+
+
+def check_every_image(data: ImageData, device_size: int, workers: int | None) -> Iterator[int]:
+    """Loads every image of both splits once, yielding how many it has read; RequestError names the first bad one."""
+    read = 0
+    for split in (data.train, data.test):
+        if isinstance(split, TransformedImages):
+            split = TransformedImages(split.source, _shape_alone, seed=None)
+        for batch in loaded(evaluation_loader(split, device_size, 1, 0, workers)):
+            read += int((batch.positions >= 0).sum())
+            yield read
+
+
+def _shape_alone(image: Tensor) -> Tensor:
+    return torch.tensor(image.shape)

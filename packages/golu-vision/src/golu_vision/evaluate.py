@@ -1,0 +1,153 @@
+"""Test metrics, of a model in training and of a finished run, and the picture of its worst mistakes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from golu_core.training.checkpoint import write_atomically
+from golu_core.training.data import BatchDataset, SampleKey, evaluation_loader
+from golu_core.training.run import Run, load_weights, read_config
+
+from .config import Data, VisionConfig
+from .data import ImageBatch, load_data
+from .models import build_model
+from .transforms import normalized
+
+PRIMARY = ("top1", True)
+UNIT = "images/s"
+_WORST = 25
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test image and what the model made of it: its index, the right and the chosen class, and the right one's
+    probability."""
+
+    index: int
+    right: int
+    chosen: int
+    probability: float
+
+
+def classification_metrics(logits: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+    """Sums over a batch: number of images, cross-entropy, right at first choice, right among five.
+
+    Args:
+        logits: (N, classes) float32.
+        labels: (N,) int64.
+        counted: (N,) bool; False where an image only fills the batch.
+
+    Returns:
+        (4,) float64, or float32 on a device without it.
+    """
+    losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+    hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+    columns = torch.stack([torch.ones_like(losses), losses, hits[:, 0].float(), hits.any(dim=1).float()])
+    precise = torch.float32 if logits.device.type == "mps" else torch.float64
+    return torch.where(counted, columns, torch.zeros_like(columns)).to(precise).sum(dim=1)
+
+
+@torch.no_grad()
+def evaluate(
+    run: Run[VisionConfig], model: nn.Module, loader: DataLoader[Any], data: Data
+) -> tuple[dict[str, float], list[Mistake]]:
+    """Test metrics over all processes, each image counted once, and the 25 images with the least probable right class.
+
+    Returns:
+        `top1` and `top5` in %, `loss` as mean cross-entropy without label smoothing; and the worst images, the same on
+        every process.
+    """
+    model.eval()
+    sums: Tensor | None = None
+    worst: list[Mistake] = []
+    for batch in run.evaluation_batches(loader):
+        images, labels, positions = _on_device(batch, data, run.device)
+        with run.accelerator.autocast():
+            logits = model(images)
+        logits = logits.float()
+        batch_sums = classification_metrics(logits, labels, positions >= 0)
+        sums = batch_sums if sums is None else sums + batch_sums
+        worst = _worst_of([*worst, *_mistakes(logits, labels, positions)])
+    assert sums is not None
+    count, loss, first, five = run.reduce_sum(sums).tolist()
+    if run.world_size > 1:
+        gathered: list[list[Mistake]] = [[] for _ in range(run.world_size)]
+        torch.distributed.all_gather_object(gathered, worst)
+        worst = _worst_of([mistake for part in gathered for mistake in part])
+    return {"top1": 100 * first / count, "top5": 100 * five / count, "loss": loss / count}, worst
+
+
+def _on_device(batch: ImageBatch, data: Data, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    images = normalized(batch.images, data, device)
+    return images, batch.labels.to(device, non_blocking=True), batch.positions.to(device, non_blocking=True)
+
+
+def _mistakes(logits: Tensor, labels: Tensor, positions: Tensor) -> list[Mistake]:
+    """The batch's worst images; they alone leave the device."""
+    right = logits.softmax(dim=1).gather(1, labels[:, None])[:, 0]
+    right = torch.where(positions >= 0, right, torch.inf)
+    rows = right.topk(min(_WORST, len(right)), largest=False).indices
+    columns = positions[rows], labels[rows], logits[rows].argmax(dim=1), right[rows]
+    listed = zip(*(column.tolist() for column in columns), strict=True)
+    return [Mistake(*values) for values in listed if values[0] >= 0]
+
+
+def _worst_of(mistakes: list[Mistake]) -> list[Mistake]:
+    return sorted(mistakes, key=lambda m: (m.probability, m.index))[:_WORST]
+
+
+def save_mistakes(path: Path, mistakes: list[Mistake], test: BatchDataset, classes: Sequence[str], data: Data) -> None:
+    """Draws the worst test images with their right and chosen classes; wrong ones are red."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 11), layout="constrained")
+    wrong = sum(m.right != m.chosen for m in mistakes)
+    figure.suptitle(f"The {len(mistakes)} test images with the least probable right class ({wrong} misclassified)")
+    batch: ImageBatch = test.__getitems__([SampleKey(m.index, -1, m.index) for m in mistakes])
+    for number, (mistake, image) in enumerate(zip(mistakes, batch.images, strict=True)):
+        axes = figure.add_subplot(5, 5, number + 1)
+        axes.imshow(image.permute(1, 2, 0).numpy())
+        chosen, right = classes[mistake.chosen], classes[mistake.right]
+        title = f"{chosen}, is {right}" if chosen != right else f"{right}, right"
+        axes.set_title(f"{title}\np({right}) = {mistake.probability:.2f}", fontsize=8)
+        axes.title.set_color("tab:red" if chosen != right else "black")
+        axes.axis("off")
+    write_atomically(path, lambda partial: figure.savefig(partial, dpi=100, format="png"))
+
+
+@dataclass(frozen=True)
+class EvaluationFlags:
+    """Where and how a finished run is evaluated."""
+
+    data_dir: Path | None = None
+    """Folder that holds the data sets; by default the one of the run."""
+    num_workers: int | None = None
+    """Loader processes."""
+    eval_batch: int | None = None
+    """Images that a device takes at once."""
+
+
+def evaluate_run(folder: Path, arguments: Sequence[str]) -> None:
+    """Prints the test metrics of a run folder's final weights."""
+    flags = tyro.cli(EvaluationFlags, args=list(arguments), prog="golu-vision evaluate RUN_DIR")
+    config = read_config(folder, VisionConfig)
+    changes = {name: value for name, value in dataclasses.asdict(flags).items() if value is not None}
+    config = dataclasses.replace(config, **changes, tracker="none", overwrite=False)
+    data = load_data(config)
+    model, _ = build_model(config, len(data.classes))
+    averaged = config.average.decay > 0 and config.average.evaluate
+    load_weights(model, folder / ("model_ema.safetensors" if averaged else "model.safetensors"))
+    with Run(config, task="vision", unit=UNIT, primary=PRIMARY, folder=folder) as run:
+        loader = evaluation_loader(data.test, config.eval_batch, run.world_size, run.rank, config.num_workers)
+        metrics, _ = evaluate(run, model.to(run.device), loader, config.data)
+        for name, value in metrics.items():
+            run.say(f"{name} {value:.6g}")

@@ -1,0 +1,291 @@
+"""The paper's image classification experiments, one recipe a row, and `digits` to try everything in a minute.
+
+Numbers are those of the GoLU paper (Das et al., NeurIPS 2025, arXiv 2502.03654) and of the authors' public training
+commands; where they come from a library's reference script, the recipe says so. Published results are means over three
+seeds. The ImageNet runs took 4 GPUs.
+"""
+
+from __future__ import annotations
+
+from golu_core.samples import DIGITS_TEST, DIGITS_TRAIN
+from golu_core.training.config import PaperRow
+from golu_core.training.optim import Optim, WeightAverage
+from golu_core.training.schedules import Schedule
+
+from .config import Augment, Data, Mix, Model, VisionConfig
+
+IMAGENET = Data()
+CIFAR10 = Data(
+    source="cifar10",
+    name="cifar10",
+    size=32,
+    resize=32,
+    in_memory=True,
+    classes=10,
+    train_images=50_000,
+    test_images=10_000,
+)
+
+
+def _top1(model: str, size: int, relu: float, gelu: float, swish: float, mish: float, golu: float) -> PaperRow:
+    results = {"ReLU": relu, "GELU": gelu, "Swish": swish, "Mish": mish, "GoLU": golu}
+    return PaperRow(model, "ImageNet-1k", "top1", size, results)
+
+
+def _resnet(name: str, torchvision_name: str, paper: PaperRow, nesterov: bool = False) -> VisionConfig:
+    """torchvision's reference training of convolutional networks, with SyncBatchNorm over the paper's 4 GPUs."""
+    return VisionConfig(
+        recipe=name,
+        paper=paper,
+        model=Model(f"torchvision/{torchvision_name}"),
+        data=IMAGENET,
+        optim=Optim("sgd", lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=1e-4),
+        schedule=Schedule("steps", milestones=(30, 60), factor=0.1),
+        epochs=90,
+        batch_size=256,
+        sync_batch_norm=True,
+    )
+
+
+RESNET18_IMAGENET = _resnet(
+    "resnet18-imagenet", "resnet18", _top1("ResNet-18", 11_689_512, 69.74, 70.66, 70.60, 70.53, 70.76)
+)
+RESNET34_IMAGENET = _resnet(
+    "resnet34-imagenet", "resnet34", _top1("ResNet-34", 21_797_672, 73.26, 73.44, 72.74, 72.73, 73.71)
+)
+RESNET50_IMAGENET = _resnet(
+    "resnet50-imagenet", "resnet50", _top1("ResNet-50", 25_557_032, 75.44, 76.07, 75.17, 75.53, 76.63)
+)
+WIDERESNET50_2_IMAGENET = _resnet(
+    "wideresnet50-2-imagenet",
+    "wide_resnet50_2",
+    _top1("WideResNet-50-2", 68_883_240, 76.96, 76.72, 75.41, 75.75, 77.37),
+    nesterov=True,
+)
+DENSENET121_IMAGENET = _resnet(
+    "densenet121-imagenet",
+    "densenet121",
+    _top1("DenseNet-121", 7_978_856, 74.95, 74.64, 72.81, 72.97, 75.25),
+    nesterov=True,
+)
+
+EFFICIENTNET_B0_IMAGENET = VisionConfig(
+    # timm's training script for EfficientNet-B0: its defaults are the 5 warm-up epochs, label smoothing 0.1 and no
+    # weight decay on biases and norms. The weight average is evaluated beside the weights there; here it is the result.
+    recipe="efficientnet-b0-imagenet",
+    paper=_top1("EfficientNet-B0", 5_288_548, 76.52, 76.90, 76.84, 76.76, 76.86),
+    model=Model("timm/efficientnet_b0", own_activation="swish", drop=0.2, drop_path=0.2),
+    data=Data(interpolation="bicubic"),
+    augment=Augment("timm", rand_augment="rand-m9-mstd0.5", erase=0.2),
+    optim=Optim("rmsprop_tf", lr=0.048, momentum=0.9, eps=1e-3, weight_decay=1e-5, decay="matrices"),
+    schedule=Schedule("decay", factor=0.97, every=2.4, warmup_epochs=5, warmup_lr=1e-6, warmup_counts=True),
+    average=WeightAverage(decay=0.9999),
+    epochs=450,
+    batch_size=1536,
+    max_device_batch=384,
+    label_smoothing=0.1,
+    mixed_precision="fp16",
+    drop_last=True,
+)
+
+TINYVIT_21M_IMAGENET = VisionConfig(
+    # The TinyViT authors' training from scratch (Wu et al., ECCV 2022), rates scaled by batch / 512 as there. The
+    # published depths, widths and windows are those of timm's model.
+    recipe="tinyvit-21m-imagenet",
+    paper=_top1("TinyViT-21M", 21_198_568, 82.91, 83.05, 82.92, 83.01, 83.21),
+    model=Model("timm/tiny_vit_21m_224", own_activation="gelu", drop_path=0.2),
+    data=Data(interpolation="bicubic"),
+    augment=Augment("timm", rand_augment="rand-m9-mstd0.5-inc1", erase=0.25),
+    mix=Mix(mixup=0.8, cutmix=1.0, group=256),
+    optim=Optim("adamw", lr=5e-4 * 1024 / 512, weight_decay=0.05, decay="matrices"),
+    schedule=Schedule(
+        "cosine",
+        final_lr=5e-6 * 1024 / 512,
+        warmup_epochs=20,
+        warmup_lr=5e-7 * 1024 / 512,
+        warmup_counts=True,
+        per="step",
+    ),
+    epochs=300,
+    batch_size=1024,
+    max_device_batch=256,
+    label_smoothing=0.1,
+    clip=5.0,
+    mixed_precision="fp16",
+    drop_last=True,
+)
+
+
+def _vision_transformer(name: str, torchvision_name: str, paper: PaperRow) -> VisionConfig:
+    """torchvision's reference training of ViT-B/32.
+
+    Its weight average rescales the decay by (batch x every / epochs): 1 - 0.00002 x 4096 x 32 / 300, and is a copy of
+    the weights during warm-up.
+    """
+    return VisionConfig(
+        recipe=name,
+        paper=paper,
+        model=Model(f"torchvision/{torchvision_name}", own_activation="gelu"),
+        data=IMAGENET,
+        augment=Augment("torchvision", policy="autoaugment", repeats=3),
+        mix=Mix(mixup=0.2, cutmix=1.0, group=128),
+        optim=Optim("adamw", lr=3e-3, weight_decay=0.3),
+        schedule=Schedule("cosine", warmup_epochs=30, warmup_factor=0.033),
+        average=WeightAverage(decay=1 - (1 - 0.99998) * 4096 * 32 / 300, every=32, copy_epochs=30),
+        epochs=300,
+        batch_size=4096,
+        max_device_batch=128,
+        label_smoothing=0.11,
+        clip=1.0,
+        mixed_precision="fp16",
+    )
+
+
+VIT_B32_IMAGENET = _vision_transformer(
+    "vit-b32-imagenet", "vit_b_32", _top1("ViT-B/32", 88_224_232, 74.51, 75.48, 72.31, 75.16, 75.74)
+)
+VIT_B16_IMAGENET = _vision_transformer(
+    "vit-b16-imagenet", "vit_b_16", _top1("ViT-B/16", 86_567_656, 80.06, 79.39, 79.19, 77.97, 80.72)
+)
+
+
+def _cifar(
+    name: str,
+    model: Model,
+    paper_model: str,
+    size: int,
+    optim: Optim,
+    schedule: Schedule,
+    epochs: int,
+    batch_size: int = 128,
+) -> VisionConfig:
+    """A network on CIFAR-10 with random shifts of 4 pixels and flips, normalised as in the authors' code."""
+    return VisionConfig(
+        recipe=name,
+        paper=PaperRow(paper_model, "CIFAR-10", "top1", size),
+        model=model,
+        data=CIFAR10,
+        augment=Augment("crop", pad=4),
+        optim=optim,
+        schedule=schedule,
+        epochs=epochs,
+        batch_size=batch_size,
+    )
+
+
+def _cifar_resnet(depth: int, size: int) -> VisionConfig:
+    """He et al., CVPR 2016, section 4.2; ResNet-110 warms up at a tenth of the rate for two epochs."""
+    slow_start = depth == 110
+    schedule = Schedule(
+        "steps",
+        milestones=(2, 81, 122) if slow_start else (81, 122),
+        factors=(10.0, 0.1, 0.1) if slow_start else (),
+    )
+    optim = Optim("sgd", lr=0.01 if slow_start else 0.1, momentum=0.9, weight_decay=1e-4)
+    name, network = f"resnet{depth}-cifar10", Model(f"cifar/resnet{depth}")
+    return _cifar(name, network, f"ResNet-{depth}", size, optim, schedule, epochs=164)
+
+
+RESNET20_CIFAR10 = _cifar_resnet(20, 272_474)
+RESNET32_CIFAR10 = _cifar_resnet(32, 466_906)
+RESNET44_CIFAR10 = _cifar_resnet(44, 661_338)
+RESNET56_CIFAR10 = _cifar_resnet(56, 855_770)
+RESNET110_CIFAR10 = _cifar_resnet(110, 1_730_714)
+
+WIDERESNET28_2_CIFAR10 = _cifar(
+    "wideresnet28-2-cifar10",
+    Model("cifar/wideresnet28_2"),
+    "WideResNet-28-2",
+    1_467_610,
+    Optim("sgd", lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
+    Schedule("steps", milestones=(60, 120, 160), factor=0.2),
+    epochs=200,
+)
+DENSENET40_CIFAR10 = _cifar(
+    "densenet40-cifar10",
+    Model("cifar/densenet40"),
+    "DenseNet-40",
+    176_122,
+    Optim("sgd", lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4),
+    Schedule("steps", milestones=(150, 225), factor=0.1),
+    epochs=300,
+    batch_size=64,
+)
+VIT_TI16_CIFAR10 = VisionConfig(
+    # timm's training script: the base rate holds for a batch of 256 and scales with the square root for AdamW; images
+    # are enlarged to 224 pixels and normalised as timm's model expects.
+    recipe="vit-ti16-cifar10",
+    paper=PaperRow("ViT-Ti/16-224", "CIFAR-10", "top1", 5_526_346),
+    model=Model("timm/vit_tiny_patch16_224", own_activation="gelu", drop_path=0.1),
+    data=Data(
+        source="cifar10",
+        name="cifar10",
+        size=224,
+        resize=248,
+        interpolation="bicubic",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        classes=10,
+        train_images=50_000,
+        test_images=10_000,
+    ),
+    augment=Augment("timm", rand_augment="rand-m9-mstd0.5-inc1", erase=0.25),
+    mix=Mix(mixup=0.8, cutmix=1.0, group=32),
+    optim=Optim("adamw", lr=5e-4 * (32 / 256) ** 0.5, weight_decay=0.05, decay="matrices"),
+    schedule=Schedule("cosine", final_lr=5e-6, warmup_epochs=20, warmup_lr=5e-7, warmup_counts=True),
+    epochs=300,
+    batch_size=32,
+    label_smoothing=0.1,
+    clip=5.0,
+    drop_last=True,
+)
+
+DIGITS = VisionConfig(
+    # Not in the paper: ResNet-20 on the 1,797 scans inside scikit-learn, to see everything work within a minute.
+    recipe="digits",
+    paper=PaperRow("ResNet-20", "scikit-learn digits", "top1", 272_474),
+    model=Model("cifar/resnet20"),
+    data=Data(
+        source="digits",
+        name="digits",
+        size=32,
+        resize=32,
+        in_memory=True,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        classes=10,
+        train_images=DIGITS_TRAIN,
+        test_images=DIGITS_TEST,
+    ),
+    augment=Augment("crop", pad=3, flip=False),
+    optim=Optim("sgd", lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
+    schedule=Schedule("cosine", warmup_epochs=1, warmup_factor=0.1, per="step"),
+    epochs=8,
+    batch_size=64,
+    log_every=10,
+)
+
+RECIPES: dict[str, VisionConfig] = {
+    recipe.recipe: recipe
+    for recipe in (
+        DIGITS,
+        RESNET18_IMAGENET,
+        RESNET34_IMAGENET,
+        RESNET50_IMAGENET,
+        WIDERESNET50_2_IMAGENET,
+        DENSENET121_IMAGENET,
+        EFFICIENTNET_B0_IMAGENET,
+        TINYVIT_21M_IMAGENET,
+        VIT_B32_IMAGENET,
+        VIT_B16_IMAGENET,
+        RESNET20_CIFAR10,
+        RESNET32_CIFAR10,
+        RESNET44_CIFAR10,
+        RESNET56_CIFAR10,
+        RESNET110_CIFAR10,
+        WIDERESNET28_2_CIFAR10,
+        DENSENET40_CIFAR10,
+        VIT_TI16_CIFAR10,
+    )
+}
+"""All recipes by name."""
