@@ -7,13 +7,13 @@ import threading
 
 import pytest
 import torch
-from reference import golu_gradient, reference_forward, reference_gradient
 from torch import nn
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.utils.checkpoint import checkpoint
 
 from golu_core import GoLU, golu
 from golu_core.activation import golu_expression
+from reference import golu_gradient, reference_forward, reference_gradient
 
 
 def sample(*shape, dtype=torch.float64):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import golu_gradient, reference_forward, reference_gradient, ulp_error
 
 from golu_core import golu
 from golu_core.activation import golu_expression
+from reference import golu_gradient, reference_forward, reference_gradient, ulp_error
 
 HALF_TYPES = [torch.float16, torch.bfloat16]
 

@@ -69,13 +69,13 @@ class TransformedImages:
     def image(self, key: SampleKey) -> Tensor:
         """One image; in training on random numbers of (seed, epoch, position) alone."""
         if self.seed is None:
-            return self.transform(self.source.decoded(key.index))
+            return self.transform(self.source.decoded(key.sample))
         with seeded(self.seed, "augment", key.epoch, key.position):
-            return self.transform(self.source.decoded(key.index))
+            return self.transform(self.source.decoded(key.sample))
 
     def __getitems__(self, keys: list[SampleKey]) -> ImageBatch:
         images = torch.stack([self.image(key) for key in keys])
-        labels = torch.tensor([self.source.labels[key.index] for key in keys])
+        labels = torch.tensor([self.source.labels[key.sample] for key in keys])
         return ImageBatch(images, labels, torch.tensor([key.position for key in keys]))
 
 
@@ -226,8 +226,10 @@ def _sources(data: Data, data_dir: Path) -> Splits:
 def _folders(root: Path) -> Splits:
     layout = f"expected are class folders with images: {root}/train/<class>/*.jpg and {root}/val/<class>/*.jpg"
     if not root.is_dir():
-        hint = "" if "imagenet" not in root.name else (
-            "; ImageNet-1k: www.image-net.org, or the gated hub data set by --data.hub ILSVRC/imagenet-1k"
+        hint = (
+            ""
+            if "imagenet" not in root.name
+            else ("; ImageNet-1k: www.image-net.org, or the gated hub data set by --data.hub ILSVRC/imagenet-1k")
         )
         raise RequestError(f"there is no data folder {root}: {layout}{hint}")
     test_root = next((root / name for name in _TEST_FOLDERS if (root / name).is_dir()), None)
@@ -278,8 +280,8 @@ def _cifar10(folder: Path, download: bool) -> Splits:
     except Exception as error:  # torchvision raises RuntimeError, urllib its own
         raise RequestError(
             f"CIFAR-10 is not in {folder} ({str(error).splitlines()[0]}): put there the folder cifar-10-batches-py of "
-            f"cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html, or pass --data.download, or name a local "
-            f"or hub data set by --data.hub uoft-cs/cifar10"
+            f"cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html, or pass --data.download, or name a "
+            f"local or hub data set by --data.hub uoft-cs/cifar10"
         ) from None
     stored = [
         StoredImages(torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(s.targets), seed=None)
@@ -306,7 +308,9 @@ def _hub(data: Data) -> Splits:
         raise RequestError(f"{data.hub!r} has no splits; expected are train and one of {', '.join(_TEST_FOLDERS)}")
     test_name = next((name for name in ("validation", "test", "val") if name in splits), None)
     if "train" not in splits or test_name is None:
-        raise RequestError(f"{data.hub!r} has the splits {', '.join(splits)}; expected are train and validation or test")
+        raise RequestError(
+            f"{data.hub!r} has the splits {', '.join(splits)}; expected are train and validation or test"
+        )
     features = splits["train"].features
     image = next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
     label = next((name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None)

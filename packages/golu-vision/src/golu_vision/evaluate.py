@@ -148,6 +148,6 @@ def evaluate_run(folder: Path, arguments: Sequence[str]) -> None:
     load_weights(model, folder / ("model_ema.safetensors" if averaged else "model.safetensors"))
     with Run(config, task="vision", unit=UNIT, primary=PRIMARY, folder=folder) as run:
         loader = evaluation_loader(data.test, config.eval_batch, run.world_size, run.rank, config.num_workers)
-        metrics, _ = evaluate(run, model.to(run.device), loader, config.data)
+        metrics, _ = evaluate(run, model.to(run.device).to(memory_format=torch.channels_last), loader, config.data)
         for name, value in metrics.items():
             run.say(f"{name} {value:.6g}")

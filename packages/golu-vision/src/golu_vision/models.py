@@ -49,8 +49,6 @@ def build_model(config: VisionConfig, classes: int) -> tuple[nn.Module, SwappedA
         left = functional_activations(network, example)
         swapped = 0
     else:
-        report = replace_activations(
-            network, config.model.own_activation, config.activation, example_inputs=example
-        )
+        report = replace_activations(network, config.model.own_activation, config.activation, example_inputs=example)
         left, swapped = report.left, len(report.swapped)
     return network, SwappedActivations(swapped, [str(call) for call in left or ()])

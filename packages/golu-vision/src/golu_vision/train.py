@@ -58,7 +58,7 @@ def train(config: VisionConfig) -> None:
             return
         if config.sync_batch_norm and run.world_size > 1 and run.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        model.to(run.device)
+        model.to(run.device).to(memory_format=torch.channels_last)
         optimizer = build_optimizer(model, config.optim, run.device)
 
         order = epoch_order(config, len(data.train))

@@ -92,9 +92,9 @@ def normalized(images: Tensor, data: Data, device: torch.device) -> Tensor:
         device: where the result lies.
 
     Returns:
-        (N, 3, H, W) float32.
+        (N, 3, H, W) float32, channels last in memory, which convolutions prefer on CPUs and GPUs alike.
     """
-    images = images.to(device, non_blocking=True)
+    images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
     if images.dtype != torch.uint8:
         return images
     mean = torch.tensor(data.mean, device=device).mul_(255.0)[:, None, None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -128,8 +129,8 @@ _kept = threading.local()
 
 
 def _kept_scratch(dtype: torch.dtype, length: int) -> Sequence[Tensor]:
-    """Four tensors of `length` elements on the CPU, which each thread keeps: fresh pages would cost more than the work."""
-    kept: dict[tuple[torch.dtype, int], Sequence[Tensor]] = _kept.__dict__
+    """Four tensors of `length` elements on the CPU, which each thread keeps: fresh pages cost more than the work."""
+    kept: dict[Any, Sequence[Tensor]] = _kept.__dict__
     if (dtype, length) not in kept:
         kept.clear()
         with torch.inference_mode(False):  # inference tensors could not be written to outside inference mode

@@ -38,8 +38,10 @@ def golu(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -
     if x.dtype not in kernel.KERNEL_DTYPES:
         raise TypeError(f"GoLU needs a float64, float32, float16 or bfloat16 tensor, not {x.dtype}")
     if x.requires_grad and torch.is_grad_enabled():
-        return _EagerGoLU.apply(x, parameters)  # type: ignore[no-any-return, no-untyped-call]
-    return _implementation(x).golu_forward(x, parameters)
+        y: Tensor = _EagerGoLU.apply(x, parameters)
+    else:
+        y = _implementation(x).golu_forward(x, parameters)
+    return y
 
 
 def golu_expression(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
@@ -107,7 +109,7 @@ class _EagerGoLU(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         p = ctx.parameters
         if torch.is_grad_enabled() or not (_runs_eagerly(gradient) and _runs_eagerly(x)):

@@ -39,7 +39,9 @@ static __device__ __forceinline__ unsigned short half_from_float(float value) {
 }
 
 static __device__ __forceinline__ float float_from_bits(unsigned int bits) { return __uint_as_float(bits); }
+#if __CUDA_ARCH__ < 800
 static __device__ __forceinline__ unsigned int bits_from_float(float value) { return __float_as_uint(value); }
+#endif
 
 #endif
 

@@ -70,9 +70,7 @@ _TANH_GELU = (
 ACTIVATIONS: dict[str, Activation] = {
     "golu": Activation("GoLU", _golu_module, ("golu_core.activation.modules.GoLU",)),
     "relu": Activation("ReLU", _torch_module("ReLU"), _nn("ReLU"), ("relu", "relu_")),
-    "leaky_relu": Activation(
-        "LeakyReLU", _torch_module("LeakyReLU"), _nn("LeakyReLU"), ("leaky_relu", "leaky_relu_")
-    ),
+    "leaky_relu": Activation("LeakyReLU", _torch_module("LeakyReLU"), _nn("LeakyReLU"), ("leaky_relu", "leaky_relu_")),
     "elu": Activation("ELU", _torch_module("ELU"), _nn("ELU"), ("elu", "elu_")),
     "gelu": Activation("GELU", _torch_module("GELU"), (*_EXACT_GELU, *_TANH_GELU), ("gelu",)),
     "gelu_tanh": Activation("GELU (tanh)", _torch_module("GELU", approximate="tanh"), _TANH_GELU),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -134,7 +135,7 @@ def _matcher(old: str | type[nn.Module]) -> tuple[str, Callable[[nn.Module], boo
 
 
 def _activation_of(module: nn.Module, preferred: str | None = None) -> str | None:
-    """The registry's name of an activation module, None if it is none; a tanh GELU is `gelu` where that is preferred."""
+    """The registry's name of an activation module, None if it is none; a tanh GELU is `gelu` if that is preferred."""
     classes = {_dotted(base) for base in type(module).__mro__}
     names = [name for name, activation in ACTIVATIONS.items() if classes.intersection(activation.classes)]
     if isinstance(module, nn.GELU) and module.approximate == "tanh":
@@ -197,9 +198,7 @@ def _function_attributes(owner: nn.Module, old_name: str) -> list[str]:
     """Names of attributes that hold the old activation as a plain function, as `nn.TransformerEncoderLayer` does."""
     known = _known_functions()
     functions = (FunctionType, type(torch.relu))
-    return [
-        key for key, value in vars(owner).items() if isinstance(value, functions) and known.get(value) == old_name
-    ]
+    return [key for key, value in vars(owner).items() if isinstance(value, functions) and known.get(value) == old_name]
 
 
 def _replace_function(owner: nn.Module, attribute: str, new: nn.Module) -> None:
@@ -286,13 +285,16 @@ def _calls_by_running(model: nn.Module, example_inputs: tuple[Any, ...]) -> list
 
 @contextmanager
 def _watched(model: nn.Module, recorder: _CallRecorder) -> Iterator[None]:
+    def enter(name: str, module: nn.Module, inputs: Any) -> None:
+        recorder.running.append((name, module))
+
+    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+        recorder.running.pop()
+
     handles = []
     for name, module in model.named_modules():
-        entry = (name, module)
-        handles.append(
-            module.register_forward_pre_hook(lambda *_, entry=entry: recorder.running.append(entry))  # type: ignore[misc]
-        )
-        handles.append(module.register_forward_hook(lambda *_: (recorder.running.pop(), None)[1], always_call=True))
+        handles.append(module.register_forward_pre_hook(partial(enter, name)))
+        handles.append(module.register_forward_hook(leave, always_call=True))
     try:
         yield
     finally:

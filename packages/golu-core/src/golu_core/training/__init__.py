@@ -1,1 +1,1 @@
-"""What the training runs of all tasks share; needs the extra `train`. Import from the modules: nothing is loaded here."""
+"""What the training runs of all tasks share; needs the extra `train`. Import from its modules."""

@@ -18,13 +18,13 @@ class SampleKey(NamedTuple):
     """One sample of one batch.
 
     Attributes:
-        index: which sample of the data set.
+        sample: which sample of the data set.
         epoch: which epoch; -1 in evaluation.
-        position: place in the epoch's order, from which augmentation is seeded. Evaluation has the index there, or -1
+        position: place in the epoch's order, from which augmentation is seeded. Evaluation has the sample there, or -1
             where the sample only fills a batch and must not be counted.
     """
 
-    index: int
+    sample: int
     epoch: int
     position: int
 
@@ -176,7 +176,7 @@ def _loader(
     workers = default_workers(dataset.in_memory, processes) if num_workers is None else num_workers
     return DataLoader(
         _Guarded(dataset),
-        batch_sampler=batches,  # type: ignore[arg-type]
+        batch_sampler=batches,
         collate_fn=_as_loaded,
         num_workers=workers,
         persistent_workers=workers > 0,

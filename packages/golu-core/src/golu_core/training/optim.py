@@ -45,7 +45,8 @@ def parameter_groups(model: nn.Module, optim: Optim) -> list[dict[str, Any]]:
         return [{"params": [p for _, p in named], "weight_decay": optim.weight_decay}]
     exempt: Collection[str] = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()  # type: ignore[operator]
     keywords: Collection[str] = getattr(model, "no_weight_decay_keywords", tuple)()
-    plain, decayed = [], []
+    plain: list[nn.Parameter] = []
+    decayed: list[nn.Parameter] = []
     for name, parameter in named:
         skip = parameter.ndim <= 1 or name.endswith(".bias") or name in exempt or any(k in name for k in keywords)
         (plain if skip else decayed).append(parameter)

@@ -29,7 +29,9 @@ def save_curves(path: Path, metrics: list[dict[str, Any]], primary: str, title: 
     points = [(line["step"], line[primary]) for line in metrics if line["split"] == "test" and primary in line]
     if points:
         metric_axes.plot(*zip(*points, strict=True), "o-", markersize=4, color="tab:green")
-        metric_axes.annotate(f"{points[-1][1]:.4g}", points[-1], textcoords="offset points", xytext=(-4, -14), ha="right")
+        metric_axes.annotate(
+            f"{points[-1][1]:.4g}", points[-1], textcoords="offset points", xytext=(-4, -14), ha="right"
+        )
     metric_axes.set(xlabel="optimizer step", ylabel=f"test {primary}")
     for axes in (loss_axes, metric_axes):
         axes.grid(alpha=0.3)

@@ -17,7 +17,16 @@ from .errors import RequestError
 
 SCHEMA = "golu-result/1"
 RESULT_FILE = "result.json"
-_PACKAGES = ("torch", "torchvision", "accelerate", "golu-core", "golu-vision", "golu-lm", "golu-detect", "golu-diffusion")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "accelerate",
+    "golu-core",
+    "golu-vision",
+    "golu-lm",
+    "golu-detect",
+    "golu-diffusion",
+)
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,11 @@ class Position:
     best: dict[str, float] = field(default_factory=dict)
     metrics_bytes: int = 0
 
+    @property
+    def epoch_of_last_step(self) -> int:
+        """The epoch to which the last step belongs."""
+        return self.epoch - 1 if self.step_in_epoch == 0 and self.step > 0 else self.epoch
+
 
 @dataclass
 class _StepOutcome:
@@ -262,10 +267,10 @@ class Run(Generic[Config]):
         return checkpoint
 
     def _restore(self, checkpoint: Path) -> None:
-        load_model(self._bare_model(), checkpoint / "model.safetensors", device=str(self.device))
+        load_model(self._bare_model(), checkpoint / "model.safetensors")
         self._optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True))
         if self.average is not None:
-            load_model(self.average, checkpoint / "average.safetensors", device=str(self.device))
+            load_model(self.average, checkpoint / "average.safetensors")
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(json.loads((checkpoint / "scaler.json").read_text()))
         self.position = _read_position(checkpoint)
@@ -275,7 +280,9 @@ class Run(Generic[Config]):
             return
         name = f"{self.config.recipe}-{self.config.activation}-seed{self.config.seed}"
         identifier = config_sha256(self.config)[:16]  # so that a continued run goes on under its own id
-        options = {"wandb": {"name": name, "id": identifier, "resume": "allow"}} if self.config.tracker == "wandb" else {}
+        options = (
+            {"wandb": {"name": name, "id": identifier, "resume": "allow"}} if self.config.tracker == "wandb" else {}
+        )
         self.accelerator.init_trackers(f"golu-{self.task}", init_kwargs=options)
 
     def _bare_model(self) -> nn.Module:
@@ -429,12 +436,18 @@ class Run(Generic[Config]):
             self.position.best = {**metrics, "step": self.position.step}
         self._write_metrics(self.position.step, "test", metrics)
         if self._progress is not None:
-            self._progress.metrics(self.position.epoch, self.position.step, metrics)
+            self._progress.metrics(self.position.epoch_of_last_step, self.position.step, metrics)
 
     def _write_metrics(self, step: int, split: str, values: dict[str, float]) -> None:
         if self.is_main:
             seconds = round(self.position.train_seconds + self.position.eval_seconds, 3)
-            line = {"step": step, "epoch": self.position.epoch, "split": split, "seconds": seconds, **values}
+            line = {
+                "step": step,
+                "epoch": self.position.epoch_of_last_step,
+                "split": split,
+                "seconds": seconds,
+                **values,
+            }
             try:
                 with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
@@ -493,13 +506,20 @@ class Run(Generic[Config]):
         self._save_checkpoint()
         number = self._signal or signal.SIGTERM
         raise Interrupted(
-            number, f"stopped behind step {self.position.step} of {self._total_steps}; the same command continues the run"
+            number,
+            f"stopped behind step {self.position.step} of {self._total_steps}; the same command continues the run",
         )
 
     # ------------------------------------------------------------------------------------------------------- finish
 
     def finish(
-        self, metrics: dict[str, float], *, dataset: str, model_name: str, data: dict[str, Any], swapped: SwappedActivations
+        self,
+        metrics: dict[str, float],
+        *,
+        dataset: str,
+        model_name: str,
+        data: dict[str, Any],
+        swapped: SwappedActivations,
     ) -> Result:
         """Writes weights, curves and result.json, in this order, and returns the result."""
         primary = PrimaryMetric(self.primary_name, metrics[self.primary_name], self.higher_is_better)

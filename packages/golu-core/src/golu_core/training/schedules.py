@@ -12,8 +12,9 @@ class Schedule:
     """A learning-rate schedule; times are in epochs, and fractions of an epoch are whole steps.
 
     Attributes:
-        kind: `constant`; `steps`, times `factor` at each milestone; `decay`, times `factor` every `every` epochs, counted
-            in whole epochs or steps; `cosine` from the base rate to `final_lr`; `poly`, (1 - progress) ^ `power`.
+        kind: `constant`; `steps`, times `factor` at each milestone; `decay`, times `factor` every `every` epochs,
+            counted in whole epochs or steps; `cosine` from the base rate to `final_lr`; `poly`, the base rate times
+            (1 - progress) ^ `power`.
         milestones: epochs of `steps`.
         factor: multiplier of `steps` and `decay`.
         factors: a multiplier of its own for each milestone, instead of `factor`.

@@ -32,7 +32,7 @@ def seed_global_generators(*purpose: int | str) -> None:
 
 @contextmanager
 def seeded(*purpose: int | str) -> Iterator[None]:
-    """Runs a block, such as one sample's augmentation, on generators of its own; the CPU's global ones stay as they were.
+    """Runs a block, such as one sample's augmentation, on generators of its own; the global ones stay as they were.
 
     Not for blocks that draw on a GPU.
     """

@@ -1,0 +1,53 @@
+// What the unmodified golu.cu needs to be compiled as C++ for the CPU: CUDA's qualifiers away, thread indices as
+// variables, and the device instructions that the source takes from the outside.
+#include <cmath>
+#include <cstring>
+
+#define __device__
+#define __global__
+#define __forceinline__ inline
+
+struct Index3 { unsigned int x, y, z; };
+static thread_local Index3 blockIdx, threadIdx, blockDim;
+
+using std::exp;
+static inline float expf_of(float t) { return std::exp(t); }
+#define expf expf_of
+
+#define GOLU_DEVICE_INSTRUCTIONS
+static inline float base2_exponential(float t) { return std::exp2(t); }
+static inline float float_from_bits(unsigned int bits) { float value; std::memcpy(&value, &bits, 4); return value; }
+static inline unsigned int bits_from_float(float value) { unsigned int bits; std::memcpy(&bits, &value, 4); return bits; }
+static inline float float_from_half(unsigned short bits) { _Float16 half; std::memcpy(&half, &bits, 2); return (float)half; }
+static inline unsigned short half_from_float(float value) {
+    _Float16 half = (_Float16)value;
+    unsigned short bits;
+    std::memcpy(&bits, &half, 2);
+    return bits;
+}
+
+// Runs a kernel over a grid, one thread after the other.
+#define EMULATE(NAME, STORED, COMPUTED)                                                                                  \
+    extern "C" void run_golu_forward_##NAME(                                                                             \
+        unsigned blocks, unsigned threads, const STORED* x, STORED* y, long long count, const double* c) {               \
+        blockDim = {threads, 1, 1};                                                                                      \
+        for (unsigned b = 0; b < blocks; ++b)                                                                            \
+            for (unsigned t = 0; t < threads; ++t) {                                                                     \
+                blockIdx = {b, 0, 0};                                                                                    \
+                threadIdx = {t, 0, 0};                                                                                   \
+                golu_forward_##NAME(x, y, count, (COMPUTED)c[0], (COMPUTED)c[1], (COMPUTED)c[2], (COMPUTED)c[3],         \
+                                    (COMPUTED)c[4], (COMPUTED)c[5]);                                                     \
+            }                                                                                                            \
+    }                                                                                                                    \
+    extern "C" void run_golu_backward_##NAME(                                                                            \
+        unsigned blocks, unsigned threads, const STORED* x, const STORED* g, STORED* r, long long count,                 \
+        const double* c) {                                                                                               \
+        blockDim = {threads, 1, 1};                                                                                      \
+        for (unsigned b = 0; b < blocks; ++b)                                                                            \
+            for (unsigned t = 0; t < threads; ++t) {                                                                     \
+                blockIdx = {b, 0, 0};                                                                                    \
+                threadIdx = {t, 0, 0};                                                                                   \
+                golu_backward_##NAME(x, g, r, count, (COMPUTED)c[0], (COMPUTED)c[1], (COMPUTED)c[2], (COMPUTED)c[3],     \
+                                     (COMPUTED)c[4], (COMPUTED)c[5]);                                                    \
+            }                                                                                                            \
+    }

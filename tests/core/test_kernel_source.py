@@ -1,0 +1,198 @@
+"""The CUDA source without a GPU: compiled by NVRTC, and run on the CPU over emulated blocks and threads."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+
+from golu_core.activation import kernel
+from golu_core.activation.kernel import KERNEL_DTYPES, kernel_name, kernel_scalars, kernel_source
+from golu_core.activation.parameters import gompertz_parameters
+from reference import reference_forward, reference_gradient, ulp_error
+
+COMPUTED = {torch.float64: "double", torch.float32: "float", torch.float16: "float", torch.bfloat16: "float"}
+STORED = {
+    torch.float64: "double",
+    torch.float32: "float",
+    torch.float16: "unsigned short",
+    torch.bfloat16: "unsigned short",
+}
+THREADS = 256
+CANARY = 16
+ALL_KERNELS = [
+    (direction, dtype, aligned)
+    for direction in ("forward", "backward")
+    for dtype in KERNEL_DTYPES
+    for aligned in (True, False)
+]
+
+
+def compile_by_nvrtc(architecture: str) -> str:
+    nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="needs cuda-bindings, from the dependency group test")
+    try:
+        status, program = nvrtc.nvrtcCreateProgram(kernel_source().encode(), b"golu.cu", 0, [], [])
+    except RuntimeError as error:
+        pytest.skip(f"needs NVRTC, which torch's CUDA builds bring: {error}")
+    assert status == nvrtc.nvrtcResult.NVRTC_SUCCESS
+    options = [*(option.encode() for option in kernel.COMPILE_OPTIONS), f"--gpu-architecture={architecture}".encode()]
+    (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
+    _, size = nvrtc.nvrtcGetProgramLogSize(program)
+    log = b" " * size
+    nvrtc.nvrtcGetProgramLog(program, log)
+    assert status == nvrtc.nvrtcResult.NVRTC_SUCCESS, log.decode()
+    assert "warning" not in log.decode(), log.decode()
+    _, size = nvrtc.nvrtcGetPTXSize(program)
+    ptx = b" " * size
+    nvrtc.nvrtcGetPTX(program, ptx)
+    return ptx.decode()
+
+
+def ptx_of(ptx: str, name: str) -> str:
+    start = ptx.index(f".entry {name}(")
+    return ptx[start : ptx.index("\n}\n", start)]
+
+
+@pytest.mark.parametrize("architecture", ["compute_75", "compute_80", "compute_90", "compute_100"])
+def test_nvrtc_compiles_every_kernel(architecture):
+    ptx = compile_by_nvrtc(architecture)
+    for direction, dtype, aligned in ALL_KERNELS:
+        assert f".entry {kernel_name(direction, dtype, aligned)}(" in ptx
+
+
+@pytest.mark.parametrize(("direction", "dtype", "aligned"), ALL_KERNELS)
+def test_memory_is_moved_sixteen_bytes_at_a_time(direction, dtype, aligned):
+    code = ptx_of(compile_by_nvrtc("compute_90"), kernel_name(direction, dtype, aligned))
+    wide = re.compile(r"(ld|st)\.global(?:\.nc)?\.(?:v4\.[a-z]32|v2\.[a-z]64|[a-z]128|v8\.[a-z]16)")
+    moves = [match.group(1) for match in wide.finditer(code)]
+    expected = ["ld"] * (1 if direction == "forward" else 2) + ["st"]
+    assert moves == (expected if aligned else [])
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_half_types_take_two_exponentials_an_element(direction):
+    ptx = compile_by_nvrtc("compute_90")
+    for dtype in (torch.float16, torch.bfloat16):
+        assert ptx_of(ptx, kernel_name(direction, dtype, True)).count("ex2.approx.ftz.f32") == 2 * (8 + 1)
+    assert ".f64" not in ptx_of(ptx, kernel_name(direction, torch.float32, True))
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory) -> ctypes.CDLL:
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("needs a C++ compiler")
+    folder = tmp_path_factory.mktemp("kernel")
+    source = folder / "golu_host.cpp"
+    shim = (Path(__file__).parent / "host_shim.h").read_text()
+    entries = [
+        f"EMULATE({KERNEL_DTYPES[dtype]}_{kind}, {STORED[dtype].replace(' ', '_')}, {COMPUTED[dtype]})"
+        for dtype in KERNEL_DTYPES
+        for kind in ("vector", "scalar")
+    ]
+    source.write_text(
+        "\n".join([shim, "typedef unsigned short unsigned_short;", kernel_source(), *entries]), encoding="utf-8"
+    )
+    library = folder / "golu_host.so"
+    flags = ["-O1", "-std=c++17", "-shared", "-fPIC", "-Wno-unknown-pragmas", "-fno-strict-aliasing"]
+    flags += ["-fsanitize=undefined", "-fno-sanitize-recover"]
+    built = subprocess.run(
+        [compiler, *flags, str(source), "-o", str(library)], capture_output=True, text=True, check=False
+    )
+    if "_Float16" in built.stderr:
+        pytest.skip("needs a C++ compiler with _Float16")
+    assert built.returncode == 0, built.stderr
+    return ctypes.CDLL(str(library))
+
+
+def run_emulated(library, direction, tensors, parameters, aligned):
+    """Runs a kernel with the launcher's own grid, names and constants; returns what it wrote, canaries checked."""
+    x = tensors[0]
+    count = x.numel()
+    offset = 0 if aligned else 1
+    padded = torch.full((count + 2 * CANARY,), 7, dtype=x.dtype)
+    place = slice(CANARY + offset, CANARY + offset + count)
+    inputs = []
+    for tensor in tensors:
+        held = padded.clone()
+        held[place] = tensor
+        inputs.append(held)
+    output = padded.clone()
+    pointers = [ctypes.c_void_p(t.data_ptr() + (CANARY + offset) * t.element_size()) for t in (*inputs, output)]
+    threads = kernel._thread_count(count, x.element_size(), aligned)
+    constants = (ctypes.c_double * 6)(*kernel_scalars(x.dtype, parameters))
+    function = getattr(library, f"run_{kernel_name(direction, x.dtype, aligned)}")
+    function(-(-threads // THREADS), THREADS, *pointers, ctypes.c_longlong(count), constants)
+    outside = torch.ones(len(output), dtype=torch.bool)
+    outside[place] = False
+    assert (output[outside] == 7).all(), "a kernel wrote outside its tensor"
+    for held, tensor in zip(inputs, tensors, strict=True):
+        assert torch.equal(held[place].nan_to_num(), tensor.nan_to_num()), "a kernel wrote to its input"
+    return output[place]
+
+
+def assert_close(value, reference, dtype):
+    step = {torch.float64: 1e-14, torch.float32: 4e-7, torch.float16: 2**-11, torch.bfloat16: 2**-8}[dtype]
+    smallest = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    absolute = {torch.float64: 1e-15}.get(dtype, 3e-7) + smallest
+    finite = reference.isfinite() & (reference.abs() <= torch.finfo(dtype).max)
+    error = (value.double() - reference).abs()
+    assert (error <= step * 1.02 * reference.abs() + absolute)[finite].all()
+    assert torch.equal(value[reference.isinf()].double(), reference[reference.isinf()])
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 255, 256, 1000, 2049])
+@pytest.mark.parametrize(("direction", "dtype", "aligned"), ALL_KERNELS)
+def test_every_kernel_on_the_cpu(emulated, direction, dtype, aligned, count):
+    generator = torch.Generator().manual_seed(count)
+    x = (torch.randn(count, generator=generator) * 4).to(dtype)
+    incoming = torch.randn(count, generator=generator).to(dtype)
+    for parameters in (gompertz_parameters(1.0, 1.0, 1.0), gompertz_parameters(2.0, 0.5, 1.5)):
+        triple = parameters.alpha, parameters.beta, parameters.gamma
+        if direction == "forward":
+            value = run_emulated(emulated, direction, (x,), parameters, aligned)
+            reference = reference_forward(x, *triple)
+        else:
+            value = run_emulated(emulated, direction, (x, incoming), parameters, aligned)
+            reference = reference_gradient(x, *triple) * incoming.double()
+        assert_close(value, reference, dtype)
+
+
+@pytest.mark.parametrize("dtype", list(KERNEL_DTYPES))
+@pytest.mark.parametrize("aligned", [True, False])
+def test_extremes_on_the_cpu(emulated, dtype, aligned):
+    largest = torch.finfo(dtype).max
+    x = torch.tensor([-torch.inf, -largest, -100, 100, largest, torch.inf, torch.nan, 0, -0.0], dtype=dtype)
+    parameters = gompertz_parameters(1.0, 1.0, 1.0)
+    y = run_emulated(emulated, "forward", (x,), parameters, aligned)
+    gradient = run_emulated(emulated, "backward", (x, torch.ones_like(x)), parameters, aligned)
+    assert y[:3].abs().tolist() == [0, 0, 0]
+    assert torch.equal(y[3:6], x[3:6])
+    assert gradient[:6].tolist() == [0, 0, 0, 1, 1, 1]
+    assert y[6].isnan() and gradient[6].isnan()
+    assert y[7:].tolist() == [0, 0]
+    hidden = run_emulated(
+        emulated, "backward", (torch.zeros_like(x), torch.full_like(x, torch.nan)), parameters, aligned
+    )
+    assert hidden.isnan().all(), "a NaN gradient must stay NaN"
+
+
+def test_float32_ulp_on_the_cpu(emulated):
+    x = torch.linspace(-1, 20, 200_001)
+    y = run_emulated(emulated, "forward", (x,), gompertz_parameters(1.0, 1.0, 1.0), True)
+    assert ulp_error(y, reference_forward(x)).max() <= 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_every_half_value_on_the_cpu(emulated, dtype):
+    """All 65,536 bit patterns: the conversions of NaN, infinities and subnormal numbers included."""
+    x = torch.from_numpy(numpy.arange(-(2**15), 2**15, dtype=numpy.int16)).view(dtype)
+    y = run_emulated(emulated, "forward", (x,), gompertz_parameters(1.0, 1.0, 1.0), True)
+    assert torch.equal(y.isnan(), x.isnan())
+    assert_close(y[~x.isnan()], reference_forward(x[~x.isnan()]), dtype)

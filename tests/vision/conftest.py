@@ -1,0 +1,29 @@
+"""Small real images for the command line's tests."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from golu_core.samples import write_digits
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits sample, as class folders of PNG."""
+    return write_digits(tmp_path_factory.mktemp("data") / "digits")
+
+
+@pytest.fixture(scope="session")
+def few_digits(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """52 training and 23 test images of four classes: neither divides by two processes or a batch of 16."""
+    root = tmp_path_factory.mktemp("few") / "digits"
+    for split, count in (("train", 13), ("test", 6)):
+        for label in "0123":
+            target = root / split / label
+            target.mkdir(parents=True)
+            for path in sorted((digits / split / label).iterdir())[: count - (split == "test" and label == "3")]:
+                shutil.copy(path, target)
+    return root
