@@ -9,12 +9,16 @@ from typing import Any
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
 from golu_core.training.errors import RequestError
 
 from .config import Augment, Data
+
+try:  # several times faster than Pillow, but torchvision means to move it to another package
+    from torchvision.io import decode_image
+except ImportError:
+    decode_image = None
 
 
 def decode(encoded: bytes, name: str) -> Tensor:
@@ -23,11 +27,13 @@ def decode(encoded: bytes, name: str) -> Tensor:
     Raises:
         RequestError: it cannot be decoded whole; the message has its name.
     """
-    try:
-        buffer = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
-        return decode_image(buffer, ImageReadMode.RGB, apply_exif_orientation=True)
-    except (RuntimeError, ValueError):
-        return _decode_by_pillow(encoded, name)  # CMYK, 16 bit, palettes, other formats
+    if decode_image is not None:
+        try:
+            buffer = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
+            return decode_image(buffer, "RGB", apply_exif_orientation=True)
+        except (RuntimeError, ValueError):
+            pass  # CMYK, 16 bit, palettes, other formats, or damage
+    return _decode_by_pillow(encoded, name)
 
 
 def _decode_by_pillow(encoded: bytes, name: str) -> Tensor:

@@ -103,9 +103,10 @@ def replace_activations(
         )
     reference = next((p for p in model.parameters() if p.is_floating_point()), None)
     replacements: dict[int, nn.Module] = {}
+    made: set[int] = set()
     swapped: list[str] = []
     gates: list[str] = []
-    for owner_name, owner in list(model.named_modules()):
+    for owner_name, owner in _owners(model, "", made, set()):
         for attribute, child in list(owner._modules.items()):
             if child is None or not is_old(child):
                 continue
@@ -115,14 +116,28 @@ def replace_activations(
                 continue
             if id(child) not in replacements:
                 replacements[id(child)] = _made_like(make(), child, reference)
+                made.add(id(replacements[id(child)]))
             _set_child(owner, attribute, replacements[id(child)])
             swapped.append(name)
         for attribute in _function_attributes(owner, old_name):
-            _replace_function(owner, attribute, _made_like(make(), owner, reference))
+            new_module = _made_like(make(), owner, reference)
+            made.add(id(new_module))
+            _replace_function(owner, attribute, new_module)
             swapped.append(f"{owner_name}.{attribute}" if owner_name else attribute)
     left, untraced = _functional_calls(model, old_name, example_inputs)
     new_name = new if isinstance(new, str) else getattr(new, "__name__", type(new).__name__)
     return ReplacementReport(old_name, new_name, tuple(swapped), left, tuple(gates), untraced)
+
+
+def _owners(module: nn.Module, name: str, made: set[int], seen: set[int]) -> Iterator[tuple[str, nn.Module]]:
+    """Every module with its qualified name, once, and none inside what was swapped in on the way."""
+    if id(module) in seen or id(module) in made:
+        return
+    seen.add(id(module))
+    yield name, module
+    for attribute, child in list(module._modules.items()):
+        if child is not None:
+            yield from _owners(child, f"{name}.{attribute}" if name else attribute, made, seen)
 
 
 def _matcher(old: str | type[nn.Module]) -> tuple[str, Callable[[nn.Module], bool]]:

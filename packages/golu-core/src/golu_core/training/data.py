@@ -94,7 +94,7 @@ class EpochOrder:
     def __post_init__(self) -> None:
         if self.length < 1:
             raise RequestError("the training set has no sample")
-        if self.steps_per_epoch < 1:
+        if self.batch_size > self.length:
             raise RequestError(f"a batch of {self.batch_size} is larger than the training set of {self.length} samples")
 
     @property

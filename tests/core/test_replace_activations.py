@@ -1,0 +1,171 @@
+"""`replace_activations` on small models, on the recipes' networks and on Hugging Face models."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from golu_core import GoLU, build_activation, replace_activations
+from golu_core.activation import ACTIVATIONS, canonical_name
+
+
+class Branches(nn.Module):
+    def __init__(self):
+        super().__init__()
+        shared = nn.ReLU()
+        self.first = nn.Sequential(nn.Linear(4, 4), shared)
+        self.second = nn.ModuleDict({"a": shared, "b": nn.ModuleList([nn.ReLU(inplace=True)])})
+        self.other = nn.GELU()
+
+    def forward(self, x):
+        x = F.relu(self.second["a"](self.first(x)))
+        return self.other(self.second["b"][0](x)) + torch.relu(x).sigmoid()
+
+
+def test_swaps_recursively_and_a_shared_module_once():
+    model = Branches().eval()
+    report = replace_activations(model, "relu", "golu", example_inputs=(torch.zeros(2, 4),))
+    assert report.swapped == ("first.1", "second.a", "second.b.0")
+    assert model.first[1] is model.second["a"]
+    assert isinstance(model.second["b"][0], GoLU) and model.second["b"][0] is not model.first[1]
+    assert not model.first[1].training
+    assert isinstance(model.other, nn.GELU)
+    assert [(call.module, call.activation, call.count) for call in report.left] == [("", "relu", 2)]
+    assert "first.1" in str(report) and "relu called in the model's own forward (2 times)" in str(report)
+
+
+@pytest.mark.parametrize("example", [None, (torch.zeros(2, 4),)], ids=["traced", "run"])
+def test_functional_calls_are_found_both_ways(example):
+    report = replace_activations(Branches(), "relu", "golu", example_inputs=example)
+    assert sum(call.count for call in report.left) == 2
+
+
+def test_running_leaves_the_model_as_it_was():
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Dropout())
+    before = copy.deepcopy(model.state_dict())
+    replace_activations(model, "relu", "golu", example_inputs=(torch.randn(4, 3),))
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(module.training for module in model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_model_that_cannot_be_traced_says_so():
+    class Dynamic(nn.Module):
+        def forward(self, x):
+            return F.relu(x) if x.sum() > 0 else x
+
+    report = replace_activations(Dynamic(), "relu", "golu")
+    assert report.left is None and "TraceError" in report.untraced
+    assert "not looked for" in str(report)
+
+
+def test_what_is_swapped_in_is_not_searched():
+    model = nn.Sequential(nn.ReLU(), nn.Linear(2, 2))
+    report = replace_activations(model, "relu", lambda: nn.Sequential(GoLU(), nn.ReLU()))
+    assert report.swapped == ("0",)
+    assert isinstance(model[0][1], nn.ReLU)
+
+
+def test_by_class_and_by_factory():
+    model = nn.Sequential(nn.SiLU(), nn.ReLU())
+    report = replace_activations(model, nn.SiLU, lambda: GoLU(alpha=2.0))
+    assert report.swapped == ("0",) and report.old == "swish"
+    assert model[0].alpha == 2
+
+
+def test_the_model_itself_cannot_be_swapped_in_place():
+    with pytest.raises(ValueError, match="in place"):
+        replace_activations(nn.ReLU(), "relu", "golu")
+
+
+def test_new_parameters_follow_the_model():
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU()).to(torch.bfloat16)
+    replace_activations(model, "relu", "prelu")
+    assert model[1].weight.dtype == torch.bfloat16
+
+
+def test_function_attributes_and_the_fused_path_of_the_transformer_layer():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0).eval()  # holds F.relu, not a module
+    x = torch.randn(2, 3, 8)
+    report = replace_activations(layer, "relu", "golu", example_inputs=(x,))
+    assert report.swapped == ("activation",)
+    with torch.no_grad():
+        fast_or_not = layer(x)
+    torch.testing.assert_close(fast_or_not, layer.train()(x).detach())
+
+
+def test_a_gate_is_kept():
+    from torchvision.ops import SqueezeExcitation
+
+    model = nn.Sequential(SqueezeExcitation(8, 2), nn.Sigmoid())
+    report = replace_activations(model, "sigmoid", "golu", example_inputs=(torch.zeros(1, 8, 4, 4),))
+    assert report.swapped == ("1",) and report.gates == ("0.scale_activation",)
+
+
+@pytest.mark.parametrize("name", list(ACTIVATIONS))
+def test_registry(name):
+    module = build_activation(name.upper())
+    assert module(torch.randn(3)).shape == (3,)
+    holder = nn.Sequential(module, nn.Linear(3, 3))
+    assert replace_activations(holder, name, "golu").swapped == ("0",)
+    assert canonical_name(f" {name} ") == name
+
+
+def test_unknown_names():
+    assert canonical_name("SiLU") == "swish"
+    with pytest.raises(ValueError, match="did you mean 'mish'"):
+        canonical_name("mihs")
+
+
+@pytest.mark.parametrize(
+    ("model", "own", "count", "left"),
+    [
+        ("torchvision/resnet18", "relu", 9, []),
+        ("torchvision/resnet34", "relu", 17, []),
+        ("torchvision/resnet50", "relu", 17, []),
+        ("torchvision/wide_resnet50_2", "relu", 17, []),
+        ("torchvision/densenet121", "relu", 120, [("", "relu", 1)]),
+        ("torchvision/vit_b_16", "gelu", 12, []),
+        ("torchvision/vit_b_32", "gelu", 12, []),
+        ("timm/efficientnet_b0", "swish", 49, []),
+        ("timm/tiny_vit_21m_224", "gelu", 23, []),
+        ("timm/vit_tiny_patch16_224", "gelu", 12, []),
+    ],
+)
+def test_networks_of_the_recipes(model, own, count, left):
+    """All modules of the class are gone, as many as an independent count of classes finds, and no other."""
+    from golu_vision.config import Model
+    from golu_vision.models import build_network
+
+    network = build_network(Model(model), 10)
+    classes = {"relu": (nn.ReLU,), "gelu": (nn.GELU,), "swish": (nn.SiLU,)}[own]
+    names = [name for name, module in network.named_modules() if isinstance(module, classes)]
+    report = replace_activations(network, own, "golu", example_inputs=(torch.zeros(1, 3, 224, 224),))
+    assert list(report.swapped) == names
+    assert len(names) == count
+    assert not any(isinstance(module, classes) for module in network.modules())
+    assert [(call.module, call.activation, call.count) for call in report.left] == left
+    assert any(isinstance(module, nn.Sigmoid) for module in network.modules()) == ("efficientnet" in model)
+
+
+@pytest.mark.slow
+def test_hugging_face_bert_and_gpt2():
+    transformers = pytest.importorskip("transformers", reason="needs transformers, from the dependency group test")
+    small = {"vocab_size": 64, "num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2}
+    bert = transformers.BertModel(transformers.BertConfig(**small, intermediate_size=32)).eval()
+    tokens = torch.zeros(1, 5, dtype=torch.long)
+    report = replace_activations(bert, "gelu", "golu", example_inputs=(tokens,))
+    assert report.swapped == tuple(f"encoder.layer.{n}.intermediate.intermediate_act_fn" for n in range(2))
+    assert isinstance(bert.pooler.activation, nn.Tanh)
+    assert report.left == ()
+    gpt2 = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=64, n_layer=2, n_embd=16, n_head=2, n_positions=16)
+    ).eval()
+    before = gpt2(tokens).logits
+    report = replace_activations(gpt2, "gelu", "golu", example_inputs=(tokens,))
+    assert report.swapped == tuple(f"transformer.h.{n}.mlp.act" for n in range(2))
+    assert not torch.allclose(gpt2(tokens).logits, before)

@@ -1,0 +1,227 @@
+"""Images from file to batch: sources, augmentation, mixing, metrics."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from golu_core.training.data import BatchPlan, SampleKey
+from golu_core.training.errors import RequestError
+from golu_vision.config import Augment, Data, Mix
+from golu_vision.data import StoredImages, check_every_image, load_data
+from golu_vision.evaluate import classification_metrics
+from golu_vision.mixing import check_mixing, cutmix_box, mix_batch
+from golu_vision.recipes import RECIPES
+from golu_vision.transforms import decode, normalized
+
+
+def keys(*samples, epoch=0):
+    return [SampleKey(sample, epoch, position) for position, sample in enumerate(samples)]
+
+
+def encoded(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def picture(mode="RGB", size=(24, 16)):
+    """A smooth picture, which JPEG keeps well."""
+    x = numpy.linspace(0, 255, size[0])[None, :].repeat(size[1], 0)
+    rgb = numpy.stack([x, x[:, ::-1], x * 0 + 90], axis=-1).astype(numpy.uint8)
+    return Image.fromarray(rgb).convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("RGB", "PNG"), ("P", "PNG"), ("RGBA", "PNG")]
+)
+def test_every_kind_of_image_becomes_rgb(mode, kind):
+    image = decode(encoded(picture(mode), kind), "x")
+    assert image.shape == (3, 16, 24) and image.dtype == torch.uint8
+    expected = torch.from_numpy(numpy.array(picture(mode).convert("RGB"))).permute(2, 0, 1).float()
+    assert (image.float() - expected).abs().mean() < 12
+
+
+def test_exif_rotation_is_applied():
+    image = picture()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees to show
+    assert decode(encoded(image, "JPEG", exif=exif), "x").shape == (3, 24, 16)
+
+
+def test_a_truncated_jpeg_is_named():
+    whole = encoded(picture(size=(200, 200)), "JPEG")
+    with pytest.raises(RequestError, match=r"some/file\.jpg"):
+        decode(whole[: len(whole) // 2], "some/file.jpg")
+    with pytest.raises(RequestError, match="no image"):
+        decode(b"no image at all", "no image")
+
+
+@pytest.fixture
+def stored():
+    images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return lambda **options: StoredImages(images, torch.arange(40) % 10, **options)
+
+
+def test_crops_are_shifts_and_flips_of_the_image(stored):
+    """Every augmented image is one of the 9 x 9 x 2 that padding, cropping and flipping by torch give."""
+    training = stored(seed=3, pad=4, flip=True)
+    original = stored(seed=None)
+    batch = training.__getitems__(keys(*range(40)))
+    moved = 0
+    for number, image in enumerate(batch.images):
+        padded = F.pad(original.images[number], [4] * 4)
+        candidates = [
+            view
+            for top in range(9)
+            for left in range(9)
+            for view in (padded[:, top : top + 32, left : left + 32],)
+            for view in (view, view.flip(2))
+        ]
+        matches = [torch.equal(image, candidate) for candidate in candidates]
+        assert any(matches)
+        moved += not torch.equal(image, original.images[number])
+    assert moved > 30
+
+
+def test_augmentation_is_a_function_of_position(stored):
+    training = stored(seed=3, pad=4, flip=True)
+    together = training.__getitems__(keys(*range(16))).images
+    again = training.__getitems__(keys(*range(16))).images
+    apart = torch.cat([training.__getitems__([key]).images for key in keys(*range(16))])
+    assert torch.equal(together, again) and torch.equal(together, apart)
+    assert not torch.equal(together, training.__getitems__(keys(*range(16), epoch=1)).images)
+    assert not torch.equal(together, stored(seed=4, pad=4, flip=True).__getitems__(keys(*range(16))).images)
+    far = [SampleKey(0, 0, (1 << 16) - 1), SampleKey(0, 0, 1 << 16)]
+    across = training.__getitems__(far).images
+    assert torch.equal(across[1:], training.__getitems__(far[1:]).images)
+    assert torch.equal(across[:1], training.__getitems__(far[:1]).images)
+
+
+@pytest.mark.parametrize("kind", ["torchvision", "timm"])
+def test_per_image_augmentation_is_a_function_of_position(kind, few_digits, tmp_path):
+    augment = Augment(kind, policy="autoaugment", rand_augment="rand-m9-mstd0.5-inc1", erase=0.5)
+    data = replace(RECIPES["digits"].data, root=few_digits, in_memory=False)
+    config = replace(RECIPES["digits"], data=data, augment=augment, data_dir=tmp_path)
+    train = load_data(config).train
+    first = train.__getitems__(keys(1, 2, 3)).images
+    torch.rand(7)
+    assert torch.equal(first, train.__getitems__(keys(1, 2, 3)).images)
+    assert not torch.equal(first, train.__getitems__(keys(1, 2, 3, epoch=1)).images)
+    assert first.dtype == (torch.float32 if kind == "timm" else torch.uint8)
+    assert first.shape == (3, 3, 32, 32)
+
+
+def test_normalisation_equals_torchvisions():
+    from torchvision.transforms.v2 import functional as tv
+
+    images = torch.randint(0, 256, (2, 3, 5, 5), dtype=torch.uint8)
+    data = Data()
+    expected = tv.normalize(images.float() / 255, list(data.mean), list(data.std))
+    torch.testing.assert_close(normalized(images, data, torch.device("cpu")).contiguous(), expected)
+
+
+def test_metrics_count_each_image_once():
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(50, 10, generator=generator)
+    labels = torch.randint(0, 10, (50,), generator=generator)
+    counted = torch.rand(50, generator=generator) < 0.7
+    count, loss, first, five = classification_metrics(logits, labels, counted).tolist()
+    kept, right = logits[counted], labels[counted]
+    assert count == counted.sum()
+    assert loss == pytest.approx(F.cross_entropy(kept, right, reduction="sum").item(), rel=1e-6)
+    assert first == (kept.argmax(1) == right).sum()
+    ranks = (kept > kept.gather(1, right[:, None])).sum(1)
+    assert five == (ranks < 5).sum()
+
+
+def test_mixing_is_the_same_for_any_split_of_the_batch():
+    images = torch.rand(64, 3, 16, 16)
+    targets = F.one_hot(torch.arange(64) % 10, 10).float()
+    positions = torch.arange(128, 192)
+    mix = Mix(mixup=0.8, cutmix=1.0, group=16)
+    whole = mix_batch(images, targets, positions, mix, seed=1, epoch=2)
+    parts = [mix_batch(images[s], targets[s], positions[s], mix, 1, 2) for s in (slice(0, 24), slice(24, 64))]
+    for number in range(2):
+        assert torch.equal(whole[number], torch.cat([part[number] for part in parts]))
+    assert not torch.equal(whole[0], mix_batch(images, targets, positions, mix, seed=1, epoch=3)[0])
+
+
+@pytest.mark.parametrize("mix", [Mix(mixup=0.8, group=8), Mix(cutmix=1.0, group=8)])
+def test_targets_are_mixed_as_the_pixels_are(mix):
+    """Images of constant brightness: the target's weight of a partner is the partner's share of the pixels."""
+    brightness = torch.arange(32.0)
+    images = brightness[:, None, None, None].expand(-1, 3, 20, 20)
+    targets = torch.eye(32)
+    mixed, soft = mix_batch(images, targets, torch.arange(32), mix, 0, 0)
+    torch.testing.assert_close(soft.sum(dim=1), torch.ones(32))
+    torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), soft @ brightness, rtol=1e-4, atol=1e-4)
+    partners = (soft > 0).sum(dim=1)
+    assert partners.max() == 2
+
+
+def test_cutmix_box_has_about_the_asked_area():
+    rng = numpy.random.default_rng(0)
+    inside = [cutmix_box(0.75, 200, 200, rng) for _ in range(500)]
+    whole = [(b - t) * (r - left) / 40_000 for t, b, left, r in inside if t > 0 and left > 0 and b < 200 and r < 200]
+    assert whole and all(area == pytest.approx(0.25, abs=0.01) for area in whole)
+
+
+def test_a_batch_that_cannot_be_mixed_is_refused():
+    check_mixing(Mix(), BatchPlan(3, 1, 1, 3))
+    with pytest.raises(RequestError, match="blocks of 8"):
+        check_mixing(Mix(mixup=0.2), BatchPlan(12, 1, 1, 12))
+
+
+def test_own_folder_and_its_facts(few_digits, tmp_path):
+    config = replace(RECIPES["digits"], data=replace(RECIPES["digits"].data, root=few_digits))
+    data = load_data(config)
+    assert data.classes == ("0", "1", "2", "3")
+    assert (len(data.train), len(data.test)) == (52, 23)
+    assert data.differences[0] == "digits has 52 train images, published are 1,442"
+    assert not data.facts["as_published"]
+    assert list(check_every_image(data, 16, 0))[-1] == 75
+
+
+def test_a_hub_data_set_from_a_local_copy(few_digits, tmp_path):
+    import datasets
+
+    splits = datasets.load_dataset("imagefolder", data_dir=str(few_digits), cache_dir=str(tmp_path / "cache"))
+    splits.save_to_disk(tmp_path / "copy")
+    recipe = RECIPES["digits"]
+    folder = load_data(replace(recipe, data=replace(recipe.data, root=few_digits)))
+    hub = load_data(replace(recipe, data=replace(recipe.data, hub=str(tmp_path / "copy"))))
+    assert hub.classes == folder.classes and len(hub.train) == len(folder.train)
+    assert torch.equal(hub.test.__getitems__(keys(0, 22)).images, folder.test.__getitems__(keys(0, 22)).images)
+    with pytest.raises(RequestError, match="datasets cannot load"):
+        load_data(replace(recipe, data=replace(recipe.data, hub=str(tmp_path / "nothing"))))
+
+
+def test_cifar10_in_torchvisions_layout(tmp_path, monkeypatch):
+    """Batches in CIFAR-10's own pickle format, read by torchvision; its checksums are of the real files."""
+    import pickle
+
+    import torchvision
+
+    folder = tmp_path / "cifar10" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    rng = numpy.random.default_rng(0)
+    names = [f"data_batch_{n}" for n in range(1, 6)] + ["test_batch"]
+    for name in names:
+        batch = {"data": rng.integers(0, 256, (4, 3072), dtype=numpy.uint8), "labels": [0, 1, 2, 3]}
+        (folder / name).write_bytes(pickle.dumps(batch))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [str(n) for n in range(10)]}))
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "_check_integrity", lambda self: True)
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+    data = load_data(replace(RECIPES["resnet20-cifar10"], data_dir=tmp_path))
+    assert len(data.train) == 20 and len(data.test) == 4
+    first = pickle.loads((folder / "test_batch").read_bytes())["data"][0].reshape(3, 32, 32)
+    assert torch.equal(data.test.__getitems__(keys(0)).images[0], torch.from_numpy(first))
+    enlarged = load_data(replace(RECIPES["vit-ti16-cifar10"], data_dir=tmp_path))
+    assert enlarged.train.__getitems__(keys(0)).images.shape == (1, 3, 224, 224)
