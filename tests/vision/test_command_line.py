@@ -97,7 +97,7 @@ def test_a_run_of_another_config_is_not_touched(finished, few_digits, run_here):
 
 
 def test_dry_run_writes_nothing(few_digits, tmp_path, run_here):
-    done = run_here("train", "digits", "--data.root", str(few_digits), "--dry-run", "--check-data", cwd=tmp_path)
+    done = run_here("train", "digits", "--data.root", str(few_digits), "--dry-run", "--check-data", *FAST, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for part in ("272,", "relu swapped for golu", "52 training and 23 test images", "all 75 images can be decoded"):
         assert part in done.stdout
