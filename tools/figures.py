@@ -1,6 +1,6 @@
 """Draws docs/golu.png: GoLU, its gate and its slope beside ReLU, GELU, Swish and Mish.
 
-    python tools/figures.py [FILE]
+python tools/figures.py [FILE]
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def draw(path: Path) -> None:
     x = torch.linspace(-5, 5, 1000, dtype=torch.float64)
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     panels = figure.subplots(1, 3)
-    titles = ("activation  f(x)", "gate  f(x) / x", "slope  f′(x)")
+    titles = ("activation  f(x)", "gate  f(x) / x", "slope  df(x) / dx")
     for name, colour in SHOWN.items():
         function = build_activation(name)
         style = {"color": colour, "linewidth": 2.4 if name == "golu" else 1.4, "label": ACTIVATIONS[name].paper_name}

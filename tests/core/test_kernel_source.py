@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -196,3 +199,82 @@ def test_every_half_value_on_the_cpu(emulated, dtype):
     y = run_emulated(emulated, "forward", (x,), gompertz_parameters(1.0, 1.0, 1.0), True)
     assert torch.equal(y.isnan(), x.isnan())
     assert_close(y[~x.isnan()], reference_forward(x[~x.isnan()]), dtype)
+
+
+# ------------------------------------------------------------------------------------------- the launcher, without CUDA
+
+
+@pytest.fixture
+def launcher(emulated, monkeypatch):
+    """`kernel` with CuPy's RawKernel replaced by the emulated kernels and CUDA's stream by a number."""
+    launched = []
+
+    def raw_kernel(name):
+        def launch(grid, block, arguments, *, stream):
+            assert stream.ptr == 1234 and block == (THREADS,)
+            pointers = [ctypes.c_void_p(a) for a in arguments[:-7]]
+            computed = numpy.float64 if "float64" in name else numpy.float32
+            assert all(type(a) is computed for a in arguments[-6:]), "the kernel takes its own scalar type"
+            constants = (ctypes.c_double * 6)(*(float(a) for a in arguments[-6:]))
+            getattr(emulated, f"run_{name}")(grid[0], block[0], *pointers, ctypes.c_longlong(arguments[-7]), constants)
+            launched.append(name)
+
+        return launch
+
+    monkeypatch.setattr(kernel, "_kernel", raw_kernel)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=1234))
+    return launched
+
+
+@pytest.mark.parametrize("dtype", list(KERNEL_DTYPES))
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda x: x, "vector"),
+        (lambda x: x.contiguous(memory_format=torch.channels_last), "vector"),
+        (lambda x: x.transpose(0, 2), "vector"),
+        (lambda x: x[:, ::2], "vector"),
+        (lambda x: x[..., :1].expand(-1, -1, -1, 4), "vector"),
+        (lambda x: x.flatten()[1:], "scalar"),
+    ],
+    ids=["contiguous", "channels_last", "transposed", "strided", "expanded", "unaligned"],
+)
+def test_launcher(launcher, dtype, make, kind):
+    x = make((torch.randn(2, 6, 5, 7, generator=torch.Generator().manual_seed(0)) * 3).to(dtype))
+    incoming = torch.randn(x.shape).to(dtype)  # contiguous, whatever x is
+    parameters = gompertz_parameters(1.5, 0.7, 1.2)
+    y = kernel.golu_forward(x, parameters)
+    gradient = kernel.golu_backward(incoming, x, parameters)
+    assert y.stride() == torch.relu(x).stride() and y.dtype == dtype
+    assert launched_kinds(launcher) == [("forward", kind), ("backward", launched_kinds(launcher)[1][1])]
+    assert_close(y, reference_forward(x, 1.5, 0.7, 1.2), dtype)
+    assert_close(gradient, reference_gradient(x, 1.5, 0.7, 1.2) * incoming.double(), dtype)
+
+
+def launched_kinds(names):
+    return [(name.split("_")[1], name.split("_")[3]) for name in names]
+
+
+def test_an_empty_tensor_launches_nothing(launcher):
+    assert kernel.golu_forward(torch.empty(0, 3), gompertz_parameters(1.0, 1.0, 1.0)).shape == (0, 3)
+    assert launcher == []
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_without_a_usable_cupy_one_warning_says_what_to_install(installed, monkeypatch):
+    def broken():
+        raise RuntimeError("CUDA driver version is insufficient")
+
+    runtime = SimpleNamespace(getDeviceCount=broken)
+    cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)) if installed else None
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    kernel.kernels_available.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match=r"pip install 'golu-core\[cuda13\]'") as warned:
+            assert [kernel.kernels_available() for _ in range(2)] == [False, False]
+        assert len(warned) == 1
+        assert ("insufficient" in str(warned[0].message)) == installed
+    finally:
+        kernel.kernels_available.cache_clear()

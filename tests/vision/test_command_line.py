@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from command_line import FAST, run_cli
 from golu_vision.cli import COMMAND_LINE
+from golu_vision.recipes import RECIPES
 
 
 @pytest.fixture
@@ -104,6 +105,20 @@ def test_dry_run_writes_nothing(few_digits, tmp_path, run_here):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_dry_run_of_the_sample_writes_nothing_either(tmp_path, run_here):
+    done = run_here("train", "digits", "--dry-run", "--check-data", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "all 1,797 images can be decoded" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "digits"])
+def test_every_recipe_can_be_described_without_data(recipe, tmp_path, run_here):
+    done = run_here("train", recipe, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"{RECIPES[recipe].paper.size:,} parameters" in done.stdout
+
+
 def test_dry_run_without_data_says_what_is_missing(tmp_path, run_here):
     done = run_here("train", "densenet121-imagenet", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -127,6 +142,9 @@ def test_dry_run_without_data_says_what_is_missing(tmp_path, run_here):
         (["train", "resnet50-imagenet"], ["no data folder data/imagenet", "www.image-net.org"]),
         (["train", "resnet20-cifar10"], ["CIFAR-10 is not in data/cifar10", "--data.download"]),
         (["train", "digits", "--model.name", "cifar/resnet21"], ["no model 'cifar/resnet21'"]),
+        (["train", "digits", "--mixed-precision", "fp16"], ["fp16 needs a GPU"]),
+        (["train", "digits", "--tracker", "wandb"], ["pip install wandb"]),
+        (["train", "digits", "--mix.mixup", "0.2", "--batch-size", "12"], ["blocks of 8"]),
         (["evaluate", "runs/nothing"], ["no run folder runs/nothing"]),
         (["evaluate", "."], ["no config.json"]),
     ],
@@ -138,7 +156,7 @@ def test_a_wrong_request_is_refused(arguments, messages, tmp_path, run_here):
     for message in messages:
         assert message in text
     assert "Traceback" not in done.stderr
-    assert not (tmp_path / "runs").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def damaged_copy(few_digits, tmp_path, damage):

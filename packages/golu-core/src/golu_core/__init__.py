@@ -1,6 +1,5 @@
 """GoLU, the Gompertz Linear Unit, as a PyTorch activation, and what the golu training packages share."""
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,13 +8,18 @@ if TYPE_CHECKING:
     from .activation import golu as golu
     from .activation import replace_activations as replace_activations
 
-__version__ = version("golu-core")
+    __version__: str
+
 __all__ = ["GoLU", "__version__", "build_activation", "golu", "replace_activations"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("golu-core")
     from . import activation
 
     return getattr(activation, name)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from golu_core.training.cli import CommandLine
 
-from . import __version__
 from .config import VisionConfig
 from .recipes import RECIPES
 
@@ -25,7 +24,7 @@ def _evaluate(folder: Path, arguments: Sequence[str]) -> None:
 
 
 COMMAND_LINE = CommandLine(
-    program="golu-vision", recipes=RECIPES, train=_train, evaluate=_evaluate, version=__version__, commands={}
+    program="golu-vision", recipes=RECIPES, train=_train, evaluate=_evaluate, distribution="golu-vision", commands={}
 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -158,6 +160,8 @@ def load_data(config: VisionConfig) -> ImageData:
     Raises:
         RequestError: images are missing or malformed; the message says what is expected where.
     """
+    if config.dry_run and config.data.source == "digits" and not (config.data_dir / config.data.name).exists():
+        config = dataclasses.replace(config, data_dir=Path(_temporary_folder().name))
     train, test, classes, fingerprint = _sources(config.data, config.data_dir)
     published = {"train": config.data.train_images, "test": config.data.test_images, "classes": config.data.classes}
     found = {"train": len(train), "test": len(test), "classes": len(classes)}
@@ -171,6 +175,12 @@ def load_data(config: VisionConfig) -> ImageData:
     return ImageData(
         _dataset(train, config, training=True), _dataset(test, config, training=False), classes, facts, differences
     )
+
+
+@lru_cache(maxsize=1)
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder that goes away with the process: a dry run leaves nothing behind."""
+    return tempfile.TemporaryDirectory()
 
 
 def _dataset(source: EncodedImages | StoredImages, config: VisionConfig, training: bool) -> BatchDataset:

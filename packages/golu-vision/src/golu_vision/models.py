@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 import torch
 from torch import nn
 
@@ -14,26 +16,44 @@ from .cifar import CIFAR_MODELS
 from .config import Model, VisionConfig
 
 
+def check_model_name(model: Model) -> None:
+    """Raises RequestError for a name that no library knows, before anything is written."""
+    library, _, name = model.name.partition("/")
+    if library == "torchvision":
+        import torchvision
+
+        known = torchvision.models.list_models()
+    elif library == "timm":
+        import timm
+
+        known = timm.list_models()
+    elif library == "cifar":
+        known = list(CIFAR_MODELS)
+    else:
+        raise RequestError(f"there is no model {model.name!r}: its library must be torchvision, timm or cifar")
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f", did you mean {library}/{near[0]}?" if near else ""
+        raise RequestError(f"there is no model {model.name!r}{hint}")
+
+
 def build_network(model: Model, classes: int) -> nn.Module:
     """The network as published, with weights from torch's global generator; RequestError for an unknown name."""
+    check_model_name(model)
     library, _, name = model.name.partition("/")
-    try:
-        if library == "torchvision":
-            import torchvision
+    if library == "cifar":
+        return CIFAR_MODELS[name](classes)
+    network: nn.Module
+    if library == "torchvision":
+        import torchvision
 
-            network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=classes)
-            return network
-        if library == "timm":
-            import timm
+        network = torchvision.models.get_model(name, weights=None, num_classes=classes)
+    else:
+        import timm
 
-            rates = {"drop_rate": model.drop, "drop_path_rate": model.drop_path}
-            created: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes, **rates)
-            return created
-        if library == "cifar":
-            return CIFAR_MODELS[name](classes)
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise RequestError(f"there is no model {model.name!r}: {error}") from None
-    raise RequestError(f"there is no model {model.name!r}: its library must be torchvision, timm or cifar")
+        rates = {"drop_rate": model.drop, "drop_path_rate": model.drop_path}
+        network = timm.create_model(name, pretrained=False, num_classes=classes, **rates)
+    return network
 
 
 def build_model(config: VisionConfig, classes: int) -> tuple[nn.Module, SwappedActivations]:

@@ -18,7 +18,7 @@ from .config import VisionConfig
 from .data import ImageBatch, ImageData, check_every_image, load_data
 from .evaluate import PRIMARY, UNIT, evaluate, save_mistakes
 from .mixing import check_mixing, mix_batch
-from .models import build_model
+from .models import build_model, check_model_name
 from .transforms import normalized
 
 
@@ -38,6 +38,9 @@ def train(config: VisionConfig) -> None:
 
         plan = run.plan_batches(config.batch_size, config.max_device_batch)
         check_mixing(config.mix, plan)
+        check_model_name(config.model)
+        if config.data.root is None and config.data.hub is None:
+            epoch_order(config, config.data.train_images)  # refuses an impossible batch before a sample is written
         try:
             with run.accelerator.main_process_first():  # one process writes the sample, the others find it
                 data = load_data(config)

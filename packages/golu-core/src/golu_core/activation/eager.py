@@ -78,6 +78,9 @@ def _write_decay(decay: Tensor, clamped: Tensor, parameters: GompertzParameters,
     if base2:
         torch.mul(clamped, -parameters.gamma * _LOG2_E, out=decay)
         decay.exp2_()
+    elif parameters.gamma == 1.0:
+        torch.neg(clamped, out=decay)
+        decay.exp_()
     else:
         torch.mul(clamped, -parameters.gamma, out=decay)
         decay.exp_()
@@ -103,26 +106,29 @@ def _write_gate(gate: Tensor, decay: Tensor, parameters: GompertzParameters, err
         gate.mul_(parameters.alpha)
 
 
-def _pieces(x: Tensor, *others: Tensor) -> Iterator[tuple[tuple[Tensor, ...], Sequence[Tensor]]]:
-    """Pieces of equally laid out dense tensors, each with scratch of its size.
+def _pieces(x: Tensor, *others: Tensor) -> Iterator[tuple[Sequence[Tensor], Sequence[Tensor]]]:
+    """Flat pieces of equally laid out dense tensors, each with scratch of its size.
 
     The scratch is three tensors in x's own dtype, or four in float32 for the half types.
     """
     count = x.numel()
-    if count == 0:
-        return
     half = x.dtype in (torch.float16, torch.bfloat16)
     dtype, buffers = (torch.float32, 4) if half else (x.dtype, 3)
-    on_cpu = x.device.type == "cpu"
-    length = max(_CPU_MIN_CHUNK, _CPU_CHUNK_PER_THREAD * torch.get_num_threads()) if on_cpu else _DEVICE_CHUNK
-    if count <= length:
-        yield (x, *others), [torch.empty_like(x, dtype=dtype) for _ in range(buffers)]
-        return
-    scratch = _kept_scratch(dtype, length) if on_cpu else torch.empty(4, length, dtype=dtype, device=x.device).unbind()
+    if x.device.type == "cpu":
+        length = max(_CPU_MIN_CHUNK, _CPU_CHUNK_PER_THREAD * torch.get_num_threads())
+        scratch = _kept_scratch(dtype, length)[:buffers]
+    else:
+        length = min(max(count, 1), _DEVICE_CHUNK)
+        scratch = torch.empty(buffers, length, dtype=dtype, device=x.device).unbind()
     flat = [tensor.as_strided((count,), (1,)) for tensor in (x, *others)]
     for start in range(0, count, length):
         stop = min(start + length, count)
-        yield tuple(t[start:stop] for t in flat), [buffer[: stop - start] for buffer in scratch[:buffers]]
+        size = stop - start
+        whole = size == count
+        yield (
+            flat if whole else [tensor[start:stop] for tensor in flat],
+            scratch if size == length else [buffer[:size] for buffer in scratch],
+        )
 
 
 _kept = threading.local()

@@ -45,7 +45,7 @@ class CommandLine(Generic[Config]):
         recipes: by name.
         train: trains, or describes the run if `config.dry_run`.
         evaluate: prints the test metrics of a finished run.
-        version: of the task package.
+        distribution: the task package's name, for its version.
         commands: the task's own subcommands.
     """
 
@@ -53,7 +53,7 @@ class CommandLine(Generic[Config]):
     recipes: Mapping[str, Config]
     train: Callable[[Config], Any]
     evaluate: Callable[[Path, Sequence[str]], None]
-    version: str
+    distribution: str
     commands: Mapping[str, Command]
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
@@ -89,7 +89,9 @@ class CommandLine(Generic[Config]):
         if first in ("-h", "--help"):
             print(self._help(commands))
         elif first == "--version":
-            print(self.version)
+            from importlib.metadata import version
+
+            print(version(self.distribution))
         elif first in commands:
             commands[first].run(rest)
         else:

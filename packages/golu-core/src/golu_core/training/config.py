@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -97,6 +98,8 @@ def checked(config: Config) -> Config:
         raise RequestError(f"--seed must not be negative, but is {config.seed}")
     if config.num_workers is not None and config.num_workers < 0:
         raise RequestError(f"--num-workers must not be negative, but is {config.num_workers}")
+    if config.tracker != "none" and importlib.util.find_spec(config.tracker) is None:
+        raise RequestError(f"--tracker {config.tracker} needs the package: pip install {config.tracker}")
     return dataclasses.replace(config, activation=activation)
 
 

@@ -602,9 +602,11 @@ def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
+    if config.mixed_precision == "fp16" and use_cpu and not config.dry_run:
+        raise RequestError("--mixed-precision fp16 needs a GPU; a CPU takes bf16 or no")
     accelerator = Accelerator(
         cpu=use_cpu,
-        mixed_precision=config.mixed_precision,
+        mixed_precision="no" if config.dry_run else config.mixed_precision,
         log_with=None if config.tracker == "none" else config.tracker,
         project_dir=str(folder),
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],

@@ -1,0 +1,81 @@
+"""The commands and code of the READMEs are tried, as far as no data set and no second machine is needed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from golu_core.training.errors import RequestError
+from golu_vision.cli import COMMAND_LINE
+from golu_vision.recipes import RECIPES
+
+ROOT = Path(__file__).resolve().parents[2]
+READMES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))]
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(), re.DOTALL)
+
+
+def commands() -> list[str]:
+    joined = "\n".join(block for path in READMES for block in blocks(path, "sh")).replace("\\\n", " ")
+    return [line.split(" #")[0].strip() for line in joined.splitlines() if line and not line.startswith("#")]
+
+
+def golu_vision_calls() -> list[list[str]]:
+    calls = []
+    for command in commands():
+        match = re.search(r"(?:golu-vision|-m golu_vision) (.*?)\"?$", command)
+        if match:
+            calls.append(shlex.split(match.group(1)))
+    return calls
+
+
+@pytest.mark.parametrize("arguments", golu_vision_calls(), ids=" ".join)
+def test_calls_of_golu_vision_are_understood(arguments):
+    if arguments[0] == "train":
+        config = COMMAND_LINE.config(arguments[1:])
+        assert config.recipe in RECIPES
+    else:
+        assert arguments[0] in ("recipes", "evaluate")
+
+
+def test_there_are_calls_to_try():
+    assert len(golu_vision_calls()) >= 8
+    with pytest.raises(RequestError):
+        COMMAND_LINE.config(["no-such-recipe"])
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_python_blocks_run(path):
+    for block in blocks(path, "python"):
+        exec(compile(block, str(path), "exec"), {})
+
+
+def test_every_recipe_is_in_the_table():
+    table = (ROOT / "README.md").read_text()
+    assert [name for name in RECIPES if f"`{name}`" not in table] == []
+
+
+@pytest.mark.parametrize("path", [*READMES, ROOT / "CONTRIBUTING.md"], ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_point_to_files(path):
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+def test_packages_have_their_files_and_changelogs_their_version():
+    for package in ROOT.glob("packages/*"):
+        project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+        assert f"## {project['version']}" in (package / "CHANGELOG.md").read_text()
+        assert list(package.glob("src/*/py.typed"))
+        assert (package / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+
+
+def test_the_ci_script_calls_the_readmes_test_command():
+    (command,) = [c for c in commands() if c.endswith("pytest")]
+    assert command in (ROOT / ".ci" / "run").read_text()

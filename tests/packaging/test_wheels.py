@@ -1,0 +1,73 @@
+"""Each package as a stranger installs it: a wheel in a new environment, outside the workspace."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory) -> Path:
+    uv = shutil.which("uv")
+    if uv is None:
+        pytest.skip("needs uv")
+    folder = tmp_path_factory.mktemp("wheels")
+    done = subprocess.run(
+        [uv, "build", "--wheel", "--all-packages", "--out-dir", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_wheels_hold_what_is_needed(wheels):
+    core = zipfile.ZipFile(next(wheels.glob("golu_core-*.whl")))
+    assert {"golu_core/activation/golu.cu", "golu_core/py.typed"} <= set(core.namelist())
+    vision = zipfile.ZipFile(next(wheels.glob("golu_vision-*.whl")))
+    metadata = vision.read(next(n for n in vision.namelist() if n.endswith("METADATA"))).decode()
+    assert "golu-core[train]<0.2,>=0.1" in metadata
+    assert "Provides-Extra: cuda13" in metadata
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", ["golu_core", "golu_vision"])
+def test_a_wheel_installs_and_runs_in_a_new_environment(package, wheels, tmp_path):
+    uv = shutil.which("uv")
+    environment = tmp_path / "env"
+    wheel = next(wheels.glob(f"{package}-*.whl"))
+    variables = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
+
+    def run(*command: str) -> str:
+        done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run(uv, "venv", "--quiet", "--python", sys.executable, str(environment))
+    python = str(environment / "bin" / "python")
+    constraints = str(ROOT / "constraints.txt")
+    run(uv, "pip", "install", "--quiet", "--python", python, "-c", constraints, "--find-links", str(wheels), str(wheel))
+    if package == "golu_core":
+        assert "in-place torch operations" in run(str(environment / "bin" / "golu-core"))
+        code = "import golu_core, torch, sys; print(golu_core.golu(torch.ones(1)).item(), 'accelerate' in sys.modules)"
+        value, training_came_along = run(python, "-c", code).split()
+        assert float(value) == pytest.approx(math.exp(-math.exp(-1)), rel=1e-6)
+        assert training_came_along == "False"
+    else:
+        script = str(environment / "bin" / "golu-vision")
+        assert "digits" in run(script, "recipes")
+        trained = run(script, "train", "digits", "--max-steps", "2", "--batch-size", "16")
+        assert "finished: top1" in trained
+        assert (tmp_path / "runs/vision/digits/golu/seed0/result.json").exists()

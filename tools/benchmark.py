@@ -1,0 +1,406 @@
+"""Measures what the documents promise: providers side by side in one process, interleaved, medians and spread.
+
+    python tools/benchmark.py activation [--threads 1 2] [--sizes 100000 1000000 10000000] [--json FILE]
+    python tools/benchmark.py loop [--json FILE]
+    python tools/benchmark.py images [--json FILE]
+
+`activation` takes the GPU where there is one, else the CPU. Each prints a Markdown table, and if asked writes it with
+the machine and the command to a JSON file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from golu_core.activation import golu, golu_expression
+from golu_core.training.results import environment
+
+Row = dict[str, Any]
+
+
+def plain_expression(x: Tensor) -> Tensor:
+    """GoLU as one would write it down."""
+    return x * torch.exp(-torch.exp(-x))
+
+
+def providers(compiled: bool) -> dict[str, Callable[[Tensor], Tensor]]:
+    """The functions that are compared."""
+    found: dict[str, Callable[[Tensor], Tensor]] = {
+        "golu": golu,
+        "relu": F.relu,
+        "gelu": F.gelu,
+        "silu": F.silu,
+        "mish": F.mish,
+        "plain expression": plain_expression,
+    }
+    if compiled:
+        found["compiled"] = torch.compile(golu_expression, dynamic=True)
+    return found
+
+
+def interleaved(tasks: dict[str, Callable[[], None]], rounds: int, repeats: int) -> dict[str, list[float]]:
+    """Seconds of one call of each task, `rounds` measurements of `repeats` calls, the tasks taking turns."""
+    times: dict[str, list[float]] = {name: [] for name in tasks}
+    for task in tasks.values():
+        task()
+        task()
+    for _ in range(rounds):
+        for name, task in tasks.items():
+            start = time.perf_counter()
+            for _ in range(repeats):
+                task()
+            times[name].append((time.perf_counter() - start) / repeats)
+    return times
+
+
+def microseconds(times: list[float]) -> Row:
+    """Median, and the middle half of the measurements."""
+    low, middle, high = statistics.quantiles(times, n=4) if len(times) > 1 else (times[0],) * 3
+    return {"median_us": 1e6 * middle, "quartiles_us": [1e6 * low, 1e6 * high]}
+
+
+# ------------------------------------------------------------------------------------------------ activation, on a CPU
+
+
+def activation_on_cpu(sizes: list[int], threads: list[int], compiled: bool) -> list[Row]:
+    """Forward plus backward of each provider, and GoLU's time as a multiple of each."""
+    rows: list[Row] = []
+    cases = [(torch.float32, size) for size in sizes] + [(torch.bfloat16, 1_000_000)]
+    for thread_count in threads:
+        torch.set_num_threads(thread_count)
+        for dtype, size in cases:
+            x = torch.randn(size).to(dtype).requires_grad_()
+            incoming = torch.randn(size).to(dtype)
+            tasks = {name: _training_call(f, x, incoming) for name, f in providers(compiled).items()}
+            times = interleaved(tasks, rounds=21 if size < 5_000_000 else 9, repeats=max(1, 300_000 // size))
+            medians = {name: microseconds(values) for name, values in times.items()}
+            for name, measured in medians.items():
+                ratio = medians["golu"]["median_us"] / measured["median_us"]
+                rows.append(
+                    {"threads": thread_count, "dtype": str(dtype)[6:], "elements": size, "function": name}
+                    | measured
+                    | {"golu_takes": ratio}
+                )
+    return rows
+
+
+def _training_call(function: Callable[[Tensor], Tensor], x: Tensor, incoming: Tensor) -> Callable[[], None]:
+    def call() -> None:
+        function(x).backward(incoming)
+        x.grad = None
+
+    return call
+
+
+# ------------------------------------------------------------------------------------------------ activation, on a GPU
+
+
+def activation_on_gpu(sizes: list[int], compiled: bool) -> list[Row]:
+    """Forward and backward apart, by device events, with the share of a device-to-device copy's bandwidth."""
+    rows: list[Row] = _first_calls()
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        for size in sizes:
+            rows += _gpu_rows(dtype, size, compiled)
+    return rows
+
+
+def _first_calls() -> list[Row]:
+    start = time.perf_counter()
+    golu(torch.randn(8, device="cuda", requires_grad=True)).sum().backward()
+    torch.cuda.synchronize()
+    first = 1e6 * (time.perf_counter() - start)
+    start = time.perf_counter()
+    golu(torch.randn(8, device="cuda", dtype=torch.bfloat16))
+    torch.cuda.synchronize()
+    second = 1e6 * (time.perf_counter() - start)
+    return [
+        {"dtype": "float32", "function": "golu", "direction": "first call of the process", "median_us": first},
+        {"dtype": "bfloat16", "function": "golu", "direction": "first call of another dtype", "median_us": second},
+    ]
+
+
+def _gpu_rows(dtype: torch.dtype, size: int, compiled: bool) -> list[Row]:
+    buffers = max(2, min(64, 200_000_000 // (size * 4)))  # rotate, so that small inputs do not sit in the cache
+    inputs = [torch.randn(size, device="cuda").to(dtype).requires_grad_() for _ in range(buffers)]
+    incoming = [torch.randn(size, device="cuda").to(dtype) for _ in range(2)]
+    target = torch.empty_like(inputs[0])
+    copy = _gpu_median(lambda n: target.data.copy_(inputs[n % buffers].data))
+    copy_bandwidth = 2 * size * target.element_size() / copy
+    rows = []
+    for name, function in providers(compiled).items():
+        with torch.no_grad():
+            forward = _gpu_median(lambda n, f=function: f(inputs[n % buffers]))  # type: ignore[misc]
+        outputs = [function(x) for x in inputs[:2]]
+        backward = _gpu_median(
+            lambda n, o=outputs: torch.autograd.grad(o[n % 2], inputs[n % 2], incoming[n % 2], retain_graph=True)  # type: ignore[misc]
+        )
+        for direction, seconds, passes in (("forward", forward, 2), ("backward", backward, 3)):
+            bandwidth = passes * size * target.element_size() / seconds
+            rows.append(
+                {
+                    "dtype": str(dtype)[6:],
+                    "elements": size,
+                    "function": name,
+                    "direction": direction,
+                    "median_us": 1e6 * seconds,
+                    "share_of_copy_bandwidth": bandwidth / copy_bandwidth,
+                }
+            )
+        del outputs
+    return rows
+
+
+def _gpu_median(call: Callable[[int], object], rounds: int = 30) -> float:
+    """Median seconds of one call by device events, behind a warm-up."""
+    for n in range(5):
+        call(n)
+    pairs = []
+    for n in range(rounds):
+        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        call(n)
+        stop.record()
+        pairs.append((start, stop))
+    torch.cuda.synchronize()
+    return statistics.median(start.elapsed_time(stop) for start, stop in pairs) / 1e3
+
+
+# ------------------------------------------------------------------------------------------------ the training loop
+
+
+def loop_rows() -> list[Row]:
+    """Images a second of golu-vision's loop and of a bare PyTorch loop, same model, optimizer, batch and layout."""
+    from golu_core.training.data import train_loader
+    from golu_core.training.optim import build_optimizer
+    from golu_core.training.run import Run
+    from golu_vision.data import load_data
+    from golu_vision.evaluate import PRIMARY, UNIT
+    from golu_vision.models import build_model
+    from golu_vision.recipes import RECIPES
+    from golu_vision.train import epoch_order, training_loss
+    from golu_vision.transforms import normalized
+
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        config = replace(RECIPES["digits"], data_dir=Path(folder) / "data", output_dir=Path(folder) / "runs")
+        config = replace(config, epochs=1000)
+        data = load_data(config)
+        order = epoch_order(config, len(data.train))
+        with Run(config, task="vision", unit=UNIT, primary=PRIMARY) as run:
+            plan = run.plan_batches(config.batch_size, None)
+            model = build_model(config, 10)[0].to(run.device).to(memory_format=torch.channels_last)
+            optimizer = build_optimizer(model, config.optim, run.device)
+            model, _ = run.prepare(model, optimizer, average=None, total_steps=10**9)
+            loader = train_loader(data.train, order, plan, run.rank, 0)
+
+            def ours() -> Iterator[None]:
+                for epoch in range(10**6):
+                    run.position.step_in_epoch = 0
+                    for batch in run.batches(loader, epoch):
+                        run.step(training_loss(model, batch, config, 10, epoch, run.device), lambda step: 1e-3)
+                        yield
+
+            bare_model = build_model(config, 10)[0].to(run.device).to(memory_format=torch.channels_last)
+            bare_optimizer = build_optimizer(bare_model, config.optim, run.device)
+            images, labels = data.train.images[:, :, 3:-3, 3:-3], data.train.labels  # type: ignore[attr-defined]
+
+            def bare() -> Iterator[None]:
+                while True:
+                    for rows in torch.randperm(len(labels)).split(config.batch_size):
+                        if len(rows) < config.batch_size:
+                            break
+                        batch = normalized(images[rows], config.data, run.device)
+                        F.cross_entropy(bare_model(batch), labels[rows].to(run.device)).backward()
+                        bare_optimizer.step()
+                        bare_optimizer.zero_grad()
+                        yield
+
+            model.train()
+            bare_model.train()
+            loops = {"golu-vision": ours(), "bare loop": bare()}
+            first_step = _seconds(lambda: next(loops["golu-vision"])), time.perf_counter() - start
+            times = interleaved({name: lambda s=steps: next(s) for name, steps in loops.items()}, 60, 1)  # type: ignore[misc]
+    speeds = {name: config.batch_size / statistics.median(values) for name, values in times.items()}
+    rows: list[Row] = [
+        {"loop": name, "images_per_second": speed, "of_the_bare_loop": speed / speeds["bare loop"]}
+        for name, speed in speeds.items()
+    ]
+    rows.append({"loop": "golu-vision: first step, seconds", "images_per_second": first_step[0]})
+    rows.append({"loop": "golu-vision: from data to first step, seconds", "images_per_second": first_step[1]})
+    return rows
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+# ------------------------------------------------------------------------------------------------------------- images
+
+
+def image_rows(count: int = 128) -> list[Row]:
+    """JPEG files to batches in one process: golu-vision, and torchvision's reference pipeline on Pillow images.
+
+    The pictures are scikit-learn's two photographs, cut and scaled to 500 x 375 in many ways.
+    """
+    from golu_core.training.data import SampleKey
+    from golu_vision.config import Augment
+    from golu_vision.data import load_data
+    from golu_vision.recipes import RECIPES
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_photographs(Path(folder), count)
+        recipe = RECIPES["resnet50-imagenet"]
+        data = replace(recipe.data, root=Path(folder))
+        config = replace(recipe, data=data, augment=Augment("torchvision"))
+        train = load_data(config).train
+        reference = _torchvision_reference()
+        batches = [range(start, start + 16) for start in range(0, count, 16)]
+        state = {"ours": 0, "theirs": 0}
+
+        def ours() -> None:
+            state["ours"] += 1
+            keys = [SampleKey(n, state["ours"], n) for n in batches[state["ours"] % len(batches)]]
+            train.__getitems__(keys)
+
+        def theirs() -> None:
+            state["theirs"] += 1
+            chosen = [paths[n] for n in batches[state["theirs"] % len(batches)]]
+            torch.stack([reference(path) for path in chosen])
+
+        times = interleaved({"golu-vision": ours, "torchvision's reference (Pillow)": theirs}, 30, 1)
+        mean, largest = _decoder_difference(paths)
+    speeds = {name: 16 / statistics.median(values) for name, values in times.items()}
+    last = speeds["torchvision's reference (Pillow)"]
+    rows: list[Row] = [
+        {"pipeline": name, "images_per_second": speed, "of_the_reference": speed / last}
+        for name, speed in speeds.items()
+    ]
+    rows.append(
+        {"pipeline": "decoders differ by, mean and largest of 255", "images_per_second": f"{mean:.4f}, {largest}"}
+    )
+    return rows
+
+
+def _torchvision_reference() -> Callable[[Path], Tensor]:
+    """The training preset of torchvision's reference scripts: Pillow, crop, flip, to float, normalise."""
+    from PIL import Image
+    from torchvision import transforms
+
+    pipeline = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(224, antialias=True),
+            transforms.RandomHorizontalFlip(),
+            transforms.PILToTensor(),
+            transforms.ConvertImageDtype(torch.float),
+            transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ]
+    )
+
+    def load(path: Path) -> Tensor:
+        with path.open("rb") as file:
+            tensor: Tensor = pipeline(Image.open(file).convert("RGB"))
+            return tensor
+
+    return load
+
+
+def write_photographs(root: Path, count: int) -> list[Path]:
+    """Class folders of 500 x 375 JPEGs cut from real photographs; returns the training files in the order of labels."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    rng = numpy.random.default_rng(0)
+    photographs = [Image.fromarray(image) for image in load_sample_images().images]
+    paths = []
+    for number in range(count):
+        label = str(number % 2)
+        width = int(rng.integers(400, 641))
+        height = width * 3 // 4
+        left, top = int(rng.integers(0, 641 - width)), int(rng.integers(0, max(1, 428 - height)))
+        view = photographs[number % 2].crop((left, top, left + width, min(427, top + height))).resize((500, 375))
+        for split in ("train", "val") if number < 2 else ("train",):
+            path = root / split / label / f"{number:04d}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            view.save(path, quality=90)
+            if split == "train":
+                paths.append(path)
+    return sorted(paths)
+
+
+def _decoder_difference(paths: list[Path]) -> tuple[float, int]:
+    """Mean and largest difference of pixels between our decoder and Pillow."""
+    from PIL import Image
+
+    from golu_vision.transforms import decode
+
+    differences = []
+    for path in paths:
+        ours = decode(path.read_bytes(), str(path)).permute(1, 2, 0).numpy().astype(int)
+        theirs = numpy.asarray(Image.open(io.BytesIO(path.read_bytes())).convert("RGB")).astype(int)
+        differences.append(numpy.abs(ours - theirs))
+    return float(numpy.mean(differences)), int(numpy.max(differences))
+
+
+# -------------------------------------------------------------------------------------------------------------- output
+
+
+def markdown(rows: list[Row]) -> str:
+    """The rows as a table; a column is there if any row has it."""
+    columns = list(dict.fromkeys(key for row in rows for key in row if key != "quartiles_us"))
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(_shown(row.get(column, "")) for column in columns) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def main() -> None:
+    """Runs one benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["activation", "loop", "images"])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--sizes", type=int, nargs="+")
+    parser.add_argument("--no-compile", action="store_true", help="leave out the compiled expression")
+    parser.add_argument("--json", type=Path)
+    flags = parser.parse_args()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    if flags.what == "loop":
+        rows = loop_rows()
+    elif flags.what == "images":
+        rows = image_rows()
+    elif torch.cuda.is_available():
+        rows = activation_on_gpu(flags.sizes or [10**k for k in range(3, 9)] + [2 * 10**8], not flags.no_compile)
+    else:
+        rows = activation_on_cpu(flags.sizes or [10**5, 10**6, 10**7], flags.threads, not flags.no_compile)
+    print(markdown(rows))
+    if flags.json:
+        command = "python tools/benchmark.py " + " ".join(sys.argv[1:])
+        content = {"command": command, "environment": environment(device), "rows": rows}
+        flags.json.parent.mkdir(parents=True, exist_ok=True)
+        flags.json.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
