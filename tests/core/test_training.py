@@ -104,12 +104,12 @@ def test_a_batch_that_does_not_divide_names_sizes_that_do():
 
 def test_processes_that_do_not_see_each_other_are_refused(monkeypatch, tmp_path):
     """A launcher that started two processes of which each is a world of its own."""
-    from golu_core.training import run
+    from golu_core.training import devices
 
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(run, "Accelerator", lambda **_: SimpleNamespace(num_processes=1))
+    monkeypatch.setattr(devices, "Accelerator", lambda **_: SimpleNamespace(num_processes=1))
     with pytest.raises(RequestError, match="ACCELERATE_USE_CPU=true"):
-        run.Run(RunConfig(recipe="r", output_dir=tmp_path), "vision", unit="images/s", primary=("top1", True))
+        devices.build_accelerator(RunConfig(recipe="r"), tmp_path)
 
 
 def test_seeded_blocks_leave_the_generators_alone():
@@ -277,7 +277,9 @@ def test_a_failed_write_leaves_the_last_good_checkpoint(tmp_path):
         path.write_text("half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(RunFailure, match=r"step 2 .*No space left.*last good checkpoint is .*step-00000001"):
+    with pytest.raises(
+        RunFailure, match=r"step 2 .*No space left.*MB are free on its disk.*last good checkpoint is .*step-00000001"
+    ):
         save_checkpoint(tmp_path, 2, {"a": full_disk}, keep=2)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 

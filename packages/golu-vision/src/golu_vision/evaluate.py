@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 
 from golu_core.training.checkpoint import write_atomically
 from golu_core.training.data import BatchDataset, SampleKey, evaluation_loader
-from golu_core.training.run import Run, load_weights, read_config
+from golu_core.training.folder import load_weights, read_config
+from golu_core.training.run import Run
 
 from .config import Data, VisionConfig
 from .data import ImageBatch, load_data

@@ -55,10 +55,17 @@ def save_checkpoint(folder: Path, step: int, writers: dict[str, Callable[[Path],
         shutil.rmtree(partial, ignore_errors=True)
         good = checkpoint_folders(folder)
         last = f"the last good checkpoint is {good[-1]}" if good else "there is no earlier checkpoint"
-        raise RunFailure(f"could not write the checkpoint of step {step} ({error}); {last}") from error
+        raise RunFailure(
+            f"could not write the checkpoint of step {step} ({error}); {_free_space(folder)}; {last}"
+        ) from error
     for old in checkpoint_folders(folder)[:-keep]:
         shutil.rmtree(old)
     return final
+
+
+def _free_space(folder: Path) -> str:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return f"{shutil.disk_usage(there).free / 1e6:,.1f} MB are free on its disk"
 
 
 def newest_whole_checkpoint(folder: Path, warn: Callable[[str], None]) -> Path | None:

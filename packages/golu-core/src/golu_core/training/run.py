@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import os
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Generic
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
-from safetensors.torch import load_model, save_model
+from safetensors.torch import save_model
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from .checkpoint import newest_whole_checkpoint, save_checkpoint, write_atomically
-from .config import Config, RunConfig, config_sha256, differences, from_json, to_json
+from .checkpoint import checkpoint_folders, newest_whole_checkpoint, save_checkpoint, write_atomically
+from .config import Config, config_sha256
 from .data import BatchPlan, TrainBatches, loaded, plan_batches
+from .devices import build_accelerator
 from .errors import Interrupted, RequestError, RunFailure
+from .folder import METRICS_FILE, append_metrics, check_owner, cut_metrics, metrics_length, run_folder, write_config
 from .optim import WeightAverage, averaged_model
 from .plots import read_metrics, save_curves
 from .progress import TrainingProgress
@@ -42,35 +39,8 @@ from .results import (
     write_result,
 )
 from .seeding import seed_global_generators
-
-
-@dataclass
-class Position:
-    """Where a run is; what a checkpoint says beside tensors.
-
-    Attributes:
-        step: optimizer steps done.
-        epoch, step_in_epoch: the next step to do.
-        train_seconds, eval_seconds: so far, over all continuations.
-        loss_sum, loss_count: the training loss since the last line of metrics.
-        best: best test metrics so far, with their step.
-        metrics_bytes: length of metrics.jsonl.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    step_in_epoch: int = 0
-    train_seconds: float = 0.0
-    eval_seconds: float = 0.0
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    best: dict[str, float] = field(default_factory=dict)
-    metrics_bytes: int = 0
-
-    @property
-    def epoch_of_last_step(self) -> int:
-        """The epoch to which the last step belongs."""
-        return self.epoch - 1 if self.step_in_epoch == 0 and self.step > 0 else self.epoch
+from .signals import StopSignal
+from .state import Position, TrainingState, read_position
 
 
 @dataclass
@@ -105,7 +75,7 @@ class Run(Generic[Config]):
         self.unit = unit
         self.primary_name, self.higher_is_better = primary
         self.folder = folder or run_folder(config, task)
-        self.accelerator = _accelerator(config, self.folder)
+        self.accelerator = build_accelerator(config, self.folder)
         self.position = Position()
         self.average: AveragedModel | None = None
         self._average_settings: WeightAverage | None = None
@@ -117,11 +87,10 @@ class Run(Generic[Config]):
         self._micro_losses: list[Tensor] = []
         self._pending: list[_StepOutcome] = []
         self._stop_agreed = False
-        self._signal: int | None = None
-        self._handlers: dict[int, Any] = {}
+        self._signal = StopSignal(announce=self.is_main)
         self._clock = time.perf_counter()
         self._progress: TrainingProgress | None = None
-        self._check_folder()
+        check_owner(self.folder, config)
 
     # ------------------------------------------------------------------------------------------ devices and processes
 
@@ -157,6 +126,10 @@ class Run(Generic[Config]):
         if self.is_main:
             print(f"warning: {message}", file=sys.stderr, flush=True)
 
+    @property
+    def _checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
     def plan_batches(self, global_size: int, max_device_size: int | None) -> BatchPlan:
         """Splits the global batch among the processes; RequestError if it does not divide."""
         self._plan = plan_batches(global_size, self.world_size, max_device_size)
@@ -170,8 +143,7 @@ class Run(Generic[Config]):
     # --------------------------------------------------------------------------------------------- begin and continue
 
     def __enter__(self) -> Run[Config]:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._note_signal)
+        self._signal.install()
         return self
 
     def __exit__(
@@ -179,30 +151,9 @@ class Run(Generic[Config]):
     ) -> None:
         if self._progress is not None:
             self._progress.close()
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+        self._signal.restore()
         if error is None or isinstance(error, Interrupted):  # a process that failed must not wait for the others
             self.accelerator.end_training()
-
-    def _note_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is not None or self._model is None:
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-        self._signal = number
-        if self.is_main:
-            os.write(2, b"\nstopping after this step; the same command will continue the run\n")
-
-    def _check_folder(self) -> None:
-        config_file = self.folder / "config.json"
-        if self.config.overwrite or not config_file.exists():
-            return
-        there = read_config(self.folder, type(self.config))
-        differing = differences(self.config, there)
-        if differing:
-            raise RequestError(
-                f"{self.folder} holds a run of another config:\n  "
-                + "\n  ".join(differing)
-                + "\nuse another --output-dir, or --overwrite to delete that run"
-            )
 
     @property
     def finished(self) -> Result | None:
@@ -234,7 +185,8 @@ class Run(Generic[Config]):
             model.compile()
         self._model, self._optimizer = self.accelerator.prepare(model, optimizer)
         if checkpoint is not None:
-            self._restore(checkpoint)
+            self.position = self._state().restore(checkpoint)
+        self._signal.armed = True
         self._progress = TrainingProgress(total_steps, self.unit, enabled=self.is_main)
         if checkpoint is not None:
             self.say(f"continuing {self.folder} behind step {self.position.step} of {total_steps}")
@@ -250,11 +202,9 @@ class Run(Generic[Config]):
             try:
                 if self.config.overwrite and self.folder.exists():
                     shutil.rmtree(self.folder)
-                found = [newest_whole_checkpoint(self.folder / "checkpoints", self.warn)]
-                text = json.dumps(to_json(self.config), indent=1) + "\n"
-                write_atomically(self.folder / "config.json", lambda path: _write_text(path, text))
-                offset = 0 if found[0] is None else _read_position(found[0]).metrics_bytes
-                _cut(self.folder / "metrics.jsonl", offset)
+                found = [newest_whole_checkpoint(self._checkpoints, self.warn)]
+                write_config(self.folder, self.config)
+                cut_metrics(self.folder, 0 if found[0] is None else read_position(found[0]).metrics_bytes)
             except RequestError as error:
                 found = [error]
             except OSError as error:
@@ -266,14 +216,8 @@ class Run(Generic[Config]):
         checkpoint: Path | None = found[0]
         return checkpoint
 
-    def _restore(self, checkpoint: Path) -> None:
-        load_model(self._bare_model(), checkpoint / "model.safetensors")
-        self._optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True))
-        if self.average is not None:
-            load_model(self.average, checkpoint / "average.safetensors")
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(json.loads((checkpoint / "scaler.json").read_text()))
-        self.position = _read_position(checkpoint)
+    def _state(self) -> TrainingState:
+        return TrainingState(self._bare_model(), self._optimizer, self.average, self.accelerator.scaler)
 
     def _start_tracker(self) -> None:
         if self.config.tracker == "none":
@@ -378,7 +322,7 @@ class Run(Generic[Config]):
         """Sends this step's loss and stop request on their way, and looks at those that have arrived."""
         loss = torch.stack(self._micro_losses).mean().float()
         self._micro_losses.clear()
-        values = torch.stack([loss, torch.full_like(loss, float(self._signal is not None))])
+        values = torch.stack([loss, torch.full_like(loss, float(self._signal.number is not None))])
         if self.world_size > 1:
             values = self.reduce_sum(values) / self.world_size
         ready = None
@@ -401,7 +345,7 @@ class Run(Generic[Config]):
             self._log_step(outcome, loss)
 
     def _fail_on_loss(self, loss: float, outcome: _StepOutcome) -> None:
-        good = sorted((self.folder / "checkpoints").glob("step-*"))
+        good = checkpoint_folders(self._checkpoints)
         last = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint before it"
         raise RunFailure(f"the loss of step {outcome.step} is {loss} at learning rate {outcome.lr:g}; {last}")
 
@@ -449,8 +393,7 @@ class Run(Generic[Config]):
                 **values,
             }
             try:
-                with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
+                append_metrics(self.folder, line)
             except OSError as error:
                 raise RunFailure(f"metrics.jsonl could not be written at step {step}: {error}") from error
         if self.config.tracker != "none":
@@ -468,10 +411,9 @@ class Run(Generic[Config]):
         failure: list[Any] = [None]
         if self.is_main:
             try:
-                metrics = self.folder / "metrics.jsonl"
-                self.position.metrics_bytes = metrics.stat().st_size if metrics.exists() else 0
-                folder = self.folder / "checkpoints"
-                save_checkpoint(folder, self.position.step, self._checkpoint_files(), self.config.keep_checkpoints)
+                self.position.metrics_bytes = metrics_length(self.folder)
+                files = self._state().writers(self.position)
+                save_checkpoint(self._checkpoints, self.position.step, files, self.config.keep_checkpoints)
             except RunFailure as error:
                 failure = [error]
         if self.world_size > 1:
@@ -480,22 +422,9 @@ class Run(Generic[Config]):
             raise failure[0]
         self._clock = time.perf_counter()
 
-    def _checkpoint_files(self) -> dict[str, Callable[[Path], None]]:
-        files: dict[str, Callable[[Path], None]] = {
-            "model.safetensors": lambda path: save_model(self._bare_model(), str(path)),
-            "optimizer.pt": lambda path: torch.save(self._optimizer.state_dict(), path),
-            "position.json": lambda path: _write_text(path, json.dumps(dataclasses.asdict(self.position))),
-        }
-        average, scaler = self.average, self.accelerator.scaler
-        if average is not None:
-            files["average.safetensors"] = lambda path: save_model(average, str(path))
-        if scaler is not None:
-            files["scaler.json"] = lambda path: _write_text(path, json.dumps(scaler.state_dict()))
-        return files
-
     def _stop_if_asked(self, inside_evaluation: bool = False) -> None:
         """Saves and raises Interrupted once all processes know of a signal to any of them."""
-        asked = self._signal is not None
+        asked = self._signal.number is not None
         if self.world_size > 1:
             if inside_evaluation:
                 asked = bool(self.reduce_sum(torch.tensor(float(asked), device=self.device)) > 0)
@@ -504,7 +433,7 @@ class Run(Generic[Config]):
         if not asked:
             return
         self._save_checkpoint()
-        number = self._signal or signal.SIGTERM
+        number = self._signal.number or signal.SIGTERM
         raise Interrupted(
             number,
             f"stopped behind step {self.position.step} of {self._total_steps}; the same command continues the run",
@@ -562,73 +491,8 @@ class Run(Generic[Config]):
             averaged: nn.Module = self.average.module
             write_atomically(self.folder / "model_ema.safetensors", lambda path: save_model(averaged, str(path)))
         title = f"{result.recipe}  {result.activation}  seed {result.seed}"
-        save_curves(self.folder / "curves.png", read_metrics(self.folder / "metrics.jsonl"), self.primary_name, title)
+        save_curves(self.folder / "curves.png", read_metrics(self.folder / METRICS_FILE), self.primary_name, title)
         write_result(self.folder / RESULT_FILE, result)
 
     def _device_name(self) -> str:
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
-
-
-def run_folder(config: RunConfig, task: str) -> Path:
-    """OUTPUT_DIR/<task>/<recipe>/<activation>/seed<N>."""
-    return config.output_dir / task / config.recipe / config.activation / f"seed{config.seed}"
-
-
-def read_config(folder: Path, config_type: type[Config]) -> Config:
-    """The config of a run folder; RequestError where there is none or it cannot be read."""
-    path = folder / "config.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RequestError(f"{folder} is no run folder: it has no config.json") from None
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{path} cannot be read: {error}") from None
-    return from_json(config_type, values)
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Loads a run's safetensors into a model; RequestError where they are missing or do not fit."""
-    if not path.exists():
-        raise RequestError(f"{path} is missing: the run is not finished; the command that trains it continues it")
-    try:
-        load_model(model, path)
-    except Exception as error:  # safetensors and torch each have their own
-        raise RequestError(f"{path} does not fit the model of its config: {str(error)[:300]}") from None
-
-
-def _accelerator(config: RunConfig, folder: Path) -> Accelerator:
-    use_cpu = not torch.accelerator.is_available()
-    if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.backends.cudnn.benchmark = False
-    if config.mixed_precision == "fp16" and use_cpu and not config.dry_run:
-        raise RequestError("--mixed-precision fp16 needs a GPU; a CPU takes bf16 or no")
-    accelerator = Accelerator(
-        cpu=use_cpu,
-        mixed_precision="no" if config.dry_run else config.mixed_precision,
-        log_with=None if config.tracker == "none" else config.tracker,
-        project_dir=str(folder),
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
-    )
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if launched != accelerator.num_processes:
-        raise RequestError(
-            f"the launcher started {launched} processes, but each of them runs alone: "
-            f"on a machine without GPUs set ACCELERATE_USE_CPU=true"
-        )
-    return accelerator
-
-
-def _read_position(checkpoint: Path) -> Position:
-    return Position(**json.loads((checkpoint / "position.json").read_text()))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def _cut(path: Path, length: int) -> None:
-    """Takes back what was written behind the checkpoint from which the run continues."""
-    if path.exists():
-        os.truncate(path, length)

@@ -1,0 +1,42 @@
+"""The Accelerator of a run: devices, processes, precision."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from .config import RunConfig
+from .errors import RequestError
+
+
+def build_accelerator(config: RunConfig, folder: Path) -> Accelerator:
+    """An Accelerator for the launcher's processes; without a GPU they compute on the CPU and still form one world.
+
+    Raises:
+        RequestError: the processes do not see each other, or the precision is not there.
+    """
+    use_cpu = not torch.accelerator.is_available()
+    if config.mixed_precision == "fp16" and use_cpu and not config.dry_run:
+        raise RequestError("--mixed-precision fp16 needs a GPU; a CPU takes bf16 or no")
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+    accelerator = Accelerator(
+        cpu=use_cpu,
+        mixed_precision="no" if config.dry_run else config.mixed_precision,
+        log_with=None if config.tracker == "none" else config.tracker,
+        project_dir=str(folder),
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+    )
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != accelerator.num_processes:
+        raise RequestError(
+            f"the launcher started {launched} processes, but each of them runs alone: "
+            f"on a machine without GPUs set ACCELERATE_USE_CPU=true"
+        )
+    return accelerator
