@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import re
 import shutil
@@ -222,8 +221,8 @@ def launcher(emulated, monkeypatch):
         return launch
 
     monkeypatch.setattr(kernel, "_kernel", raw_kernel)
-    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=1234))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: -1)  # the index of a CPU tensor
+    monkeypatch.setattr(kernel, "_current_stream", lambda index: 1234)
     return launched
 
 

@@ -21,6 +21,8 @@ _LN_2 = math.log(2.0)
 _CPU_MIN_CHUNK = 1 << 18
 _CPU_CHUNK_PER_THREAD = 1 << 16
 _DEVICE_CHUNK = 1 << 24
+_STAGGER = 784
+"""Elements by which scratch tensors stand apart: at a power of two they would share the cache's sets."""
 
 
 def golu_forward(x: Tensor, parameters: GompertzParameters) -> Tensor:
@@ -140,5 +142,5 @@ def _kept_scratch(dtype: torch.dtype, length: int) -> Sequence[Tensor]:
     if (dtype, length) not in kept:
         kept.clear()
         with torch.inference_mode(False):  # inference tensors could not be written to outside inference mode
-            kept[dtype, length] = torch.empty(4, length, dtype=dtype).unbind()
+            kept[dtype, length] = [row[:length] for row in torch.empty(4, length + _STAGGER, dtype=dtype)]
     return kept[dtype, length]

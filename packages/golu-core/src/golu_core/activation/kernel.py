@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import nullcontext
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
@@ -110,9 +111,17 @@ def _launch(direction: str, tensors: tuple[Tensor, ...], parameters: GompertzPar
     arguments = (*pointers, count, *_rounded_scalars(x.dtype, parameters))
     threads = _thread_count(count, x.element_size(), aligned)
     grid = (-(-threads // _THREADS_PER_BLOCK),)
-    with torch.cuda.device(x.device):
-        stream = _Stream(torch.cuda.current_stream(x.device).cuda_stream)
-        kernel(grid, (_THREADS_PER_BLOCK,), arguments, stream=stream)
+    index = x.get_device()
+    with nullcontext() if index == torch.cuda.current_device() else torch.cuda.device(index):
+        kernel(grid, (_THREADS_PER_BLOCK,), arguments, stream=_Stream(_current_stream(index)))
+
+
+def _current_stream(device_index: int) -> int:
+    """The handle of torch's current stream; by torch's own short cut where it is there, since each call pays for it."""
+    shortcut = getattr(torch._C, "_cuda_getCurrentRawStream", None)
+    if shortcut is not None:
+        return int(shortcut(device_index))
+    return torch.cuda.current_stream(device_index).cuda_stream
 
 
 def _thread_count(count: int, element_size: int, aligned: bool) -> int:
