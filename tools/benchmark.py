@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -112,25 +114,49 @@ def _training_call(function: Callable[[Tensor], Tensor], x: Tensor, incoming: Te
 
 def activation_on_gpu(sizes: list[int], compiled: bool) -> list[Row]:
     """Forward and backward apart, by device events, with the share of a device-to-device copy's bandwidth."""
-    rows: list[Row] = _first_calls()
+    rows = [*first_call_rows("cuda"), *small_call_rows("cuda", compiled)]
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         for size in sizes:
             rows += _gpu_rows(dtype, size, compiled)
     return rows
 
 
-def _first_calls() -> list[Row]:
-    start = time.perf_counter()
-    golu(torch.randn(8, device="cuda", requires_grad=True)).sum().backward()
-    torch.cuda.synchronize()
-    first = 1e6 * (time.perf_counter() - start)
-    start = time.perf_counter()
-    golu(torch.randn(8, device="cuda", dtype=torch.bfloat16))
-    torch.cuda.synchronize()
-    second = 1e6 * (time.perf_counter() - start)
+_FIRST_CALL = """
+import sys, time, torch
+x = torch.randn(8, device=sys.argv[1], requires_grad=True)
+torch.relu(x).sum().backward()
+wait = torch.cuda.synchronize if x.is_cuda else lambda: None
+wait()
+start = time.perf_counter()
+from golu_core import golu
+golu(x).sum().backward()
+wait()
+print(1e6 * (time.perf_counter() - start))
+"""
+
+
+def first_call_rows(device: str) -> list[Row]:
+    """A new process's first forward and backward, imports of GoLU and CuPy included, before and with a disk cache."""
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as cache:
+        for state in ("first call, nothing cached", "first call, kernels cached on disk"):
+            command = [sys.executable, "-c", _FIRST_CALL, device]
+            variables = {**os.environ, "CUPY_CACHE_DIR": cache}
+            done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+            rows.append({"function": "golu", "direction": state, "median_us": float(done.stdout)})
+    return rows
+
+
+def small_call_rows(device: str, compiled: bool) -> list[Row]:
+    """Host time of forward plus backward on 8 elements: what a call costs when there is nothing to compute."""
+    x = torch.randn(8, device=device, requires_grad=True)
+    incoming = torch.randn(8, device=device)
+    tasks = {name: _training_call(f, x, incoming) for name, f in providers(compiled).items()}
+    times = interleaved(tasks, rounds=21, repeats=100)
     return [
-        {"dtype": "float32", "function": "golu", "direction": "first call of the process", "median_us": first},
-        {"dtype": "bfloat16", "function": "golu", "direction": "first call of another dtype", "median_us": second},
+        {"dtype": "float32", "elements": 8, "function": name, "direction": "forward + backward, host time"}
+        | microseconds(values)
+        for name, values in times.items()
     ]
 
 

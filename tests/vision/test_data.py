@@ -18,7 +18,7 @@ from golu_vision.data import StoredImages, check_every_image, load_data
 from golu_vision.evaluate import classification_metrics
 from golu_vision.mixing import check_mixing, cutmix_box, mix_batch
 from golu_vision.recipes import RECIPES
-from golu_vision.transforms import decode, normalized
+from golu_vision.transforms import decode, normalized, training_transform
 
 
 def keys(*samples, epoch=0):
@@ -116,6 +116,20 @@ def test_per_image_augmentation_is_a_function_of_position(kind, few_digits, tmp_
     assert not torch.equal(first, train.__getitems__(keys(1, 2, 3, epoch=1)).images)
     assert first.dtype == (torch.float32 if kind == "timm" else torch.uint8)
     assert first.shape == (3, 3, 32, 32)
+
+
+def test_order_of_augmentation_is_that_of_the_reference_scripts():
+    """torchvision's ClassificationPresetTrain: crop, flip, policy. timm's: crop, flip, policy, tensor, erasing last."""
+    policy = training_transform(Data(), Augment("torchvision", policy="autoaugment"))
+    names = [type(step).__name__ for step in policy.transforms]
+    assert names == ["RandomResizedCrop", "RandomHorizontalFlip", "AutoAugment"]
+    recipe = RECIPES["tinyvit-21m-imagenet"]
+    to_pillow, pipeline = training_transform(recipe.data, recipe.augment).transforms
+    assert type(to_pillow).__name__ == "ToPILImage"
+    steps = [type(step).__name__ for step in pipeline.transforms]
+    order = ["RandomResizedCropAndInterpolation", "RandomHorizontalFlip", "RandAugment", "Normalize", "RandomErasing"]
+    assert [name for name in steps if name in order] == order
+    assert "ColorJitter" not in steps
 
 
 def test_normalisation_equals_torchvisions():

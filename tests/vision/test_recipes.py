@@ -65,7 +65,6 @@ def test_model_has_the_stated_parameters_and_the_swapped_activation(name):
 @pytest.mark.parametrize("name", [n for n, r in RECIPES.items() if r.model.name.startswith("torchvision/")])
 def test_torchvision_networks_are_torchvisions(name):
     weights = torchvision.models.get_model_weights(RECIPES[name].model.name.partition("/")[2])
-    assert RECIPES[name].paper.size == weights.DEFAULT.meta["num_params"] or "V1" in str(weights.IMAGENET1K_V1)
     assert RECIPES[name].paper.size == weights.IMAGENET1K_V1.meta["num_params"]
 
 
@@ -104,7 +103,7 @@ def test_cifar_networks_train_one_step(name):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_the_mean_output_of_a_cifar_resnet_agrees_with_one_built_from_torchvision_blocks():
+def test_cifar_resnet_gives_the_logits_of_torchvisions_blocks():
     """The same weights in torchvision's BasicBlock give the same logits."""
     from torchvision.models.resnet import BasicBlock
 
