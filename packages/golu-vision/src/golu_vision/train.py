@@ -78,7 +78,7 @@ def train(config: VisionConfig) -> None:
             epochs=config.epochs,
         )
 
-        for epoch in run.epochs(order.steps_per_epoch):
+        for epoch in run.epochs():
             model.train()
             for batch in run.batches(train_batches, epoch):
                 loss = training_loss(model, batch, config, len(data.classes), epoch, run.device)

@@ -72,6 +72,23 @@ def plan_batches(global_size: int, processes: int, max_device_size: int | None =
     return BatchPlan(global_size, processes, accumulation, share // accumulation)
 
 
+class SampleOrder(Protocol):
+    """Which samples make up each global batch of an epoch, the same on every process."""
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    def global_batches(self, epoch: int, first_step: int) -> Iterator[list[int]]:
+        """The samples of each global batch of an epoch from a step on."""
+        ...
+
+
 @dataclass(frozen=True)
 class EpochOrder:
     """The order of one data set's samples in each epoch, cut into global batches.
@@ -111,11 +128,17 @@ class EpochOrder:
         needed = self.steps_per_epoch * self.batch_size
         return order.repeat(-(-needed // len(order)))[:needed]
 
+    def global_batches(self, epoch: int, first_step: int) -> Iterator[list[int]]:
+        """The samples of each global batch of an epoch from a step on."""
+        indices = self.indices(epoch).tolist()
+        for step in range(first_step, self.steps_per_epoch):
+            yield indices[step * self.batch_size : (step + 1) * self.batch_size]
+
 
 class TrainBatches(Sampler[list[SampleKey]]):
     """One process's share of every global batch of an epoch, `accumulation` lists a step."""
 
-    def __init__(self, order: EpochOrder, plan: BatchPlan, rank: int) -> None:
+    def __init__(self, order: SampleOrder, plan: BatchPlan, rank: int) -> None:
         self.order = order
         self.plan = plan
         self.rank = rank
@@ -123,12 +146,14 @@ class TrainBatches(Sampler[list[SampleKey]]):
         self.first_step = 0
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        indices = self.order.indices(self.epoch).tolist()
         size = self.plan.device_size
-        for step in range(self.first_step, self.order.steps_per_epoch):
+        batches = self.order.global_batches(self.epoch, self.first_step)
+        for step, samples in enumerate(batches, self.first_step):
             for micro in range(self.plan.accumulation):
-                start = step * self.plan.global_size + (micro * self.plan.processes + self.rank) * size
-                yield [SampleKey(indices[p], self.epoch, p) for p in range(start, start + size)]
+                start = (micro * self.plan.processes + self.rank) * size
+                position = step * self.plan.global_size + start
+                piece = samples[start : start + size]
+                yield [SampleKey(sample, self.epoch, position + k) for k, sample in enumerate(piece)]
 
     def __len__(self) -> int:
         return (self.order.steps_per_epoch - self.first_step) * self.plan.accumulation
@@ -156,7 +181,7 @@ class EvaluationBatches(Sampler[list[SampleKey]]):
 
 
 def train_loader(
-    dataset: BatchDataset, order: EpochOrder, plan: BatchPlan, rank: int, num_workers: int | None
+    dataset: BatchDataset, order: SampleOrder, plan: BatchPlan, rank: int, num_workers: int | None
 ) -> DataLoader[Any]:
     """A loader of one process's training batches; `Run.batches` tells its sampler the epoch and the step."""
     return _loader(dataset, TrainBatches(order, plan, rank), num_workers, plan.processes)

@@ -65,7 +65,7 @@ def build_optimizer(model: nn.Module, optim: Optim, device: torch.device) -> tor
     if optim.name == "sgd":
         return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov)
     if optim.name == "adamw":
-        fused = device.type == "cuda"
+        fused = device.type in ("cuda", "cpu")
         return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=fused)
     from timm.optim import RMSpropTF
 

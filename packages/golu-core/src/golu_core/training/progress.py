@@ -34,24 +34,24 @@ class TrainingProgress:
             self._task = self._bar.add_task("training", total=total_steps, shown="")
             self._bar.start()
 
-    def step(self, step: int, epoch: int, loss: float, throughput: float) -> None:
-        """Called behind each optimizer step; `step` counts those done."""
+    def step(self, step: int, epoch: str, loss: float, throughput: float) -> None:
+        """Called behind each optimizer step; `step` counts those done, and `epoch` is as it is to be shown."""
         if self._bar is not None:
             shown = f"loss {loss:.4g}  {throughput:,.0f} {self._unit}"
-            self._bar.update(self._task, completed=step, description=f"epoch {epoch + 1}", shown=shown)
+            self._bar.update(self._task, completed=step, description=f"epoch {epoch}", shown=shown)
         elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            self.say(f"step {step}/{self._total}  epoch {epoch + 1}  loss {loss:.4g}  {throughput:,.0f} {self._unit}")
+            self.say(f"step {step}/{self._total}  epoch {epoch}  loss {loss:.4g}  {throughput:,.0f} {self._unit}")
 
     def say(self, message: str) -> None:
         """Prints a line above the bar."""
         self._console.print(message, highlight=False, markup=False)
 
-    def metrics(self, epoch: int, step: int, values: dict[str, Any]) -> None:
-        """Prints the test metrics of an epoch."""
+    def metrics(self, epoch: str, step: int, values: dict[str, Any]) -> None:
+        """Prints the test metrics behind a step."""
         self._last_line = time.monotonic()
         shown = "  ".join(f"{name} {value:.5g}" for name, value in values.items())
-        self.say(f"epoch {epoch + 1}  step {step}/{self._total}  test: {shown}")
+        self.say(f"epoch {epoch}  step {step}/{self._total}  test: {shown}")
 
     def close(self) -> None:
         """Leaves the terminal as it was."""

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Generic
 
 import torch
-from safetensors.torch import save_model
+from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
@@ -40,7 +40,7 @@ from .results import (
 )
 from .seeding import seed_global_generators
 from .signals import StopSignal
-from .state import Position, TrainingState, read_position
+from .state import Position, TrainingState, read_position, weights_writer
 
 
 @dataclass
@@ -60,6 +60,7 @@ class Run(Generic[Config]):
         config: the whole config.
         task: `vision`, `lm`, `detect` or `diffusion`.
         unit: what throughput counts.
+        units_per_sample: how many of them a sample has.
         primary: name of the primary metric, and whether higher is better.
         folder: of a finished run to evaluate; by default the place that follows from the config.
 
@@ -68,11 +69,19 @@ class Run(Generic[Config]):
     """
 
     def __init__(
-        self, config: Config, task: str, *, unit: str, primary: tuple[str, bool], folder: Path | None = None
+        self,
+        config: Config,
+        task: str,
+        *,
+        unit: str,
+        primary: tuple[str, bool],
+        units_per_sample: int = 1,
+        folder: Path | None = None,
     ) -> None:
         self.config = config
         self.task = task
         self.unit = unit
+        self.units_per_sample = units_per_sample
         self.primary_name, self.higher_is_better = primary
         self.folder = folder or run_folder(config, task)
         self.accelerator = build_accelerator(config, self.folder)
@@ -83,6 +92,7 @@ class Run(Generic[Config]):
         self._optimizer: Any = None
         self._plan = BatchPlan(1, 1, 1, 1)
         self._total_steps = 0
+        self._steps_per_pass: float | None = None
         self._last_micro = True
         self._micro_losses: list[Tensor] = []
         self._pending: list[_StepOutcome] = []
@@ -162,7 +172,13 @@ class Run(Generic[Config]):
         return read_result(path) if path.exists() and not self.config.overwrite else None
 
     def prepare(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, *, average: WeightAverage | None, total_steps: int
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        total_steps: int,
+        average: WeightAverage | None = None,
+        steps_per_pass: float | None = None,
     ) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Takes the run folder, puts model and optimizer on their device, and restores the newest whole checkpoint.
 
@@ -170,13 +186,20 @@ class Run(Generic[Config]):
 
         Args:
             model, optimizer: as built, on the CPU or already on the device.
-            average: keep a moving average of the weights.
             total_steps: optimizer steps of the whole run.
+            average: keep a moving average of the weights.
+            steps_per_pass: steps that are as many samples as the data has, where the loop's epochs are not passes over
+                the data but stretches between two evaluations; metrics then count epochs in fractions.
 
         Returns:
             Both, prepared by Accelerate.
+
+        Raises:
+            RequestError: a moving average is asked for, and the launcher shards the model.
         """
-        self._total_steps = total_steps
+        self._total_steps, self._steps_per_pass = total_steps, steps_per_pass
+        if average is not None and self.accelerator.distributed_type == DistributedType.FSDP:
+            raise RequestError("a moving average of sharded weights is not supported: launch without FSDP")
         checkpoint = self._take_folder()
         if average is not None:
             self.average = averaged_model(model.to(self.device), average)
@@ -217,7 +240,7 @@ class Run(Generic[Config]):
         return checkpoint
 
     def _state(self) -> TrainingState:
-        return TrainingState(self._bare_model(), self._optimizer, self.average, self.accelerator.scaler)
+        return TrainingState(self._bare_model(), self._optimizer.optimizer, self.average, self.accelerator.scaler)
 
     def _start_tracker(self) -> None:
         if self.config.tracker == "none":
@@ -243,7 +266,7 @@ class Run(Generic[Config]):
 
     # ---------------------------------------------------------------------------------------------------- the loop
 
-    def epochs(self, steps_per_epoch: int) -> Iterator[int]:
+    def epochs(self) -> Iterator[int]:
         """Epochs from where the run stands to its end, with a checkpoint behind each."""
         while self.position.step < self._total_steps:
             yield self.position.epoch
@@ -354,14 +377,27 @@ class Run(Generic[Config]):
         position.loss_sum += loss
         position.loss_count += 1
         self._advance_clock("train_seconds")
-        throughput = outcome.step * self._plan.global_size / max(position.train_seconds, 1e-9)
         if self._progress is not None:
-            self._progress.step(outcome.step, position.epoch, loss, throughput)
+            self._progress.step(outcome.step, self._epoch_shown(outcome.step), loss, self._throughput(outcome.step))
         if outcome.step % self.config.log_every == 0:
             self._write_metrics(
                 outcome.step, "train", {"loss": position.loss_sum / position.loss_count, "lr": outcome.lr}
             )
             position.loss_sum, position.loss_count = 0.0, 0
+
+    def _epoch_reached(self, step: int) -> float:
+        """The epoch to which a step belongs, counted from 0, or the passes over the data that it ends."""
+        if self._steps_per_pass is None:
+            return self.position.epoch_of_last_step
+        return round(step / self._steps_per_pass, 4)
+
+    def _epoch_shown(self, step: int) -> str:
+        epoch = self._epoch_reached(step)
+        return f"{epoch + 1}" if self._steps_per_pass is None else f"{epoch:.3g}"
+
+    def _throughput(self, step: int) -> float:
+        """Units a second, over all processes, without the time of evaluation."""
+        return step * self._plan.global_size * self.units_per_sample / max(self.position.train_seconds, 1e-9)
 
     def evaluation_batches(self, loader: DataLoader[Any]) -> Iterator[Any]:
         """This process's batches of a test set; a stop request is honoured between them."""
@@ -380,14 +416,14 @@ class Run(Generic[Config]):
             self.position.best = {**metrics, "step": self.position.step}
         self._write_metrics(self.position.step, "test", metrics)
         if self._progress is not None:
-            self._progress.metrics(self.position.epoch_of_last_step, self.position.step, metrics)
+            self._progress.metrics(self._epoch_shown(self.position.step), self.position.step, metrics)
 
     def _write_metrics(self, step: int, split: str, values: dict[str, float]) -> None:
         if self.is_main:
             seconds = round(self.position.train_seconds + self.position.eval_seconds, 3)
             line = {
                 "step": step,
-                "epoch": self.position.epoch_of_last_step,
+                "epoch": self._epoch_reached(step),
                 "split": split,
                 "seconds": seconds,
                 **values,
@@ -409,10 +445,10 @@ class Run(Generic[Config]):
     def _save_checkpoint(self) -> None:
         self._settle(keep=0)
         failure: list[Any] = [None]
+        files = self._state().writers(self.position)
         if self.is_main:
             try:
                 self.position.metrics_bytes = metrics_length(self.folder)
-                files = self._state().writers(self.position)
                 save_checkpoint(self._checkpoints, self.position.step, files, self.config.keep_checkpoints)
             except RunFailure as error:
                 failure = [error]
@@ -449,11 +485,10 @@ class Run(Generic[Config]):
         model_name: str,
         data: dict[str, Any],
         swapped: SwappedActivations,
+        other: dict[str, Any] | None = None,
     ) -> Result:
-        """Writes weights, curves and result.json, in this order, and returns the result."""
+        """Writes weights, curves and result.json, in this order, and returns the result; `other` adds fields to it."""
         primary = PrimaryMetric(self.primary_name, metrics[self.primary_name], self.higher_is_better)
-        seconds = max(self.position.train_seconds, 1e-9)
-        samples_per_second = self.position.step * self._plan.global_size / seconds
         bare = self._bare_model()
         result = Result(
             task=self.task,
@@ -469,27 +504,28 @@ class Run(Generic[Config]):
             steps=self.position.step,
             train_seconds=round(self.position.train_seconds, 3),
             eval_seconds=round(self.position.eval_seconds, 3),
-            throughput=Throughput(self.unit, round(samples_per_second, 2)),
+            throughput=Throughput(self.unit, round(self._throughput(self.position.step), 2)),
             world_size=self.world_size,
             data=data,
             environment=environment(self._device_name()),
             config_sha256=config_sha256(self.config),
             activations=swapped,
+            other=other or {},
         )
+        write_weights = weights_writer(bare)
         if self.is_main:
             try:
-                self._write_result(result, bare)
+                self._write_result(result, write_weights)
             except OSError as error:
                 raise RunFailure(f"the result could not be written: {error}") from error
             self.say(f"finished: {self.primary_name} {primary.value:.5g}; everything lies in {self.folder}")
         self.accelerator.wait_for_everyone()
         return result
 
-    def _write_result(self, result: Result, bare: nn.Module) -> None:
-        write_atomically(self.folder / "model.safetensors", lambda path: save_model(bare, str(path)))
+    def _write_result(self, result: Result, write_weights: Callable[[Path], None]) -> None:
+        write_atomically(self.folder / "model.safetensors", write_weights)
         if self.average is not None:
-            averaged: nn.Module = self.average.module
-            write_atomically(self.folder / "model_ema.safetensors", lambda path: save_model(averaged, str(path)))
+            write_atomically(self.folder / "model_ema.safetensors", weights_writer(self.average.module))
         title = f"{result.recipe}  {result.activation}  seed {result.seed}"
         save_curves(self.folder / "curves.png", read_metrics(self.folder / METRICS_FILE), self.primary_name, title)
         write_result(self.folder / RESULT_FILE, result)

@@ -10,8 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.tensor import DTensor
 
 
 @dataclass
@@ -47,42 +55,68 @@ class Position:
 class TrainingState:
     """The objects whose state a checkpoint saves; random numbers need none, being functions of the position.
 
+    Model and optimizer are saved whole and by the parameters' names, so that a run may go on with another number of
+    processes, and sharded or not.
+
     Attributes:
-        model: the bare model.
-        optimizer: with `state_dict` and `load_state_dict`.
+        model: the bare model, sharded by FSDP2 or not.
+        optimizer: a torch optimizer.
         average: moving average of the weights, if there is one.
         scaler: of fp16, if there is one.
     """
 
     model: nn.Module
-    optimizer: Any
+    optimizer: torch.optim.Optimizer
     average: nn.Module | None
     scaler: Any
 
     def writers(self, position: Position) -> dict[str, Callable[[Path], None]]:
-        """File names of a checkpoint, each with the function that writes it."""
+        """File names of a checkpoint, each with the function that writes it; to be called by every process."""
+        optimizer = get_optimizer_state_dict(self.model, self.optimizer, options=_whole(self.model))
         files: dict[str, Callable[[Path], None]] = {
-            "model.safetensors": lambda path: save_model(self.model, str(path)),
-            "optimizer.pt": lambda path: torch.save(self.optimizer.state_dict(), path),
+            "model.safetensors": weights_writer(self.model),
+            "optimizer.pt": lambda path: torch.save(optimizer, path),
             "position.json": lambda path: _write_json(path, dataclasses.asdict(position)),
         }
-        average = self.average
-        if average is not None:
-            files["average.safetensors"] = lambda path: save_model(average, str(path))
+        if self.average is not None:
+            files["average.safetensors"] = weights_writer(self.average)
         if self.scaler is not None:
             files["scaler.json"] = lambda path: _write_json(path, self.scaler.state_dict())
         return files
 
     def restore(self, checkpoint: Path) -> Position:
         """Loads a checkpoint into the objects and returns where it stands."""
-        load_model(self.model, checkpoint / "model.safetensors")
+        weights = checkpoint / "model.safetensors"
+        if is_sharded(self.model):
+            whole: dict[str, Any] = load_file(weights)
+            set_model_state_dict(self.model, whole, options=_whole(self.model))
+        else:
+            load_model(self.model, weights)
         optimizer = torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True)
-        self.optimizer.load_state_dict(optimizer)
+        set_optimizer_state_dict(self.model, self.optimizer, optimizer, options=_whole(self.model))
         if self.average is not None:
             load_model(self.average, checkpoint / "average.safetensors")
         if self.scaler is not None:
             self.scaler.load_state_dict(json.loads((checkpoint / "scaler.json").read_text()))
         return read_position(checkpoint)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether the model's parameters are spread over processes."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def weights_writer(model: nn.Module) -> Callable[[Path], None]:
+    """A function that writes the whole model as safetensors; to be called by every process, and the result by one."""
+    if not is_sharded(model):
+        return lambda path: save_model(model, str(path))
+    whole: dict[str, Any] = get_model_state_dict(model, options=_whole(model))
+    return lambda path: save_file({name: tensor.contiguous() for name, tensor in whole.items()}, path)
+
+
+def _whole(model: nn.Module) -> StateDictOptions:
+    sharded = is_sharded(model)  # gathering a model that is not would only copy it
+    return StateDictOptions(full_state_dict=sharded, cpu_offload=sharded)
 
 
 def read_position(checkpoint: Path) -> Position:
