@@ -3,6 +3,8 @@
     python tools/benchmark.py activation [--threads 1 2] [--sizes 100000 1000000 10000000] [--json FILE]
     python tools/benchmark.py loop [--json FILE]
     python tools/benchmark.py images [--json FILE]
+    python tools/benchmark.py lm [--json FILE]
+    python tools/benchmark.py prepare --vocab-file FILE [--json FILE]
 
 `activation` takes the GPU where there is one, else the CPU. Each prints a Markdown table, and if asked writes it with
 the machine and the command to a JSON file.
@@ -22,7 +24,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy
 import torch
@@ -31,8 +32,7 @@ from torch.nn import functional as F
 
 from golu_core.activation import golu, golu_expression
 from golu_core.training.results import environment
-
-Row = dict[str, Any]
+from measuring import Row, interleaved, markdown, seconds_of
 
 
 def plain_expression(x: Tensor) -> Tensor:
@@ -53,21 +53,6 @@ def providers(compiled: bool) -> dict[str, Callable[[Tensor], Tensor]]:
     if compiled:
         found["compiled"] = torch.compile(golu_expression, dynamic=True)
     return found
-
-
-def interleaved(tasks: dict[str, Callable[[], None]], rounds: int, repeats: int) -> dict[str, list[float]]:
-    """Seconds of one call of each task, `rounds` measurements of `repeats` calls, the tasks taking turns."""
-    times: dict[str, list[float]] = {name: [] for name in tasks}
-    for task in tasks.values():
-        task()
-        task()
-    for _ in range(rounds):
-        for name, task in tasks.items():
-            start = time.perf_counter()
-            for _ in range(repeats):
-                task()
-            times[name].append((time.perf_counter() - start) / repeats)
-    return times
 
 
 def microseconds(times: list[float]) -> Row:
@@ -259,7 +244,7 @@ def loop_rows() -> list[Row]:
             model.train()
             bare_model.train()
             loops = {"golu-vision": ours(), "bare loop": bare()}
-            first_step = _seconds(lambda: next(loops["golu-vision"])), time.perf_counter() - start
+            first_step = seconds_of(lambda: next(loops["golu-vision"])), time.perf_counter() - start
             times = interleaved({name: lambda s=steps: next(s) for name, steps in loops.items()}, 60, 1)  # type: ignore[misc]
     speeds = {name: config.batch_size / statistics.median(values) for name, values in times.items()}
     rows: list[Row] = [
@@ -269,12 +254,6 @@ def loop_rows() -> list[Row]:
     rows.append({"loop": "golu-vision: first step, seconds", "images_per_second": first_step[0]})
     rows.append({"loop": "golu-vision: from data to first step, seconds", "images_per_second": first_step[1]})
     return rows
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 # ------------------------------------------------------------------------------------------------------------- images
@@ -388,27 +367,14 @@ def _decoder_difference(paths: list[Path]) -> tuple[float, int]:
 # -------------------------------------------------------------------------------------------------------------- output
 
 
-def markdown(rows: list[Row]) -> str:
-    """The rows as a table; a column is there if any row has it."""
-    columns = list(dict.fromkeys(key for row in rows for key in row if key != "quartiles_us"))
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(_shown(row.get(column, "")) for column in columns) + " |" for row in rows]
-    return "\n".join(lines)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
 def main() -> None:
     """Runs one benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["activation", "loop", "images"])
+    parser.add_argument("what", choices=["activation", "loop", "images", "lm", "prepare"])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--no-compile", action="store_true", help="leave out the compiled expression")
+    parser.add_argument("--vocab-file", type=Path, help="GPT-2's vocabulary, for `prepare`")
     parser.add_argument("--json", type=Path)
     flags = parser.parse_args()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
@@ -416,6 +382,10 @@ def main() -> None:
         rows = loop_rows()
     elif flags.what == "images":
         rows = image_rows()
+    elif flags.what in ("lm", "prepare"):
+        import benchmark_lm
+
+        rows = benchmark_lm.training_rows() if flags.what == "lm" else benchmark_lm.prepare_rows(flags.vocab_file)
     elif torch.cuda.is_available():
         rows = activation_on_gpu(flags.sizes or [10**k for k in range(3, 9)] + [2 * 10**8], not flags.no_compile)
     else:

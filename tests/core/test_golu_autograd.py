@@ -3,6 +3,8 @@
 import copy
 import io
 import pickle
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -234,3 +236,8 @@ def test_a_twin_model_trains_alike():
         return history
 
     assert losses(GoLU) == pytest.approx(losses(Plain), rel=1e-5)
+
+
+def test_a_model_is_built_on_the_meta_device_before_anything_else():
+    code = "import torch; from golu_core import GoLU\nwith torch.device('meta'): print(GoLU())"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout.startswith(b"GoLU")

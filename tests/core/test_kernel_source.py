@@ -46,7 +46,7 @@ def compile_by_nvrtc(architecture: str) -> str:
     options = [*(option.encode() for option in kernel.COMPILE_OPTIONS), f"--gpu-architecture={architecture}".encode()]
     (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     _, size = nvrtc.nvrtcGetProgramLogSize(program)
-    log = b" " * size
+    log = b" " * (size + 1)  # NVRTC writes into it, and bytes of length 1 are shared by the whole interpreter
     nvrtc.nvrtcGetProgramLog(program, log)
     assert status == nvrtc.nvrtcResult.NVRTC_SUCCESS, log.decode()
     assert "warning" not in log.decode(), log.decode()

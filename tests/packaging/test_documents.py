@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from golu_core.training.errors import RequestError
-from golu_vision.cli import COMMAND_LINE
-from golu_vision.recipes import RECIPES
+from golu_lm.cli import COMMAND_LINE as GOLU_LM
+from golu_vision.cli import COMMAND_LINE as GOLU_VISION
 
 ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = {"golu-vision": GOLU_VISION, "golu-lm": GOLU_LM}
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))]
 
 
@@ -26,28 +27,30 @@ def commands() -> list[str]:
     return [line.split(" #")[0].strip() for line in joined.splitlines() if line and not line.startswith("#")]
 
 
-def golu_vision_calls() -> list[list[str]]:
-    calls = []
+def calls() -> list[tuple[str, list[str]]]:
+    found = []
     for command in commands():
-        match = re.search(r"(?:golu-vision|-m golu_vision) (.*?)\"?$", command)
-        if match:
-            calls.append(shlex.split(match.group(1)))
-    return calls
+        match = re.search(r"(?:^|[ &]|-m )(golu[-_](?:vision|lm)) (.*?)\"?$", command)
+        if match and not command.startswith("pip "):
+            found.append((match.group(1).replace("_", "-"), shlex.split(match.group(2))))
+    return found
 
 
-@pytest.mark.parametrize("arguments", golu_vision_calls(), ids=" ".join)
-def test_calls_of_golu_vision_are_understood(arguments):
+@pytest.mark.parametrize(("program", "arguments"), calls(), ids=lambda value: str(value)[:60])
+def test_calls_are_understood(program, arguments):
+    command_line = PROGRAMS[program]
     if arguments[0] == "train":
-        config = COMMAND_LINE.config(arguments[1:])
-        assert config.recipe in RECIPES
+        config = command_line.config(arguments[1:])
+        assert config.recipe in command_line.recipes
     else:
-        assert arguments[0] in ("recipes", "evaluate")
+        assert arguments[0] in ("recipes", "evaluate", *command_line.commands)
 
 
 def test_there_are_calls_to_try():
-    assert len(golu_vision_calls()) >= 8
-    with pytest.raises(RequestError):
-        COMMAND_LINE.config(["no-such-recipe"])
+    for program, command_line in PROGRAMS.items():
+        assert len([name for name, _ in calls() if name == program]) >= 5
+        with pytest.raises(RequestError):
+            command_line.config(["no-such-recipe"])
 
 
 @pytest.mark.parametrize("path", READMES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -58,7 +61,8 @@ def test_python_blocks_run(path):
 
 def test_every_recipe_is_in_the_table():
     table = (ROOT / "README.md").read_text()
-    assert [name for name in RECIPES if f"`{name}`" not in table] == []
+    recipes = [name for command_line in PROGRAMS.values() for name in command_line.recipes]
+    assert [name for name in recipes if f"`{name}`" not in table] == []
 
 
 @pytest.mark.parametrize("path", [*READMES, ROOT / "CONTRIBUTING.md"], ids=lambda p: str(p.relative_to(ROOT)))

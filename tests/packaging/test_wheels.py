@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+TASKS = {
+    "golu_vision": ("vision", "digits", ["--batch-size", "16"], "top1"),
+    "golu_lm": ("lm", "babygpt-pydocs", ["--sample-tokens", "5"], "perplexity"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +40,16 @@ def wheels(tmp_path_factory) -> Path:
 def test_wheels_hold_what_is_needed(wheels):
     core = zipfile.ZipFile(next(wheels.glob("golu_core-*.whl")))
     assert {"golu_core/activation/golu.cu", "golu_core/py.typed"} <= set(core.namelist())
-    vision = zipfile.ZipFile(next(wheels.glob("golu_vision-*.whl")))
-    metadata = vision.read(next(n for n in vision.namelist() if n.endswith("METADATA"))).decode()
-    assert "golu-core[train]<0.2,>=0.1" in metadata
-    assert "Provides-Extra: cuda13" in metadata
+    for package in TASKS:
+        wheel = zipfile.ZipFile(next(wheels.glob(f"{package}-*.whl")))
+        assert f"{package}/py.typed" in wheel.namelist()
+        metadata = wheel.read(next(n for n in wheel.namelist() if n.endswith("METADATA"))).decode()
+        assert "golu-core[train]<0.2,>=0.1" in metadata
+        assert "Provides-Extra: cuda13" in metadata
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("package", ["golu_core", "golu_vision"])
+@pytest.mark.parametrize("package", ["golu_core", *TASKS])
 def test_a_wheel_installs_and_runs_in_a_new_environment(package, wheels, tmp_path):
     uv = shutil.which("uv")
     environment = tmp_path / "env"
@@ -66,8 +72,8 @@ def test_a_wheel_installs_and_runs_in_a_new_environment(package, wheels, tmp_pat
         assert float(value) == pytest.approx(math.exp(-math.exp(-1)), rel=1e-6)
         assert training_came_along == "False"
     else:
-        script = str(environment / "bin" / "golu-vision")
-        assert "digits" in run(script, "recipes")
-        trained = run(script, "train", "digits", "--max-steps", "2", "--batch-size", "16")
-        assert "finished: top1" in trained
-        assert (tmp_path / "runs/vision/digits/golu/seed0/result.json").exists()
+        task, recipe, flags, metric = TASKS[package]
+        script = str(environment / "bin" / package.replace("_", "-"))
+        assert recipe in run(script, "recipes")
+        assert f"finished: {metric}" in run(script, "train", recipe, "--max-steps", "2", *flags)
+        assert (tmp_path / "runs" / task / recipe / "golu/seed0/result.json").exists()

@@ -7,30 +7,19 @@ import re
 import shutil
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file
 
-from command_line import FAST, run_cli
+from command_line import runner_in_this_process
 from golu_vision.cli import COMMAND_LINE
 from golu_vision.recipes import RECIPES
+from vision_program import FAST, VISION
 
 
 @pytest.fixture
 def run_here(monkeypatch, capfd):
-    """Runs golu-vision inside this process, which saves seconds of imports."""
-
-    def run(*arguments, cwd):
-        monkeypatch.chdir(cwd)
-        try:
-            status = COMMAND_LINE.main(arguments)
-        except SystemExit as stop:  # tyro's, for a wrong flag
-            status = stop.code
-        printed = capfd.readouterr()
-        return SimpleNamespace(returncode=status, stdout=printed.out, stderr=printed.err)
-
-    return run
+    return runner_in_this_process(COMMAND_LINE, monkeypatch, capfd)
 
 
 FOLDER = Path("runs/vision/digits/golu/seed0")
@@ -39,7 +28,7 @@ FOLDER = Path("runs/vision/digits/golu/seed0")
 @pytest.fixture(scope="module")
 def finished(few_digits, tmp_path_factory):
     cwd = tmp_path_factory.mktemp("finished")
-    done = run_cli("train", "digits", "--data.root", str(few_digits), "--epochs", "2", *FAST, cwd=cwd)
+    done = VISION.run("train", "digits", "--data.root", str(few_digits), "--epochs", "2", *FAST, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return cwd, done
 
@@ -73,7 +62,7 @@ def test_evaluate_prints_the_metrics_of_the_result(finished, run_here):
 @pytest.mark.slow
 def test_two_processes_evaluate_alike(finished):
     cwd, _ = finished
-    one, two = (run_cli("evaluate", str(FOLDER), cwd=cwd, processes=n) for n in (1, 2))
+    one, two = (VISION.run("evaluate", str(FOLDER), cwd=cwd, processes=n) for n in (1, 2))
     assert two.returncode == 0, two.stderr
     assert one.stdout == two.stdout
 
@@ -206,7 +195,7 @@ def test_damaged_data_is_named(damage, message, in_memory, few_digits, tmp_path,
 
 def test_a_batch_that_does_not_divide_names_sizes_that_do(few_digits, tmp_path):
     flags = ["--data.root", str(few_digits), "--batch-size", "15"]
-    done = run_cli("train", "digits", *flags, cwd=tmp_path, processes=2)
+    done = VISION.run("train", "digits", *flags, cwd=tmp_path, processes=2)
     assert done.returncode != 0
     assert "use a batch of 14 or 16, or 1, 3, 5, 15 processes" in done.stderr
     assert not (tmp_path / "runs").exists()
@@ -253,9 +242,9 @@ def test_overwrite_and_trackers(few_digits, tmp_path, run_here):
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["recipes"], ["train", "digits", "--help"]])
 def test_help_and_recipes_answer_at_once(arguments, tmp_path):
-    run_cli(*arguments, cwd=tmp_path)  # compiles bytecode
+    VISION.run(*arguments, cwd=tmp_path)  # compiles bytecode
     start = time.monotonic()
-    done = run_cli(*arguments, cwd=tmp_path)
+    done = VISION.run(*arguments, cwd=tmp_path)
     assert time.monotonic() - start < 2
     assert done.returncode == 0
     assert "digits" in done.stdout
@@ -265,17 +254,17 @@ def test_help_and_recipes_answer_at_once(arguments, tmp_path):
 def test_mixed_precision_accumulation_and_average(few_digits, tmp_path):
     flags = ["--data.root", str(few_digits), "--epochs", "2", "--mixed-precision", "bf16", "--max-device-batch", "8"]
     flags += ["--average.decay", "0.5", "--mix.mixup", "0.2", "--mix.cutmix", "1.0", "--mix.group", "8", "--clip", "1"]
-    done = run_cli("train", "digits", *flags, *FAST, cwd=tmp_path)
+    done = VISION.run("train", "digits", *flags, *FAST, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / FOLDER / "model_ema.safetensors").exists()
-    shown = run_cli("evaluate", str(FOLDER), cwd=tmp_path).stdout
+    shown = VISION.run("evaluate", str(FOLDER), cwd=tmp_path).stdout
     result = json.loads((tmp_path / FOLDER / "result.json").read_text())
     assert float(shown.split()[1]) == pytest.approx(result["metrics"]["top1"], rel=1e-4)
 
 
 @pytest.mark.slow
 def test_digits_reaches_98_percent(tmp_path):
-    done = run_cli("train", "digits", cwd=tmp_path, OMP_NUM_THREADS="2")
+    done = VISION.run("train", "digits", cwd=tmp_path, OMP_NUM_THREADS="2")
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / FOLDER / "result.json").read_text())
     assert result["metrics"]["top1"] >= 98

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from command_line import FAST, kill_all, metrics_without_time, run_cli, start_cli, steps_logged, wait_for_step
+from command_line import kill_all, metrics_without_time, same_outcome, survives_kills, wait_for_step
+from vision_program import FAST, VISION
 
 FOLDER = Path("runs/vision/digits/golu/seed0")
 
@@ -23,7 +24,7 @@ def uninterrupted(few_digits, tmp_path_factory):
     @functools.cache
     def run(processes):
         cwd = tmp_path_factory.mktemp(f"whole{processes}")
-        done = run_cli(*arguments(few_digits), cwd=cwd, processes=processes)
+        done = VISION.run(*arguments(few_digits), cwd=cwd, processes=processes)
         assert done.returncode == 0, done.stderr
         return cwd / FOLDER
 
@@ -34,26 +35,15 @@ def uninterrupted(few_digits, tmp_path_factory):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_several_times_then_finished(processes, few_digits, uninterrupted, tmp_path):
     whole = uninterrupted(processes)
-    rng = random.Random(processes)
-    kills = 0
-    for step in sorted(rng.sample(range(1, 18), 4)):
-        process = start_cli(*arguments(few_digits), cwd=tmp_path, processes=processes)
-        if wait_for_step(process, tmp_path / FOLDER, max(step, steps_logged(tmp_path / FOLDER))):
-            kill_all(process)
-            kills += 1
-        process.wait()
-    done = run_cli(*arguments(few_digits), cwd=tmp_path, processes=processes)
-    assert done.returncode == 0, done.stderr
-    assert kills >= 3
-    assert "continuing" in done.stdout
-    assert (tmp_path / FOLDER / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    assert metrics_without_time(tmp_path / FOLDER) == metrics_without_time(whole)
+    steps = sorted(random.Random(processes).sample(range(1, 18), 4))
+    survives_kills(VISION, arguments(few_digits), FOLDER, tmp_path, processes, steps)
+    same_outcome(tmp_path / FOLDER, whole)
 
 
 @pytest.mark.slow
 def test_loader_processes_change_nothing(few_digits, uninterrupted, tmp_path):
     whole = uninterrupted(1)
-    done = run_cli(*arguments(few_digits, "--num-workers", "2"), cwd=tmp_path)
+    done = VISION.run(*arguments(few_digits, "--num-workers", "2"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / FOLDER / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
@@ -62,7 +52,7 @@ def test_loader_processes_change_nothing(few_digits, uninterrupted, tmp_path):
 @pytest.mark.parametrize(("processes", "number"), [(1, signal.SIGINT), (1, signal.SIGTERM), (2, signal.SIGTERM)])
 def test_signal_saves_and_the_same_command_continues(processes, number, few_digits, uninterrupted, tmp_path):
     whole = uninterrupted(processes)
-    process = start_cli(*arguments(few_digits), cwd=tmp_path, processes=processes)
+    process = VISION.start(*arguments(few_digits), cwd=tmp_path, processes=processes)
     assert wait_for_step(process, tmp_path / FOLDER, 5)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
@@ -70,7 +60,7 @@ def test_signal_saves_and_the_same_command_continues(processes, number, few_digi
     if processes == 1:  # a launcher has an exit status of its own
         assert process.returncode == 128 + number
     assert not (tmp_path / FOLDER / "result.json").exists()
-    done = run_cli(*arguments(few_digits), cwd=tmp_path, processes=processes)
+    done = VISION.run(*arguments(few_digits), cwd=tmp_path, processes=processes)
     assert done.returncode == 0, done.stderr
     assert "continuing" in done.stdout
     assert (tmp_path / FOLDER / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
@@ -84,7 +74,7 @@ def test_one_and_two_processes_see_the_same_batches(few_digits, tmp_path):
     for processes in (1, 2):
         cwd = tmp_path / str(processes)
         cwd.mkdir()
-        done = run_cli(*arguments(few_digits, *transformer, *sized), cwd=cwd, processes=processes)
+        done = VISION.run(*arguments(few_digits, *transformer, *sized), cwd=cwd, processes=processes)
         assert done.returncode == 0, done.stderr
         lines = metrics_without_time(cwd / FOLDER)
         losses.append([line["loss"] for line in lines if line["split"] == "train"])
@@ -94,14 +84,14 @@ def test_one_and_two_processes_see_the_same_batches(few_digits, tmp_path):
 
 @pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(few_digits, uninterrupted, tmp_path):
-    process = start_cli(*arguments(few_digits), cwd=tmp_path)
+    process = VISION.start(*arguments(few_digits), cwd=tmp_path)
     assert wait_for_step(process, tmp_path / FOLDER, 7)
     kill_all(process)
     newest = sorted((tmp_path / FOLDER / "checkpoints").glob("step-*"))[-1]
     with (newest / "optimizer.pt").open("r+b") as file:
         file.seek(1000)
         file.write(b"damage")
-    done = run_cli(*arguments(few_digits), cwd=tmp_path)
+    done = VISION.run(*arguments(few_digits), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"{newest.name} is damaged (optimizer.pt" in done.stderr
     whole = uninterrupted(1)
@@ -110,13 +100,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(few_digits, un
 
 @pytest.mark.slow
 def test_no_whole_checkpoint_is_said(few_digits, tmp_path):
-    process = start_cli(*arguments(few_digits), cwd=tmp_path)
+    process = VISION.start(*arguments(few_digits), cwd=tmp_path)
     assert wait_for_step(process, tmp_path / FOLDER, 5)
     kill_all(process)
     for checkpoint in (tmp_path / FOLDER / "checkpoints").glob("step-*"):
         (checkpoint / "model.safetensors").unlink()
     before = sorted(str(p) for p in tmp_path.rglob("*"))
-    done = run_cli(*arguments(few_digits), cwd=tmp_path)
+    done = VISION.run(*arguments(few_digits), cwd=tmp_path)
     assert done.returncode == 2
     assert "checkpoints in" in done.stderr and "--overwrite" in done.stderr
     assert sorted(str(p) for p in tmp_path.rglob("*")) == before

@@ -11,12 +11,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
 from .parameters import GompertzParameters
 
-_LOG2_E = float(torch.tensor(math.log2(math.e), dtype=torch.float32))
+_LOG2_E = float(numpy.float32(math.log2(math.e)))
 _LN_2 = math.log(2.0)
 _CPU_MIN_CHUNK = 1 << 18
 _CPU_CHUNK_PER_THREAD = 1 << 16

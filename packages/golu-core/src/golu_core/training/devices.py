@@ -13,13 +13,19 @@ from .config import RunConfig
 from .errors import RequestError
 
 
+def default_device() -> torch.device:
+    """The device of a program that runs alone: a GPU if there is one."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator or torch.device("cpu")
+
+
 def build_accelerator(config: RunConfig, folder: Path) -> Accelerator:
     """An Accelerator for the launcher's processes; without a GPU they compute on the CPU and still form one world.
 
     Raises:
         RequestError: the processes do not see each other, or the precision is not there.
     """
-    use_cpu = not torch.accelerator.is_available()
+    use_cpu = default_device().type == "cpu"
     if config.mixed_precision == "fp16" and use_cpu and not config.dry_run:
         raise RequestError("--mixed-precision fp16 needs a GPU; a CPU takes bf16 or no")
     if config.deterministic:

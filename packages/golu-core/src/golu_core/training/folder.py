@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import load_model
 from torch import nn
 
-from .checkpoint import write_atomically
+from .checkpoint import write_json
 from .config import Config, RunConfig, differences, from_json, to_json
 from .errors import RequestError
 
@@ -38,8 +38,7 @@ def check_owner(folder: Path, config: RunConfig) -> None:
 
 def write_config(folder: Path, config: RunConfig) -> None:
     """Writes config.json, whole or not at all."""
-    text = json.dumps(to_json(config), indent=1) + "\n"
-    write_atomically(folder / CONFIG_FILE, lambda path: _write_text(path, text))
+    write_json(folder / CONFIG_FILE, to_json(config))
 
 
 def read_config(folder: Path, config_type: type[Config]) -> Config:
@@ -80,7 +79,3 @@ def load_weights(model: nn.Module, path: Path) -> None:
         load_model(model, path)
     except Exception as error:  # safetensors and torch each have their own
         raise RequestError(f"{path} does not fit the model of its config: {str(error)[:300]}") from None
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import write_atomically
+from .checkpoint import write_json
 from .errors import RequestError
 
 SCHEMA = "golu-result/1"
@@ -126,12 +126,7 @@ def result_from_json(values: Mapping[str, Any]) -> Result:
 
 def write_result(path: Path, result: Result) -> None:
     """Writes result.json, whole or not at all."""
-    text = json.dumps(result_to_json(result), indent=1) + "\n"
-    write_atomically(path, lambda partial: _write(partial, text))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_json(path, result_to_json(result))
 
 
 def read_result(path: Path) -> Result:

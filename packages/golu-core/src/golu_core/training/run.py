@@ -378,7 +378,7 @@ class Run(Generic[Config]):
         position.loss_count += 1
         self._advance_clock("train_seconds")
         if self._progress is not None:
-            self._progress.step(outcome.step, self._epoch_shown(outcome.step), loss, self._throughput(outcome.step))
+            self._progress.step(outcome.step, self._epoch_shown(outcome.step), loss, self.throughput)
         if outcome.step % self.config.log_every == 0:
             self._write_metrics(
                 outcome.step, "train", {"loss": position.loss_sum / position.loss_count, "lr": outcome.lr}
@@ -395,9 +395,11 @@ class Run(Generic[Config]):
         epoch = self._epoch_reached(step)
         return f"{epoch + 1}" if self._steps_per_pass is None else f"{epoch:.3g}"
 
-    def _throughput(self, step: int) -> float:
-        """Units a second, over all processes, without the time of evaluation."""
-        return step * self._plan.global_size * self.units_per_sample / max(self.position.train_seconds, 1e-9)
+    @property
+    def throughput(self) -> float:
+        """Units a second so far, over all processes, without the time of evaluation."""
+        samples = self.position.step * self._plan.global_size
+        return samples * self.units_per_sample / max(self.position.train_seconds, 1e-9)
 
     def evaluation_batches(self, loader: DataLoader[Any]) -> Iterator[Any]:
         """This process's batches of a test set; a stop request is honoured between them."""
@@ -504,7 +506,7 @@ class Run(Generic[Config]):
             steps=self.position.step,
             train_seconds=round(self.position.train_seconds, 3),
             eval_seconds=round(self.position.eval_seconds, 3),
-            throughput=Throughput(self.unit, round(self._throughput(self.position.step), 2)),
+            throughput=Throughput(self.unit, round(self.throughput, 2)),
             world_size=self.world_size,
             data=data,
             environment=environment(self._device_name()),

@@ -1,0 +1,1 @@
+"""Language models in the nanoGPT style with any activation, as in the GoLU paper."""

@@ -1,0 +1,287 @@
+"""Finds a recipe's tokens, checks them, and cuts windows out of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from golu_core.training.checkpoint import file_digest
+from golu_core.training.data import SampleKey
+from golu_core.training.errors import RequestError
+from golu_core.training.seeding import generator
+
+from .config import LmConfig
+from .corpora import HUB_CORPORA, TextFile, python_docs
+from .prepare import META_FILE, prepare, text_fingerprint
+from .tokenizers import build_tokenizer
+
+_TEST_FILES = ("test.bin", "val.bin", "validation.bin")  # ours, nanoGPT's, and the paper's for TinyStories
+_CHECKED_AT_ONCE = 1 << 20
+_BLOCKS_SAMPLED = 16
+
+
+class Windows(NamedTuple):
+    """Sequences of one process and step.
+
+    Attributes:
+        tokens: (N, context + 1) int64; the last is only predicted.
+        predicted: (N,) int64, how many tokens of each are to be predicted; 0 if it only fills the batch.
+    """
+
+    tokens: Tensor
+    predicted: Tensor
+
+
+class TokenFile:
+    """The tokens of a split, mapped into memory.
+
+    Attributes:
+        path: the file.
+        tokens: one-dimensional, uint16 or uint32.
+    """
+
+    def __init__(self, path: Path, dtype: str) -> None:
+        self.path = path
+        item = numpy.dtype(dtype).itemsize
+        size = path.stat().st_size
+        if size % item:
+            raise RequestError(
+                f"{path} has {size:,} bytes, which is no multiple of {item}: it is no file of {dtype} tokens"
+            )
+        if size == 0:
+            raise RequestError(f"{path} is empty")
+        self.tokens: NDArray[Any] = numpy.memmap(path, dtype=dtype, mode="r")
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def check(self, vocabulary: int, context: int) -> None:
+        """Raises RequestError if the split is too short, or its first or a sampled block has tokens out of range."""
+        if len(self) <= context:
+            raise RequestError(
+                f"{self.path} has {len(self):,} tokens: a context of {context:,} needs at least {context + 1:,}"
+            )
+        last = max(0, len(self) - _CHECKED_AT_ONCE)
+        for start in sorted({int(last * part / _BLOCKS_SAMPLED) for part in range(_BLOCKS_SAMPLED + 1)}):
+            self._check_block(start, vocabulary)
+
+    def check_all(self, vocabulary: int) -> None:
+        """Raises RequestError if any token is out of range."""
+        for start in range(0, len(self), _CHECKED_AT_ONCE):
+            self._check_block(start, vocabulary)
+
+    def _check_block(self, start: int, vocabulary: int) -> None:
+        block = self.tokens[start : start + _CHECKED_AT_ONCE]
+        largest = int(block.max())
+        if largest >= vocabulary:
+            place = start + int(block.argmax())
+            raise RequestError(
+                f"{self.path} has token {largest:,} at place {place:,}, but the model's vocabulary has {vocabulary:,}: "
+                f"the file is of another type or tokenizer, or --model.vocabulary is too small"
+            )
+
+
+@dataclass(frozen=True)
+class LmData:
+    """The two splits of a recipe.
+
+    Attributes:
+        name: of the data set, in results.
+        test_bytes: of the test split's text, if that is known.
+        facts: what result.json says: counts, published counts, tokenizer, and a fingerprint.
+        differences: what differs from the published counts, as sentences.
+    """
+
+    name: str
+    train: TokenFile
+    test: TokenFile
+    test_bytes: int | None
+    facts: dict[str, Any]
+    differences: tuple[str, ...]
+
+
+def load_data(config: LmConfig) -> LmData:
+    """Finds both splits; a text file of the user's own and `pydocs` are tokenised first, once.
+
+    Raises:
+        RequestError: a file is missing or malformed, or does not fit the model; the message says what to do.
+    """
+    folder, name = _prepared_folder(config)
+    missing = (
+        f"run golu-lm prepare (for {' or '.join(HUB_CORPORA)}, or a file of yours with --name {name}), "
+        f"put nanoGPT's train.bin and val.bin there, or pass --data.text FILE"
+    )
+    if not folder.is_dir():
+        raise RequestError(f"there is no data folder {folder}: {missing}")
+    if not (folder / "train.bin").exists():
+        raise RequestError(f"{folder} has no train.bin: {missing}")
+    test_path = next((folder / file for file in _TEST_FILES if (folder / file).exists()), None)
+    if test_path is None:
+        raise RequestError(f"{folder} has none of {', '.join(_TEST_FILES)}: {missing}")
+    meta = _read_meta(folder, config)
+    dtype = meta.get("dtype", "uint16")  # which is nanoGPT's
+    train, test = TokenFile(folder / "train.bin", dtype), TokenFile(test_path, dtype)
+    for split, tokens in (("train", train), ("test", test)):
+        expected = meta["splits"][split]["tokens"] if meta else len(tokens)
+        if len(tokens) != expected:
+            raise RequestError(
+                f"{tokens.path} has {len(tokens):,} tokens, but {folder / META_FILE} says {expected:,}: "
+                f"one of them is damaged or of another run; prepare the data anew"
+            )
+        tokens.check(config.model.vocabulary, config.model.context)
+        if config.check_data:
+            _check_everything(tokens, meta.get("splits", {}).get(split), config.model.vocabulary)
+    return _described(config, name, train, test, meta)
+
+
+def _prepared_folder(config: LmConfig) -> tuple[Path, str]:
+    """Where the tokens are, and the data set's name; tokenises what needs no download."""
+    data = config.data
+    text = data.text
+    if text is None and data.name != "pydocs":
+        return config.data_dir / data.name, data.name
+    tokenizer = build_tokenizer(data.tokenizer, data.vocab_file)
+    if tokenizer.size > config.model.vocabulary:
+        raise RequestError(
+            f"the tokenizer {tokenizer.name} has {tokenizer.size:,} tokens, but the model's vocabulary only "
+            f"{config.model.vocabulary:,}: set --model.vocabulary"
+        )
+    corpus = python_docs() if text is None else TextFile(text, test_size=0.1)
+    name = data.name if text is None else text.stem
+    folder = f"{name}-{tokenizer.name}" if text is None else f"{name}-{text_fingerprint(text)}-{tokenizer.name}"
+    place = config.data_dir / folder
+    if place.exists():
+        return place, name
+    if config.dry_run:
+        place = Path(_temporary_folder().name) / folder
+    threads = config.num_workers or 1
+    prepare(corpus, place, tokenizer, threads, fewest_tokens=config.model.context + 1)
+    return place, name
+
+
+@lru_cache(maxsize=1)
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """For data of a dry run, which leaves nothing behind."""
+    return tempfile.TemporaryDirectory(prefix="golu-lm-")
+
+
+def _read_meta(folder: Path, config: LmConfig) -> dict[str, Any]:
+    """meta.json, empty where there is none, as nanoGPT has it; its meta.pkl is never opened."""
+    path = folder / META_FILE
+    if not path.exists():
+        return {}
+    try:
+        meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        tokenizer, vocabulary = meta["tokenizer"], int(meta["vocabulary"])
+        numpy.dtype(meta["dtype"]), [int(meta["splits"][split]["tokens"]) for split in ("train", "test")]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"{path} is damaged ({type(error).__name__}: {error}): prepare the data anew") from None
+    if tokenizer != config.data.tokenizer:
+        raise RequestError(
+            f"{folder} was tokenised by {tokenizer}, but {config.data.tokenizer} is asked for: "
+            f"pass --data.tokenizer {tokenizer}, or prepare the data anew"
+        )
+    if vocabulary > config.model.vocabulary:
+        raise RequestError(
+            f"{folder} has a vocabulary of {vocabulary:,} tokens, but the model's only {config.model.vocabulary:,}: "
+            f"set --model.vocabulary"
+        )
+    return meta
+
+
+def _check_everything(tokens: TokenFile, facts: dict[str, Any] | None, vocabulary: int) -> None:
+    tokens.check_all(vocabulary)
+    if facts is not None and file_digest(tokens.path) != facts["sha256"]:
+        raise RequestError(f"{tokens.path} does not have the checksum of its {META_FILE}: prepare the data anew")
+
+
+def _described(config: LmConfig, name: str, train: TokenFile, test: TokenFile, meta: dict[str, Any]) -> LmData:
+    facts: dict[str, Any] = {"train": {"tokens": len(train)}, "test": {"tokens": len(test)}}
+    if meta:
+        facts = {split: {k: v for k, v in meta["splits"][split].items() if k != "sha256"} for split in facts}
+        digests = "".join(meta["splits"][split]["sha256"] for split in ("train", "test"))
+        fingerprint = f"tokens:{hashlib.sha256(digests.encode()).hexdigest()[:32]}"
+    else:
+        ends = b"".join(part.tobytes() for t in (train, test) for part in (t.tokens[:65_536], t.tokens[-65_536:]))
+        fingerprint = f"ends:{hashlib.sha256(ends).hexdigest()[:32]}"
+    published = {"train": config.data.train_documents, "test": config.data.test_documents}
+    differences = []
+    for split, expected in published.items():
+        found = facts[split].get("documents")
+        if expected and config.data.text is None and found not in (None, expected):
+            differences.append(f"{name} has {found:,} {split} documents, published are {expected:,}")
+    facts |= {"published": published, "tokenizer": config.data.tokenizer, "fingerprint": fingerprint}
+    test_bytes = facts["test"].get("text_bytes")
+    return LmData(name, train, test, test_bytes, facts, tuple(differences))
+
+
+@dataclass(frozen=True)
+class WindowOrder:
+    """Random windows of the training split: their places are a function of (seed, step) and the place in the batch.
+
+    Attributes:
+        tokens: length of the split.
+        context: of the model.
+        batch_size: sequences of a step, over all processes.
+        seed: the run's seed.
+        steps_per_epoch: steps between two evaluations; there is no pass over the data.
+    """
+
+    tokens: int
+    context: int
+    batch_size: int
+    seed: int
+    steps_per_epoch: int
+
+    def global_batches(self, epoch: int, first_step: int) -> Iterator[list[int]]:
+        """First token of each window, for each step of an epoch from a step on."""
+        for step in range(first_step, self.steps_per_epoch):
+            random = generator(self.seed, "windows", epoch * self.steps_per_epoch + step)
+            yield torch.randint(self.tokens - self.context, (self.batch_size,), generator=random).tolist()
+
+
+class TokenWindows:
+    """Windows of a split, as a data set whose samples are places in it, or numbers of a list of places."""
+
+    in_memory = True
+
+    def __init__(self, split: TokenFile, context: int, places: Tensor | None = None) -> None:
+        self.tokens = split.tokens
+        self.context = context
+        self.places = places
+
+    def __len__(self) -> int:
+        return len(self.tokens) - self.context if self.places is None else len(self.places)
+
+    def __getitems__(self, keys: list[SampleKey]) -> Windows:
+        samples = [key.sample for key in keys]
+        places = samples if self.places is None else self.places[samples].tolist()
+        windows = torch.zeros(len(keys), self.context + 1, dtype=torch.int64)
+        predicted = torch.zeros(len(keys), dtype=torch.int64)
+        for row, (key, place) in enumerate(zip(keys, places, strict=True)):
+            window = self.tokens[place : place + self.context + 1]
+            windows[row, : len(window)] = torch.from_numpy(window.astype(numpy.int64))
+            predicted[row] = 0 if key.position < 0 else len(window) - 1
+        return Windows(windows, predicted)
+
+
+def whole_split(split: TokenFile, context: int) -> TokenWindows:
+    """Windows side by side, in which each token but the first is predicted once."""
+    return TokenWindows(split, context, torch.arange(0, len(split) - 1, context))
+
+
+def random_windows(split: TokenFile, context: int, count: int, seed: int, step: int) -> TokenWindows:
+    """The windows of one evaluation: a function of (seed, step)."""
+    random = generator(seed, "evaluation", step)
+    return TokenWindows(split, context, torch.randint(len(split) - context, (count,), generator=random))

@@ -1,0 +1,150 @@
+"""Text from a trained model, a token at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+from torch import Tensor, nn
+
+from golu_core.training.devices import default_device
+from golu_core.training.errors import RequestError
+from golu_core.training.folder import load_weights, read_config
+from golu_core.training.seeding import generator
+
+from .config import LmConfig
+from .model import GPT, KeyValueCache
+from .tokenizers import Tokenizer, build_tokenizer, decoded_stream, encode_prompt
+
+
+@torch.no_grad()
+def generated_tokens(
+    model: nn.Module,
+    prompt: list[int],
+    count: int,
+    *,
+    context: int,
+    temperature: float,
+    top_k: int | None,
+    seed: int,
+    cached: bool = True,
+) -> Iterator[int]:
+    """Tokens that follow a prompt, each drawn from the model's distribution.
+
+    While prompt and text fit the context, keys and values of earlier tokens are kept; behind that the window slides,
+    every position changes, and the model reads the whole window for each token, as nanoGPT does.
+
+    Args:
+        model: a GPT in evaluation mode.
+        prompt: at least one token; of a longer one than the context only the end is seen.
+        count: how many to draw.
+        context: of the model.
+        temperature: divides the logits; 0 takes the most probable token.
+        top_k: draw from the so many most probable tokens only.
+        seed: of the draws.
+        cached: False reads everything anew for each token, for comparison.
+    """
+    device = next(model.parameters()).device
+    draws = generator(seed, "generate")
+    tokens = list(prompt)
+    cache = KeyValueCache()
+    for _ in range(count):
+        if cached and len(tokens) <= context:
+            unseen = torch.tensor([tokens[cache.length :]], device=device)
+            logits = model(unseen, cache=cache)
+        else:
+            logits = model(torch.tensor([tokens[-context:]], device=device))
+        token = _drawn(logits[0, -1].float().cpu(), temperature, top_k, draws)
+        tokens.append(token)
+        yield token
+
+
+def _drawn(logits: Tensor, temperature: float, top_k: int | None, draws: torch.Generator) -> int:
+    if temperature == 0:
+        return int(logits.argmax())
+    if top_k is not None:
+        lowest = logits.topk(min(top_k, len(logits))).values[-1]
+        logits = logits.masked_fill(logits < lowest, -torch.inf)
+    probabilities = (logits / temperature).softmax(dim=0)
+    return int(torch.multinomial(probabilities, 1, generator=draws))
+
+
+def sample_texts(model: nn.Module, config: LmConfig, tokenizer: Tokenizer, texts: int = 3) -> str:
+    """A few texts from nothing, at temperature 0.8 and the 200 most probable tokens, nanoGPT's defaults."""
+    model.eval()
+    parts = []
+    for number in range(texts):
+        tokens = generated_tokens(
+            model,
+            [tokenizer.end_of_text],
+            config.sample_tokens,
+            context=config.model.context,
+            temperature=0.8,
+            top_k=200,
+            seed=number,
+        )
+        parts.append("".join(decoded_stream(tokenizer, tokens)))
+    return f"\n\n{'-' * 80}\n\n".join(parts) + "\n"
+
+
+@dataclass(frozen=True)
+class GenerateFlags:
+    """What `golu-lm generate` writes."""
+
+    prompt: str = ""
+    """Text to go on from; by default the beginning of a document."""
+    tokens: int = 500
+    """How many tokens to generate."""
+    temperature: float = 0.8
+    """Below 1 safer, above 1 wilder; 0 takes the most probable token each time."""
+    top_k: int | None = 200
+    """Draw from the so many most probable tokens only."""
+    seed: int = 0
+    """Of the draws."""
+    vocab_file: Path | None = None
+    """GPT-2's vocabulary, where tiktoken cannot download it; by default the one of the run."""
+
+
+def generate_command(arguments: Sequence[str]) -> None:
+    """`golu-lm generate RUN_DIR [flags]`: prints the text as it comes."""
+    usage = "golu-lm generate RUN_DIR"
+    if not arguments or arguments[0] in ("-h", "--help"):
+        arguments = ["", "--help"]
+    folder, *rest = arguments
+    flags = tyro.cli(GenerateFlags, args=rest, prog=usage)
+    _check(flags)
+    config = read_config(Path(folder), LmConfig)
+    tokenizer = build_tokenizer(config.data.tokenizer, flags.vocab_file or config.data.vocab_file)
+    prompt = encode_prompt(tokenizer, flags.prompt) or [tokenizer.end_of_text]
+    outside = [token for token in prompt if token >= config.model.vocabulary]
+    if outside:
+        raise RequestError(
+            f"the prompt has token {outside[0]}, but the model's vocabulary is {config.model.vocabulary}"
+        )
+    model = GPT(config.model, config.activation)
+    load_weights(model, Path(folder) / "model.safetensors")
+    tokens = generated_tokens(
+        model.to(default_device()).eval(),
+        prompt,
+        flags.tokens,
+        context=config.model.context,
+        temperature=flags.temperature,
+        top_k=flags.top_k,
+        seed=flags.seed,
+    )
+    print(flags.prompt, end="", flush=True)
+    for text in decoded_stream(tokenizer, tokens):
+        print(text, end="", flush=True)
+    print()
+
+
+def _check(flags: GenerateFlags) -> None:
+    if flags.tokens < 1:
+        raise RequestError(f"--tokens must be at least 1, not {flags.tokens}")
+    if not flags.temperature >= 0:
+        raise RequestError(f"--temperature must not be negative, but is {flags.temperature}")
+    if flags.top_k is not None and flags.top_k < 1:
+        raise RequestError(f"--top-k must be at least 1, not {flags.top_k}")

@@ -1,0 +1,134 @@
+"""Weights to and from Hugging Face's GPT-2 (`pip install golu-lm[transformers]`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from golu_core.training.errors import RequestError
+from golu_core.training.folder import load_weights, read_config
+
+from .config import LmConfig, Model
+from .model import GPT
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+# theirs are Conv1D layers, which hold (in, out); ours are linear, (out, in)
+_TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+_THEIR_NAMES = {"gelu_tanh": "gelu_new", "swish": "silu"}
+
+
+def load_hugging_face(model: GPT, source: str) -> None:
+    """Puts the weights of a Hugging Face GPT-2 into a model of the same sizes; biases that it has not are dropped.
+
+    Args:
+        model: is changed in place.
+        source: a folder that `save_pretrained` wrote, or a name on the hub.
+
+    Raises:
+        RequestError: transformers is missing, the source cannot be loaded, or its sizes are others.
+    """
+    theirs = _transformers().GPT2LMHeadModel
+    try:
+        loaded = theirs.from_pretrained(source)
+    except Exception as error:  # the hub, the network and the file formats have their own
+        raise RequestError(f"transformers cannot load a GPT-2 from {source!r}: {str(error)[:300]}") from None
+    copy_from_hugging_face(model, loaded, source)
+
+
+def copy_from_hugging_face(model: GPT, loaded: GPT2LMHeadModel, source: str = "the model") -> None:
+    """The same for a model that is loaded already. A larger vocabulary than theirs keeps its further rows."""
+    state = loaded.transformer.state_dict()
+    biases = [name for name, tensor in state.items() if name.endswith("bias") and tensor.ndim == 1 and tensor.any()]
+    if biases and not model.sizes.bias:
+        raise RequestError(f"{source} has biases, such as {biases[0]}: pass --model.bias True")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name not in state:
+                raise RequestError(f"{source} has no {name}: it has other --model.layers")
+            tensor = _turned(name, state[name])
+            if name == "wte.weight" and len(tensor) < len(parameter):
+                parameter[: len(tensor)] = tensor
+            elif tensor.shape == parameter.shape:
+                parameter.copy_(tensor)
+            else:
+                raise RequestError(f"{source} has {name} of {tuple(tensor.shape)}, the model {tuple(parameter.shape)}")
+    blocks = sum(name.endswith("mlp.c_fc.weight") for name in state)
+    if blocks != model.sizes.layers:
+        raise RequestError(f"{source} has {blocks} layers, the model {model.sizes.layers}")
+
+
+def to_hugging_face(model: GPT, activation: str) -> GPT2LMHeadModel:
+    """A Hugging Face GPT-2 with the model's weights; biases that the model has not are 0.
+
+    Raises:
+        RequestError: transformers is missing, or has no such activation.
+    """
+    transformers = _transformers()
+    name = _THEIR_NAMES.get(activation, activation)
+    register_golu()
+    if name not in transformers.activations.ACT2FN:
+        raise RequestError(f"transformers has no activation {activation!r}, so its GPT-2 cannot be built with it")
+    sizes: Model = model.sizes
+    theirs: GPT2LMHeadModel = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            vocab_size=sizes.vocabulary,
+            n_positions=sizes.context,
+            n_embd=sizes.width,
+            n_layer=sizes.layers,
+            n_head=sizes.heads,
+            activation_function=name,
+            resid_pdrop=sizes.dropout,
+            embd_pdrop=sizes.dropout,
+            attn_pdrop=sizes.dropout,
+        )
+    )
+    ours = dict(model.named_parameters())
+    with torch.no_grad():
+        for parameter_name, parameter in theirs.transformer.named_parameters():
+            if parameter_name in ours:
+                parameter.copy_(_turned(parameter_name, ours[parameter_name]))
+            else:
+                parameter.zero_()
+    return theirs.eval()
+
+
+def register_golu() -> None:
+    """Makes transformers know `golu` as an activation, so that an exported model can be loaded."""
+    from golu_core.activation import GoLU
+
+    _transformers().activations.ACT2FN.setdefault("golu", GoLU)
+
+
+def export_command(arguments: Sequence[str]) -> None:
+    """`golu-lm export RUN_DIR OUT_DIR`."""
+    if len(arguments) != 2 or arguments[0] in ("-h", "--help"):
+        raise RequestError("usage: golu-lm export RUN_DIR OUT_DIR")
+    folder, out = Path(arguments[0]), Path(arguments[1])
+    config = read_config(folder, LmConfig)
+    if out.exists() and any(out.iterdir()):
+        raise RequestError(f"{out} is there already, and is not empty")
+    model = GPT(config.model, config.activation)
+    load_weights(model, folder / "model.safetensors")
+    to_hugging_face(model, config.activation).save_pretrained(out)
+    print(f"exported: {out}")
+    if config.activation == "golu":
+        print("call golu_lm.hugging_face.register_golu() before from_pretrained")
+
+
+def _turned(name: str, tensor: Tensor) -> Tensor:
+    return tensor.t() if name.endswith(_TRANSPOSED) else tensor
+
+
+def _transformers():  # type: ignore[no-untyped-def]  # a module, imported only where it is needed
+    try:
+        import transformers
+        import transformers.activations
+    except ImportError:
+        raise RequestError("this needs transformers: pip install 'golu-lm[transformers]'") from None
+    return transformers

@@ -1,0 +1,98 @@
+"""Cross-entropy of a linear output layer, without the logits of all tokens in memory at once."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_LOGITS_AT_ONCE = 1 << 25
+"""Logits of one chunk: 128 MiB in float32."""
+
+
+class TokenScores(NamedTuple):
+    """How well each token was predicted.
+
+    Attributes:
+        loss: (tokens,) float32, negative log-likelihood in nats.
+        right: (tokens,) bool, whether the token had the largest logit.
+    """
+
+    loss: Tensor
+    right: Tensor
+
+
+def mean_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """The mean over tokens of cross_entropy(hidden @ weight.T, targets), in float32.
+
+    Matrix products run in autocast's type where it is on. Softmax and loss are in float32. The gradient of the logits
+    is made with the loss, chunk by chunk, so that a step holds one chunk of them instead of three whole copies; nothing
+    is computed twice.
+
+    Args:
+        hidden: (tokens, width).
+        weight: (vocabulary, width).
+        targets: (tokens,) int64.
+    """
+    kind = hidden.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+    with torch.autocast(kind, enabled=False):
+        loss: Tensor = _MeanCrossEntropy.apply(hidden.to(dtype), weight, targets)
+    return loss
+
+
+@torch.no_grad()
+def token_scores(hidden: Tensor, weight: Tensor, targets: Tensor) -> TokenScores:
+    """Loss of each token, and whether it was the model's first choice; arguments as in `mean_cross_entropy`."""
+    losses, right = [], []
+    for rows in _chunks(len(targets), len(weight)):
+        logits = F.linear(hidden[rows], weight).float()
+        losses.append(F.cross_entropy(logits, targets[rows], reduction="none"))
+        right.append(logits.argmax(dim=1) == targets[rows])
+    return TokenScores(torch.cat(losses), torch.cat(right))
+
+
+def _chunks(tokens: int, vocabulary: int) -> list[slice]:
+    count = -(-tokens * vocabulary // _LOGITS_AT_ONCE)
+    size = -(-tokens // max(1, count))
+    return [slice(start, min(start + size, tokens)) for start in range(0, tokens, size)]
+
+
+class _MeanCrossEntropy(torch.autograd.Function):
+    """Saves the gradients of the sum; backward scales them, in float32, so that fp16's small numbers survive."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        with_gradient = hidden.requires_grad or weight.requires_grad
+        columns = weight.to(hidden.dtype)
+        hidden_gradient = torch.empty_like(hidden) if with_gradient else None
+        weight_gradient = torch.zeros_like(weight) if with_gradient else None
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        for rows in _chunks(len(targets), len(weight)):
+            logits = (hidden[rows] @ columns.t()).float()
+            right = targets[rows, None]
+            log_sum = logits.logsumexp(dim=1, keepdim=True)
+            total += (log_sum - logits.gather(1, right)).sum()
+            if hidden_gradient is None or weight_gradient is None:
+                continue
+            slope = logits.sub_(log_sum).exp_()
+            slope.scatter_add_(1, right, slope.new_full((1, 1), -1.0).expand_as(right))
+            slope = slope.to(hidden.dtype)
+            torch.mm(slope, columns, out=hidden_gradient[rows])
+            if slope.dtype == weight_gradient.dtype:
+                weight_gradient.addmm_(slope.t(), hidden[rows])
+            else:
+                weight_gradient += slope.t() @ hidden[rows]
+        if hidden_gradient is not None and weight_gradient is not None:
+            ctx.save_for_backward(hidden_gradient, weight_gradient)
+        ctx.tokens = len(targets)
+        return total / len(targets)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        hidden_gradient, weight_gradient = ctx.saved_tensors
+        scale = gradient / ctx.tokens
+        hidden = hidden_gradient.float().mul_(scale).to(hidden_gradient.dtype)
+        return hidden, weight_gradient * scale, None

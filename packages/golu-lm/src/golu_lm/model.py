@@ -1,0 +1,183 @@
+"""GPT-2 in nanoGPT's form, with any activation in its MLP."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from golu_core.activation import build_activation
+from golu_core.training.errors import RequestError
+
+from .config import Model
+from .loss import TokenScores, mean_cross_entropy, token_scores
+
+# shapes: N sequences, T tokens, P tokens in the cache, C width, H heads, V vocabulary
+
+
+class KeyValueCache:
+    """Keys and values of the tokens seen so far, a pair of (N, H, P, C / H) tensors for each layer."""
+
+    def __init__(self) -> None:
+        self.layers: list[tuple[Tensor, Tensor]] = []
+
+    @property
+    def length(self) -> int:
+        """How many tokens it holds."""
+        return self.layers[0][0].shape[2] if self.layers else 0
+
+    def extended(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """A layer's keys and values with those of new tokens behind them."""
+        if layer == len(self.layers):
+            self.layers.append((keys, values))
+        else:
+            old_keys, old_values = self.layers[layer]
+            self.layers[layer] = torch.cat([old_keys, keys], dim=2), torch.cat([old_values, values], dim=2)
+        return self.layers[layer]
+
+
+class CausalSelfAttention(nn.Module):
+    """Masked multi-head attention."""
+
+    def __init__(self, model: Model, layer: int) -> None:
+        super().__init__()
+        self.c_attn = nn.Linear(model.width, 3 * model.width, bias=model.bias)
+        self.c_proj = nn.Linear(model.width, model.width, bias=model.bias)
+        self.dropout = model.dropout
+        self.heads = model.heads
+        self.layer = layer
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None) -> Tensor:
+        """(N, T, C) to (N, T, C); each token sees itself, those before it and those in the cache."""
+        n, t, c = x.shape
+        q, k, v = (
+            part.view(n, t, self.heads, c // self.heads).transpose(1, 2) for part in self.c_attn(x).split(c, dim=2)
+        )
+        mask = None
+        if cache is not None:
+            k, v = cache.extended(self.layer, k, v)
+            before = k.shape[2] - t
+            if before:  # torch's causal mask starts in the upper left corner
+                mask = torch.ones(t, before + t, dtype=torch.bool, device=x.device).tril(before)
+        rate = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate, is_causal=mask is None)
+        return F.dropout(self.c_proj(y.transpose(1, 2).reshape(n, t, c)), rate)
+
+
+class Mlp(nn.Module):
+    """Two linear layers with the activation between them."""
+
+    def __init__(self, model: Model, activation: str) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(model.width, 4 * model.width, bias=model.bias)
+        self.activation = build_activation(activation)
+        self.c_proj = nn.Linear(4 * model.width, model.width, bias=model.bias)
+        self.dropout = nn.Dropout(model.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, T, C) to (N, T, C)."""
+        y: Tensor = self.dropout(self.c_proj(self.activation(self.c_fc(x))))
+        return y
+
+
+class Block(nn.Module):
+    """Attention and MLP, each behind a layer norm and beside a residual path."""
+
+    def __init__(self, model: Model, activation: str, layer: int) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(model.width, bias=model.bias)
+        self.attn = CausalSelfAttention(model, layer)
+        self.ln_2 = nn.LayerNorm(model.width, bias=model.bias)
+        self.mlp = Mlp(model, activation)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None) -> Tensor:
+        """(N, T, C) to (N, T, C)."""
+        x = x + self.attn(self.ln_1(x), cache)
+        y: Tensor = x + self.mlp(self.ln_2(x))
+        return y
+
+
+class GPT(nn.Module):
+    """The language model; its output layer is the token embedding's matrix.
+
+    Args:
+        model: sizes.
+        activation: of the MLPs, by its registered name.
+
+    Raises:
+        RequestError: the width is no multiple of the heads, or a size is not positive.
+    """
+
+    def __init__(self, model: Model, activation: str) -> None:
+        super().__init__()
+        check_sizes(model)
+        self.sizes = model
+        self.wte = nn.Embedding(model.vocabulary, model.width)
+        self.wpe = nn.Embedding(model.context, model.width)
+        self.drop = nn.Dropout(model.dropout)
+        self.h = nn.ModuleList(Block(model, activation, layer) for layer in range(model.layers))
+        self.ln_f = nn.LayerNorm(model.width, bias=model.bias)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Normal weights of deviation 0.02, and 0.02 / sqrt(2 layers) before each residual sum (GPT-2, section 2.3)."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif parameter.ndim == 2:
+                residual = name.endswith("c_proj.weight")
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.sizes.layers) if residual else 0.02)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        targets: Tensor | None = None,
+        *,
+        per_token: bool = False,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor | TokenScores:
+        """Logits of the tokens that follow, or how well they were predicted.
+
+        Args:
+            tokens: (N, T) int64, with T and what the cache holds at most the context.
+            targets: (N, T) int64, the tokens that follow.
+            per_token: score each token instead of taking the mean loss; without gradient.
+            cache: of the tokens before these; is extended by them.
+
+        Returns:
+            Without targets the logits (N, T, V); with them the mean cross-entropy in nats, a float32 scalar, or if
+            `per_token` a TokenScores of N * T tokens.
+        """
+        before = 0 if cache is None else cache.length
+        positions = torch.arange(before, before + tokens.shape[1], device=tokens.device)
+        x = self.drop(self.wte(tokens) + self.wpe(positions))
+        for block in self.h:
+            x = block(x, cache)
+        x = self.ln_f(x)
+        if targets is None:
+            return F.linear(x, self.wte.weight)
+        score = token_scores if per_token else mean_cross_entropy
+        return score(x.flatten(0, 1), self.wte.weight, targets.flatten())
+
+
+def check_sizes(model: Model) -> None:
+    """Raises RequestError for a model that cannot be built."""
+    for name in ("layers", "heads", "width", "context", "vocabulary"):
+        if getattr(model, name) < 1:
+            raise RequestError(f"--model.{name} must be at least 1, not {getattr(model, name)}")
+    if model.width % model.heads:
+        raise RequestError(f"--model.width {model.width} is no multiple of --model.heads {model.heads}")
+    if not 0 <= model.dropout < 1:
+        raise RequestError(f"--model.dropout must be in [0, 1), not {model.dropout}")
+
+
+def flops_per_token(model: GPT) -> int:
+    """Floating-point operations of training on one token, forward and backward (PaLM, appendix B): 6 N + 12 L C T.
+
+    N counts all parameters but the position embedding, as nanoGPT does.
+    """
+    sizes = model.sizes
+    parameters = sum(p.numel() for p in model.parameters()) - sizes.context * sizes.width
+    return 6 * parameters + 12 * sizes.layers * sizes.width * sizes.context

@@ -1,0 +1,272 @@
+"""Tokenises a corpus to `train.bin`, `test.bin` and `meta.json`: whole or not at all, continued where it was killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from golu_core.training.checkpoint import file_digest, write_json
+from golu_core.training.errors import RequestError
+
+from .corpora import SPLITS, Corpus, Piece, check_dataset, open_corpus
+from .tokenizers import Tokenizer, Tokens, build_tokenizer
+
+META_FILE = "meta.json"
+FORMAT = "golu-tokens/1"
+_JOURNAL = "journal.json"
+_CHARACTERS_AT_ONCE = 1 << 24
+
+
+@dataclass(frozen=True)
+class PrepareFlags:
+    """Where and how a corpus is tokenised."""
+
+    data_dir: Path = Path("data")
+    """Folder that holds the data sets."""
+    name: str | None = None
+    """Folder below it; by default the data set's or the file's name."""
+    tokenizer: str = "gpt2"
+    """`gpt2` or `bytes`."""
+    vocab_file: Path | None = None
+    """GPT-2's vocabulary, where tiktoken cannot download it."""
+    hub: str | None = None
+    """Another id on the hub, or a local copy of the data set."""
+    revision: str | None = None
+    """Revision of the data set on the hub."""
+    column: str = "text"
+    """Column with the text."""
+    test_size: float | None = None
+    """Part of the whole for the test split; by default 0.1 of a text file, 0.05 of other files, as published else."""
+    seed: int | None = None
+    """Of the choice of test documents; by default 2357, as published."""
+    num_workers: int = os.cpu_count() or 1
+    """Threads that tokenise and processes that load."""
+    overwrite: bool = False
+    """Delete what is there and start anew."""
+
+
+@dataclass
+class _SplitProgress:
+    """What of a split has been written: place in the corpus, documents, tokens, and bytes of text."""
+
+    position: int = 0
+    documents: int = 0
+    tokens: int = 0
+    text_bytes: int = 0
+
+
+@dataclass
+class _Journal:
+    """What the partial folder holds, and what for."""
+
+    request: dict[str, Any]
+    splits: dict[str, _SplitProgress] = field(default_factory=lambda: {name: _SplitProgress() for name in SPLITS})
+
+
+def prepare_command(arguments: Sequence[str]) -> None:
+    """`golu-lm prepare DATASET [flags]`."""
+    import tyro
+
+    usage = "golu-lm prepare DATASET"
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(
+            f"usage: {usage} [flags]\nDATASET: tinystories, openwebtext, pydocs, or a .txt, .jsonl or .parquet file\n"
+        )
+        arguments = ["", "--help"]
+    dataset, *rest = arguments
+    flags = tyro.cli(PrepareFlags, args=rest, prog=usage)
+    if flags.num_workers < 1:
+        raise RequestError(f"--num-workers must be at least 1, not {flags.num_workers}")
+    check_dataset(dataset, flags.test_size)
+    tokenizer = build_tokenizer(flags.tokenizer, flags.vocab_file)
+    loading = {key: getattr(flags, key) for key in ("hub", "revision", "column", "test_size", "seed", "num_workers")}
+    corpus = open_corpus(dataset, **loading)
+    folder = flags.data_dir / (flags.name or Path(dataset).stem)
+    if flags.overwrite:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(_partial(folder), ignore_errors=True)
+    meta = prepare(corpus, folder, tokenizer, flags.num_workers, show_progress=True)
+    for split, facts in meta["splits"].items():
+        documents, tokens, text_bytes = (facts[key] for key in ("documents", "tokens", "text_bytes"))
+        print(f"{split}: {documents:,} documents, {tokens:,} tokens, {text_bytes:,} bytes of text")
+    print(f"prepared: {folder}")
+
+
+def prepare(
+    corpus: Corpus,
+    folder: Path,
+    tokenizer: Tokenizer,
+    threads: int,
+    *,
+    show_progress: bool = False,
+    fewest_tokens: int = 1,
+) -> dict[str, Any]:
+    """Tokenises both splits into a folder, which appears only when all of it is written.
+
+    Args:
+        corpus: the text.
+        folder: gets `train.bin`, `test.bin` and `meta.json`.
+        tokenizer: numbers go into the files as uint16, or uint32 if the vocabulary needs it.
+        threads: that tokenise.
+        show_progress: a bar on standard error.
+        fewest_tokens: that each split must have.
+
+    Returns:
+        The content of meta.json.
+
+    Raises:
+        RequestError: another corpus lies in the folder, or a split has too few tokens; nothing is left in that case.
+    """
+    request = {"format": FORMAT, "source": corpus.source, "tokenizer": tokenizer.name, "dtype": _dtype(tokenizer)}
+    if folder.exists():
+        return _there_already(folder, request)
+    partial = _partial(folder)
+    journal = _begun(partial, request)
+    digests = {}
+    for split in SPLITS:
+        with _bar(f"{folder.name} {split}", corpus.size(split), show_progress) as advance:
+            digests[split] = _write_split(corpus, split, partial, journal, tokenizer, threads, advance)
+        if journal.splits[split].tokens < fewest_tokens:
+            found = journal.splits[split].tokens
+            shutil.rmtree(partial)
+            raise RequestError(
+                f"the {split} split of {corpus.source} has {found:,} tokens, but {fewest_tokens:,} are needed: "
+                f"take more text, or a shorter --model.context"
+            )
+    facts = {
+        split: {
+            "documents": done.documents,
+            "tokens": done.tokens,
+            "text_bytes": done.text_bytes,
+            "sha256": digests[split],
+        }
+        for split, done in journal.splits.items()
+    }
+    meta = {**request, "vocabulary": tokenizer.size, "end_of_text": tokenizer.end_of_text, "splits": facts}
+    write_json(partial / META_FILE, meta)
+    (partial / _JOURNAL).unlink()
+    partial.rename(folder)
+    return meta
+
+
+def _dtype(tokenizer: Tokenizer) -> str:
+    return "uint16" if tokenizer.size <= 1 << 16 else "uint32"
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def _there_already(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        meta: dict[str, Any] = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        meta = {}
+    differing = [key for key in request if meta.get(key) != request[key]]
+    if differing:
+        there, asked = ({key: values.get(key) for key in differing} for values in (meta, request))
+        raise RequestError(
+            f"{folder} holds something else: {there} there, {asked} asked for; "
+            f"choose another --name, or --overwrite to delete it"
+        )
+    return meta
+
+
+def _begun(partial: Path, request: dict[str, Any]) -> _Journal:
+    """The journal of a prepare that was killed, or a new one in a new folder."""
+    try:
+        values = json.loads((partial / _JOURNAL).read_text(encoding="utf-8"))
+        journal = _Journal(values["request"], {k: _SplitProgress(**v) for k, v in values["splits"].items()})
+        if journal.request == request:
+            return journal
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    return _Journal(request)
+
+
+def _write_split(
+    corpus: Corpus,
+    split: str,
+    partial: Path,
+    journal: _Journal,
+    tokenizer: Tokenizer,
+    threads: int,
+    advance: Callable[[int], None],
+) -> str:
+    """Writes what is missing of a split, a block at a time, each noted in the journal, and returns its SHA-256."""
+    path = partial / f"{split}.bin"
+    done = journal.splits[split]
+    dtype = numpy.dtype(_dtype(tokenizer))
+    path.touch()
+    if path.stat().st_size < done.tokens * dtype.itemsize:  # the journal outlived what it tells of
+        done = journal.splits[split] = _SplitProgress()
+    os.truncate(path, done.tokens * dtype.itemsize)
+    advance(done.position)
+    with path.open("ab") as file:
+        for block in _blocks(corpus.pieces(split, done.position)):
+            encoded = tokenizer.encode_all([piece.text for piece in block], threads)
+            joined = _joined(block, encoded, tokenizer.end_of_text).astype(dtype)
+            file.write(joined.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+            done.tokens += len(joined)
+            done.documents += sum(piece.ends_document for piece in block)
+            done.text_bytes += sum(len(piece.text.encode("utf-8", "replace")) for piece in block)
+            done.position = block[-1].next_position
+            write_json(partial / _JOURNAL, dataclasses.asdict(journal))
+            advance(done.position)
+    return file_digest(path)
+
+
+def _blocks(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
+    """Pieces in lists of about 16 million characters, so that memory is bounded and threads have work."""
+    block: list[Piece] = []
+    characters = 0
+    for piece in pieces:
+        block.append(piece)
+        characters += len(piece.text)
+        if characters >= _CHARACTERS_AT_ONCE:
+            yield block
+            block, characters = [], 0
+    if block:
+        yield block
+
+
+def _joined(block: list[Piece], encoded: list[Tokens], end_of_text: int) -> Tokens:
+    end = numpy.array([end_of_text], dtype=numpy.uint32)
+    parts = []
+    for piece, tokens in zip(block, encoded, strict=True):
+        parts.append(tokens)
+        if piece.ends_document:
+            parts.append(end)
+    return numpy.concatenate(parts)
+
+
+@contextmanager
+def _bar(title: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error, or nothing; gives a function that takes the position reached."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), disable=not shown) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda position: progress.update(task, completed=position)
+
+
+def text_fingerprint(path: Path) -> str:
+    """The first digits of a text file's SHA-256; RequestError if it cannot be read."""
+    try:
+        return file_digest(path)[:12]
+    except OSError as error:
+        raise RequestError(f"the text file {path} cannot be read: {error.strerror}") from None

@@ -1,0 +1,157 @@
+"""Text to tokens and back: GPT-2's byte pairs by tiktoken, or plain bytes."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy
+from numpy.typing import NDArray
+
+from golu_core.training.errors import RequestError
+
+if TYPE_CHECKING:
+    import tiktoken
+
+Tokens = NDArray[numpy.uint32]
+
+# as in OpenAI's encoder.py, and in tiktoken's definition of the encoding
+_GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_GPT2_END = 50_256
+_BYTES_END = 256
+
+
+class Tokenizer(Protocol):
+    """A tokenizer.
+
+    Attributes:
+        name: `gpt2` or `bytes`.
+        size: number of tokens, with the end of text.
+        end_of_text: the token behind each document.
+    """
+
+    name: str
+    size: int
+    end_of_text: int
+
+    def encode_all(self, texts: Sequence[str], threads: int) -> list[Tokens]:
+        """The tokens of each text; nothing in a text is taken for a special token."""
+        ...
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes that a token stands for; none for the end of text."""
+        ...
+
+
+class ByteTokenizer:
+    """UTF-8 bytes as tokens 0 to 255, and 256 as the end of text."""
+
+    name = "bytes"
+    size = 257
+    end_of_text = _BYTES_END
+
+    def encode_all(self, texts: Sequence[str], threads: int) -> list[Tokens]:
+        """The bytes of each text."""
+        return [numpy.frombuffer(text.encode("utf-8"), dtype=numpy.uint8).astype(numpy.uint32) for text in texts]
+
+    def token_bytes(self, token: int) -> bytes:
+        """The byte itself."""
+        return bytes([token]) if token < _BYTES_END else b""
+
+
+class Gpt2Tokenizer:
+    """GPT-2's byte pairs.
+
+    Args:
+        vocab_file: where the vocabulary is; by default tiktoken downloads it at first use.
+
+    Raises:
+        RequestError: it is not there, is not GPT-2's, or cannot be downloaded.
+    """
+
+    name = "gpt2"
+    size = 50_257
+    end_of_text = _GPT2_END
+
+    def __init__(self, vocab_file: Path | None = None) -> None:
+        self.encoding = _gpt2_encoding(vocab_file)
+
+    def encode_all(self, texts: Sequence[str], threads: int) -> list[Tokens]:
+        """The tokens of each text, as tiktoken's `encode_ordinary_batch` has them, but in arrays."""
+        with ThreadPoolExecutor(threads) as pool:  # tiktoken lets go of the interpreter's lock
+            return list(pool.map(self._encode, texts))
+
+    def _encode(self, text: str) -> Tokens:
+        tokens: Tokens = self.encoding.encode_to_numpy(text, disallowed_special=())
+        return tokens
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes of a token; none for the end of text and for rows that only pad the model's vocabulary."""
+        return self.encoding.decode_single_token_bytes(token) if token < _GPT2_END else b""
+
+
+def build_tokenizer(name: str, vocab_file: Path | None) -> Tokenizer:
+    """The named tokenizer; RequestError where there is none, or no vocabulary for it."""
+    if name == "bytes":
+        return ByteTokenizer()
+    if name == "gpt2":
+        return Gpt2Tokenizer(vocab_file)
+    raise RequestError("what the tokens stand for is not known: name the tokenizer by --data.tokenizer gpt2 or bytes")
+
+
+def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The tokens of a prompt; RequestError where it is not valid Unicode."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RequestError(f"the prompt cannot be encoded: {error}") from None
+    return [int(token) for token in tokenizer.encode_all([text], 1)[0]]
+
+
+def decoded_stream(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
+    """The text of tokens as they come; a character waits until all its bytes are there."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for token in tokens:
+        yield decoder.decode(tokenizer.token_bytes(token))
+    yield decoder.decode(b"", final=True)
+
+
+def _gpt2_encoding(vocab_file: Path | None) -> tiktoken.Encoding:
+    import tiktoken
+
+    if vocab_file is None:
+        try:
+            return tiktoken.get_encoding("gpt2")
+        except Exception as error:  # requests has its own for each way in which the network fails
+            raise RequestError(
+                f"tiktoken cannot download GPT-2's vocabulary ({type(error).__name__}): name one by --data.vocab-file "
+                f"(prepare, generate: --vocab-file), a .tiktoken file or a folder with vocab.bpe and encoder.json"
+            ) from None
+    ranks = _read_vocabulary(vocab_file)
+    if sorted(ranks.values()) != list(range(_GPT2_END)):
+        raise RequestError(
+            f"{vocab_file} is not GPT-2's vocabulary: it has {len(ranks):,} byte pairs, not {_GPT2_END:,}"
+        )
+    return tiktoken.Encoding(
+        name="gpt2",
+        pat_str=_GPT2_PATTERN,
+        mergeable_ranks=ranks,
+        special_tokens={"<|endoftext|>": _GPT2_END},
+        explicit_n_vocab=_GPT2_END + 1,
+    )
+
+
+def _read_vocabulary(path: Path) -> dict[bytes, int]:
+    from tiktoken.load import data_gym_to_mergeable_bpe_ranks, load_tiktoken_bpe
+
+    if not path.exists():
+        raise RequestError(f"there is no vocabulary {path}")
+    try:
+        if path.is_dir():
+            return data_gym_to_mergeable_bpe_ranks(str(path / "vocab.bpe"), str(path / "encoder.json"))
+        return load_tiktoken_bpe(str(path))
+    except Exception as error:  # whatever a file of another kind makes tiktoken raise
+        raise RequestError(f"{path} cannot be read as a vocabulary: {error or type(error).__name__}") from None

@@ -1,0 +1,133 @@
+"""Runs a task's program as a person would: as a process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+from accelerate.state import AcceleratorState
+
+from golu_core.training.cli import CommandLine
+
+
+def environment(**changes: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    return {**kept, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", **changes}
+
+
+class Program:
+    """A task's program, run as `python -m`, under torchrun if there are several processes."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+
+    def command(self, *arguments: str, processes: int = 1) -> list[str]:
+        if processes == 1:
+            return [sys.executable, "-m", self.module, *arguments]
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        return [sys.executable, *launcher, "-m", self.module, *arguments]
+
+    def run(self, *arguments: str, cwd: Path, processes: int = 1, **changes: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments, processes=processes),
+            cwd=cwd,
+            env=environment(**changes),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    def start(self, *arguments: str, cwd: Path, processes: int = 1) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*arguments, processes=processes),
+            cwd=cwd,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+def kill_all(process: subprocess.Popen[str]) -> None:
+    """`kill -9` for a process and all its children: a launcher's workers would live on."""
+    launcher = psutil.Process(process.pid)
+    for victim in [*launcher.children(recursive=True), launcher]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.kill()
+    process.communicate()
+
+
+def steps_logged(folder: Path) -> int:
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return 0
+    lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+    return int(json.loads(lines[-1])["step"]) if lines else 0
+
+
+def wait_for_step(process: subprocess.Popen[str], folder: Path, step: int) -> bool:
+    """Waits until a run has logged a step; False if it ended before."""
+    deadline = time.monotonic() + 120
+    while steps_logged(folder) < step:
+        if process.poll() is not None:
+            return False
+        assert time.monotonic() < deadline, "the run does not get on"
+        time.sleep(0.005)
+    return True
+
+
+def metrics_without_time(folder: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def survives_kills(
+    program: Program, arguments: list[str], folder: Path, cwd: Path, processes: int, steps: list[int]
+) -> None:
+    """Starts a run again and again, kills it by `kill -9` behind each of the steps, and lets it finish."""
+    kills = 0
+    for step in steps:
+        process = program.start(*arguments, cwd=cwd, processes=processes)
+        if wait_for_step(process, cwd / folder, max(step, steps_logged(cwd / folder))):
+            kill_all(process)
+            kills += 1
+        process.wait()
+    done = program.run(*arguments, cwd=cwd, processes=processes)
+    assert done.returncode == 0, done.stderr
+    assert kills >= len(steps) - 1
+    assert "continuing" in done.stdout
+
+
+def same_outcome(folder: Path, other: Path) -> None:
+    """Asserts that two runs ended with the same weights, bit for bit, and the same metrics on the way."""
+    assert (folder / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+    assert metrics_without_time(folder) == metrics_without_time(other)
+
+
+def runner_in_this_process(
+    command_line: CommandLine[Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., SimpleNamespace]:
+    """A function that runs a program inside this process, which saves seconds of imports."""
+
+    def run(*arguments: str, cwd: Path) -> SimpleNamespace:
+        monkeypatch.chdir(cwd)
+        AcceleratorState._reset_state(reset_partial_state=True)  # or each run would have the precision of the first
+        try:
+            status: Any = command_line.main(arguments)
+        except SystemExit as stop:  # tyro's, for a wrong flag
+            status = stop.code
+        printed = capfd.readouterr()
+        return SimpleNamespace(returncode=status, stdout=printed.out, stderr=printed.err)
+
+    return run
