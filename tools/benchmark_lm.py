@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import statistics
 import tempfile
 import time
@@ -219,7 +218,13 @@ def _peak_memory(size: Size, loop: str) -> float:
             next(steps)
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return _peak_resident()
+
+
+def _peak_resident() -> float:
+    """MiB. Not of `getrusage`, whose number a new process inherits from the one that started it."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def prepare_rows(vocab_file: Path | None, megabytes: int = 1000) -> list[Row]:
@@ -268,4 +273,4 @@ def _prepare_whole(path: Path, out: Path, vocab_file: Path | None, threads: int)
 
     tokenizer = Gpt2Tokenizer(vocab_file)
     seconds = seconds_of(lambda: prepare(TextFile(path, 0.1), out, tokenizer, threads))
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return seconds, _peak_resident()

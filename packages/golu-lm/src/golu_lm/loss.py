@@ -74,7 +74,7 @@ class _MeanCrossEntropy(torch.autograd.Function):
             logits = (hidden[rows] @ columns.t()).float()
             right = targets[rows, None]
             log_sum = logits.logsumexp(dim=1, keepdim=True)
-            total += (log_sum - logits.gather(1, right)).sum()
+            total += log_sum.sum() - logits.gather(1, right).sum()
             if hidden_gradient is None or weight_gradient is None:
                 continue
             slope = logits.sub_(log_sum).exp_()

@@ -6,6 +6,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import numpy
 import torch
@@ -25,9 +26,17 @@ def generator(*purpose: int | str) -> torch.Generator:
 def seed_global_generators(*purpose: int | str) -> None:
     """Seeds torch on all devices, NumPy and Python's `random`."""
     seed = derive_seed(*purpose)
-    torch.manual_seed(seed)
+    if _has_accelerator():
+        torch.manual_seed(seed)
+    else:  # torch.manual_seed would note a call for a later start of CUDA, each time, with the whole stack
+        torch.default_generator.manual_seed(seed)
     numpy.random.seed(seed % 2**32)
     random.seed(seed)
+
+
+@cache
+def _has_accelerator() -> bool:
+    return torch.accelerator.is_available()
 
 
 @contextmanager
