@@ -4,6 +4,7 @@
     python tools/benchmark.py loop [--json FILE]
     python tools/benchmark.py images [--json FILE]
     python tools/benchmark.py lm [--json FILE]
+    python tools/benchmark.py detect [--json FILE]
     python tools/benchmark.py prepare --vocab-file FILE [--json FILE]
 
 `activation` takes the GPU where there is one, else the CPU. Each prints a Markdown table, and if asked writes it with
@@ -354,7 +355,7 @@ def _decoder_difference(paths: list[Path]) -> tuple[float, int]:
     """Mean and largest difference of pixels between our decoder and Pillow."""
     from PIL import Image
 
-    from golu_vision.transforms import decode
+    from golu_core.training.images import decode
 
     differences = []
     for path in paths:
@@ -370,7 +371,7 @@ def _decoder_difference(paths: list[Path]) -> tuple[float, int]:
 def main() -> None:
     """Runs one benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["activation", "loop", "images", "lm", "prepare"])
+    parser.add_argument("what", choices=["activation", "loop", "images", "lm", "prepare", "detect"])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--no-compile", action="store_true", help="leave out the compiled expression")
@@ -382,6 +383,10 @@ def main() -> None:
         rows = loop_rows()
     elif flags.what == "images":
         rows = image_rows()
+    elif flags.what == "detect":
+        import benchmark_detect
+
+        rows = benchmark_detect.all_rows()
     elif flags.what in ("lm", "prepare"):
         import benchmark_lm
 

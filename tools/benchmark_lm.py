@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from golu_lm.config import LmConfig, Model
-from measuring import Row, interleaved, seconds_of
+from measuring import Row, interleaved, peak_resident_mib, seconds_of
 
 
 @dataclass(frozen=True)
@@ -218,13 +218,7 @@ def _peak_memory(size: Size, loop: str) -> float:
             next(steps)
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
-    return _peak_resident()
-
-
-def _peak_resident() -> float:
-    """MiB. Not of `getrusage`, whose number a new process inherits from the one that started it."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    return peak_resident_mib()
 
 
 def prepare_rows(vocab_file: Path | None, megabytes: int = 1000) -> list[Row]:
@@ -273,4 +267,4 @@ def _prepare_whole(path: Path, out: Path, vocab_file: Path | None, threads: int)
 
     tokenizer = Gpt2Tokenizer(vocab_file)
     seconds = seconds_of(lambda: prepare(TextFile(path, 0.1), out, tokenizer, threads))
-    return seconds, _peak_resident()
+    return seconds, peak_resident_mib()

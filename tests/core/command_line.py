@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -107,6 +108,17 @@ def survives_kills(
     assert done.returncode == 0, done.stderr
     assert kills >= len(steps) - 1
     assert "continuing" in done.stdout
+
+
+def finishes_again(program: Program, arguments: list[str], folder: Path, whole: Path, cwd: Path) -> None:
+    """Continues a copy of a finished run as if it had been killed behind its last checkpoint, before its result."""
+    shutil.copytree(whole, cwd / folder)
+    for name in ("result.json", "model.safetensors", "curves.png"):
+        (cwd / folder / name).unlink()
+    done = program.run(*arguments, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    assert "continuing" in done.stdout
+    same_outcome(cwd / folder, whole)
 
 
 def same_outcome(folder: Path, other: Path) -> None:

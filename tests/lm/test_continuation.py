@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import metrics_without_time, same_outcome, survives_kills, wait_for_step
+from command_line import finishes_again, metrics_without_time, same_outcome, survives_kills, wait_for_step
 from lm_program import FOLDER, LM, TINY
 
 ARGUMENTS = ["train", "babygpt-pydocs", *TINY]
@@ -35,6 +35,11 @@ def test_killed_several_times_then_finished(processes, uninterrupted, tmp_path):
     steps = sorted(random.Random(processes).sample(range(1, 11), 3))
     survives_kills(LM, ARGUMENTS, FOLDER, tmp_path, processes, steps)
     same_outcome(tmp_path / FOLDER, uninterrupted(processes))
+
+
+@pytest.mark.slow
+def test_killed_behind_the_last_step(uninterrupted, tmp_path):
+    finishes_again(LM, ARGUMENTS, FOLDER, uninterrupted(1), tmp_path)
 
 
 @pytest.mark.slow

@@ -15,6 +15,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = {
     "golu_vision": ("vision", "digits", ["--batch-size", "16"], "top1"),
+    "golu_detect": ("detect", "fasterrcnn-digits", ["--batch-size", "2"], "box_map"),
+    "golu_diffusion": ("diffusion", "ddpm-digits", ["--samples", "0"], "loss"),
     "golu_lm": ("lm", "babygpt-pydocs", ["--sample-tokens", "5"], "perplexity"),
 }
 

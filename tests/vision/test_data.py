@@ -13,12 +13,13 @@ from torch.nn import functional as F
 
 from golu_core.training.data import BatchPlan, SampleKey
 from golu_core.training.errors import RequestError
+from golu_core.training.images import decode
 from golu_vision.config import Augment, Data, Mix
 from golu_vision.data import StoredImages, check_every_image, load_data
 from golu_vision.evaluate import classification_metrics
 from golu_vision.mixing import check_mixing, cutmix_box, mix_batch
 from golu_vision.recipes import RECIPES
-from golu_vision.transforms import decode, normalized, training_transform
+from golu_vision.transforms import normalized, training_transform
 
 
 def keys(*samples, epoch=0):

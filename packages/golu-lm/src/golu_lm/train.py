@@ -71,11 +71,11 @@ def train(config: LmConfig) -> None:
                 tokens = batch.tokens.to(run.device, non_blocking=True)
                 loss = prepared(tokens[:, :-1], tokens[:, 1:])
                 run.step(loss, schedule, clip=config.clip)
-            sampled = evaluate_sample(run, run.evaluated_model, data)
             if not run.is_last_epoch:
-                run.report(sampled)
+                run.report(evaluate_sample(run, run.evaluated_model, data))
 
         # the published numbers rest on random windows; the last ones reported here on the whole split
+        sampled = evaluate_sample(run, run.evaluated_model, data)
         metrics = evaluate_whole(run, run.evaluated_model, data)
         metrics |= {f"sampled_{name}": value for name, value in sampled.items()}
         run.report(metrics)

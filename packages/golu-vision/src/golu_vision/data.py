@@ -17,10 +17,11 @@ from torch import Tensor
 from golu_core.samples import write_digits
 from golu_core.training.data import BatchDataset, SampleKey, evaluation_loader, loaded
 from golu_core.training.errors import RequestError
+from golu_core.training.images import decode
 from golu_core.training.seeding import generator, seeded
 
 from .config import Data, VisionConfig
-from .transforms import decode, evaluation_transform, fitted, training_transform
+from .transforms import evaluation_transform, fitted, training_transform
 
 _EXTENSIONS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
 _TEST_FOLDERS = ("val", "test", "validation")

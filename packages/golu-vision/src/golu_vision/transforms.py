@@ -2,47 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2
 
-from golu_core.training.errors import RequestError
-
 from .config import Augment, Data
-
-try:  # several times faster than Pillow, but torchvision means to move it to another package
-    from torchvision.io import decode_image
-except ImportError:
-    decode_image = None
-
-
-def decode(encoded: bytes, name: str) -> Tensor:
-    """A JPEG, PNG, WebP, GIF or other image as (3, H, W) uint8 RGB, upright as its EXIF says.
-
-    Raises:
-        RequestError: it cannot be decoded whole; the message has its name.
-    """
-    if decode_image is not None:
-        try:
-            buffer = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
-            return decode_image(buffer, "RGB", apply_exif_orientation=True)
-        except (RuntimeError, ValueError):
-            pass  # CMYK, 16 bit, palettes, other formats, or damage
-    return _decode_by_pillow(encoded, name)
-
-
-def _decode_by_pillow(encoded: bytes, name: str) -> Tensor:
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            upright = ImageOps.exif_transpose(image)
-            return v2.functional.pil_to_tensor(upright.convert("RGB"))
-    except Exception as error:  # Pillow raises many kinds
-        raise RequestError(f"the image {name} cannot be decoded: {error}") from None
 
 
 def training_transform(data: Data, augment: Augment) -> Callable[[Tensor], Tensor]:

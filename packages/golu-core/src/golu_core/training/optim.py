@@ -24,8 +24,10 @@ class Optim:
         betas: of AdamW.
         eps: of AdamW and RMSProp.
         weight_decay: on all weights, or where `decay` says.
-        decay: `all` parameters, or `matrices`: not biases, norms and other vectors, nor what the model itself exempts
-            by a method `no_weight_decay`, which is timm's convention.
+        decay: `all` parameters; `matrices`: not biases, norms and other vectors, nor what the model itself exempts
+            by a method `no_weight_decay`, which is timm's convention; `but_norms`: all but those of normalisation
+            layers, which is torchvision's reference for detection.
+        lr_scales: parts of the model, by the beginning of their parameters' names, with a multiple of the rate.
     """
 
     name: Literal["sgd", "adamw", "rmsprop_tf"] = "sgd"
@@ -35,26 +37,46 @@ class Optim:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
-    decay: Literal["all", "matrices"] = "all"
+    decay: Literal["all", "matrices", "but_norms"] = "all"
+    lr_scales: tuple[tuple[str, float], ...] = ()
 
 
 def parameter_groups(model: nn.Module, optim: Optim) -> list[dict[str, Any]]:
-    """The trainable parameters in one or two groups: with weight decay, and without."""
+    """The trainable parameters in groups: with weight decay and without, each with its multiple of the rate."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    exempt = _exempt_from_decay(model, named, optim)
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, parameter in named:
+        scale = next((scale for start, scale in optim.lr_scales if name.startswith(start)), 1.0)
+        groups.setdefault((name in exempt, scale), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": 0.0 if is_exempt else optim.weight_decay, "lr_scale": scale}
+        for (is_exempt, scale), parameters in sorted(groups.items(), key=lambda group: group[0])
+    ]
+
+
+def _exempt_from_decay(model: nn.Module, named: list[tuple[str, nn.Parameter]], optim: Optim) -> set[str]:
+    """Names of the parameters without weight decay."""
     if optim.decay == "all":
-        return [{"params": [p for _, p in named], "weight_decay": optim.weight_decay}]
+        return set()
+    if optim.decay == "but_norms":
+        norms = {name for name, module in model.named_modules() if _is_norm(module)}
+        return {name for name, _ in named if name.rpartition(".")[0] in norms}
     exempt: Collection[str] = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()  # type: ignore[operator]
     keywords: Collection[str] = getattr(model, "no_weight_decay_keywords", tuple)()
-    plain: list[nn.Parameter] = []
-    decayed: list[nn.Parameter] = []
-    for name, parameter in named:
-        skip = parameter.ndim <= 1 or name.endswith(".bias") or name in exempt or any(k in name for k in keywords)
-        (plain if skip else decayed).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": optim.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+    return {
+        name
+        for name, parameter in named
+        if parameter.ndim <= 1 or name.endswith(".bias") or name in exempt or any(k in name for k in keywords)
+    }
+
+
+def _is_norm(module: nn.Module) -> bool:
+    from torch import nn
+    from torch.nn.modules.batchnorm import _BatchNorm
+    from torch.nn.modules.instancenorm import _InstanceNorm
+
+    return isinstance(module, (_BatchNorm, _InstanceNorm, nn.LayerNorm, nn.GroupNorm))
 
 
 def build_optimizer(model: nn.Module, optim: Optim, device: torch.device) -> torch.optim.Optimizer:

@@ -1,0 +1,51 @@
+"""Image files to tensors."""
+
+from __future__ import annotations
+
+import io
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from .errors import RequestError
+
+try:  # several times faster than Pillow, but torchvision means to move it to another package
+    from torchvision.io import decode_image
+except ImportError:
+    decode_image = None
+
+
+def decode(encoded: bytes, name: str, upright: bool = True) -> Tensor:
+    """A JPEG, PNG, WebP, GIF or other image as (3, H, W) uint8 RGB.
+
+    Args:
+        encoded: the file's content.
+        name: for the message.
+        upright: turned as its EXIF data say.
+
+    Raises:
+        RequestError: it cannot be decoded whole; the message has its name.
+    """
+    if decode_image is not None:
+        try:
+            buffer = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
+            decoded: Tensor = decode_image(buffer, "RGB", apply_exif_orientation=upright)
+            if decoded.dtype == torch.uint8:
+                return decoded
+        except (RuntimeError, ValueError):
+            pass  # CMYK, 16 bit, palettes, other formats, or damage
+    return _decode_by_pillow(encoded, name, upright)
+
+
+def _decode_by_pillow(encoded: bytes, name: str, upright: bool) -> Tensor:
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            turned = ImageOps.exif_transpose(image) if upright else image
+            if turned.mode.startswith("I"):  # 16 bit: Pillow would cut instead of scaling
+                turned = turned.point(lambda value: value / 256).convert("L")
+            decoded: Tensor = pil_to_tensor(turned.convert("RGB"))
+            return decoded
+    except Exception as error:  # Pillow raises many kinds
+        raise RequestError(f"the image {name} cannot be decoded: {error}") from None

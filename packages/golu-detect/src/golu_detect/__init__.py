@@ -1,0 +1,1 @@
+"""Segmentation, detection and instance segmentation on COCO with any activation, as in the GoLU paper."""

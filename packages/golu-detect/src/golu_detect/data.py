@@ -1,0 +1,355 @@
+"""Finds a recipe's images, loads them in batches, and says in which order."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from golu_core.training.data import EpochOrder, SampleKey, evaluation_loader, loaded
+from golu_core.training.errors import RequestError
+from golu_core.training.images import decode
+from golu_core.training.seeding import seeded
+
+from .coco import (
+    IGNORED,
+    Annotations,
+    Image,
+    class_labels,
+    covered_images,
+    instance_target,
+    label_counts,
+    read_annotations,
+    segmentation_target,
+    trainable_images,
+)
+from .config import Augment, Data, DetectConfig
+from .samples import DIGIT_SCENES_NAME, write_digit_scenes
+
+Target = dict[str, Tensor]
+
+
+class SceneBatch(NamedTuple):
+    """One process's images of one step.
+
+    Attributes:
+        images: N tensors of (3, H, W) uint8, each of its own size.
+        targets: of each image; see `instance_target`, or `segmentation`: (H, W) uint8.
+        positions: (N,) int64, place in the order, or -1 where the image only fills the batch.
+        samples: (N,) int64, which image of the split.
+    """
+
+    images: list[Tensor]
+    targets: list[Target]
+    positions: Tensor
+    samples: Tensor
+
+
+class Scenes:
+    """A split as a data set: images and their targets, augmented in training.
+
+    Args:
+        folder: of the images.
+        annotations: of the split.
+        images: those of them that are used.
+        labels: class labels by category id.
+        kind: of target: `segmentation`, `boxes` or `masks`.
+        transform: of image and target.
+        seed: of the augmentation; None in evaluation.
+    """
+
+    in_memory = False
+
+    def __init__(
+        self,
+        folder: Path,
+        annotations: Annotations,
+        images: Sequence[Image],
+        labels: Mapping[int, int],
+        kind: str,
+        transform: Callable[[Any], Any],
+        seed: int | None,
+    ) -> None:
+        self.folder = folder
+        self.annotations = annotations
+        self.images = tuple(images)
+        self.labels = labels
+        self.kind = kind
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def scene(self, sample: int) -> tuple[Tensor, Target]:
+        """An image as (3, H, W) uint8, and its target, as they are on disk.
+
+        Raises:
+            RequestError: the image is missing, cannot be decoded, or is of another size than its annotation says.
+        """
+        image = self.images[sample]
+        pixels = _read_image(self.folder / image.file_name, image)
+        objects = self.annotations.objects.get(image.id, ())
+        if self.kind == "segmentation":
+            return pixels, {"segmentation": segmentation_target(objects, image, self.labels)}
+        return pixels, instance_target(objects, image, self.labels, with_masks=self.kind == "masks")
+
+    def _transformed(self, key: SampleKey) -> tuple[Tensor, Target]:
+        pixels, target = self.scene(key.sample)
+        wrapped: dict[str, Any] = {"image": tv_tensors.Image(pixels), **target}
+        if "boxes" in target:
+            size = pixels.shape[-2], pixels.shape[-1]
+            wrapped["boxes"] = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=size)
+        for name in ("masks", "segmentation"):
+            if name in target:
+                wrapped[name] = tv_tensors.Mask(target[name])
+        if self.seed is None:
+            done = self.transform(wrapped)
+        else:
+            with seeded(self.seed, "augment", key.epoch, key.position):
+                done = self.transform(wrapped)
+        plain = {name: value.as_subclass(Tensor) for name, value in done.items()}
+        return plain.pop("image"), plain
+
+    def __getitems__(self, keys: list[SampleKey]) -> SceneBatch:
+        scenes = [self._transformed(key) for key in keys]
+        return SceneBatch(
+            [image for image, _ in scenes],
+            [target for _, target in scenes],
+            torch.tensor([key.position for key in keys]),
+            torch.tensor([key.sample for key in keys]),
+        )
+
+
+def _read_image(path: Path, image: Image) -> Tensor:
+    try:
+        encoded = path.read_bytes()
+    except OSError as error:
+        raise RequestError(f"the image {path} cannot be read: {error.strerror}") from None
+    expected = image.height, image.width
+    pixels = decode(encoded, str(path))
+    if tuple(pixels.shape[-2:]) != expected:  # annotated before it was turned as its EXIF data say
+        pixels = decode(encoded, str(path), upright=False)
+    if tuple(pixels.shape[-2:]) != expected:
+        raise RequestError(
+            f"the image {path} is of {pixels.shape[-1]} x {pixels.shape[-2]} pixels, "
+            f"but its annotation says {image.width} x {image.height}"
+        )
+    return pixels
+
+
+def training_transform(augment: Augment, kind: str) -> Callable[[Any], Any]:
+    """Of image and target in training; detectors scale their images themselves."""
+    steps: list[Any] = []
+    if kind == "segmentation":
+        low, high = augment.resize
+        fill = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORED, "others": 0}
+        steps = [
+            v2.RandomResize(low, high + 1, antialias=True),
+            v2.RandomHorizontalFlip(0.5 if augment.flip else 0.0),
+            v2.RandomCrop(augment.crop, pad_if_needed=True, fill=fill),
+        ]
+    elif augment.flip:
+        steps = [v2.RandomHorizontalFlip(0.5)]
+    return v2.Compose([*steps, v2.Identity()])
+
+
+def evaluation_transform(augment: Augment, kind: str) -> Callable[[Any], Any]:
+    """Of image and target in evaluation."""
+    return v2.Resize(augment.eval_side, antialias=True) if kind == "segmentation" else v2.Identity()
+
+
+# ----------------------------------------------------------------------------------------------------------- the splits
+
+
+@dataclass(frozen=True)
+class DetectData:
+    """The two splits of a recipe.
+
+    Attributes:
+        labels: class labels by category id.
+        classes: how many classes there are, with the background.
+        names: of the classes, by label.
+        facts: what result.json says: sizes, published sizes, and a fingerprint.
+        remarks: what differs from the published sizes, and what was left out, as sentences.
+    """
+
+    train: Scenes
+    test: Scenes
+    labels: Mapping[int, int]
+    classes: int
+    names: Mapping[int, str]
+    facts: dict[str, Any]
+    remarks: tuple[str, ...]
+
+
+def target_kind(config: DetectConfig) -> str:
+    """What the network learns from: `segmentation`, `boxes` or `masks`."""
+    return {"deeplabv3": "segmentation", "maskrcnn": "masks"}.get(config.model.name, "boxes")
+
+
+def load_data(config: DetectConfig) -> DetectData:
+    """Finds both splits and reads their annotations; the digit scenes are written first, once.
+
+    Raises:
+        RequestError: a file is missing or malformed, or there is nothing to learn from.
+    """
+    data, kind = config.data, target_kind(config)
+    (train_folder, train_file), (test_folder, test_file) = _places(config)
+    train, test = read_annotations(train_file), read_annotations(test_file)
+    for folder in (train_folder, test_folder):
+        if not folder.is_dir():
+            raise RequestError(f"there is no image folder {folder}")
+    unknown = {name for i, name in test.categories.items() if i not in train.categories}
+    if unknown:
+        raise RequestError(f"{test_file} has categories that {train_file} has not: {', '.join(sorted(unknown)[:5])}")
+    labels = class_labels(train, data.classes, data.voc)
+    kept = covered_images(train, labels, data.fewest_pixels) if kind == "segmentation" else trainable_images(train)
+    if not kept:
+        raise RequestError(f"{train_file} has no object to learn from")
+    if not test.images:
+        raise RequestError(f"{test_file} has no image")
+    augment = config.augment
+    splits = (
+        Scenes(train_folder, train, kept, labels, kind, training_transform(augment, kind), config.seed),
+        Scenes(test_folder, test, test.images, labels, kind, evaluation_transform(augment, kind), None),
+    )
+    digest = hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in (train_file, test_file)))
+    facts = {
+        "train": len(splits[0]),
+        "test": len(splits[1]),
+        "left_out": len(train.images) - len(kept),
+        "degenerate_boxes": train.degenerate,
+        "objects": label_counts(train, kept).total(),
+        "published": {"train": data.train_size, "test": data.test_size},
+        "fingerprint": f"annotations:{digest.hexdigest()[:32]}",
+    }
+    classes = len(labels) + 1 if data.classes == 0 or data.voc else data.classes
+    names = {labels[i]: name for i, name in train.categories.items() if i in labels}
+    return DetectData(*splits, labels, classes, names, facts, tuple(_remarks(data, facts)))
+
+
+def _remarks(data: Data, facts: Mapping[str, Any]) -> Iterator[str]:
+    if data.train_annotations is None:
+        for split, published in facts["published"].items():
+            if published and facts[split] != published:
+                yield f"{data.name} has {facts[split]:,} {split} images, published are {published:,}"
+    if facts["degenerate_boxes"]:
+        yield f"{facts['degenerate_boxes']:,} boxes without height or width are left out"
+
+
+def _places(config: DetectConfig) -> tuple[tuple[Path, Path], tuple[Path, Path]]:
+    """Image folder and annotation file of both splits."""
+    data = config.data
+    root = config.data_dir / data.name
+    own = (data.train_images, data.train_annotations, data.test_images, data.test_annotations)
+    if data.name == DIGIT_SCENES_NAME and not any(own):
+        if config.dry_run and not root.exists():
+            root = Path(_temporary_folder().name) / data.name
+        write_digit_scenes(root)
+    elif not any(own) and not root.is_dir():
+        raise RequestError(
+            f"there is no data folder {root}: expected is COCO 2017 (cocodataset.org) with train2017/, val2017/, "
+            f"annotations/instances_train2017.json and annotations/instances_val2017.json; or name your own files by "
+            f"--data.train-images, --data.train-annotations, --data.test-images and --data.test-annotations"
+        )
+    train = data.train_images or root / "train2017", data.train_annotations or _annotation_file(root, "train")
+    test = data.test_images or root / "val2017", data.test_annotations or _annotation_file(root, "val")
+    return train, test
+
+
+def _annotation_file(root: Path, split: str) -> Path:
+    return root / "annotations" / f"instances_{split}2017.json"
+
+
+@lru_cache(maxsize=1)
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """For the sample of a dry run, which leaves nothing behind."""
+    return tempfile.TemporaryDirectory(prefix="golu-detect-")
+
+
+def check_every_image(data: DetectData, workers: int | None) -> int:
+    """Loads every image and target of both splits once; RequestError names the first bad one."""
+    read = 0
+    for split in (data.train, data.test):
+        plain = Scenes(split.folder, split.annotations, split.images, split.labels, split.kind, v2.Identity(), None)
+        for batch in loaded(evaluation_loader(plain, 1, 1, 0, workers)):
+            read += int((batch.positions >= 0).sum())
+    return read
+
+
+@dataclass(frozen=True)
+class AspectRatioOrder:
+    """An epoch's order in which so many images in a row have similar aspect ratios.
+
+    A function of (seed, epoch), for any number of processes. The bins are those of torchvision's reference with factor
+    3: seven edges from 1/2 to 2, evenly apart in their logarithm.
+
+    Attributes:
+        order: of the images without groups.
+        bins: of each image.
+        group_size: images in a row.
+    """
+
+    order: EpochOrder
+    bins: tuple[int, ...]
+    group_size: int
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a step."""
+        return self.order.batch_size
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.order.seed
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return self.order.steps_per_epoch
+
+    def global_batches(self, epoch: int, first_step: int) -> Iterator[list[int]]:
+        """The images of each step; what does not fill a group is filled up by the first images of its bin."""
+        waiting: dict[int, list[int]] = {}
+        seen: dict[int, list[int]] = {}
+        ordered: list[int] = []
+        for image in self.order.indices(epoch).tolist():
+            row = waiting.setdefault(self.bins[image], [])
+            row.append(image)
+            seen.setdefault(self.bins[image], []).append(image)
+            if len(row) == self.group_size:
+                ordered += row
+                row.clear()
+        for number, row in sorted(waiting.items()):
+            if row:
+                again = seen[number] * self.group_size
+                ordered += (row + again)[: self.group_size]
+        for step in range(first_step, self.steps_per_epoch):
+            yield ordered[step * self.batch_size : (step + 1) * self.batch_size]
+
+
+def training_order(config: DetectConfig, data: DetectData) -> EpochOrder | AspectRatioOrder:
+    """The order of the training images; RequestError if they do not fill one batch."""
+    order = EpochOrder(len(data.train), config.batch_size, config.seed, config.drop_last)
+    if config.group_size == 1:
+        return order
+    edges = torch.logspace(-1, 1, 7, base=2)
+    ratios = torch.tensor([image.width / image.height for image in data.train.images])
+    return AspectRatioOrder(order, tuple(torch.bucketize(ratios, edges, right=True).tolist()), config.group_size)
+
+
+def with_changes(config: DetectConfig, changes: Mapping[str, Any]) -> DetectConfig:
+    """The config of a finished run with other places of data."""
+    return dataclasses.replace(config, **changes, tracker="none", overwrite=False, dry_run=False)

@@ -1,0 +1,232 @@
+"""Test metrics, of a model in training and of a finished run: COCO's mean average precision, or mean IoU."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+import tyro
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from golu_core.training.data import evaluation_loader
+from golu_core.training.folder import load_weights, read_config
+from golu_core.training.run import Run
+
+from .coco import IGNORED, Annotations
+from .config import IMAGENET_MEAN, IMAGENET_STD, DetectConfig
+from .data import DetectData, SceneBatch, load_data, with_changes
+from .models import build_model
+
+UNIT = "images/s"
+Detection = dict[str, Any]
+_COCO_NUMBERS = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
+_COCO_RECALLS = {"ar1": 6, "ar10": 7, "ar": 8}
+
+
+def primary_metric(config: DetectConfig) -> tuple[str, bool]:
+    """Name of the primary metric, and that higher is better."""
+    return ("miou" if config.model.name == "deeplabv3" else "box_map"), True
+
+
+def evaluate(run: Run[DetectConfig], model: nn.Module, data: DetectData) -> tuple[dict[str, float], list[Detection]]:
+    """Test metrics over all processes, each image counted once; and for a detector what it found, in COCO's format.
+
+    Returns:
+        In %: `miou` and `pixel_accuracy` with `loss`; or `box_map` with its parts, and `mask_map` with its parts. A
+        number is left out where the test set has nothing to take it from, such as no large object.
+    """
+    model.eval()
+    config = run.config
+    loader = evaluation_loader(data.test, config.eval_batch, run.world_size, run.rank, config.num_workers)
+    if config.model.name == "deeplabv3":
+        return _evaluate_segmentation(run, model, loader, data.classes), []
+    found: list[Detection] = []
+    categories = {label: category for category, label in data.labels.items()}
+    with torch.inference_mode():
+        for batch in run.evaluation_batches(loader):
+            images = [unit_range(image, run.device) for image in batch.images]
+            with run.accelerator.autocast():
+                outputs = model(images)
+            for output, sample, position in zip(outputs, batch.samples.tolist(), batch.positions.tolist(), strict=True):
+                if position >= 0:
+                    found += detections(output, data.test.images[sample].id, categories)
+    if run.world_size > 1:
+        gathered: list[list[Detection]] = [[] for _ in range(run.world_size)]
+        torch.distributed.all_gather_object(gathered, found)
+        found = [detection for part in gathered for detection in part]
+    found.sort(key=lambda detection: (detection["image_id"], -detection["score"], detection["bbox"]))
+    metrics = coco_metrics(data.test.annotations, data, found, "bbox", "box")
+    if config.model.name == "maskrcnn":
+        metrics |= coco_metrics(data.test.annotations, data, found, "segm", "mask")
+    return metrics, found
+
+
+def unit_range(image: Tensor, device: torch.device) -> Tensor:
+    """A (3, H, W) uint8 image as float32 in [0, 1], which detectors take; they normalise it themselves."""
+    return image.to(device, non_blocking=True).float() / 255
+
+
+# ------------------------------------------------------------------------------------------------------------ detection
+
+
+def detections(output: Mapping[str, Tensor], image_id: int, categories: Mapping[int, int]) -> list[Detection]:
+    """What a detector found in an image, in the format of COCO's results; masks become RLE all at once."""
+    boxes = output["boxes"].float().cpu()
+    corners = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).tolist()
+    labels, scores = output["labels"].tolist(), output["scores"].float().tolist()
+    masks: list[Any] = [None] * len(labels)
+    if "masks" in output and labels:
+        stacked = (output["masks"][:, 0] > 0.5).permute(1, 2, 0).to(torch.uint8).cpu().numpy()
+        masks = rle.encode(numpy.asfortranarray(stacked))
+    found = []
+    for box, label, score, mask in zip(corners, labels, scores, masks, strict=True):
+        if label not in categories:  # COCO's ids have gaps, for which a network has outputs
+            continue
+        entry: Detection = {"image_id": image_id, "category_id": categories[label], "bbox": box, "score": score}
+        if mask is not None:
+            entry["segmentation"] = {"size": list(mask["size"]), "counts": mask["counts"].decode("ascii")}
+        found.append(entry)
+    return found
+
+
+def coco_metrics(
+    annotations: Annotations, data: DetectData, found: Sequence[Detection], kind: str, prefix: str
+) -> dict[str, float]:
+    """pycocotools' numbers in %.
+
+    Args:
+        annotations: of the test set.
+        data: for its images.
+        found: detections of all processes.
+        kind: `bbox` or `segm`.
+        prefix: of the metrics' names.
+    """
+    names = [f"{prefix}_{name}" for name in (*_COCO_NUMBERS, *_COCO_RECALLS)]
+    if not found:
+        return {name: 0.0 for name in names if not name.endswith(("small", "medium", "large"))}
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
+        truth = _as_pycocotools(annotations, data)
+        results = truth.loadRes([dict(detection) for detection in found])
+        evaluation = COCOeval(truth, results, kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    values = [*evaluation.stats[: len(_COCO_NUMBERS)], *(evaluation.stats[i] for i in _COCO_RECALLS.values())]
+    return {name: 100 * float(value) for name, value in zip(names, values, strict=True) if value >= 0}
+
+
+def _as_pycocotools(annotations: Annotations, data: DetectData) -> COCO:
+    truth = COCO()
+    truth.dataset = {
+        "info": {},
+        "images": [image._asdict() for image in data.test.images],
+        "annotations": [
+            {"iscrowd": 0, "area": entry["bbox"][2] * entry["bbox"][3], **entry}
+            for image in data.test.images
+            for entry in annotations.objects.get(image.id, ())
+        ],
+        "categories": [{"id": i, "name": name} for i, name in annotations.categories.items()],
+    }
+    truth.createIndex()
+    return truth
+
+
+# --------------------------------------------------------------------------------------------------------- segmentation
+
+
+def normalised(images: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Images of any sizes as one batch (N, 3, H, W) float32, normalised by ImageNet's statistics and padded by 0."""
+    mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
+    batch = torch.zeros(len(images), 3, height, width, device=device)
+    for row, image in zip(batch, images, strict=True):
+        row[:, : image.shape[1], : image.shape[2]] = (unit_range(image, device) - mean) / std
+    return batch
+
+
+def padded_targets(batch: SceneBatch, device: torch.device) -> Tensor:
+    """Segmentation targets of a batch, (N, H, W) int64, padded by 255; images that only fill the batch are all 255."""
+    targets = [target["segmentation"] for target in batch.targets]
+    height, width = (max(target.shape[axis] for target in targets) for axis in (0, 1))
+    padded = torch.full((len(targets), height, width), IGNORED, dtype=torch.int64, device=device)
+    for row, target, position in zip(padded, targets, batch.positions.tolist(), strict=True):
+        if position != -1:
+            row[: target.shape[0], : target.shape[1]] = target.to(device, non_blocking=True)
+    return padded
+
+
+@torch.inference_mode()
+def _evaluate_segmentation(run: Run[DetectConfig], model: nn.Module, loader: Any, classes: int) -> dict[str, float]:
+    counts = torch.zeros(classes * classes, dtype=torch.float64, device=run.device)
+    sums = torch.zeros(2, dtype=torch.float64, device=run.device)
+    for batch in run.evaluation_batches(loader):
+        targets = padded_targets(batch, run.device)
+        with run.accelerator.autocast():
+            logits = model(normalised(batch.images, run.device))["out"]
+        logits = logits.float()
+        valid = targets != IGNORED
+        pairs = targets[valid] * classes + logits.argmax(dim=1)[valid]
+        counts += torch.bincount(pairs, minlength=classes * classes)
+        loss = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+        sums += torch.stack([loss.double(), valid.sum().double()])
+    matrix = run.reduce_sum(counts).view(classes, classes)
+    loss_sum, pixels = run.reduce_sum(sums).tolist()
+    return {**segmentation_metrics(matrix), "loss": loss_sum / max(pixels, 1)}
+
+
+def segmentation_metrics(matrix: Tensor) -> dict[str, float]:
+    """`miou` and `pixel_accuracy` in % from a confusion matrix (right class, chosen class) of pixels.
+
+    The mean is over the classes that occur, be it as the right or as the chosen one.
+    """
+    hits = matrix.diag()
+    union = matrix.sum(dim=0) + matrix.sum(dim=1) - hits
+    occurs = union > 0
+    iou = hits[occurs] / union[occurs]
+    return {"miou": 100 * float(iou.mean()), "pixel_accuracy": 100 * float(hits.sum() / matrix.sum())}
+
+
+# ------------------------------------------------------------------------------------------------------ a finished run
+
+
+@dataclass(frozen=True)
+class EvaluationFlags:
+    """Where and how a finished run is evaluated."""
+
+    data_dir: Path | None = None
+    """Folder that holds the data sets; by default the one of the run."""
+    num_workers: int | None = None
+    """Loader processes."""
+    eval_batch: int | None = None
+    """Images that a device takes at once."""
+
+
+def load_run(folder: Path, config: DetectConfig, classes: int) -> nn.Module:
+    """The network of a finished run with its final weights."""
+    model, _ = build_model(config, classes)
+    load_weights(model, folder / "model.safetensors")
+    return model
+
+
+def evaluate_run(folder: Path, arguments: Sequence[str]) -> None:
+    """Prints the test metrics of a run folder's final weights."""
+    flags = tyro.cli(EvaluationFlags, args=list(arguments), prog="golu-detect evaluate RUN_DIR")
+    changes = {name: value for name, value in dataclasses.asdict(flags).items() if value is not None}
+    config = with_changes(read_config(folder, DetectConfig), changes)
+    data = load_data(config)
+    model = load_run(folder, config, data.classes)
+    with Run(config, task="detect", unit=UNIT, primary=primary_metric(config), folder=folder) as run:
+        metrics, _ = evaluate(run, model.to(run.device), data)
+        for name, value in metrics.items():
+            run.say(f"{name} {value:.6g}")

@@ -1,0 +1,293 @@
+"""Builds a recipe's network: torchvision's own builders, a trained backbone, and the run's activation in all of it."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models import detection, segmentation
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.models.resnet import BasicBlock
+from torchvision.models.segmentation.deeplabv3 import DeepLabHead
+from torchvision.models.segmentation.fcn import FCNHead
+from torchvision.ops import MultiScaleRoIAlign
+
+from golu_core.activation import functional_activations, replace_activations
+from golu_core.training.errors import RequestError
+from golu_core.training.folder import CONFIG_FILE
+from golu_core.training.results import SwappedActivations
+from golu_core.training.seeding import seed_global_generators
+
+from .config import DetectConfig, Model
+
+_STAGES = ("layer4", "layer3", "layer2", "layer1", "conv1")  # from the end, as torchvision freezes them
+
+
+def build_model(
+    config: DetectConfig, classes: int, weights: dict[str, Tensor] | None = None
+) -> tuple[nn.Module, SwappedActivations]:
+    """The network with the run's activation, its weights a function of the seed and of the backbone's.
+
+    Args:
+        config: of the run.
+        classes: with the background.
+        weights: of the trained backbone, from `backbone_weights`.
+
+    Returns:
+        The network, and how many activations were swapped and which functional calls were left as published.
+
+    Raises:
+        RequestError: the backbone's weights are of another shape.
+    """
+    seed_global_generators(config.seed, "weights")
+    network = build_network(config.model, classes)
+    if weights is not None:
+        _load_backbone(network, weights, config)
+    size = min(config.model.shorter_side[-1], 96)
+    picture = torch.zeros(3, size, size)
+    example = (picture[None].repeat(2, 1, 1, 1),) if config.model.name == "deeplabv3" else ([picture],)
+    with _small_images(network):
+        if config.activation == config.model.own_activation:
+            left, swapped = functional_activations(network, example), 0
+        else:
+            report = replace_activations(
+                network, config.model.own_activation, config.activation, example_inputs=example
+            )
+            left, swapped = report.left, len(report.swapped)
+    return network, SwappedActivations(swapped, [str(call) for call in left or ()])
+
+
+@contextmanager
+def _small_images(network: nn.Module) -> Iterator[None]:
+    """Lets a detector take the small example that its functional calls are looked for with, unscaled."""
+    transform: Any = getattr(network, "transform", None)
+    if transform is None:
+        yield
+        return
+    sizes = transform.min_size, transform.max_size
+    transform.min_size, transform.max_size = (96,), 96
+    try:
+        yield
+    finally:
+        transform.min_size, transform.max_size = sizes
+
+
+def build_network(model: Model, classes: int) -> nn.Module:
+    """The network as published, with weights from torch's global generator."""
+    if model.backbone == "small":
+        return _SMALL[model.name](model, classes)
+    sizes = {"min_size": model.shorter_side, "max_size": model.longer_side}
+    plain = {"weights": None, "weights_backbone": None, "num_classes": classes}
+    network: nn.Module
+    if model.name == "deeplabv3":
+        network = segmentation.deeplabv3_resnet50(**plain, aux_loss=model.aux_weight > 0)
+    elif model.name == "fasterrcnn":
+        network = detection.fasterrcnn_resnet50_fpn(**plain, **sizes)
+    elif model.name == "retinanet":
+        network = detection.retinanet_resnet50_fpn_v2(**plain, **sizes)
+    else:
+        network = detection.maskrcnn_resnet50_fpn(**plain, **sizes)
+    return network
+
+
+# ------------------------------------------------------------------------------------------------ the trained backbone
+
+
+def backbone_weights(config: DetectConfig) -> dict[str, Tensor] | None:
+    """The weights that `--backbone` names, without the classifier; None if it names none.
+
+    Raises:
+        RequestError: they are missing, or of another activation or network.
+    """
+    if config.backbone is None:
+        return None
+    if config.model.backbone != "resnet50":
+        raise RequestError("--backbone needs --model.backbone resnet50: the small one has no trained weights")
+    path = Path(config.backbone)
+    if path.is_dir():
+        state = _of_a_run(path, config.activation)
+    elif path.is_file():
+        state = _loaded(path)
+    else:
+        state = _torchvisions(config.backbone, config.activation)
+    return {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+
+
+def _of_a_run(folder: Path, activation: str) -> dict[str, Tensor]:
+    try:
+        run = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        model, trained_with = run["model"]["name"], run["activation"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise RequestError(f"{folder} is no run folder of golu-vision: its {CONFIG_FILE} cannot be read") from None
+    if model != "torchvision/resnet50":
+        raise RequestError(f"the backbone {folder} is a {model}, but torchvision/resnet50 is needed")
+    if trained_with != activation:
+        raise RequestError(
+            f"the backbone {folder} was trained with {trained_with}, but {activation} is asked for: "
+            f"the paper's detectors have a backbone of the same activation and seed"
+        )
+    return _loaded(folder / "model.safetensors")
+
+
+def _loaded(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise RequestError(f"{path} is missing: the run of the backbone is not finished") from None
+    except Exception as error:  # safetensors has its own
+        raise RequestError(f"{path} cannot be read as safetensors: {error}") from None
+
+
+def _torchvisions(name: str, activation: str) -> dict[str, Tensor]:
+    enum = torchvision.models.ResNet50_Weights
+    if name not in enum.__members__:
+        known = ", ".join(enum.__members__)
+        raise RequestError(
+            f"the backbone {name!r} is neither a run folder, nor a file, nor one of torchvision's: {known}"
+        )
+    if activation != "relu":
+        raise RequestError(f"torchvision's {name} was trained with relu, but {activation} is asked for")
+    try:
+        state: dict[str, Tensor] = enum[name].get_state_dict(progress=False, check_hash=True)
+    except Exception as error:  # the network's own
+        raise RequestError(f"torchvision cannot download {name}: {error}") from None
+    return state
+
+
+def _load_backbone(network: nn.Module, weights: dict[str, Tensor], config: DetectConfig) -> None:
+    """Loads the weights and freezes the first stages, as torchvision does for a trained backbone."""
+    body: nn.Module = network.backbone if config.model.name == "deeplabv3" else network.backbone.body  # type: ignore[union-attr, assignment]
+    try:
+        body.load_state_dict(weights)
+    except RuntimeError as error:
+        raise RequestError(f"the backbone {config.backbone} does not fit: {str(error)[:300]}") from None
+    if config.model.name == "deeplabv3":  # which trains all of it
+        return
+    trained = set(_STAGES[: config.model.trainable_stages]) | ({"bn1"} if config.model.trainable_stages == 5 else set())
+    for name, parameter in body.named_parameters():
+        parameter.requires_grad_(name.partition(".")[0] in trained)
+
+
+# ------------------------------------------------------------------------------------------------- the small networks
+
+
+class SmallBackbone(nn.Module):
+    """Three residual stages at strides 4, 8 and 16, for scenes of 96 pixels."""
+
+    channels = (48, 96, 128)
+
+    def __init__(self, dilated: bool = False) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 32, 3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(32)
+        self.relu = nn.ReLU(inplace=True)
+        first, second, third = self.channels
+        self.layer1 = _residual(32, first, 2)
+        self.layer2 = _residual(first, second, 1 if dilated else 2)
+        self.layer3 = _residual(second, third, 1 if dilated else 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) to (N, 128, H / 16, W / 16)."""
+        x = self.relu(self.bn1(self.conv1(x)))
+        y: Tensor = self.layer3(self.layer2(self.layer1(x)))
+        return y
+
+
+def _residual(inputs: int, outputs: int, stride: int) -> nn.Module:
+    shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
+    return BasicBlock(inputs, outputs, stride, shortcut)
+
+
+class _SegmentationFeatures(SmallBackbone):
+    """The small backbone with its last two stages at stride 4, as DeepLabV3 takes them."""
+
+    def __init__(self) -> None:
+        super().__init__(dilated=True)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        middle = self.layer2(self.layer1(self.relu(self.bn1(self.conv1(x)))))
+        return OrderedDict(out=self.layer3(middle), aux=middle)
+
+
+_FPN = 64
+
+
+def _fpn() -> BackboneWithFPN:
+    return BackboneWithFPN(
+        SmallBackbone(), {"layer1": "0", "layer2": "1", "layer3": "2"}, list(SmallBackbone.channels), _FPN
+    )
+
+
+def _small_deeplabv3(model: Model, classes: int) -> nn.Module:
+    aux = FCNHead(SmallBackbone.channels[1], classes) if model.aux_weight > 0 else None
+    head = DeepLabHead(SmallBackbone.channels[2], classes, atrous_rates=(2, 4, 6))
+    return segmentation.DeepLabV3(_SegmentationFeatures(), head, aux)
+
+
+def _rcnn_parts(model: Model, classes: int) -> dict[str, object]:
+    regions = ["0", "1", "2"]
+    return {
+        "min_size": model.shorter_side,
+        "max_size": model.longer_side,
+        "rpn_anchor_generator": AnchorGenerator(((12,), (24,), (40,), (64,)), ((0.7, 1.0, 1.5),) * 4),
+        "rpn_pre_nms_top_n_train": 300,
+        "rpn_post_nms_top_n_train": 150,
+        "rpn_pre_nms_top_n_test": 300,
+        "rpn_post_nms_top_n_test": 100,
+        "rpn_batch_size_per_image": 64,
+        "box_batch_size_per_image": 48,
+        "box_detections_per_img": 30,
+        "box_roi_pool": MultiScaleRoIAlign(regions, output_size=7, sampling_ratio=2),
+        "box_head": TwoMLPHead(_FPN * 7 * 7, 256),
+        "box_predictor": FastRCNNPredictor(256, classes),
+    }
+
+
+def _small_fasterrcnn(model: Model, classes: int) -> nn.Module:
+    return detection.FasterRCNN(_fpn(), **_rcnn_parts(model, classes))
+
+
+def _small_maskrcnn(model: Model, classes: int) -> nn.Module:
+    masks = {
+        "mask_roi_pool": MultiScaleRoIAlign(["0", "1", "2"], output_size=14, sampling_ratio=2),
+        "mask_head": MaskRCNNHeads(_FPN, (48, 48), 1),
+        "mask_predictor": MaskRCNNPredictor(48, 48, classes),
+    }
+    return detection.MaskRCNN(_fpn(), **_rcnn_parts(model, classes), **masks)
+
+
+def _small_retinanet(model: Model, classes: int) -> nn.Module:
+    anchors = AnchorGenerator(((10, 14), (20, 28), (40, 52), (64, 80)), ((0.6, 1.0, 1.6),) * 4)
+    norm = partial(nn.GroupNorm, 16)  # in the heads, as in torchvision's second version
+    head = RetinaNetHead(_FPN, anchors.num_anchors_per_location()[0], classes, norm_layer=norm)
+    return detection.RetinaNet(
+        _fpn(),
+        classes,
+        min_size=model.shorter_side,
+        max_size=model.longer_side,
+        anchor_generator=anchors,
+        head=head,
+        detections_per_img=30,
+        topk_candidates=200,
+    )
+
+
+_SMALL = {
+    "deeplabv3": _small_deeplabv3,
+    "fasterrcnn": _small_fasterrcnn,
+    "retinanet": _small_retinanet,
+    "maskrcnn": _small_maskrcnn,
+}

@@ -1,0 +1,156 @@
+"""What a trained network sees in an image: drawn on it, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import to_pil_image
+from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
+
+from golu_core.training.checkpoint import write_atomically, write_json
+from golu_core.training.data import SampleKey
+from golu_core.training.devices import default_device
+from golu_core.training.errors import RequestError
+from golu_core.training.folder import read_config
+from golu_core.training.images import decode
+
+from .config import DetectConfig
+from .data import DetectData
+from .evaluate import detections, load_run, normalised, unit_range
+
+CLASSES_FILE = "classes.json"
+_PALETTE = [(int(83 * k) % 200 + 55, int(157 * k) % 200 + 55, int(211 * k) % 200 + 55) for k in range(1, 256)]
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module, image: Tensor, names: Mapping[int, str], threshold: float, device: torch.device
+) -> tuple[Tensor, dict[str, Any]]:
+    """The image with what the network sees drawn on it, and the same as JSON values.
+
+    Args:
+        model: in evaluation mode.
+        image: (3, H, W) uint8.
+        names: of the classes, by label.
+        threshold: lowest score that is shown.
+        device: of the model.
+
+    Returns:
+        (3, H, W) uint8; and `detections` in COCO's format with names, or `classes`, the share of pixels of each.
+    """
+    labels = {label: label for label in names}
+    if hasattr(model, "classifier"):
+        chosen = model(normalised([image], device))["out"][0].argmax(dim=0).cpu()
+        found = [label for label in chosen.unique().tolist() if label > 0]
+        masks = torch.stack([chosen == label for label in found]) if found else None
+        drawn = (
+            image
+            if masks is None
+            else draw_segmentation_masks(image, masks, alpha=0.6, colors=[_PALETTE[label] for label in found])
+        )
+        return drawn, {"classes": {names.get(k, str(k)): float((chosen == k).float().mean()) for k in found}}
+    output = {name: value.cpu() for name, value in model([unit_range(image, device)])[0].items()}
+    shown = output["scores"] >= threshold
+    output = {name: value[shown] for name, value in output.items()}
+    colours: list[Any] = [_PALETTE[label] for label in output["labels"].tolist()]
+    drawn = image
+    if len(colours):
+        if "masks" in output:
+            drawn = draw_segmentation_masks(drawn, output["masks"][:, 0] > 0.5, alpha=0.5, colors=colours)
+        texts = [
+            f"{names.get(k, k)} {score:.2f}"
+            for k, score in zip(output["labels"].tolist(), output["scores"].tolist(), strict=True)
+        ]
+        drawn = draw_bounding_boxes(drawn, output["boxes"], texts, colors=colours)
+    entries = detections(output, 0, labels)
+    for entry in entries:
+        entry["name"] = names.get(entry["category_id"], str(entry["category_id"]))
+        del entry["image_id"]
+    return drawn, {"detections": entries}
+
+
+def save_predictions(path: Path, model: nn.Module, data: DetectData, device: torch.device, count: int = 16) -> None:
+    """Draws the first test images with what the network sees, enlarged if they are small."""
+    model.eval()
+    tiles = []
+    for sample in range(min(count, len(data.test))):
+        image = data.test.__getitems__([SampleKey(sample, -1, sample)]).images[0]
+        factor = max(1, 288 // max(image.shape[-2:]))
+        drawn, _ = predict(model, image, data.names, 0.5, device)
+        if factor > 1:  # the network sees the small image, a person a larger one with the boxes on it
+            drawn = drawn.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
+        tiles.append(drawn)
+    height, width = (max(tile.shape[axis] for tile in tiles) for axis in (1, 2))
+    padded = [torch.nn.functional.pad(t, (0, width - t.shape[2], 0, height - t.shape[1])) for t in tiles]
+    _save_picture(path, make_grid(padded, nrow=4, padding=4))
+
+
+def _save_picture(path: Path, pixels: Tensor) -> None:
+    picture = to_pil_image(pixels)
+    write_atomically(path, lambda partial: picture.save(partial, format="png"))
+
+
+@dataclass(frozen=True)
+class PredictFlags:
+    """What `golu-detect predict` writes, and where."""
+
+    out: Path = Path("predictions")
+    """Folder for pictures and JSON files."""
+    threshold: float = 0.5
+    """Lowest score that is shown."""
+
+
+def predict_command(arguments: Sequence[str]) -> None:
+    """`golu-detect predict RUN_DIR IMAGE... [--out DIR]`."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: golu-detect predict RUN_DIR IMAGE... [--out DIR] [--threshold SCORE]")
+        return
+    first_flag = next((n for n, word in enumerate(arguments) if word.startswith("--")), len(arguments))
+    folder, *images = map(Path, arguments[:first_flag])
+    flags = tyro.cli(PredictFlags, args=list(arguments[first_flag:]), prog="golu-detect predict RUN_DIR IMAGE...")
+    if not images:
+        raise RequestError("name at least one image: golu-detect predict RUN_DIR IMAGE...")
+    names = [path.stem for path in images]
+    if len(set(names)) < len(names):
+        raise RequestError("two images have the same name, and so would their predictions")
+    pixels = [decode(_content(path), str(path)) for path in images]
+    config = read_config(folder, DetectConfig)
+    classes = _class_names(folder)
+    device = default_device()
+    model = load_run(folder, config, classes["count"]).to(device).eval()
+    flags.out.mkdir(parents=True, exist_ok=True)
+    labels = {int(label): name for label, name in classes["names"].items()}
+    for name, image in zip(names, pixels, strict=True):
+        drawn, found = predict(model, image, labels, flags.threshold, device)
+        _save_picture(flags.out / f"{name}.png", drawn)
+        write_json(flags.out / f"{name}.json", found)
+        print(f"{name}: {_summary(found)}")
+    print(f"predicted: {flags.out}")
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RequestError(f"the image {path} cannot be read: {error.strerror}") from None
+
+
+def _class_names(folder: Path) -> dict[str, Any]:
+    try:
+        classes: dict[str, Any] = json.loads((folder / CLASSES_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise RequestError(f"{folder} has no {CLASSES_FILE}: it is no run of golu-detect, or not finished") from None
+    return classes
+
+
+def _summary(found: Mapping[str, Any]) -> str:
+    if "classes" in found:
+        return ", ".join(f"{name} {100 * share:.1f} %" for name, share in found["classes"].items()) or "background"
+    return ", ".join(f"{entry['name']} {entry['score']:.2f}" for entry in found["detections"]) or "nothing"

@@ -1,0 +1,157 @@
+"""Scenes of real handwritten digits, written in COCO's own format."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
+DIGIT_SCENES_NAME = "digit-scenes"
+DIGIT_SCENES_TRAIN, DIGIT_SCENES_TEST = 760, 103
+"""Images with an object in training, and all of them in the test."""
+_IMAGES = {"train": 800, "val": 103}
+_SIDE = 96
+_EMPTY_EVERY = 20
+_CROWD_EVERY = 16
+# not contiguous, as COCO's own
+_CATEGORY_IDS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 90)
+
+
+def write_digit_scenes(folder: Path) -> Path:
+    """Writes 800 training and 103 test scenes of scikit-learn's digits in COCO 2017's layout, unless they are there.
+
+    Each scene has one to four digits of 20 to 44 pixels on a noisy ground, which overlap a little; sometimes one of 7
+    pixels, a crowd of small ones, or none at all. Masks are polygons, or RLE where a digit has a hole. Test scenes are
+    made of other scans than training scenes.
+
+    Args:
+        folder: gets `train2017`, `val2017` and `annotations`. It appears whole or not at all.
+
+    Returns:
+        The folder.
+    """
+    if folder.exists():
+        return folder
+    import numpy
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "annotations").mkdir(parents=True)
+    for split, count in _IMAGES.items():
+        scans = [n for n in range(len(digits.images)) if (n % 5 == 4) == (split == "val")]
+        random = numpy.random.default_rng(len(split))
+        (partial / f"{split}2017").mkdir()
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for number in range(count):
+            scene = _Scene(random)
+            _fill(scene, number, digits, scans)
+            name = f"{number:012d}.png"
+            Image.fromarray(scene.pixels).save(partial / f"{split}2017" / name)
+            images.append({"id": 1000 + 3 * number, "file_name": name, "height": _SIDE, "width": _SIDE})
+            for annotation in scene.annotations:
+                annotations.append({"id": len(annotations) + 1, "image_id": 1000 + 3 * number, **annotation})
+        categories = [{"id": i, "name": str(digit), "supercategory": "digit"} for digit, i in enumerate(_CATEGORY_IDS)]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (partial / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(content))
+    partial.rename(folder)
+    return folder
+
+
+class _Scene:
+    """A noisy ground, and the digits on it."""
+
+    def __init__(self, random: numpy.random.Generator) -> None:
+        import numpy
+
+        self.random = random
+        ground = random.uniform(20, 110, size=(1, 1, 3)) + random.normal(0, 8, size=(_SIDE, _SIDE, 3))
+        self.pixels: NDArray[Any] = numpy.clip(ground, 0, 255).astype(numpy.uint8)
+        self.occupied = numpy.zeros((_SIDE, _SIDE), dtype=bool)
+        self.annotations: list[dict[str, Any]] = []
+
+    def place(self, scan: NDArray[Any], size: int) -> NDArray[Any] | None:
+        """Paints a scan of a digit somewhere and returns its mask, (H, W) uint8; None if it is all faint."""
+        import numpy
+        from PIL import Image
+
+        resized = Image.fromarray((scan * (255 / 16)).astype(numpy.uint8)).resize(
+            (size, size), Image.Resampling.BICUBIC
+        )
+        ink = numpy.asarray(resized).astype(numpy.float64)[..., None] / 255
+        places = self.random.integers(0, _SIDE - size + 1, (3, 2)).tolist()
+        top, left = min(places, key=lambda p: self.occupied[p[0] : p[0] + size, p[1] : p[1] + size].sum())
+        self.occupied[top : top + size, left : left + size] = True
+        window = self.pixels[top : top + size, left : left + size]
+        colour = self.random.uniform(150, 255, size=3)
+        window[:] = numpy.clip(window * (1 - ink) + colour * ink, 0, 255).astype(numpy.uint8)
+        mask = numpy.zeros((_SIDE, _SIDE), dtype=numpy.uint8)
+        mask[top : top + size, left : left + size] = ink[..., 0] > 0.25
+        return mask if mask.any() else None
+
+
+def _fill(scene: _Scene, number: int, digits: Any, scans: list[int]) -> None:
+    import numpy
+
+    random = scene.random
+    if number % _EMPTY_EVERY == _EMPTY_EVERY - 1:
+        return
+    for _ in range(random.integers(1, 5)):
+        size = 7 if random.random() < 0.03 else int(random.integers(20, 45))
+        chosen = int(random.choice(scans))
+        mask = scene.place(digits.images[chosen], size)
+        if mask is not None:
+            scene.annotations.append(_annotation(mask, _CATEGORY_IDS[digits.target[chosen]], is_crowd=False))
+    if number % _CROWD_EVERY == _CROWD_EVERY - 1:
+        masks = [scene.place(digits.images[int(random.choice(scans))], 9) for _ in range(6)]
+        crowd = numpy.maximum.reduce([mask for mask in masks if mask is not None])
+        category = int(random.choice(_CATEGORY_IDS))
+        scene.annotations.append(_annotation(crowd, category, is_crowd=True))
+
+
+def _annotation(mask: NDArray[Any], category: int, is_crowd: bool) -> dict[str, Any]:
+    import numpy
+    from pycocotools import mask as rle
+
+    encoded = rle.encode(numpy.asfortranarray(mask))
+    polygons = None if is_crowd else _polygons(mask)
+    segmentation: Any = polygons
+    if polygons is None:
+        columns = mask.T.ravel().astype(numpy.int8)
+        runs = numpy.diff(numpy.flatnonzero(numpy.diff(numpy.r_[-1, columns, -1])))
+        counts = [0, *runs.tolist()] if columns[0] else runs.tolist()
+        segmentation = {"size": list(mask.shape), "counts": counts}
+        encoded = rle.frPyObjects(segmentation, *mask.shape)
+    else:
+        encoded = rle.merge(rle.frPyObjects(polygons, *mask.shape))
+    return {
+        "category_id": category,
+        "iscrowd": int(is_crowd),
+        "area": float(rle.area(encoded)),
+        "bbox": [float(value) for value in rle.toBbox(encoded)],
+        "segmentation": segmentation,
+    }
+
+
+def _polygons(mask: NDArray[Any]) -> list[list[float]] | None:
+    """The outlines of a mask; None if it has a hole, which COCO's polygons cannot say."""
+    import numpy
+    from contourpy import FillType, contour_generator
+
+    padded = numpy.pad(mask.astype(numpy.float64), 1)
+    # coordinates of pixel centres in COCO are at .5, and the padding moves everything by 1
+    found = contour_generator(z=padded, fill_type=FillType.OuterOffset).filled(0.5, 2.0)
+    outlines = []
+    for points, offsets in zip(*found, strict=True):
+        if len(offsets) > 2:
+            return None
+        outlines.append([float(v) for v in (points[:-1] - 0.5).ravel()])
+    return [outline for outline in outlines if len(outline) >= 6] or None

@@ -1,0 +1,1 @@
+"""Denoising diffusion models on CelebA with any activation, as in the GoLU paper."""

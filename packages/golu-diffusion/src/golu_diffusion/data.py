@@ -1,0 +1,307 @@
+"""Finds the images of a recipe, scales them, and draws the noise that is put on them."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import center_crop, resize
+
+from golu_core.samples import write_digits
+from golu_core.training.data import SampleKey, evaluation_loader, loaded
+from golu_core.training.errors import RequestError
+from golu_core.training.images import decode
+from golu_core.training.seeding import generator
+
+from .config import Data, DiffusionConfig
+
+_EXTENSIONS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
+_PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")
+
+
+class NoisyBatch(NamedTuple):
+    """One process's images of one step, and what is added to them.
+
+    Attributes:
+        images: (N, 3, size, size) uint8.
+        steps: (N,) int64, of the forward process, counted from 0.
+        noise: (N, 3, size, size) float32, standard normal.
+        positions: (N,) int64, place in the order, or -1 where the image only fills the batch.
+    """
+
+    images: Tensor
+    steps: Tensor
+    noise: Tensor
+    positions: Tensor
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Encoded images: how many, and one by its number with its name."""
+
+    count: int
+    read: Callable[[int], tuple[bytes, str]]
+
+
+class NoisyImages:
+    """A split as a data set. Steps and noise of an image are a function of (seed, epoch, position) alone.
+
+    In evaluation they follow from (seed, image), so that networks are compared on the same noise.
+
+    Args:
+        source: of the images.
+        data: for size and flip.
+        steps: T.
+        seed: the run's.
+        training: mirror every other image.
+        draws: how many times an image is noised, in evaluation.
+    """
+
+    def __init__(
+        self, source: ImageSource, data: Data, steps: int, seed: int, *, training: bool, draws: int = 1
+    ) -> None:
+        self.source = source
+        self.data = data
+        self.steps = steps
+        self.seed = seed
+        self.training = training
+        self.draws = draws
+        self.in_memory = data.name == "digits"
+
+    def __len__(self) -> int:
+        return self.source.count * self.draws
+
+    def image(self, number: int) -> Tensor:
+        """An image as (3, size, size) uint8; RequestError with its name if it cannot be decoded."""
+        return fitted(decode(*self.source.read(number)), self.data.size)
+
+    def _drawn(self, key: SampleKey) -> tuple[Tensor, Tensor, Tensor]:
+        pixels = self.image(key.sample // self.draws)
+        if self.training:
+            random = generator(self.seed, "diffuse", key.epoch, key.position)
+            if self.data.flip and torch.rand((), generator=random) < 0.5:
+                pixels = pixels.flip(-1)
+        else:
+            random = generator(self.seed, "test", key.sample)
+        step = torch.randint(self.steps, (), generator=random)
+        return pixels, step, torch.randn(pixels.shape, generator=random)
+
+    def __getitems__(self, keys: list[SampleKey]) -> NoisyBatch:
+        pixels, steps, noise = (torch.stack(part) for part in zip(*map(self._drawn, keys), strict=True))
+        return NoisyBatch(pixels, steps, noise, torch.tensor([key.position for key in keys]))
+
+
+def fitted(image: Tensor, size: int) -> Tensor:
+    """The image with its smaller side scaled to `size`, by the mean of areas, and its centre cut out.
+
+    Args:
+        image: (3, H, W) uint8.
+
+    Returns:
+        (3, size, size) uint8.
+    """
+    height, width = image.shape[-2:]
+    scale = size / min(height, width)
+    target = [max(size, round(height * scale)), max(size, round(width * scale))]
+    if scale < 1:
+        rows, columns = _area_weights(height, target[0]), _area_weights(width, target[1])
+        image = (rows @ image.float() @ columns.t()).round().clamp(0, 255).to(torch.uint8)
+    elif scale > 1:
+        image = resize(image, target, antialias=True)
+    cropped: Tensor = center_crop(image, [size, size])
+    return cropped
+
+
+@lru_cache(maxsize=16)
+def _area_weights(inputs: int, outputs: int) -> Tensor:
+    """How much of each input pixel is in each output pixel: (outputs, inputs), each row sums to 1."""
+    edges = torch.arange(outputs + 1, dtype=torch.float64) * inputs / outputs
+    pixels = torch.arange(inputs, dtype=torch.float64)
+    overlap = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
+    return (overlap.clamp(min=0) * outputs / inputs).float()
+
+
+def scaled(images: Tensor, device: torch.device) -> Tensor:
+    """(N, 3, H, W) uint8 as float32 in [-1, 1]."""
+    return images.to(device, non_blocking=True).float() / 127.5 - 1
+
+
+def pixels_of(images: Tensor) -> Tensor:
+    """(N, 3, H, W) in [-1, 1] as uint8; what lies outside is cut."""
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+
+
+# ----------------------------------------------------------------------------------------------------------- the splits
+
+
+@dataclass(frozen=True)
+class DiffusionData:
+    """The two splits of a recipe.
+
+    Attributes:
+        facts: what result.json says: sizes, published sizes, and a fingerprint.
+        differences: what differs from the published sizes, as sentences.
+    """
+
+    train: NoisyImages
+    test: NoisyImages
+    facts: dict[str, Any]
+    differences: tuple[str, ...]
+
+
+def load_data(config: DiffusionConfig) -> DiffusionData:
+    """Finds both splits; the digits are written first, once.
+
+    Raises:
+        RequestError: images or the partition file are missing; the message says what to put where.
+    """
+    data = config.data
+    if data.hub is not None:
+        sources, fingerprint = _hub(data.hub)
+    else:
+        listed = _listed(config)
+        sources = {split: _files(paths) for split, paths in listed.items()}
+        names = "\n".join(f"{split} {path.name}" for split, paths in listed.items() for path in paths)
+        fingerprint = f"names:{hashlib.sha256(names.encode()).hexdigest()[:32]}"
+    steps = config.noise.steps
+    train = NoisyImages(sources["train"], data, steps, config.seed, training=True)
+    test = NoisyImages(sources["test"], data, steps, config.seed, training=False, draws=config.eval_draws)
+    published = {"train": data.train_size, "test": data.test_size}
+    found = {split: source.count for split, source in sources.items()}
+    differences = tuple(
+        f"{data.name} has {found[split]:,} {split} images, published are {count:,}"
+        for split, count in published.items()
+        if count and data.images is None and found[split] != count
+    )
+    facts = {**found, "published": published, "fingerprint": fingerprint}
+    return DiffusionData(train, test, facts, differences)
+
+
+def _listed(config: DiffusionConfig) -> dict[str, list[Path]]:
+    data, root = config.data, config.data_dir / config.data.name
+    if data.images is not None:
+        paths = _images_below(data.images)
+        split = {"train": [p for n, p in enumerate(paths) if n % 10 != 9], "test": paths[9::10]}
+        if not split["test"]:
+            raise RequestError(f"{data.images} has {len(paths)} images: at least 10 are needed")
+        return split
+    if data.name == "digits":
+        if config.dry_run and not root.exists():
+            root = Path(_temporary_folder().name) / data.name
+        write_digits(root)
+        return {split: _images_below(root / split) for split in ("train", "test")}
+    return _celeba(root)
+
+
+def _images_below(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise RequestError(f"there is no image folder {folder}")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _EXTENSIONS)
+    if not paths:
+        raise RequestError(f"the folder {folder} has no image ({', '.join(sorted(_EXTENSIONS))})")
+    return paths
+
+
+def _celeba(root: Path) -> dict[str, list[Path]]:
+    """The aligned images by the official partition: 0 is for training, 1 (`valid`) for the test loss, as published."""
+    wanted = (
+        f"expected are img_align_celeba/*.jpg and list_eval_partition.txt in {root}, from "
+        f"mmlab.ie.cuhk.edu.hk/projects/CelebA.html (torchvision's download from Google Drive often fails), "
+        f"or --data.hub with an id or a local copy, or --data.images with a folder of your own"
+    )
+    base = next((folder for folder in (root, root / "celeba") if (folder / "img_align_celeba").is_dir()), None)
+    if base is None:
+        raise RequestError(f"there is no CelebA in {root}: {wanted}")
+    partition = next((base / name for name in _PARTITIONS if (base / name).exists()), None)
+    if partition is None:
+        raise RequestError(f"{base} has no partition file: {wanted}")
+    chosen = _read_partition(partition)
+    images = base / "img_align_celeba"
+    splits = {
+        name: [images / file for file, kind in chosen.items() if kind == k] for name, k in (("train", 0), ("test", 1))
+    }
+    for name, paths in splits.items():
+        if not paths:
+            raise RequestError(f"{partition} names no image of the {name} split")
+    missing = [path for paths in splits.values() for path in (paths[0], paths[-1]) if not path.exists()]
+    if missing:
+        raise RequestError(f"{missing[0]} is missing, which {partition.name} names")
+    return splits
+
+
+def _read_partition(path: Path) -> Mapping[str, int]:
+    chosen = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        words = line.replace(",", " ").split()
+        if not words or (number == 1 and words[-1] == "partition"):
+            continue
+        if len(words) != 2 or words[1] not in ("0", "1", "2"):
+            raise RequestError(f"{path}, line {number}: expected is a file's name and 0, 1 or 2, but it is {line!r}")
+        chosen[words[0]] = int(words[1])
+    return chosen
+
+
+def _files(paths: Sequence[Path]) -> ImageSource:
+    names = [str(path) for path in paths]  # strings: they are copied to each loader process
+
+    def read(number: int) -> tuple[bytes, str]:
+        try:
+            return Path(names[number]).read_bytes(), names[number]
+        except OSError as error:
+            raise RequestError(f"the image {names[number]} cannot be read: {error.strerror}") from None
+
+    return ImageSource(len(names), read)
+
+
+def _hub(hub: str) -> tuple[dict[str, ImageSource], str]:
+    import datasets
+
+    try:
+        local = (Path(hub) / "dataset_dict.json").exists()
+        splits = datasets.load_from_disk(hub) if local else datasets.load_dataset(hub)
+    except Exception as error:  # datasets, huggingface_hub and the network have their own
+        raise RequestError(f"datasets cannot load {hub!r}: {type(error).__name__}: {str(error)[:300]}") from None
+    test = next((name for name in ("valid", "validation", "val", "test") if name in splits), None)
+    if "train" not in splits or test is None:
+        raise RequestError(f"{hub!r} has the splits {', '.join(splits)}; expected are train and valid")
+    features = splits["train"].features
+    column = next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
+    if column is None:
+        raise RequestError(f"{hub!r} has no column of images, but {', '.join(features)}")
+    sources = {"train": _rows(splits["train"], column, hub), "test": _rows(splits[test], column, hub)}
+    return sources, f"datasets:{splits['train']._fingerprint}"
+
+
+def _rows(split: Any, column: str, hub: str) -> ImageSource:
+    import datasets
+
+    rows = split.cast_column(column, datasets.Image(decode=False))
+
+    def read(number: int) -> tuple[bytes, str]:
+        value = rows[number][column]
+        return value["bytes"] or Path(value["path"]).read_bytes(), f"{hub}[{number}]"
+
+    return ImageSource(len(rows), read)
+
+
+@lru_cache(maxsize=1)
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """For the sample of a dry run, which leaves nothing behind."""
+    return tempfile.TemporaryDirectory(prefix="golu-diffusion-")
+
+
+def check_every_image(data: DiffusionData, workers: int | None) -> Iterator[int]:
+    """Decodes every image once, yielding how many it has read; RequestError names the first bad one."""
+    read = 0
+    for split in (data.train, data.test):
+        once = NoisyImages(split.source, split.data, 1, 0, training=False)
+        for batch in loaded(evaluation_loader(once, 16, 1, 0, workers)):
+            read += int((batch.positions >= 0).sum())
+            yield read

@@ -1,0 +1,170 @@
+"""Denoising diffusion: the forward process, its reversal, and samples by DDPM and DDIM.
+
+Equation numbers are those of Ho et al., "Denoising Diffusion Probabilistic Models" (2020), and, marked DDIM, of Song et
+al., "Denoising Diffusion Implicit Models" (2021). Steps are counted from 0 here, from 1 in the papers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from golu_core.training.errors import RequestError
+from golu_core.training.seeding import generator
+
+from .config import Noise
+
+Predictor = Callable[[Tensor, Tensor], Tensor]
+"""The noise in images (N, 3, H, W) at steps (N,)."""
+
+
+class Diffusion:
+    """The constants of the process: computed in float64, kept in float32.
+
+    Attributes:
+        steps: T.
+        beta: (T,), variance that a step adds.
+        alpha_bar: (T,), what is left of the image's variance behind a step: the product of 1 - beta up to it.
+    """
+
+    def __init__(self, noise: Noise, device: torch.device | str = "cpu") -> None:
+        if noise.steps < 1 or not 0 < noise.first <= noise.last < 1:
+            raise RequestError("--noise needs at least one step, and 0 < first <= last < 1")
+        self.steps = noise.steps
+        beta = torch.linspace(noise.first, noise.last, noise.steps, dtype=torch.float64)
+        alpha_bar = (1 - beta).cumprod(0)
+        before = torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])
+
+        def kept(values: Tensor) -> Tensor:
+            return values.float().to(device)
+
+        self.beta, self.alpha_bar = kept(beta), kept(alpha_bar)
+        self.image_scale, self.noise_scale = kept(alpha_bar.sqrt()), kept((1 - alpha_bar).sqrt())
+        self._predicted_scale = kept(beta / (1 - alpha_bar).sqrt())
+        self._alpha_root = kept((1 - beta).sqrt())
+        self._beta_root = kept(beta.sqrt())
+        self.posterior_variance = kept(beta * (1 - before) / (1 - alpha_bar))
+
+    def noised(self, images: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
+        """Images behind a step: x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (equation 4).
+
+        Args:
+            images, noise: (N, 3, H, W).
+            steps: (N,) int64.
+        """
+        return _each(self.image_scale, steps) * images + _each(self.noise_scale, steps) * noise
+
+    def denoised(self, x: Tensor, steps: Tensor, predicted: Tensor) -> Tensor:
+        """The image that a noise belongs to, x_0 of equation 4; (N, 3, H, W)."""
+        return (x - _each(self.noise_scale, steps) * predicted) / _each(self.image_scale, steps)
+
+    def ddpm_step(self, x: Tensor, step: int, predicted: Tensor, draw: Tensor) -> Tensor:
+        """One step back (algorithm 2, line 4), with variance beta_t; the last without noise.
+
+        Args:
+            x: (N, 3, H, W) at the step.
+            step: from which it goes back.
+            predicted: noise in x, of its shape.
+            draw: standard normal, of its shape.
+        """
+        mean = (x - self._predicted_scale[step] * predicted) / self._alpha_root[step]  # equation 11
+        return mean if step == 0 else mean + self._beta_root[step] * draw
+
+    def ddim_step(self, x: Tensor, step: int, to: int, predicted: Tensor) -> Tensor:
+        """One deterministic step back to another, or to the image if `to` is -1 (DDIM, equation 12 with sigma 0)."""
+        image = (x - self.noise_scale[step] * predicted) / self.image_scale[step]
+        return image if to < 0 else self.image_scale[to] * image + self.noise_scale[to] * predicted
+
+    def ddim_times(self, count: int) -> list[int]:
+        """The steps that DDIM visits, last first: evenly apart, with the first and the last (DDIM, appendix D.2)."""
+        check_sampling("ddim", count, self.steps)
+        times = torch.linspace(0, self.steps - 1, count, dtype=torch.float64).round().long()
+        return sorted(set(times.tolist()) | {self.steps - 1}, reverse=True)
+
+
+def _each(values: Tensor, steps: Tensor) -> Tensor:
+    return values[steps][:, None, None, None]
+
+
+def in_fixed_batches(predict: Predictor, size: int = 16) -> Predictor:
+    """The network on exactly `size` images at a time, the last of them repeated where there are fewer.
+
+    Convolutions and matrix products round differently for different batch sizes; so an image would depend on how many
+    are drawn with it.
+    """
+
+    def fixed(x: Tensor, steps: Tensor) -> Tensor:
+        missing = -len(x) % size
+        padded, times = (torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) for part in (x, steps))
+        parts = zip(padded.split(size), times.split(size), strict=True)
+        return torch.cat([predict(images, time) for images, time in parts])[: len(x)]
+
+    return fixed
+
+
+def check_sampling(sampler: str, count: int | None, steps: int) -> None:
+    """Raises RequestError for a sampler that is not known, or more steps than there are."""
+    if sampler not in ("ddpm", "ddim"):
+        raise RequestError(f"there is no sampler {sampler!r}: it must be ddpm or ddim")
+    if count is not None and not 1 <= count <= steps:
+        raise RequestError(f"--steps {count} is not between 1 and the {steps} steps of the process")
+    if sampler == "ddpm" and count not in (None, steps):
+        raise RequestError(f"ddpm takes all {steps} steps; for {count} take --sampler ddim")
+
+
+def image_noise(seed: int, image: int, purpose: int | str, shape: Sequence[int]) -> Tensor:
+    """Standard normal numbers for one image: a function of (seed, image, purpose), whatever batch it is in."""
+    return torch.randn(tuple(shape), generator=generator(seed, "noise", image, purpose))
+
+
+def batch_noise(seed: int, images: Sequence[int], purpose: int | str, shape: Sequence[int], device: Any) -> Tensor:
+    """The same for several images: (N, *shape)."""
+    return torch.stack([image_noise(seed, image, purpose, shape) for image in images]).to(device)
+
+
+@torch.no_grad()
+def sampled(
+    diffusion: Diffusion,
+    predict: Predictor,
+    images: Sequence[int],
+    shape: Sequence[int],
+    *,
+    seed: int,
+    sampler: str = "ddpm",
+    steps: int | None = None,
+    start: Tensor | None = None,
+    from_step: int | None = None,
+    device: Any = "cpu",
+) -> Iterator[Tensor]:
+    """Images drawn by the reverse process, yielded behind each step; the last one is the result.
+
+    Args:
+        diffusion: the process.
+        predict: the network.
+        images: numbers of the images, from which their noise is seeded: an image does not depend on the others.
+        shape: of an image, (3, H, W).
+        seed: of all of them.
+        sampler: `ddpm` or `ddim`.
+        steps: of DDIM.
+        start: images to start from instead of noise, (N, *shape), at
+        from_step: this step; by default the last.
+        device: of the network.
+
+    Yields:
+        (N, *shape), in the range of the training images if the network is good.
+    """
+    check_sampling(sampler, steps, diffusion.steps)
+    times = list(range(diffusion.steps - 1, -1, -1)) if sampler == "ddpm" else diffusion.ddim_times(steps or 50)
+    if from_step is not None:
+        times = [from_step, *(time for time in times if time < from_step)]
+    x = batch_noise(seed, images, "start", shape, device) if start is None else start.to(device)
+    for time, following in zip(times, [*times[1:], -1], strict=True):
+        predicted = predict(x, torch.full((len(x),), time, device=x.device))
+        if sampler == "ddim":
+            x = diffusion.ddim_step(x, time, following, predicted)
+        else:
+            x = diffusion.ddpm_step(x, time, predicted, batch_noise(seed, images, time, shape, device))
+        yield x

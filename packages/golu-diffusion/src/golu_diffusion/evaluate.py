@@ -1,0 +1,90 @@
+"""Test loss, of a model in training and of a finished run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+from torch import Tensor, nn
+
+from golu_core.training.data import evaluation_loader
+from golu_core.training.folder import load_weights, read_config
+from golu_core.training.run import Run
+
+from .config import DiffusionConfig
+from .data import DiffusionData, NoisyBatch, load_data, scaled
+from .diffusion import Diffusion
+from .unet import UNet
+
+PRIMARY = ("loss", False)
+UNIT = "images/s"
+
+
+def squared_errors(model: nn.Module, batch: NoisyBatch, diffusion: Diffusion, device: torch.device) -> Tensor:
+    """Mean squared error of the predicted noise of each image, (N,) float32 (Ho et al., equation 14)."""
+    steps, noise = batch.steps.to(device, non_blocking=True), batch.noise.to(device, non_blocking=True)
+    noisy = diffusion.noised(scaled(batch.images, device), steps, noise)
+    return (model(noisy, steps).float() - noise).square().flatten(1).mean(dim=1)
+
+
+@torch.inference_mode()
+def evaluate(
+    run: Run[DiffusionConfig], model: nn.Module, data: DiffusionData, diffusion: Diffusion
+) -> dict[str, float]:
+    """Test loss over all processes, each image counted once for each of its draws.
+
+    Returns:
+        `loss`, and `loss_standard_error` over the draws: steps and noise are the same for every activation, so that
+        differences between activations are much smaller than it.
+    """
+    model.eval()
+    config = run.config
+    loader = evaluation_loader(data.test, config.eval_batch, run.world_size, run.rank, config.num_workers)
+    sums = torch.zeros(3, dtype=torch.float32 if run.device.type == "mps" else torch.float64, device=run.device)
+    for batch in run.evaluation_batches(loader):
+        with run.accelerator.autocast():
+            errors = squared_errors(model, batch, diffusion, run.device)
+        errors = errors.to(sums.dtype)[(batch.positions >= 0).to(run.device)]
+        sums += torch.stack([torch.ones_like(errors).sum(), errors.sum(), errors.square().sum()])
+    count, total, squares = run.reduce_sum(sums).tolist()
+    mean = total / count
+    variance = max(squares - count * mean**2, 0.0) / max(count - 1, 1)
+    return {"loss": mean, "loss_standard_error": math.sqrt(variance / count)}
+
+
+@dataclass(frozen=True)
+class EvaluationFlags:
+    """Where and how a finished run is evaluated."""
+
+    data_dir: Path | None = None
+    """Folder that holds the data sets; by default the one of the run."""
+    num_workers: int | None = None
+    """Loader processes."""
+    eval_batch: int | None = None
+    """Images that a device takes at once."""
+
+
+def load_run(folder: Path, config: DiffusionConfig, averaged: bool) -> UNet:
+    """The network of a finished run with its final weights, or with their moving average."""
+    model = UNet(config.model, config.activation)
+    load_weights(model, folder / ("model_ema.safetensors" if averaged else "model.safetensors"))
+    return model
+
+
+def evaluate_run(folder: Path, arguments: Sequence[str]) -> None:
+    """Prints the test loss of a run folder's final weights."""
+    flags = tyro.cli(EvaluationFlags, args=list(arguments), prog="golu-diffusion evaluate RUN_DIR")
+    config = read_config(folder, DiffusionConfig)
+    changes = {name: value for name, value in dataclasses.asdict(flags).items() if value is not None}
+    config = dataclasses.replace(config, **changes, tracker="none", overwrite=False)
+    data = load_data(config)
+    model = load_run(folder, config, averaged=config.average.decay > 0 and config.average.evaluate)
+    with Run(config, task="diffusion", unit=UNIT, primary=PRIMARY, folder=folder) as run:
+        diffusion = Diffusion(config.noise, run.device)
+        for name, value in evaluate(run, model.to(run.device), data, diffusion).items():
+            run.say(f"{name} {value:.6g}")

@@ -1,0 +1,163 @@
+"""Trains a diffusion model: from a recipe to result.json, top to bottom."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import torch
+
+from golu_core.training.data import EpochOrder, train_loader
+from golu_core.training.errors import RequestError
+from golu_core.training.optim import build_optimizer
+from golu_core.training.results import SwappedActivations
+from golu_core.training.run import Run
+from golu_core.training.schedules import learning_rate
+from golu_core.training.seeding import seed_global_generators
+
+from .config import DiffusionConfig
+from .data import DiffusionData, check_every_image, load_data
+from .diffusion import Diffusion, check_sampling
+from .evaluate import PRIMARY, UNIT, evaluate, squared_errors
+from .fid import check_fid, frechet_distance
+from .sample import Sampling, draw, save_grid
+from .unet import UNet, check_image_size
+
+
+def train(config: DiffusionConfig) -> None:
+    """Trains a recipe, continues its run, or says that it is finished.
+
+    Raises:
+        RequestError: the request is wrong; nothing was written.
+        RunFailure: training failed; the message names the last good checkpoint.
+        Interrupted: a signal stopped it, and it is saved.
+    """
+    with Run(config, task="diffusion", unit=UNIT, primary=PRIMARY) as run:
+        done = run.finished
+        if done is not None and not config.dry_run:
+            run.say(f"finished already: {done.primary_metric.name} {done.primary_metric.value:.5g}, in {run.folder}")
+            return
+
+        plan = run.plan_batches(config.batch_size, config.max_device_batch)
+        check_request(config)
+        diffusion = Diffusion(config.noise, run.device)
+        model = build_model(config)
+        try:
+            with run.accelerator.main_process_first():  # one process writes the sample, the others find it
+                data = load_data(config)
+        except RequestError as error:
+            if not config.dry_run or config.check_data:
+                raise
+            describe(run, None, model, str(error))
+            return
+        for difference in data.differences:
+            run.warn(difference)
+        if config.check_data:
+            run.say(f"data: all {max(check_every_image(data, config.num_workers)):,} images can be decoded")
+        if config.dry_run:
+            describe(run, data, model)
+            return
+
+        order = EpochOrder(data.train.source.count, config.batch_size, config.seed, config.drop_last)
+        optimizer = build_optimizer(model.to(run.device), config.optim, run.device)
+        average = config.average if config.average.decay else None
+        steps = total_steps(config, order.steps_per_epoch)
+        prepared, _ = run.prepare(model, optimizer, total_steps=steps, average=average)
+        batches = train_loader(data.train, order, plan, run.rank, config.num_workers)
+        warmup = config.warmup_steps / order.steps_per_epoch
+        schedule = partial(
+            learning_rate,
+            dataclasses.replace(config.schedule, warmup_epochs=warmup),
+            config.optim.lr,
+            steps_per_epoch=order.steps_per_epoch,
+            epochs=config.epochs + warmup,  # the warm-up does not count in the cosine, which so ends a little above 0
+        )
+
+        for epoch in run.epochs():
+            prepared.train()
+            for batch in run.batches(batches, epoch):
+                loss = squared_errors(prepared, batch, diffusion, run.device).mean()
+                run.step(loss, schedule, clip=config.clip)
+            if not run.is_last_epoch:
+                metrics = evaluate(run, run.evaluated_model, data, diffusion)
+                draw_grid(run, diffusion, epoch + 1)
+                run.report(metrics)
+
+        metrics = evaluate(run, run.evaluated_model, data, diffusion)
+        draw_grid(run, diffusion, run.position.epoch)
+        if config.fid_images:
+            sampling = Sampling("ddpm", None, config.seed, config.eval_batch)
+            images = draw(run, run.evaluated_model, diffusion, config.fid_images, sampling)
+            metrics["fid"] = frechet_distance(images, data.test, config, run.device)
+            metrics["fid_images"] = float(config.fid_images)
+        run.report(metrics)
+        run.finish(
+            metrics,
+            dataset=config.data.name if config.data.images is None else config.data.images.name,
+            model_name="DDPM UNet",
+            data=data.facts,
+            swapped=swapped_activations(config, model),
+        )
+
+
+def check_request(config: DiffusionConfig) -> None:
+    """Raises RequestError for impossible numbers, before anything is read or written."""
+    for name in ("epochs", "eval_batch", "eval_draws"):
+        if getattr(config, name) < 1:
+            raise RequestError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(config, name)}")
+    check_image_size(config.model, config.data.size)
+    Diffusion(config.noise)
+    check_sampling("ddim", config.sample_steps, config.noise.steps)
+    check_fid(config)
+
+
+def build_model(config: DiffusionConfig) -> UNet:
+    """The UNet, its weights a function of the seed alone."""
+    seed_global_generators(config.seed, "weights")
+    return UNet(config.model, config.activation)
+
+
+def swapped_activations(config: DiffusionConfig, model: UNet) -> SwappedActivations:
+    """How many activations are not the published ones; the UNet has none outside of modules."""
+    own = config.model.own_activation
+    with torch.device("meta"):
+        published = UNet(config.model, own)
+    silus = sum(isinstance(module, torch.nn.SiLU) for module in published.modules())
+    return SwappedActivations(0 if config.activation == own else silus, [])
+
+
+def draw_grid(run: Run[DiffusionConfig], diffusion: Diffusion, epoch: int) -> None:
+    """Draws images and saves them as `samples/epoch-001.png`, always from the same noise."""
+    config = run.config
+    if config.samples == 0:
+        return
+    sampler = "ddpm" if config.sample_steps is None else "ddim"
+    sampling = Sampling(sampler, config.sample_steps, config.seed, config.eval_batch)
+    images = draw(run, run.evaluated_model, diffusion, config.samples, sampling)
+    if run.is_main:
+        save_grid(run.folder / "samples" / f"epoch-{epoch:03d}.png", images)
+
+
+def total_steps(config: DiffusionConfig, steps_per_epoch: int) -> int:
+    """Optimizer steps of the whole run."""
+    planned = config.epochs * steps_per_epoch
+    return planned if config.max_steps is None else min(planned, config.max_steps)
+
+
+def describe(run: Run[DiffusionConfig], data: DiffusionData | None, model: UNet, missing: str = "") -> None:
+    """Prints what a run of the config would be."""
+    config = run.config
+    images = config.data.train_size if data is None else data.train.source.count
+    per_epoch = max(1, images // config.batch_size)
+    plan = run.plan_batches(config.batch_size, config.max_device_batch)
+    state = f"missing: {missing}" if data is None else f"{images:,} training, {data.test.source.count:,} test images"
+    run.say(f"recipe       {config.recipe}, activation {config.activation}, seed {config.seed}")
+    run.say(f"run folder   {run.folder}")
+    run.say(f"data         {state}")
+    run.say(f"model        UNet, {sum(p.numel() for p in model.parameters()):,} parameters")
+    swapped = swapped_activations(config, model).swapped
+    run.say(f"activations  {swapped} {config.model.own_activation} swapped for {config.activation}")
+    run.say(
+        f"steps        {total_steps(config, per_epoch):,} of {config.batch_size} images ({plan.processes} processes x "
+        f"{plan.accumulation} accumulated x {plan.device_size}), {per_epoch:,} an epoch"
+    )

@@ -1,0 +1,187 @@
+"""The UNet that predicts the noise in an image."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from golu_core.activation import build_activation
+from golu_core.training.errors import RequestError
+
+from .config import Model
+
+# shapes: N images, C channels, E = 4 * width of the time embedding
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoids of the step (Vaswani et al., 2017, section 3.5), and two linear layers."""
+
+    def __init__(self, width: int, activation: str) -> None:
+        super().__init__()
+        self.width = width
+        self.layers = nn.Sequential(
+            nn.Linear(width, 4 * width), build_activation(activation), nn.Linear(4 * width, 4 * width)
+        )
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """(N,) steps, counted from 0, to (N, E)."""
+        half = torch.arange(self.width // 2, device=steps.device, dtype=torch.float32)
+        angles = steps[:, None].float() * torch.exp(-math.log(10_000) * 2 * half / self.width)
+        embedded: Tensor = self.layers(torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1))
+        return embedded
+
+
+class Attention(nn.Module):
+    """Self-attention of one head over the pixels, beside a residual path."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels)
+        self.query, self.key, self.value, self.projection = (nn.Conv2d(channels, channels, 1) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, H, W)."""
+        y = self.norm(x)
+        q, k, v = (layer(y).flatten(2).transpose(1, 2) for layer in (self.query, self.key, self.value))
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
+        return x + self.projection(mixed)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions with the step's embedding added between them, and attention behind them if asked for."""
+
+    def __init__(self, inputs: int, outputs: int, model: Model, activation: str, attention: bool) -> None:
+        super().__init__()
+        self.first = nn.Sequential(
+            nn.GroupNorm(model.groups, inputs), build_activation(activation), nn.Conv2d(inputs, outputs, 3, padding=1)
+        )
+        self.time = nn.Sequential(build_activation(activation), nn.Linear(4 * model.width, outputs))
+        self.second = nn.Sequential(
+            nn.GroupNorm(model.groups, outputs),
+            build_activation(activation),
+            nn.Dropout(model.dropout),
+            nn.Conv2d(outputs, outputs, 3, padding=1),
+        )
+        self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+        self.attention = Attention(outputs, model.groups) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
+        """(N, C, H, W) and (N, E) to (N, C', H, W)."""
+        y = self.first(x) + self.time(embedded)[:, :, None, None]
+        result: Tensor = self.attention(self.second(y) + self.shortcut(x))
+        return result
+
+
+class Downsample(nn.Module):
+    """Halves an image by a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor, _: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, H / 2, W / 2)."""
+        y: Tensor = self.convolution(x)
+        return y
+
+
+class Upsample(nn.Module):
+    """Doubles an image by its nearest pixels and a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, 2 H, 2 W)."""
+        y: Tensor = self.convolution(F.interpolate(x, scale_factor=2, mode="nearest"))
+        return y
+
+
+class UNet(nn.Module):
+    """Predicts the noise in images of three channels.
+
+    Args:
+        model: sizes.
+        activation: of all its layers, by its registered name.
+
+    Raises:
+        RequestError: the sizes do not fit each other.
+    """
+
+    def __init__(self, model: Model, activation: str) -> None:
+        super().__init__()
+        check_sizes(model)
+        channels = [model.width * multiplier for multiplier in model.multipliers]
+        self.time = TimeEmbedding(model.width, activation)
+        self.head = nn.Conv2d(3, model.width, 3, padding=1)
+
+        def block(inputs: int, outputs: int, attention: bool) -> ResidualBlock:
+            return ResidualBlock(inputs, outputs, model, activation, attention)
+
+        current, skips = model.width, [model.width]
+        self.down = nn.ModuleList()
+        for level, outputs in enumerate(channels):
+            for _ in range(model.blocks):
+                self.down.append(block(current, outputs, level in model.attention))
+                current = outputs
+                skips.append(current)
+            if level < len(channels) - 1:
+                self.down.append(Downsample(current))
+                skips.append(current)
+        self.middle = nn.ModuleList([block(current, current, True), block(current, current, False)])
+        self.up = nn.ModuleList()
+        for level, outputs in reversed(list(enumerate(channels))):
+            for _ in range(model.blocks + 1):
+                self.up.append(block(skips.pop() + current, outputs, level in model.attention))
+                current = outputs
+            if level > 0:
+                self.up.append(Upsample(current))
+        self.tail = nn.Sequential(
+            nn.GroupNorm(model.groups, current), build_activation(activation), nn.Conv2d(current, 3, 3, padding=1)
+        )
+
+    def forward(self, x: Tensor, steps: Tensor) -> Tensor:
+        """The noise in images.
+
+        Args:
+            x: (N, 3, H, W), with H and W divisible by 2 ^ (levels - 1).
+            steps: (N,) int64, counted from 0.
+
+        Returns:
+            (N, 3, H, W).
+        """
+        embedded = self.time(steps)
+        x = self.head(x)
+        skips = [x]
+        for layer in self.down:
+            x = layer(x, embedded)
+            skips.append(x)
+        for layer in self.middle:
+            x = layer(x, embedded)
+        for layer in self.up:
+            x = layer(x) if isinstance(layer, Upsample) else layer(torch.cat([x, skips.pop()], dim=1), embedded)
+        noise: Tensor = self.tail(x)
+        return noise
+
+
+def check_sizes(model: Model) -> None:
+    """Raises RequestError for a UNet that cannot be built."""
+    if model.width < 2 or model.width % 2 or not model.multipliers or min(model.multipliers) < 1 or model.blocks < 1:
+        raise RequestError("--model.width must be even, and each level have a multiplier and a block")
+    if any(not 0 <= level < len(model.multipliers) for level in model.attention):
+        raise RequestError(f"--model.attention {model.attention} names a level that is not there")
+    if model.groups < 1 or any(model.width * multiplier % model.groups for multiplier in model.multipliers):
+        raise RequestError(f"--model.groups {model.groups} does not divide the channels of each level")
+
+
+def check_image_size(model: Model, size: int) -> None:
+    """Raises RequestError for images that the levels cannot halve."""
+    factor = 2 ** (len(model.multipliers) - 1)
+    if size < factor or size % factor:
+        raise RequestError(
+            f"--data.size {size} cannot be halved {len(model.multipliers) - 1} times: use a multiple of {factor}"
+        )

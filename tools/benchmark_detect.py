@@ -1,0 +1,230 @@
+"""golu-detect against a bare loop, its evaluation against torchvision's reference, and large annotation files."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import Tensor
+from torchvision.models.detection import fasterrcnn_resnet50_fpn
+
+from golu_core.training.data import train_loader
+from golu_core.training.optim import build_optimizer
+from golu_core.training.run import Run
+from golu_detect.coco import read_annotations
+from golu_detect.config import DetectConfig
+from golu_detect.data import load_data, training_order
+from golu_detect.evaluate import UNIT, coco_metrics, detections, primary_metric
+from golu_detect.models import build_model
+from golu_detect.recipes import RECIPES
+from golu_detect.train import training_loss
+from measuring import Row, interleaved, peak_resident_mib
+
+_BATCH = 2
+
+
+def _config(folder: Path) -> DetectConfig:
+    recipe = RECIPES["fasterrcnn-resnet50-fpn-coco"]
+    on_gpu = torch.cuda.is_available()
+    side = 800 if on_gpu else 320
+    model = replace(recipe.model, shorter_side=(side,), longer_side=1333 if on_gpu else side)
+    return replace(
+        recipe,
+        activation="relu",
+        model=model,
+        data=replace(RECIPES["fasterrcnn-digits"].data, classes=91),
+        data_dir=folder / "data",
+        output_dir=folder / "runs",
+        batch_size=_BATCH,
+        max_device_batch=_BATCH,
+        group_size=1,
+        log_every=10**9,
+        num_workers=0,
+    )
+
+
+def training_rows() -> list[Row]:
+    """Images a second of golu-detect's loop and of a bare one over torchvision's own Faster R-CNN, taking turns."""
+    with tempfile.TemporaryDirectory() as name:
+        config = _config(Path(name))
+        loops = {"golu-detect": _our_loop(config), "bare loop": _bare_loop(config)}
+        tasks: dict[str, Any] = {loop: partial(next, steps) for loop, steps in loops.items()}
+        times = interleaved(tasks, 12, 1)
+    speeds = {loop: _BATCH / statistics.median(values) for loop, values in times.items()}
+    return [
+        {"what": loop, "images_per_second": speed, "of_the_other": speed / speeds["bare loop"]}
+        for loop, speed in speeds.items()
+    ]
+
+
+def _our_loop(config: DetectConfig) -> Iterator[None]:
+    data = load_data(config)
+    order = training_order(config, data)
+    with Run(config, task="detect", unit=UNIT, primary=primary_metric(config)) as run:
+        plan = run.plan_batches(config.batch_size, config.max_device_batch)
+        model, _ = build_model(config, data.classes)
+        optimizer = build_optimizer(model.to(run.device), config.optim, run.device)
+        model, _ = run.prepare(model, optimizer, total_steps=10**9)
+        model.train()
+        loader = train_loader(data.train, order, plan, run.rank, config.num_workers)
+        for batch in run.batches(loader, 0):
+            run.step(training_loss(model, batch, config, run.device), lambda step: 1e-4)
+            if run.device.type == "cuda":
+                torch.cuda.synchronize()
+            yield
+
+
+def _bare_loop(config: DetectConfig) -> Iterator[None]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    data = load_data(config)
+    sides = {"min_size": config.model.shorter_side, "max_size": config.model.longer_side}
+    model = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=91, **sides).to(device).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4)
+    while True:
+        for rows in torch.randperm(len(data.train)).split(config.batch_size):
+            scenes = [data.train.scene(row) for row in rows.tolist()]
+            images = [image.to(device).float() / 255 for image, _ in scenes]
+            targets = [{k: v.to(device) for k, v in target.items()} for _, target in scenes]
+            loss = sum(model(images, targets).values(), torch.zeros((), device=device))
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            yield
+
+
+def evaluation_rows(images: int = 1000, boxes: int = 35) -> list[Row]:
+    """Seconds from a network's outputs to the box metrics: golu-detect's way, and torchvision's reference's.
+
+    The reference converts box by box, and runs pycocotools' `evaluate` image by image before it accumulates.
+    """
+    random = numpy.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "a.json"
+        path.write_text(json.dumps(_annotation_content(images, 7 * images, random)))
+        annotations = read_annotations(path)
+    outputs = [_output(random, boxes) for _ in range(images)]
+    ids = [image.id for image in annotations.images]
+    categories = {label: label for label in annotations.categories}
+    data: Any = type("Data", (), {"test": type("Test", (), {"images": annotations.images})})
+
+    def ours() -> None:
+        found = [d for i, output in zip(ids, outputs, strict=True) for d in detections(output, i, categories)]
+        coco_metrics(annotations, data, found, "bbox", "box")
+
+    def reference() -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            truth = COCO()
+            truth.dataset = {
+                "images": [image._asdict() for image in annotations.images],
+                "annotations": [entry for rows in annotations.objects.values() for entry in rows],
+                "categories": [{"id": i} for i in annotations.categories],
+            }
+            truth.createIndex()
+            evaluation = COCOeval(truth, iouType="bbox")
+            parts = []
+            for i, output in zip(ids, outputs, strict=True):
+                corners = output["boxes"].tolist()
+                rows = [
+                    {"image_id": i, "category_id": label, "bbox": [x, y, right - x, below - y], "score": score}
+                    for (x, y, right, below), label, score in zip(
+                        corners, output["labels"].tolist(), output["scores"].tolist(), strict=True
+                    )
+                ]
+                evaluation.cocoDt = truth.loadRes(rows)
+                evaluation.params.imgIds = [i]
+                evaluation.evaluate()
+                shape = (-1, len(evaluation.params.areaRng), 1)
+                parts.append(numpy.asarray(evaluation.evalImgs).reshape(shape))
+            evaluation.params.imgIds = ids
+            evaluation._paramsEval = evaluation.params
+            evaluation.evalImgs = list(numpy.concatenate(parts, 2).flatten())
+            evaluation.accumulate()
+            evaluation.summarize()
+
+    times = interleaved({"golu-detect": ours, "torchvision's reference": reference}, 3, 1)
+    seconds = {what: statistics.median(values) for what, values in times.items()}
+    other = seconds["torchvision's reference"]
+    return [
+        {"what": f"{what}, {images} images, {boxes} boxes each", "seconds": value, "of_the_other": other / value}
+        for what, value in seconds.items()
+    ]
+
+
+def _output(random: numpy.random.Generator, boxes: int) -> dict[str, Tensor]:
+    corners = torch.from_numpy(random.uniform(0, 400, (boxes, 4))).float()
+    corners[:, 2:] = corners[:, :2] + 10 + corners[:, 2:] / 4
+    labels = torch.from_numpy(random.integers(1, 81, boxes))
+    return {"boxes": corners, "labels": labels, "scores": torch.from_numpy(random.random(boxes)).float()}
+
+
+def _annotation_content(images: int, objects: int, random: numpy.random.Generator) -> dict[str, Any]:
+    """Annotations as large as COCO's: outlines of 25 points."""
+    corners = random.uniform(0, 400, (objects, 2))
+    sizes = random.uniform(10, 120, (objects, 2))
+    owners, kinds = random.integers(0, images, objects).tolist(), random.integers(1, 81, objects).tolist()
+    outlines = numpy.round(random.uniform(0, 1, (objects, 25, 2)) * sizes[:, None] + corners[:, None], 2)
+    listed = [
+        {
+            "id": n,
+            "image_id": owner,
+            "category_id": kind,
+            "bbox": [round(v, 2) for v in (*corner, *size)],
+            "area": size[0] * size[1],
+            "iscrowd": 0,
+            "segmentation": [outline],
+        }
+        for n, (owner, kind, corner, size, outline) in enumerate(
+            zip(owners, kinds, corners.tolist(), sizes.tolist(), outlines.reshape(objects, 50).tolist(), strict=True)
+        )
+    ]
+    pictures = [{"id": n, "file_name": f"{n:012d}.jpg", "height": 480, "width": 640} for n in range(images)]
+    categories = [{"id": n, "name": str(n)} for n in range(1, 81)]
+    return {"images": pictures, "annotations": listed, "categories": categories}
+
+
+def annotation_rows(images: int = 118_000, objects: int = 860_000) -> list[Row]:
+    """Seconds and memory to open annotations of COCO's size, by golu-detect and pycocotools in new processes."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "large.json"
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            pool.apply(_write_large, (path, images, objects))
+        for what in ("golu-detect", "pycocotools"):
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                seconds, memory = pool.apply(_open_large, (path, what))
+            rows.append({"what": f"{what}: open {objects:,} objects", "seconds": seconds, "peak_memory_mib": memory})
+    return rows
+
+
+def _write_large(path: Path, images: int, objects: int) -> None:
+    path.write_text(json.dumps(_annotation_content(images, objects, numpy.random.default_rng(0))))
+
+
+def _open_large(path: Path, what: str) -> tuple[float, float]:
+    opened: list[Any] = []
+    start = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):
+        opened.append(read_annotations(path) if what == "golu-detect" else COCO(str(path)))
+    seconds = time.perf_counter() - start
+    return seconds, peak_resident_mib()
+
+
+def all_rows() -> list[Row]:
+    """All three."""
+    return [*training_rows(), *evaluation_rows(), *annotation_rows()]
