@@ -103,7 +103,7 @@ def test_predict_draws_and_writes(finished, few_scenes, run_here):
     done = run_here("predict", str(folder_of("maskrcnn-digits")), *images, *flags, cwd=cwd)
     assert done.returncode == 0, done.stderr
     for path in images:
-        assert Image.open(cwd / "seen" / f"{Path(path).stem}.png").size == (96, 96)
+        assert Image.open(cwd / "seen" / f"{Path(path).stem}.png").size == (288, 288)
         content = json.loads((cwd / "seen" / f"{Path(path).stem}.json").read_text())
         for entry in content["detections"]:
             assert set(entry) == {"category_id", "bbox", "score", "segmentation", "name"}

@@ -15,7 +15,7 @@ FOLDER = Path("runs/detect/fasterrcnn-digits/golu/seed0")
 
 
 def arguments(root: Path) -> list[str]:  # 3 steps an epoch, in groups of one aspect ratio, mirrored
-    flags = ["--data-dir", str(root), "--augment.flip", "True", "--group-size", "2"]
+    flags = ["--data-dir", str(root), "--augment.flip", "--group-size", "2"]
     return ["train", "fasterrcnn-digits", *flags, *FAST]
 
 

@@ -73,7 +73,7 @@ def test_a_ddpm_step_has_the_posteriors_mean():
 class Gaussian:
     """Data of a normal distribution, whose best noise predictor is known in closed form."""
 
-    mean, deviation = 0.4, 0.3
+    mean, deviation = 0.2, 0.2
 
     def __call__(self, x, steps):
         bar = DIFFUSION.alpha_bar[steps][:, None, None, None]
@@ -81,15 +81,24 @@ class Gaussian:
         return (1 - bar).sqrt() * (x - bar.sqrt() * self.mean) / variance
 
 
+@pytest.mark.parametrize("clip", [False, True])
 @pytest.mark.parametrize(("sampler", "steps"), [("ddpm", None), ("ddim", 100), ("ddim", 1000)])
-def test_samplers_recover_a_gaussian(sampler, steps):
-    *_, x = sampled(DIFFUSION, Gaussian(), range(6), (3, 24, 24), seed=1, sampler=sampler, steps=steps)
+def test_samplers_recover_a_gaussian(sampler, steps, clip):
+    shape = (3, 24, 24)
+    *_, x = sampled(DIFFUSION, Gaussian(), range(6), shape, seed=1, sampler=sampler, steps=steps, clip=clip)
     count = x.numel()
-    assert x.mean().item() == pytest.approx(0.4, abs=5 * 0.3 / math.sqrt(count) + 0.01)
+    assert x.mean().item() == pytest.approx(0.2, abs=5 * 0.2 / math.sqrt(count) + 0.01)
     # relative deviation of a sample's standard deviation, and a coarse DDIM's own error
-    assert x.std().item() == pytest.approx(0.3, rel=5 / math.sqrt(2 * count) + 0.03)
+    assert x.std().item() == pytest.approx(0.2, rel=5 / math.sqrt(2 * count) + 0.03)
     standard = (x - x.mean()) / x.std()
     assert standard.pow(3).mean().abs() < 0.15 and abs(standard.pow(4).mean() - 3) < 0.3
+
+
+def test_predicted_images_are_kept_in_range():
+    image, noise, t = 3 * torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4), 700
+    x = DIFFUSION.noised(image, torch.tensor([t, t]), noise)
+    clipped = DIFFUSION.denoised(x, torch.tensor([t, t]), DIFFUSION.in_range(x, t, noise))
+    torch.testing.assert_close(clipped, image.clamp(-1, 1), rtol=1e-3, atol=1e-3)
 
 
 def test_ddims_times():

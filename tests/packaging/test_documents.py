@@ -16,7 +16,12 @@ from golu_lm.cli import COMMAND_LINE as GOLU_LM
 from golu_vision.cli import COMMAND_LINE as GOLU_VISION
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = {"golu-vision": GOLU_VISION, "golu-lm": GOLU_LM, "golu-detect": GOLU_DETECT, "golu-diffusion": GOLU_DIFFUSION}
+PROGRAMS = {
+    "golu-vision": GOLU_VISION,
+    "golu-lm": GOLU_LM,
+    "golu-detect": GOLU_DETECT,
+    "golu-diffusion": GOLU_DIFFUSION,
+}
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))]
 
 

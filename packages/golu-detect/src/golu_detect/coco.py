@@ -39,7 +39,7 @@ class Annotations:
         images: in the order of the file.
         objects: the annotations of each image that has any, by image id.
         categories: names by id, in the order of the ids.
-        degenerate: boxes without height or width, which are left out as published.
+        degenerate: boxes without height or width, from which nothing is learned, as published.
     """
 
     path: Path
@@ -76,15 +76,14 @@ def read_annotations(path: Path) -> Annotations:
         raise RequestError(f"{path} has a category without {error}") from None
     objects: dict[int, list[dict[str, Any]]] = {}
     degenerate = 0
-    for annotation in content["annotations"]:
+    for number, annotation in enumerate(content["annotations"], 1):
         problem = _problem(annotation, images, categories)
         if problem:
             raise RequestError(f"{path}: annotation {annotation.get('id', '?')} {problem}")
+        degenerate += 0 in annotation["bbox"][2:]
         width, height = annotation["bbox"][2:]
-        if width == 0 or height == 0:
-            degenerate += 1
-        else:
-            objects.setdefault(annotation["image_id"], []).append(annotation)
+        completed = {"id": number, "area": width * height, "iscrowd": 0, **annotation}
+        objects.setdefault(annotation["image_id"], []).append(completed)
     return Annotations(path, tuple(images.values()), objects, dict(sorted(categories.items())), degenerate)
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +15,7 @@ from torchvision.transforms import v2
 
 from golu_core.training.data import EpochOrder, SampleKey, evaluation_loader, loaded
 from golu_core.training.errors import RequestError
+from golu_core.training.folder import dry_run_folder
 from golu_core.training.images import decode
 from golu_core.training.seeding import seeded
 
@@ -245,7 +243,7 @@ def _remarks(data: Data, facts: Mapping[str, Any]) -> Iterator[str]:
             if published and facts[split] != published:
                 yield f"{data.name} has {facts[split]:,} {split} images, published are {published:,}"
     if facts["degenerate_boxes"]:
-        yield f"{facts['degenerate_boxes']:,} boxes without height or width are left out"
+        yield f"{facts['degenerate_boxes']:,} boxes without height or width are not learned from"
 
 
 def _places(config: DetectConfig) -> tuple[tuple[Path, Path], tuple[Path, Path]]:
@@ -255,7 +253,7 @@ def _places(config: DetectConfig) -> tuple[tuple[Path, Path], tuple[Path, Path]]
     own = (data.train_images, data.train_annotations, data.test_images, data.test_annotations)
     if data.name == DIGIT_SCENES_NAME and not any(own):
         if config.dry_run and not root.exists():
-            root = Path(_temporary_folder().name) / data.name
+            root = dry_run_folder() / data.name
         write_digit_scenes(root)
     elif not any(own) and not root.is_dir():
         raise RequestError(
@@ -270,12 +268,6 @@ def _places(config: DetectConfig) -> tuple[tuple[Path, Path], tuple[Path, Path]]
 
 def _annotation_file(root: Path, split: str) -> Path:
     return root / "annotations" / f"instances_{split}2017.json"
-
-
-@lru_cache(maxsize=1)
-def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """For the sample of a dry run, which leaves nothing behind."""
-    return tempfile.TemporaryDirectory(prefix="golu-detect-")
 
 
 def check_every_image(data: DetectData, workers: int | None) -> int:
@@ -348,8 +340,3 @@ def training_order(config: DetectConfig, data: DetectData) -> EpochOrder | Aspec
     edges = torch.logspace(-1, 1, 7, base=2)
     ratios = torch.tensor([image.width / image.height for image in data.train.images])
     return AspectRatioOrder(order, tuple(torch.bucketize(ratios, edges, right=True).tolist()), config.group_size)
-
-
-def with_changes(config: DetectConfig, changes: Mapping[str, Any]) -> DetectConfig:
-    """The config of a finished run with other places of data."""
-    return dataclasses.replace(config, **changes, tracker="none", overwrite=False, dry_run=False)

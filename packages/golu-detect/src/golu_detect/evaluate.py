@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
-import tyro
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -20,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from golu_core.training.data import evaluation_loader
-from golu_core.training.folder import load_weights, read_config
+from golu_core.training.folder import config_to_evaluate, load_weights
 from golu_core.training.run import Run
 
 from .coco import IGNORED, Annotations
 from .config import IMAGENET_MEAN, IMAGENET_STD, DetectConfig
-from .data import DetectData, SceneBatch, load_data, with_changes
+from .data import DetectData, SceneBatch, load_data
 from .models import build_model
 
 UNIT = "images/s"
@@ -131,11 +128,7 @@ def _as_pycocotools(annotations: Annotations, data: DetectData) -> COCO:
     truth.dataset = {
         "info": {},
         "images": [image._asdict() for image in data.test.images],
-        "annotations": [
-            {"iscrowd": 0, "area": entry["bbox"][2] * entry["bbox"][3], **entry}
-            for image in data.test.images
-            for entry in annotations.objects.get(image.id, ())
-        ],
+        "annotations": [entry for image in data.test.images for entry in annotations.objects.get(image.id, ())],
         "categories": [{"id": i, "name": name} for i, name in annotations.categories.items()],
     }
     truth.createIndex()
@@ -200,18 +193,6 @@ def segmentation_metrics(matrix: Tensor) -> dict[str, float]:
 # ------------------------------------------------------------------------------------------------------ a finished run
 
 
-@dataclass(frozen=True)
-class EvaluationFlags:
-    """Where and how a finished run is evaluated."""
-
-    data_dir: Path | None = None
-    """Folder that holds the data sets; by default the one of the run."""
-    num_workers: int | None = None
-    """Loader processes."""
-    eval_batch: int | None = None
-    """Images that a device takes at once."""
-
-
 def load_run(folder: Path, config: DetectConfig, classes: int) -> nn.Module:
     """The network of a finished run with its final weights."""
     model, _ = build_model(config, classes)
@@ -221,9 +202,7 @@ def load_run(folder: Path, config: DetectConfig, classes: int) -> nn.Module:
 
 def evaluate_run(folder: Path, arguments: Sequence[str]) -> None:
     """Prints the test metrics of a run folder's final weights."""
-    flags = tyro.cli(EvaluationFlags, args=list(arguments), prog="golu-detect evaluate RUN_DIR")
-    changes = {name: value for name, value in dataclasses.asdict(flags).items() if value is not None}
-    config = with_changes(read_config(folder, DetectConfig), changes)
+    config = config_to_evaluate(folder, DetectConfig, arguments, "golu-detect")
     data = load_data(config)
     model = load_run(folder, config, data.classes)
     with Run(config, task="detect", unit=UNIT, primary=primary_metric(config), folder=folder) as run:

@@ -26,6 +26,7 @@ from .data import DetectData
 from .evaluate import detections, load_run, normalised, unit_range
 
 CLASSES_FILE = "classes.json"
+_READABLE = 288  # pixels
 _PALETTE = [(int(83 * k) % 200 + 55, int(157 * k) % 200 + 55, int(211 * k) % 200 + 55) for k in range(1, 256)]
 
 
@@ -43,50 +44,55 @@ def predict(
         device: of the model.
 
     Returns:
-        (3, H, W) uint8; and `detections` in COCO's format with names, or `classes`, the share of pixels of each.
+        (3, F * H, F * W) uint8, enlarged F times if the image is small; and, in the image's own pixels, `detections` in
+        COCO's format with names, or `classes`, the share of pixels of each.
     """
-    labels = {label: label for label in names}
+    drawn = _enlarged(image)
+    factor = drawn.shape[-1] // image.shape[-1]
     if hasattr(model, "classifier"):
         chosen = model(normalised([image], device))["out"][0].argmax(dim=0).cpu()
         found = [label for label in chosen.unique().tolist() if label > 0]
-        masks = torch.stack([chosen == label for label in found]) if found else None
-        drawn = (
-            image
-            if masks is None
-            else draw_segmentation_masks(image, masks, alpha=0.6, colors=[_PALETTE[label] for label in found])
-        )
+        drawn = _with_masks(drawn, [chosen == label for label in found], found, factor)
         return drawn, {"classes": {names.get(k, str(k)): float((chosen == k).float().mean()) for k in found}}
     output = {name: value.cpu() for name, value in model([unit_range(image, device)])[0].items()}
     shown = output["scores"] >= threshold
     output = {name: value[shown] for name, value in output.items()}
-    colours: list[Any] = [_PALETTE[label] for label in output["labels"].tolist()]
-    drawn = image
-    if len(colours):
-        if "masks" in output:
-            drawn = draw_segmentation_masks(drawn, output["masks"][:, 0] > 0.5, alpha=0.5, colors=colours)
-        texts = [
-            f"{names.get(k, k)} {score:.2f}"
-            for k, score in zip(output["labels"].tolist(), output["scores"].tolist(), strict=True)
-        ]
-        drawn = draw_bounding_boxes(drawn, output["boxes"], texts, colors=colours)
-    entries = detections(output, 0, labels)
+    labels = output["labels"].tolist()
+    if "masks" in output:
+        drawn = _with_masks(drawn, list(output["masks"][:, 0] > 0.5), labels, factor)
+    if labels:
+        scores = output["scores"].tolist()
+        texts = [f"{names.get(label, label)} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
+        colours: list[Any] = [_PALETTE[label] for label in labels]
+        drawn = draw_bounding_boxes(drawn, output["boxes"] * factor, texts, colors=colours)
+    entries = detections(output, 0, {label: label for label in names})
     for entry in entries:
         entry["name"] = names.get(entry["category_id"], str(entry["category_id"]))
         del entry["image_id"]
     return drawn, {"detections": entries}
 
 
+def _enlarged(image: Tensor) -> Tensor:
+    """(..., H, W) with each pixel repeated, so that a small image has room for text."""
+    factor = max(1, _READABLE // max(image.shape[-2:]))
+    return image.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
+
+
+def _with_masks(image: Tensor, masks: Sequence[Tensor], labels: Sequence[int], factor: int) -> Tensor:
+    """Draws one mask after the other: torchvision blackens where masks that it draws at once overlap."""
+    for mask, label in zip(masks, labels, strict=True):
+        large = mask.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
+        image = draw_segmentation_masks(image, large, alpha=0.5, colors=_PALETTE[label])
+    return image
+
+
 def save_predictions(path: Path, model: nn.Module, data: DetectData, device: torch.device, count: int = 16) -> None:
-    """Draws the first test images with what the network sees, enlarged if they are small."""
+    """Draws the first test images with what the network sees."""
     model.eval()
     tiles = []
     for sample in range(min(count, len(data.test))):
         image = data.test.__getitems__([SampleKey(sample, -1, sample)]).images[0]
-        factor = max(1, 288 // max(image.shape[-2:]))
-        drawn, _ = predict(model, image, data.names, 0.5, device)
-        if factor > 1:  # the network sees the small image, a person a larger one with the boxes on it
-            drawn = drawn.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
-        tiles.append(drawn)
+        tiles.append(predict(model, image, data.names, 0.5, device)[0])
     height, width = (max(tile.shape[axis] for tile in tiles) for axis in (1, 2))
     padded = [torch.nn.functional.pad(t, (0, width - t.shape[2], 0, height - t.shape[1])) for t in tiles]
     _save_picture(path, make_grid(padded, nrow=4, padding=4))

@@ -113,8 +113,8 @@ def _on_digits(kind: str, metric: str, size: int, lr: float, epochs: int) -> Det
 
 DEEPLABV3_DIGITS = _on_digits("deeplabv3", "miou", 2_333_262, 2e-3, 6)
 FASTERRCNN_DIGITS = _on_digits("fasterrcnn", "box_map", 1_487_302, 2e-3, 7)
-RETINANET_DIGITS = _on_digits("retinanet", "box_map", 914_266, 2e-3, 9)
-MASKRCNN_DIGITS = _on_digits("maskrcnn", "box_map", 1_545_585, 2e-3, 5)
+RETINANET_DIGITS = _on_digits("retinanet", "box_map", 914_266, 2e-3, 8)
+MASKRCNN_DIGITS = _on_digits("maskrcnn", "box_map", 1_545_585, 2e-3, 4)
 
 RECIPES: dict[str, DetectConfig] = {
     recipe.recipe: recipe

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from golu_core.training.checkpoint import write_json
+from golu_core.training.config import limited_steps, require_positive
 from golu_core.training.data import train_loader
 from golu_core.training.errors import RequestError
 from golu_core.training.optim import build_optimizer
@@ -34,9 +35,7 @@ def train(config: DetectConfig) -> None:
         Interrupted: a signal stopped it, and it is saved.
     """
     with Run(config, task="detect", unit=UNIT, primary=primary_metric(config)) as run:
-        done = run.finished
-        if done is not None and not config.dry_run:
-            run.say(f"finished already: {done.primary_metric.name} {done.primary_metric.value:.5g}, in {run.folder}")
+        if run.already_finished():
             return
 
         plan = run.plan_batches(config.batch_size, config.max_device_batch)
@@ -107,9 +106,7 @@ def training_loss(model: nn.Module, batch: SceneBatch, config: DetectConfig, dev
 
 def check_request(config: DetectConfig) -> None:
     """Raises RequestError for impossible numbers, before anything is read or written."""
-    for name in ("epochs", "eval_batch", "group_size"):
-        if getattr(config, name) < 1:
-            raise RequestError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(config, name)}")
+    require_positive(config, "epochs", "eval_batch", "group_size")
     if config.batch_size % config.group_size:
         raise RequestError(f"--group-size {config.group_size} does not divide --batch-size {config.batch_size}")
     if not 0 <= config.model.trainable_stages <= 5:
@@ -126,8 +123,7 @@ def warmed_up(config: DetectConfig, steps_per_epoch: int) -> Schedule:
 
 def total_steps(config: DetectConfig, steps_per_epoch: int) -> int:
     """Optimizer steps of the whole run."""
-    planned = config.epochs * steps_per_epoch
-    return planned if config.max_steps is None else min(planned, config.max_steps)
+    return limited_steps(config, config.epochs * steps_per_epoch)
 
 
 def describe(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,8 @@ from torchvision.transforms.v2.functional import center_crop, resize
 from golu_core.samples import write_digits
 from golu_core.training.data import SampleKey, evaluation_loader, loaded
 from golu_core.training.errors import RequestError
+from golu_core.training.folder import dry_run_folder
+from golu_core.training.hub import encoded_images, load_image_splits
 from golu_core.training.images import decode
 from golu_core.training.seeding import generator
 
@@ -164,7 +165,12 @@ def load_data(config: DiffusionConfig) -> DiffusionData:
     """
     data = config.data
     if data.hub is not None:
-        sources, fingerprint = _hub(data.hub)
+        train_rows, test_rows, column = load_image_splits(data.hub)
+        sources = {
+            split: ImageSource(len(rows), encoded_images(rows, column, f"{data.hub} {split}"))
+            for split, rows in (("train", train_rows), ("test", test_rows))
+        }
+        fingerprint = f"datasets:{train_rows._fingerprint}"
     else:
         listed = _listed(config)
         sources = {split: _files(paths) for split, paths in listed.items()}
@@ -194,7 +200,7 @@ def _listed(config: DiffusionConfig) -> dict[str, list[Path]]:
         return split
     if data.name == "digits":
         if config.dry_run and not root.exists():
-            root = Path(_temporary_folder().name) / data.name
+            root = dry_run_folder() / data.name
         write_digits(root)
         return {split: _images_below(root / split) for split in ("train", "test")}
     return _celeba(root)
@@ -258,43 +264,6 @@ def _files(paths: Sequence[Path]) -> ImageSource:
             raise RequestError(f"the image {names[number]} cannot be read: {error.strerror}") from None
 
     return ImageSource(len(names), read)
-
-
-def _hub(hub: str) -> tuple[dict[str, ImageSource], str]:
-    import datasets
-
-    try:
-        local = (Path(hub) / "dataset_dict.json").exists()
-        splits = datasets.load_from_disk(hub) if local else datasets.load_dataset(hub)
-    except Exception as error:  # datasets, huggingface_hub and the network have their own
-        raise RequestError(f"datasets cannot load {hub!r}: {type(error).__name__}: {str(error)[:300]}") from None
-    test = next((name for name in ("valid", "validation", "val", "test") if name in splits), None)
-    if "train" not in splits or test is None:
-        raise RequestError(f"{hub!r} has the splits {', '.join(splits)}; expected are train and valid")
-    features = splits["train"].features
-    column = next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
-    if column is None:
-        raise RequestError(f"{hub!r} has no column of images, but {', '.join(features)}")
-    sources = {"train": _rows(splits["train"], column, hub), "test": _rows(splits[test], column, hub)}
-    return sources, f"datasets:{splits['train']._fingerprint}"
-
-
-def _rows(split: Any, column: str, hub: str) -> ImageSource:
-    import datasets
-
-    rows = split.cast_column(column, datasets.Image(decode=False))
-
-    def read(number: int) -> tuple[bytes, str]:
-        value = rows[number][column]
-        return value["bytes"] or Path(value["path"]).read_bytes(), f"{hub}[{number}]"
-
-    return ImageSource(len(rows), read)
-
-
-@lru_cache(maxsize=1)
-def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """For the sample of a dry run, which leaves nothing behind."""
-    return tempfile.TemporaryDirectory(prefix="golu-diffusion-")
 
 
 def check_every_image(data: DiffusionData, workers: int | None) -> Iterator[int]:

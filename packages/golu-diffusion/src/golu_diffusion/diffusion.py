@@ -61,6 +61,19 @@ class Diffusion:
         """The image that a noise belongs to, x_0 of equation 4; (N, 3, H, W)."""
         return (x - _each(self.noise_scale, steps) * predicted) / _each(self.image_scale, steps)
 
+    def in_range(self, x: Tensor, step: int, predicted: Tensor) -> Tensor:
+        """The predicted noise, changed so that the image that belongs to it is in [-1, 1], as every image is.
+
+        Ho et al.'s own code does so. Without it, errors at the last steps of the process are multiplied by up to
+        1 / sqrt(alpha_bar_T) = 158.
+
+        Args:
+            x, predicted: (N, 3, H, W), at the step.
+            step: counted from 0.
+        """
+        image = (x - self.noise_scale[step] * predicted) / self.image_scale[step]
+        return (x - self.image_scale[step] * image.clamp(-1, 1)) / self.noise_scale[step]
+
     def ddpm_step(self, x: Tensor, step: int, predicted: Tensor, draw: Tensor) -> Tensor:
         """One step back (algorithm 2, line 4), with variance beta_t; the last without noise.
 
@@ -137,6 +150,7 @@ def sampled(
     steps: int | None = None,
     start: Tensor | None = None,
     from_step: int | None = None,
+    clip: bool = True,
     device: Any = "cpu",
 ) -> Iterator[Tensor]:
     """Images drawn by the reverse process, yielded behind each step; the last one is the result.
@@ -151,6 +165,7 @@ def sampled(
         steps: of DDIM.
         start: images to start from instead of noise, (N, *shape), at
         from_step: this step; by default the last.
+        clip: keep the predicted image in range; see `Diffusion.in_range`.
         device: of the network.
 
     Yields:
@@ -163,6 +178,8 @@ def sampled(
     x = batch_noise(seed, images, "start", shape, device) if start is None else start.to(device)
     for time, following in zip(times, [*times[1:], -1], strict=True):
         predicted = predict(x, torch.full((len(x),), time, device=x.device))
+        if clip:
+            predicted = diffusion.in_range(x, time, predicted)
         if sampler == "ddim":
             x = diffusion.ddim_step(x, time, following, predicted)
         else:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 from torch import Tensor, nn
 
 from golu_core.training.data import evaluation_loader
-from golu_core.training.folder import load_weights, read_config
+from golu_core.training.folder import config_to_evaluate, load_weights
 from golu_core.training.run import Run
 
 from .config import DiffusionConfig
@@ -57,18 +54,6 @@ def evaluate(
     return {"loss": mean, "loss_standard_error": math.sqrt(variance / count)}
 
 
-@dataclass(frozen=True)
-class EvaluationFlags:
-    """Where and how a finished run is evaluated."""
-
-    data_dir: Path | None = None
-    """Folder that holds the data sets; by default the one of the run."""
-    num_workers: int | None = None
-    """Loader processes."""
-    eval_batch: int | None = None
-    """Images that a device takes at once."""
-
-
 def load_run(folder: Path, config: DiffusionConfig, averaged: bool) -> UNet:
     """The network of a finished run with its final weights, or with their moving average."""
     model = UNet(config.model, config.activation)
@@ -78,10 +63,7 @@ def load_run(folder: Path, config: DiffusionConfig, averaged: bool) -> UNet:
 
 def evaluate_run(folder: Path, arguments: Sequence[str]) -> None:
     """Prints the test loss of a run folder's final weights."""
-    flags = tyro.cli(EvaluationFlags, args=list(arguments), prog="golu-diffusion evaluate RUN_DIR")
-    config = read_config(folder, DiffusionConfig)
-    changes = {name: value for name, value in dataclasses.asdict(flags).items() if value is not None}
-    config = dataclasses.replace(config, **changes, tracker="none", overwrite=False)
+    config = config_to_evaluate(folder, DiffusionConfig, arguments, "golu-diffusion")
     data = load_data(config)
     model = load_run(folder, config, averaged=config.average.decay > 0 and config.average.evaluate)
     with Run(config, task="diffusion", unit=UNIT, primary=PRIMARY, folder=folder) as run:

@@ -37,12 +37,14 @@ class Sampling:
     Attributes:
         sampler, steps, seed: as in `sampled`.
         batch_size: images that the network takes at once; changes nothing but speed.
+        clip: keep predicted images in range.
     """
 
     sampler: str
     steps: int | None
     seed: int
     batch_size: int
+    clip: bool = True
 
 
 def draw(
@@ -76,6 +78,7 @@ def draw(
             seed=sampling.seed,
             sampler=sampling.sampler,
             steps=sampling.steps,
+            clip=sampling.clip,
             device=run.device,
         )
         for number, x in enumerate(steps):
@@ -127,6 +130,8 @@ class SampleFlags:
     """Images that a device takes at once; it does not change them."""
     average: bool = False
     """Draw from the moving average of the weights."""
+    clip: bool = True
+    """Keep predicted images in range at each step, as Ho et al.'s own code does; the GoLU paper's code does not."""
     grid: Path = Path("samples.png")
     """All images side by side."""
     out: Path | None = None
@@ -157,7 +162,7 @@ def sample_command(arguments: Sequence[str]) -> None:
                 frames.append(_grid(pixels_of(x)))
             advance(len(x))
 
-        sampling = Sampling(flags.sampler, flags.steps, flags.seed, flags.batch_size)
+        sampling = Sampling(flags.sampler, flags.steps, flags.seed, flags.batch_size, flags.clip)
         images = draw(run, model.to(run.device), Diffusion(config.noise, run.device), flags.count, sampling, watch)
         if run.is_main:
             save_grid(flags.grid, images)

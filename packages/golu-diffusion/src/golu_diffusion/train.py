@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 
+from golu_core.training.config import limited_steps, require_positive
 from golu_core.training.data import EpochOrder, train_loader
 from golu_core.training.errors import RequestError
 from golu_core.training.optim import build_optimizer
@@ -33,9 +34,7 @@ def train(config: DiffusionConfig) -> None:
         Interrupted: a signal stopped it, and it is saved.
     """
     with Run(config, task="diffusion", unit=UNIT, primary=PRIMARY) as run:
-        done = run.finished
-        if done is not None and not config.dry_run:
-            run.say(f"finished already: {done.primary_metric.name} {done.primary_metric.value:.5g}, in {run.folder}")
+        if run.already_finished():
             return
 
         plan = run.plan_batches(config.batch_size, config.max_device_batch)
@@ -102,9 +101,7 @@ def train(config: DiffusionConfig) -> None:
 
 def check_request(config: DiffusionConfig) -> None:
     """Raises RequestError for impossible numbers, before anything is read or written."""
-    for name in ("epochs", "eval_batch", "eval_draws"):
-        if getattr(config, name) < 1:
-            raise RequestError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(config, name)}")
+    require_positive(config, "epochs", "eval_batch", "eval_draws")
     check_image_size(config.model, config.data.size)
     Diffusion(config.noise)
     check_sampling("ddim", config.sample_steps, config.noise.steps)
@@ -140,8 +137,7 @@ def draw_grid(run: Run[DiffusionConfig], diffusion: Diffusion, epoch: int) -> No
 
 def total_steps(config: DiffusionConfig, steps_per_epoch: int) -> int:
     """Optimizer steps of the whole run."""
-    planned = config.epochs * steps_per_epoch
-    return planned if config.max_steps is None else min(planned, config.max_steps)
+    return limited_steps(config, config.epochs * steps_per_epoch)
 
 
 def describe(run: Run[DiffusionConfig], data: DiffusionData | None, model: UNet, missing: str = "") -> None:

@@ -143,6 +143,7 @@ class UNet(nn.Module):
         self.tail = nn.Sequential(
             nn.GroupNorm(model.groups, current), build_activation(activation), nn.Conv2d(current, 3, 3, padding=1)
         )
+        self.to(memory_format=torch.channels_last)  # in which convolutions are faster
 
     def forward(self, x: Tensor, steps: Tensor) -> Tensor:
         """The noise in images.

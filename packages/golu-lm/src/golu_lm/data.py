@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +17,7 @@ from torch import Tensor
 from golu_core.training.checkpoint import file_digest
 from golu_core.training.data import SampleKey
 from golu_core.training.errors import RequestError
+from golu_core.training.folder import dry_run_folder
 from golu_core.training.seeding import generator
 
 from .config import LmConfig
@@ -164,16 +163,10 @@ def _prepared_folder(config: LmConfig) -> tuple[Path, str]:
     if place.exists():
         return place, name
     if config.dry_run:
-        place = Path(_temporary_folder().name) / folder
+        place = dry_run_folder() / folder
     threads = config.num_workers or 1
     prepare(corpus, place, tokenizer, threads, fewest_tokens=config.model.context + 1)
     return place, name
-
-
-@lru_cache(maxsize=1)
-def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """For data of a dry run, which leaves nothing behind."""
-    return tempfile.TemporaryDirectory(prefix="golu-lm-")
 
 
 def _read_meta(folder: Path, config: LmConfig) -> dict[str, Any]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 from torch import Tensor, nn
 
 from golu_core.training.data import evaluation_loader
-from golu_core.training.folder import load_weights, read_config
+from golu_core.training.folder import config_to_evaluate, load_weights
 from golu_core.training.run import Run
 
 from .config import LmConfig
@@ -73,24 +70,9 @@ def evaluate_whole(run: Run[LmConfig], model: nn.Module, data: LmData) -> dict[s
     return metrics
 
 
-@dataclass(frozen=True)
-class EvaluationFlags:
-    """Where and how a finished run is evaluated."""
-
-    data_dir: Path | None = None
-    """Folder that holds the data sets; by default the one of the run."""
-    num_workers: int | None = None
-    """Loader processes."""
-    eval_batch: int | None = None
-    """Sequences that a device takes at once."""
-
-
 def evaluate_run(folder: Path, arguments: Sequence[str]) -> None:
     """Prints the metrics of a run folder's final weights on the whole test split."""
-    flags = tyro.cli(EvaluationFlags, args=list(arguments), prog="golu-lm evaluate RUN_DIR")
-    config = read_config(folder, LmConfig)
-    changes = {name: value for name, value in dataclasses.asdict(flags).items() if value is not None}
-    config = dataclasses.replace(config, **changes, tracker="none", overwrite=False)
+    config = config_to_evaluate(folder, LmConfig, arguments, "golu-lm")
     data = load_data(config)
     model = GPT(config.model, config.activation)
     load_weights(model, folder / "model.safetensors")

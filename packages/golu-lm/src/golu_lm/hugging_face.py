@@ -46,7 +46,7 @@ def copy_from_hugging_face(model: GPT, loaded: GPT2LMHeadModel, source: str = "t
     state = loaded.transformer.state_dict()
     biases = [name for name, tensor in state.items() if name.endswith("bias") and tensor.ndim == 1 and tensor.any()]
     if biases and not model.sizes.bias:
-        raise RequestError(f"{source} has biases, such as {biases[0]}: pass --model.bias True")
+        raise RequestError(f"{source} has biases, such as {biases[0]}: pass --model.bias")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name not in state:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from golu_core.training.checkpoint import write_text
+from golu_core.training.config import limited_steps, require_positive
 from golu_core.training.data import train_loader
 from golu_core.training.errors import RequestError
 from golu_core.training.optim import build_optimizer
@@ -32,9 +33,7 @@ def train(config: LmConfig) -> None:
     """
     context = config.model.context
     with Run(config, task="lm", unit=UNIT, primary=PRIMARY, units_per_sample=context) as run:
-        done = run.finished
-        if done is not None and not config.dry_run:
-            run.say(f"finished already: {done.primary_metric.name} {done.primary_metric.value:.5g}, in {run.folder}")
+        if run.already_finished():
             return
 
         plan = run.plan_batches(config.batch_size, config.max_device_batch)
@@ -96,9 +95,7 @@ def train(config: LmConfig) -> None:
 def check_request(config: LmConfig) -> None:
     """Raises RequestError for impossible numbers, before anything is read or written."""
     check_sizes(config.model)
-    for name in ("steps", "eval_every", "eval_sequences", "eval_batch", "sample_tokens"):
-        if getattr(config, name) < 1:
-            raise RequestError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(config, name)}")
+    require_positive(config, "steps", "eval_every", "eval_sequences", "eval_batch", "sample_tokens")
 
 
 def build_model(config: LmConfig) -> GPT:
@@ -119,7 +116,7 @@ def swapped_activations(config: LmConfig) -> SwappedActivations:
 
 def total_steps(config: LmConfig) -> int:
     """Optimizer steps of the whole run."""
-    return config.steps if config.max_steps is None else min(config.steps, config.max_steps)
+    return limited_steps(config, config.steps)
 
 
 def save_samples(run: Run[LmConfig]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,8 @@ from torch import Tensor
 from golu_core.samples import write_digits
 from golu_core.training.data import BatchDataset, SampleKey, evaluation_loader, loaded
 from golu_core.training.errors import RequestError
+from golu_core.training.folder import dry_run_folder
+from golu_core.training.hub import encoded_images, load_image_splits
 from golu_core.training.images import decode
 from golu_core.training.seeding import generator, seeded
 
@@ -162,7 +163,7 @@ def load_data(config: VisionConfig) -> ImageData:
         RequestError: images are missing or malformed; the message says what is expected where.
     """
     if config.dry_run and config.data.source == "digits" and not (config.data_dir / config.data.name).exists():
-        config = dataclasses.replace(config, data_dir=Path(_temporary_folder().name))
+        config = dataclasses.replace(config, data_dir=dry_run_folder())
     train, test, classes, fingerprint = _sources(config.data, config.data_dir)
     published = {"train": config.data.train_images, "test": config.data.test_images, "classes": config.data.classes}
     found = {"train": len(train), "test": len(test), "classes": len(classes)}
@@ -176,12 +177,6 @@ def load_data(config: VisionConfig) -> ImageData:
     return ImageData(
         _dataset(train, config, training=True), _dataset(test, config, training=False), classes, facts, differences
     )
-
-
-@lru_cache(maxsize=1)
-def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder that goes away with the process: a dry run leaves nothing behind."""
-    return tempfile.TemporaryDirectory()
 
 
 def _dataset(source: EncodedImages | StoredImages, config: VisionConfig, training: bool) -> BatchDataset:
@@ -307,43 +302,15 @@ def _hub(data: Data) -> Splits:
 
     if data.hub is None:
         raise RequestError("--data.hub must name a data set of the hub or a local path")
-    path = Path(data.hub)
-    try:
-        if (path / "dataset_dict.json").exists():
-            splits = datasets.load_from_disk(str(path))
-        else:
-            splits = datasets.load_dataset(data.hub, revision=data.revision)
-    except Exception as error:  # datasets, huggingface_hub and the network have their own
-        raise RequestError(f"datasets cannot load {data.hub!r}: {type(error).__name__}: {error}") from None
-    if not isinstance(splits, dict):
-        raise RequestError(f"{data.hub!r} has no splits; expected are train and one of {', '.join(_TEST_FOLDERS)}")
-    test_name = next((name for name in ("validation", "test", "val") if name in splits), None)
-    if "train" not in splits or test_name is None:
-        raise RequestError(
-            f"{data.hub!r} has the splits {', '.join(splits)}; expected are train and validation or test"
-        )
-    features = splits["train"].features
-    image = next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
-    label = next((name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None)
-    if image is None or label is None:
-        raise RequestError(f"{data.hub!r} has the columns {', '.join(features)}: an image and a class label are needed")
-    classes = tuple(features[label].names)
-    encoded = [_HubImages(splits[name], image, label, data.hub, name) for name in ("train", test_name)]
-    return encoded[0], encoded[1], classes, f"datasets:{splits['train']._fingerprint}"
-
-
-class _HubImages(EncodedImages):
-    def __init__(self, split: Any, image: str, label: str, hub: str, name: str) -> None:
-        import datasets
-
-        self.rows = split.cast_column(image, datasets.Image(decode=False))
-        self.image, self.where = image, f"{hub} {name}"
-        super().__init__(self._read, split[label][:])
-
-    def _read(self, index: int) -> tuple[bytes, str]:
-        value = self.rows[index][self.image]
-        name = f"{self.where}[{index}]"
-        return (value["bytes"] or Path(value["path"]).read_bytes()), name
+    train, test, image = load_image_splits(data.hub, data.revision)
+    label = next((name for name, kind in train.features.items() if isinstance(kind, datasets.ClassLabel)), None)
+    if label is None:
+        raise RequestError(f"{data.hub!r} has the columns {', '.join(train.features)}: a class label is needed")
+    encoded = [
+        EncodedImages(encoded_images(rows, image, f"{data.hub} {split}"), rows[label][:])
+        for split, rows in (("train", train), ("test", test))
+    ]
+    return encoded[0], encoded[1], tuple(train.features[label].names), f"datasets:{train._fingerprint}"
 
 
 def check_every_image(data: ImageData, device_size: int, workers: int | None) -> Iterator[int]:

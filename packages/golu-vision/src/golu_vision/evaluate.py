@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from golu_core.training.checkpoint import write_atomically
 from golu_core.training.data import BatchDataset, SampleKey, evaluation_loader
-from golu_core.training.folder import load_weights, read_config
+from golu_core.training.folder import config_to_evaluate, load_weights
 from golu_core.training.run import Run
 
 from .config import Data, VisionConfig
@@ -125,24 +123,9 @@ def save_mistakes(path: Path, mistakes: list[Mistake], test: BatchDataset, class
     write_atomically(path, lambda partial: figure.savefig(partial, dpi=100, format="png"))
 
 
-@dataclass(frozen=True)
-class EvaluationFlags:
-    """Where and how a finished run is evaluated."""
-
-    data_dir: Path | None = None
-    """Folder that holds the data sets; by default the one of the run."""
-    num_workers: int | None = None
-    """Loader processes."""
-    eval_batch: int | None = None
-    """Images that a device takes at once."""
-
-
 def evaluate_run(folder: Path, arguments: Sequence[str]) -> None:
     """Prints the test metrics of a run folder's final weights."""
-    flags = tyro.cli(EvaluationFlags, args=list(arguments), prog="golu-vision evaluate RUN_DIR")
-    config = read_config(folder, VisionConfig)
-    changes = {name: value for name, value in dataclasses.asdict(flags).items() if value is not None}
-    config = dataclasses.replace(config, **changes, tracker="none", overwrite=False)
+    config = config_to_evaluate(folder, VisionConfig, arguments, "golu-vision")
     data = load_data(config)
     model, _ = build_model(config, len(data.classes))
     averaged = config.average.decay > 0 and config.average.evaluate

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from golu_core.training.config import limited_steps
 from golu_core.training.data import EpochOrder, evaluation_loader, train_loader
 from golu_core.training.errors import RequestError
 from golu_core.training.optim import build_optimizer
@@ -31,9 +32,7 @@ def train(config: VisionConfig) -> None:
         Interrupted: a signal stopped it, and it is saved.
     """
     with Run(config, task="vision", unit=UNIT, primary=PRIMARY) as run:
-        done = run.finished
-        if done is not None and not config.dry_run:
-            run.say(f"finished already: {done.primary_metric.name} {done.primary_metric.value:.5g}, in {run.folder}")
+        if run.already_finished():
             return
 
         plan = run.plan_batches(config.batch_size, config.max_device_batch)
@@ -113,8 +112,7 @@ def epoch_order(config: VisionConfig, images: int) -> EpochOrder:
 
 def total_steps(config: VisionConfig, order: EpochOrder) -> int:
     """Optimizer steps of the whole run."""
-    planned = config.epochs * order.steps_per_epoch
-    return planned if config.max_steps is None else min(planned, config.max_steps)
+    return limited_steps(config, config.epochs * order.steps_per_epoch)
 
 
 def describe(

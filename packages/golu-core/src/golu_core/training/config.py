@@ -103,6 +103,19 @@ def checked(config: Config) -> Config:
     return dataclasses.replace(config, activation=activation)
 
 
+def require_positive(config: RunConfig, *names: str) -> None:
+    """Raises RequestError where one of the fields is below 1."""
+    for name in names:
+        value = getattr(config, name)
+        if value < 1:
+            raise RequestError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+
+
+def limited_steps(config: RunConfig, planned: int) -> int:
+    """Optimizer steps of a run: as planned, or `max_steps` if that is fewer."""
+    return planned if config.max_steps is None else min(planned, config.max_steps)
+
+
 def to_json(value: Any) -> Any:
     """A config as JSON values: dataclasses to objects, tuples to lists, paths to strings."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import dataclasses
 import json
 import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +75,35 @@ def cut_metrics(folder: Path, length: int) -> None:
     """Takes back what was written behind the checkpoint from which a run continues."""
     if metrics_length(folder) > length:
         os.truncate(folder / METRICS_FILE, length)
+
+
+@dataclass(frozen=True)
+class EvaluationFlags:
+    """Where and how a finished run is evaluated."""
+
+    data_dir: Path | None = None
+    """Folder that holds the data sets; by default the one of the run."""
+    num_workers: int | None = None
+    """Loader processes."""
+    eval_batch: int | None = None
+    """Samples that a device takes at once."""
+
+
+def config_to_evaluate(folder: Path, config_type: type[Config], arguments: Sequence[str], program: str) -> Config:
+    """The config of a finished run with the flags of `evaluate RUN_DIR`."""
+    import tyro
+
+    flags = tyro.cli(EvaluationFlags, args=list(arguments), prog=f"{program} evaluate RUN_DIR")
+    changes = {name: value for name, value in dataclasses.asdict(flags).items() if value is not None}
+    return dataclasses.replace(read_config(folder, config_type), **changes, tracker="none", overwrite=False)
+
+
+@cache
+def dry_run_folder() -> Path:
+    """A temporary folder for the sample data of a dry run, which leaves nothing behind."""
+    folder = tempfile.TemporaryDirectory(prefix="golu-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -171,6 +171,15 @@ class Run(Generic[Config]):
         path = self.folder / RESULT_FILE
         return read_result(path) if path.exists() and not self.config.overwrite else None
 
+    def already_finished(self) -> bool:
+        """Says so if the run that lies there is finished, and may stay."""
+        done = self.finished
+        if done is None or self.config.dry_run:
+            return False
+        metric = done.primary_metric
+        self.say(f"finished already: {metric.name} {metric.value:.5g}, in {self.folder}")
+        return True
+
     def prepare(
         self,
         model: nn.Module,

@@ -1,0 +1,57 @@
+"""Images from data sets that `datasets` loads: of the hub, or saved on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .errors import RequestError
+
+_TEST_SPLITS = ("validation", "valid", "val", "test")
+
+
+def load_image_splits(path: str, revision: str | None = None) -> tuple[Any, Any, str]:
+    """The training and test split of a data set, and the name of their column of images.
+
+    Args:
+        path: id on the hub, or a folder that `save_to_disk` wrote.
+        revision: of a data set on the hub.
+
+    Raises:
+        RequestError: it cannot be loaded, or has no such splits or column.
+    """
+    import datasets
+
+    try:
+        if (Path(path) / "dataset_dict.json").exists():
+            splits = datasets.load_from_disk(path)
+        else:
+            splits = datasets.load_dataset(path, revision=revision)
+    except Exception as error:  # datasets, huggingface_hub and the network have their own
+        raise RequestError(f"datasets cannot load {path!r}: {type(error).__name__}: {str(error)[:300]}") from None
+    if not isinstance(splits, dict):
+        raise RequestError(f"{path!r} has no splits; expected are train and one of {', '.join(_TEST_SPLITS)}")
+    test = next((name for name in _TEST_SPLITS if name in splits), None)
+    if "train" not in splits or test is None:
+        raise RequestError(
+            f"{path!r} has the splits {', '.join(splits)}; expected are train and one of {', '.join(_TEST_SPLITS)}"
+        )
+    features = splits["train"].features
+    column = next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
+    if column is None:
+        raise RequestError(f"{path!r} has the columns {', '.join(features)}: one with images is needed")
+    return splits["train"], splits[test], column
+
+
+def encoded_images(rows: Any, column: str, name: str) -> Callable[[int], tuple[bytes, str]]:
+    """A function that takes a row's number and returns its encoded image, and a name for messages."""
+    import datasets
+
+    undecoded = rows.cast_column(column, datasets.Image(decode=False))
+
+    def read(number: int) -> tuple[bytes, str]:
+        value = undecoded[number][column]
+        return value["bytes"] or Path(value["path"]).read_bytes(), f"{name}[{number}]"
+
+    return read
