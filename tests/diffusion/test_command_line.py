@@ -160,7 +160,7 @@ WRONG = [
     (["train", "ddpm-digits", "--sample-steps", "2000"], ["not between 1 and the 1000"]),
     (["train", "ddpm-digits", "--eval-draws", "0"], ["--eval-draws must be at least 1"]),
     (["train", "ddpm-digits", "--fid-images", "10"], ["pip install 'golu-diffusion[fid]'"]),
-    (["train", "ddpm-digits", "--model.groups", "3"], ["--model.groups 3 does not divide"]),
+    (["train", "ddpm-digits", "--model.groups", "5"], ["--model.groups 5 does not divide"]),
     (["train", "ddpm-digits", "--data.hub", "./nowhere"], ["datasets cannot load"]),
     (["sample", "nowhere"], ["nowhere is no run folder"]),
     (["interpolate", "nowhere", "one.png"], ["usage: golu-diffusion interpolate"]),
