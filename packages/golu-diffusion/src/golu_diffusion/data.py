@@ -74,14 +74,20 @@ class NoisyImages:
         self.seed = seed
         self.training = training
         self.draws = draws
-        self.in_memory = data.name == "digits"
+        self.in_memory = data.name == "digits" and data.images is None and data.hub is None
+        self._decoded: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         return self.source.count * self.draws
 
     def image(self, number: int) -> Tensor:
         """An image as (3, size, size) uint8; RequestError with its name if it cannot be decoded."""
-        return fitted(decode(*self.source.read(number)), self.data.size)
+        if number in self._decoded:
+            return self._decoded[number]
+        image = fitted(decode(*self.source.read(number)), self.data.size)
+        if self.in_memory:
+            self._decoded[number] = image
+        return image
 
     def _drawn(self, key: SampleKey) -> tuple[Tensor, Tensor, Tensor]:
         pixels = self.image(key.sample // self.draws)
