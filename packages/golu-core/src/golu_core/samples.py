@@ -24,6 +24,15 @@ def write_digits(folder: Path) -> Path:
     """
     if (folder / _COMPLETE).exists():
         return folder
+    from .training.locks import only_writer
+
+    with only_writer(folder):
+        if not (folder / _COMPLETE).exists():
+            _write_digits(folder)
+    return folder
+
+
+def _write_digits(folder: Path) -> None:
     import numpy
     from PIL import Image
     from sklearn.datasets import load_digits
@@ -44,4 +53,3 @@ def write_digits(folder: Path) -> Path:
     (partial / _COMPLETE).write_text(json.dumps(counts))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
-    return folder

@@ -114,3 +114,7 @@ class DetectConfig(RunConfig):
     """One batch norm over all GPUs."""
     drop_last: bool = True
     """Leave out the images that do not fill the epoch's last batch."""
+
+    @property
+    def own_activation(self) -> str:
+        return self.model.own_activation

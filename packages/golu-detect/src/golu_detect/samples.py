@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from golu_core.training.locks import only_writer
+
 if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
@@ -37,6 +39,13 @@ def write_digit_scenes(folder: Path) -> Path:
     """
     if folder.exists():
         return folder
+    with only_writer(folder):
+        if not folder.exists():
+            _write_digit_scenes(folder)
+    return folder
+
+
+def _write_digit_scenes(folder: Path) -> None:
     import numpy
     from PIL import Image
     from sklearn.datasets import load_digits
@@ -63,7 +72,6 @@ def write_digit_scenes(folder: Path) -> Path:
         content = {"images": images, "annotations": annotations, "categories": categories}
         (partial / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(content))
     partial.rename(folder)
-    return folder
 
 
 class _Scene:

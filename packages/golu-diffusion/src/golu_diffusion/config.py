@@ -104,3 +104,7 @@ class DiffusionConfig(RunConfig):
     """The inception network's weights as torch-fidelity has them; by default it downloads them."""
     drop_last: bool = True
     """Leave out the images that do not fill the epoch's last batch."""
+
+    @property
+    def own_activation(self) -> str:
+        return self.model.own_activation

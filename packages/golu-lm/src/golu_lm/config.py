@@ -82,3 +82,7 @@ class LmConfig(RunConfig):
     """Start from Hugging Face GPT-2 weights: a local folder or a name on the hub."""
     sample_tokens: int = placement(500)
     """Length of the texts generated at the end."""
+
+    @property
+    def own_activation(self) -> str:
+        return "gelu"

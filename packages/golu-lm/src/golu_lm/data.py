@@ -18,6 +18,7 @@ from golu_core.training.checkpoint import file_digest
 from golu_core.training.data import SampleKey
 from golu_core.training.errors import RequestError
 from golu_core.training.folder import dry_run_folder
+from golu_core.training.locks import only_writer
 from golu_core.training.seeding import generator
 
 from .config import LmConfig
@@ -164,8 +165,10 @@ def _prepared_folder(config: LmConfig) -> tuple[Path, str]:
         return place, name
     if config.dry_run:
         place = dry_run_folder() / folder
-    threads = config.num_workers or 1
-    prepare(corpus, place, tokenizer, threads, fewest_tokens=config.model.context + 1)
+    with only_writer(place):
+        if not place.exists():
+            threads = config.num_workers or 1
+            prepare(corpus, place, tokenizer, threads, fewest_tokens=config.model.context + 1)
     return place, name
 
 

@@ -135,3 +135,7 @@ class VisionConfig(RunConfig):
     """One batch norm over all GPUs."""
     drop_last: bool = False
     """Leave out the images that do not fill the epoch's last batch; otherwise the epoch's first ones fill it."""
+
+    @property
+    def own_activation(self) -> str:
+        return self.model.own_activation

@@ -8,7 +8,7 @@ seeds. The ImageNet runs took 4 GPUs.
 from __future__ import annotations
 
 from golu_core.samples import DIGITS_TEST, DIGITS_TRAIN
-from golu_core.training.config import PaperRow
+from golu_core.training.config import PaperRow, published
 from golu_core.training.optim import Optim, WeightAverage
 from golu_core.training.schedules import Schedule
 
@@ -27,9 +27,9 @@ CIFAR10 = Data(
 )
 
 
-def _top1(model: str, size: int, relu: float, gelu: float, swish: float, mish: float, golu: float) -> PaperRow:
-    results = {"ReLU": relu, "GELU": gelu, "Swish": swish, "Mish": mish, "GoLU": golu}
-    return PaperRow(model, "ImageNet-1k", "top1", size, results)
+def _top1(model: str, size: int, columns: str) -> PaperRow:
+    """A row of the paper's table: ReLU, GELU, Swish, Mish, GoLU."""
+    return PaperRow(model, "ImageNet-1k", "top1", size, {"top1": published(columns)})
 
 
 def _resnet(name: str, torchvision_name: str, paper: PaperRow, nesterov: bool = False) -> VisionConfig:
@@ -48,24 +48,30 @@ def _resnet(name: str, torchvision_name: str, paper: PaperRow, nesterov: bool = 
 
 
 RESNET18_IMAGENET = _resnet(
-    "resnet18-imagenet", "resnet18", _top1("ResNet-18", 11_689_512, 69.74, 70.66, 70.60, 70.53, 70.76)
+    "resnet18-imagenet",
+    "resnet18",
+    _top1("ResNet-18", 11_689_512, "69.74±0.07 70.66±0.05 70.60±0.06 70.53±0.06 70.76±0.06"),
 )
 RESNET34_IMAGENET = _resnet(
-    "resnet34-imagenet", "resnet34", _top1("ResNet-34", 21_797_672, 73.26, 73.44, 72.74, 72.73, 73.71)
+    "resnet34-imagenet",
+    "resnet34",
+    _top1("ResNet-34", 21_797_672, "73.26±0.01 73.44±0.04 72.74±0.05 72.73±0.07 73.71±0.04"),
 )
 RESNET50_IMAGENET = _resnet(
-    "resnet50-imagenet", "resnet50", _top1("ResNet-50", 25_557_032, 75.44, 76.07, 75.17, 75.53, 76.63)
+    "resnet50-imagenet",
+    "resnet50",
+    _top1("ResNet-50", 25_557_032, "75.44±0.07 76.07±0.06 75.17±0.14 75.53±0.09 76.63±0.03"),
 )
 WIDERESNET50_2_IMAGENET = _resnet(
     "wideresnet50-2-imagenet",
     "wide_resnet50_2",
-    _top1("WideResNet-50-2", 68_883_240, 76.96, 76.72, 75.41, 75.75, 77.37),
+    _top1("WideResNet-50-2", 68_883_240, "76.96±0.07 76.72±0.01 75.41±0.03 75.75±0.19 77.37±0.03"),
     nesterov=True,
 )
 DENSENET121_IMAGENET = _resnet(
     "densenet121-imagenet",
     "densenet121",
-    _top1("DenseNet-121", 7_978_856, 74.95, 74.64, 72.81, 72.97, 75.25),
+    _top1("DenseNet-121", 7_978_856, "74.95±0.09 74.64±0.11 72.81±0.06 72.97±0.10 75.25±0.03"),
     nesterov=True,
 )
 
@@ -73,7 +79,7 @@ EFFICIENTNET_B0_IMAGENET = VisionConfig(
     # timm's training script for EfficientNet-B0: its defaults are the 5 warm-up epochs, label smoothing 0.1 and no
     # weight decay on biases and norms. The weight average is evaluated beside the weights there; here it is the result.
     recipe="efficientnet-b0-imagenet",
-    paper=_top1("EfficientNet-B0", 5_288_548, 76.52, 76.90, 76.84, 76.76, 76.86),
+    paper=_top1("EfficientNet-B0", 5_288_548, "76.52±0.07 76.90±0.01 76.84±0.02 76.76±0.06 76.86±0.04"),
     model=Model("timm/efficientnet_b0", own_activation="swish", drop=0.2, drop_path=0.2),
     data=Data(interpolation="bicubic"),
     augment=Augment("timm", rand_augment="rand-m9-mstd0.5", erase=0.2),
@@ -92,7 +98,7 @@ TINYVIT_21M_IMAGENET = VisionConfig(
     # The TinyViT authors' training from scratch (Wu et al., ECCV 2022), rates scaled by batch / 512 as there. The
     # published depths, widths and windows are those of timm's model.
     recipe="tinyvit-21m-imagenet",
-    paper=_top1("TinyViT-21M", 21_198_568, 82.91, 83.05, 82.92, 83.01, 83.21),
+    paper=_top1("TinyViT-21M", 21_198_568, "82.91±0.02 83.05±0.03 82.92±0.06 83.01±0.02 83.21±0.02"),
     model=Model("timm/tiny_vit_21m_224", own_activation="gelu", drop_path=0.2),
     data=Data(interpolation="bicubic"),
     augment=Augment("timm", rand_augment="rand-m9-mstd0.5-inc1", erase=0.25),
@@ -142,10 +148,14 @@ def _vision_transformer(name: str, torchvision_name: str, paper: PaperRow) -> Vi
 
 
 VIT_B32_IMAGENET = _vision_transformer(
-    "vit-b32-imagenet", "vit_b_32", _top1("ViT-B/32", 88_224_232, 74.51, 75.48, 72.31, 75.16, 75.74)
+    "vit-b32-imagenet",
+    "vit_b_32",
+    _top1("ViT-B/32", 88_224_232, "74.51±0.04 75.48±0.05 72.31±2.15 75.16±0.07 75.74±0.09"),
 )
 VIT_B16_IMAGENET = _vision_transformer(
-    "vit-b16-imagenet", "vit_b_16", _top1("ViT-B/16", 86_567_656, 80.06, 79.39, 79.19, 77.97, 80.72)
+    "vit-b16-imagenet",
+    "vit_b_16",
+    _top1("ViT-B/16", 86_567_656, "80.06±0.05 79.39±0.99 79.19±0.94 77.97±1.95 80.72±0.04"),
 )
 
 

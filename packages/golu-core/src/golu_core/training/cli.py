@@ -161,7 +161,8 @@ def print_recipes(program: str, recipes: Mapping[str, Config]) -> None:
         row = recipe.paper
         if row is None:
             continue
-        results = [f"{row.results[key]:g}" if key in row.results else "-" for key in ("ReLU", "GELU", "GoLU")]
+        means = {name: mean for name, (mean, _) in row.results.get(row.metric, {}).items()}
+        results = [f"{means[name]:g}" if name in means else "-" for name in ("relu", "gelu", "golu")]
         size = f"{row.size / 1e6:.1f} M" if row.size >= 1e6 else f"{row.size / 1e3:.0f} k"
         table.add_row(name, row.model, row.dataset, row.metric, size, *results)
     Console(width=max(120, Console().width)).print(table)

@@ -19,6 +19,8 @@ from .errors import RequestError
 
 Config = TypeVar("Config", bound="RunConfig")
 
+_TABLE_COLUMNS = ("relu", "gelu", "swish", "mish", "golu")
+
 
 def placement(default: Any) -> Any:
     """A field that says where and how a run runs, not what it computes: it may change between stop and continuation."""
@@ -30,16 +32,28 @@ class PaperRow:
     """The row of the paper that a recipe stands for.
 
     Attributes:
-        model, dataset, metric: as the paper writes them; metric is the key of `metrics` in result.json.
-        results: the published mean by the paper's activation name, in the metric's unit; empty if not published.
+        model, dataset: as the paper writes them.
+        metric: by which runs are compared; the key of `metrics` in result.json.
         size: parameters of the model.
+        results: published mean and spread over 3 seeds, by metric and activation, in the metric's unit; empty where the
+            paper prints none.
     """
 
     model: str
     dataset: str
     metric: str
     size: int
-    results: Mapping[str, float] = field(default_factory=dict)
+    results: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+
+
+def published(columns: str) -> dict[str, tuple[float, float]]:
+    """Mean and spread of the activations that the paper's tables compare.
+
+    Args:
+        columns: `69.74±0.07 70.66±0.05 …`, in the tables' order: ReLU, GELU, Swish, Mish, GoLU.
+    """
+    cells = [tuple(map(float, cell.split("±"))) for cell in columns.split()]
+    return {name: (mean, spread) for name, (mean, spread) in zip(_TABLE_COLUMNS, cells, strict=True)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +96,11 @@ class RunConfig:
     """Resolve everything, build the model, print what would run, and train nothing."""
     check_data: bool = placement(False)
     """Read every sample before training, and name the first that cannot be decoded."""
+
+    @property
+    def own_activation(self) -> str:
+        """The activation of the architecture as published, with which training times are compared."""
+        raise NotImplementedError
 
 
 def checked(config: Config) -> Config:
@@ -142,11 +161,30 @@ def from_json(config_type: type[Config], values: Mapping[str, Any]) -> Config:
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """The fields that change a run's numbers, flat, as `optim.lr: 0.1`."""
+    return flat_identity(to_json(config), config)
+
+
+def flat_identity(values: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
+    """`identity` of a config that is at hand as the JSON values of a config.json.
+
+    Args:
+        values: what config.json holds.
+        config: any config of the same task, for which fields are placement.
+    """
+    placements = set(_placements(config))
     flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in placements:
+            flat.update(_flattened(name, value))
+    return {name: value for name, value in flat.items() if name not in placements}
+
+
+def _placements(config: Any, prefix: str = "") -> Iterator[str]:
     for f in dataclasses.fields(config):
-        if f.metadata.get("identity", True):
-            flat.update(_flattened(f.name, to_json(getattr(config, f.name))))
-    return flat
+        if not f.metadata.get("identity", True):
+            yield prefix + f.name
+        elif dataclasses.is_dataclass(value := getattr(config, f.name)):
+            yield from _placements(value, f"{prefix}{f.name}.")
 
 
 def _flattened(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -159,7 +197,12 @@ def _flattened(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def config_sha256(config: RunConfig) -> str:
     """Checksum of a run's identity."""
-    return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
+    return identity_sha256(identity(config))
+
+
+def identity_sha256(flat: Mapping[str, Any]) -> str:
+    """Checksum of what `identity` gives."""
+    return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()
 
 
 def differences(config: RunConfig, other: RunConfig) -> list[str]:

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from safetensors.torch import load_model
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from .checkpoint import write_json
 from .config import Config, RunConfig, differences, from_json, to_json
 from .errors import RequestError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -108,6 +108,8 @@ def dry_run_folder() -> Path:
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Loads a run's safetensors into a model; RequestError where they are missing or do not fit."""
+    from safetensors.torch import load_model
+
     if not path.exists():
         raise RequestError(f"{path} is missing: the run is not finished; the command that trains it continues it")
     try:
