@@ -6,6 +6,7 @@
     python tools/benchmark.py lm [--json FILE]
     python tools/benchmark.py detect [--json FILE]
     python tools/benchmark.py diffusion [--json FILE]
+    python tools/benchmark.py aggregate [--json FILE]
     python tools/benchmark.py prepare --vocab-file FILE [--json FILE]
 
 `activation` takes the GPU where there is one, else the CPU. Each prints a Markdown table, and if asked writes it with
@@ -372,7 +373,9 @@ def _decoder_difference(paths: list[Path]) -> tuple[float, int]:
 def main() -> None:
     """Runs one benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["activation", "loop", "images", "lm", "prepare", "detect", "diffusion"])
+    parser.add_argument(
+        "what", choices=["activation", "loop", "images", "lm", "prepare", "detect", "diffusion", "aggregate"]
+    )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--no-compile", action="store_true", help="leave out the compiled expression")
@@ -388,6 +391,10 @@ def main() -> None:
         import benchmark_detect
 
         rows = benchmark_detect.all_rows()
+    elif flags.what == "aggregate":
+        import benchmark_aggregate
+
+        rows = benchmark_aggregate.aggregate_rows()
     elif flags.what == "diffusion":
         import benchmark_diffusion
 

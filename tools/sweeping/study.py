@@ -178,7 +178,7 @@ def task_of(recipe: str) -> str:
 
 
 def planned_runs(study: Study) -> list[PlannedRun]:
-    """The runs of a study, in the order of its file; activation and seed vary fastest.
+    """The runs of a study, in the order of its file; activations vary fastest, then seeds.
 
     Raises:
         RequestError: a recipe, activation or flag is not known, two runs would share a folder, or `after` names a run
@@ -206,7 +206,8 @@ def _runs_of(experiment: Experiment, study: Study) -> Iterator[PlannedRun]:
         if study.data_dir is not None:
             placement += ["--data-dir", str(study.data_dir)]
         template = _parsed(task, [recipe, *placement, *flags])
-        for activation, seed in itertools.product(activations, seeds):
+        # activations in turn, so that what else a machine does meets all alike, and a half-done study compares already
+        for seed, activation in itertools.product(seeds, activations):
             known = {"activation": activation, "seed": seed, "output_dir": study.output_dir}
             config = dataclasses.replace(_filled(template, known), activation=activation, seed=seed)
             filled = [_fill(flag, known) for flag in flags]

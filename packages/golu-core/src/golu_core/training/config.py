@@ -161,38 +161,39 @@ def from_json(config_type: type[Config], values: Mapping[str, Any]) -> Config:
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """The fields that change a run's numbers, flat, as `optim.lr: 0.1`."""
-    return flat_identity(to_json(config), config)
+    return flat_identity(to_json(config), frozenset(placement_fields(config)))
 
 
-def flat_identity(values: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
+def flat_identity(values: Mapping[str, Any], placements: frozenset[str]) -> dict[str, Any]:
     """`identity` of a config that is at hand as the JSON values of a config.json.
 
     Args:
         values: what config.json holds.
-        config: any config of the same task, for which fields are placement.
+        placements: the `placement_fields` of any config of the same task.
     """
-    placements = set(_placements(config))
     flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if name not in placements:
-            flat.update(_flattened(name, value))
-    return {name: value for name, value in flat.items() if name not in placements}
+    _flatten(values, "", placements, flat)
+    return flat
 
 
-def _placements(config: Any, prefix: str = "") -> Iterator[str]:
+def placement_fields(config: Any, prefix: str = "") -> Iterator[str]:
+    """Names of the fields that say where and how a run runs, as `data.download`."""
     for f in dataclasses.fields(config):
         if not f.metadata.get("identity", True):
             yield prefix + f.name
         elif dataclasses.is_dataclass(value := getattr(config, f.name)):
-            yield from _placements(value, f"{prefix}{f.name}.")
+            yield from placement_fields(value, f"{prefix}{f.name}.")
 
 
-def _flattened(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from _flattened(f"{name}.{key}", item)
-    else:
-        yield name, value
+def _flatten(values: Mapping[str, Any], prefix: str, left_out: frozenset[str], flat: dict[str, Any]) -> None:
+    for key, value in values.items():
+        name = prefix + key
+        if name in left_out:
+            continue
+        if isinstance(value, dict) and value:
+            _flatten(value, name + ".", left_out, flat)
+        else:
+            flat[name] = value
 
 
 def config_sha256(config: RunConfig) -> str:

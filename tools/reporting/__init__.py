@@ -1,0 +1,1 @@
+"""Tables, statistics and reports of finished runs."""

@@ -1,0 +1,244 @@
+"""Tables as text: for a terminal, Markdown, LaTeX; and the numbers behind them as CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from .collect import Collection, shown
+from .comparison import OverRecipes, PairedComparison, bootstrap_interval
+from .metrics import paper_name
+from .summary import Row, hardware, relative_times
+from .tables import Table
+
+AGGREGATE_SCHEMA = "golu-aggregate/1"
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Prints a table on a terminal, or in a log file at full width."""
+    drawn = RichTable(
+        title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, header_style="bold"
+    )
+    for heading in table.labels:
+        drawn.add_column(heading, no_wrap=True)
+    for heading in table.columns:
+        drawn.add_column(heading, justify="right")
+    for row in table.rows:
+        style = "dim" if row.minor else ""
+        cells = [Text(cell.text, style="bold" if cell.best else style) for cell in row.cells]
+        drawn.add_row(*(Text(label, style=style) for label in row.labels), *cells)
+    console.print(drawn)
+    for note in table.notes:
+        console.print(f"  {note}", style="dim", markup=False)
+    if table.notes:
+        console.print()
+
+
+def markdown(table: Table) -> str:
+    """The table in GitHub's Markdown."""
+    headings = [*table.labels, *table.columns]
+    ruler = ["---"] * len(table.labels) + ["---:"] * len(table.columns)
+    lines = [f"### {table.title}", "", _markdown_row(headings), _markdown_row(ruler)]
+    for row in table.rows:
+        cells = [f"**{_escaped(cell.text)}**" if cell.best else _escaped(cell.text) for cell in row.cells]
+        lines.append(_markdown_row([*map(_escaped, row.labels), *cells]))
+    lines += ["", *(f"{_escaped(note)}  " for note in table.notes)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown_row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _escaped(text: str) -> str:
+    for character in ("\\", "|", "*", "_", "`", "<"):
+        text = text.replace(character, f"\\{character}")
+    return text.replace("\n", " ")
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "–": "--",
+    "†": r"\textdagger{}",
+}
+
+
+def latex(table: Table) -> str:
+    r"""The table for LaTeX with `\usepackage{booktabs}`."""
+    columns = "l" * len(table.labels) + "r" * len(table.columns)
+    headings = " & ".join(map(_latex, [*table.labels, *table.columns]))
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_latex(table.title)}}}", rf"\begin{{tabular}}{{{columns}}}"]
+    lines += [r"\toprule", rf"{headings} \\", r"\midrule"]
+    for place, row in enumerate(table.rows):
+        if place and not row.minor and len(table.labels) == 3:
+            lines.append(r"\addlinespace")
+        cells = [rf"\textbf{{{_latex(cell.text)}}}" if cell.best else _latex(cell.text) for cell in row.cells]
+        lines.append(rf"{' & '.join([*map(_latex, row.labels), *cells])} \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\smallskip{{\footnotesize {_latex(' '.join(table.notes))}}}"] if table.notes else []
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+# ------------------------------------------------------------------------------------------------- numbers in full
+
+
+def summary_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One record for each row and activation, numbers unrounded; None where there is none."""
+    records = []
+    for row in rows:
+        times, _ = relative_times(row)
+        for activation, cell in row.cells.items():
+            interval = bootstrap_interval(cell.values.values()) or (None, None)
+            time = times.get(activation)
+            records.append(
+                {
+                    "task": row.task,
+                    "recipe": row.recipe,
+                    "variant": row.variant,
+                    "model": row.model,
+                    "dataset": row.dataset,
+                    "metric": row.metric_name,
+                    "higher_is_better": row.metric.higher_is_better,
+                    "activation": activation,
+                    "n": cell.n,
+                    "failed": len(cell.failed),
+                    "mean": _finite(cell.mean),
+                    "standard_error": _finite(cell.standard_error),
+                    "std": _finite(cell.std),
+                    "bootstrap_low": interval[0],
+                    "bootstrap_high": interval[1],
+                    "best": activation in row.best,
+                    "published": cell.published[0] if cell.published else None,
+                    "published_spread": cell.published[1] if cell.published else None,
+                    "difference": _finite(cell.difference),
+                    "relative_training_time": time.training if time else None,
+                    "relative_evaluation_time": time.evaluation if time else None,
+                    "overrides": "; ".join(f"{name}={found}" for name, _, found in row.overrides),
+                }
+            )
+    return records
+
+
+def run_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One record a run."""
+    records = []
+    for row in rows:
+        if not row.is_primary:
+            continue
+        for run in row.runs:
+            result = run.result
+            device, processor = hardware(run)
+            records.append(
+                {
+                    "task": row.task,
+                    "recipe": row.recipe,
+                    "variant": row.variant,
+                    "activation": result.activation,
+                    "seed": result.seed,
+                    "metric": row.metric_name,
+                    "value": _finite(result.primary_metric.value),
+                    "failed": run.failed,
+                    "steps": result.steps,
+                    "train_seconds": result.train_seconds,
+                    "eval_seconds": result.eval_seconds,
+                    "world_size": result.world_size,
+                    "device": device,
+                    "host_cpu": processor,
+                    "config_sha256": result.config_sha256,
+                    "folder": shown(run.folder),
+                }
+            )
+    return records
+
+
+def csv_text(records: Sequence[dict[str, Any]]) -> str:
+    """Records as CSV with a line of headings."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def json_text(
+    collection: Collection, rows: Sequence[Row], paired: Sequence[tuple[Row, list[PairedComparison]]], over: OverRecipes
+) -> str:
+    """Everything that the tables show, in full precision."""
+    friedman = over.friedman
+    values = {
+        "schema": AGGREGATE_SCHEMA,
+        "runs": run_records(rows),
+        "left_out": [{"folder": shown(left.folder), "reason": left.reason} for left in collection.left_out],
+        "summary": summary_records(rows),
+        "paired": [
+            {
+                "task": row.task,
+                "recipe": row.recipe,
+                "variant": row.variant,
+                "metric": row.metric_name,
+                "reference": pair.reference,
+                "against": pair.other,
+                "seeds": list(pair.seeds),
+                "better_by": pair.difference,
+                "t_interval": list(pair.interval) if pair.interval else None,
+                "seeds_better": pair.better,
+                "p_holm": pair.p,
+                "verdict": pair.verdict,
+            }
+            for row, pairs in paired
+            for pair in pairs
+        ],
+        "over_recipes": {
+            "recipes": [row.recipe for row in over.rows],
+            "activations": list(over.activations),
+            "ranks": over.ranks.tolist(),
+            "mean_ranks": over.mean_ranks,
+            "wins": over.wins,
+            "no_test_because": over.reason or None,
+            "friedman": None
+            if friedman is None
+            else {
+                "statistic": friedman.statistic,
+                "p": friedman.p,
+                "critical_difference": friedman.critical_difference,
+                "nemenyi": _pairs(friedman.nemenyi),
+                "wilcoxon_holm": _pairs(friedman.wilcoxon_holm),
+            },
+        },
+        "names": {name: paper_name(name) for row in rows for name in row.cells},
+    }
+    return json.dumps(values, indent=1, allow_nan=False) + "\n"
+
+
+def _pairs(table: Any) -> dict[str, dict[str, float]] | None:
+    return None if table is None else {str(name): column for name, column in table.to_dict().items()}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

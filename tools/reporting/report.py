@@ -1,0 +1,165 @@
+"""The report: all tables, findings and figures of some runs, and the files that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from golu_core.training.checkpoint import write_atomically
+
+from .card import Card, card
+from .collect import Collection
+from .comparison import (
+    ALPHA,
+    FEWEST_RECIPES,
+    FEWEST_SEEDS,
+    OverRecipes,
+    PairedComparison,
+    over_recipes,
+    paired_comparisons,
+)
+from .formats import csv_text, json_text, latex, markdown, run_records, summary_records
+from .metrics import paper_name
+from .summary import Row, rows_of
+from .tables import Table, p_value, paired_table, pairs_table, rank_table, task_tables, time_table
+
+METHODS = [
+    (
+        "Mean, standard error",
+        "over seeds; the standard deviation is the sample's, with n - 1 (Python's statistics). One seed has neither.",
+    ),
+    (
+        "Paired differences over seeds",
+        "runs of the same seed have the same data in the same order, so that activations are compared seed by seed. "
+        "The interval is Student's t (SciPy): it assumes that differences are normal, which 3 seeds cannot show. A "
+        f"p-value is given from {FEWEST_SEEDS} seeds on, by Wilcoxon's signed-rank test (SciPy; two-sided, exact "
+        "without ties), which assumes differences symmetric around their median, corrected by Holm's method over the "
+        "activations of the recipe (statsmodels). With 3 seeds its smallest p is 0.25.",
+    ),
+    (
+        "Over recipes",
+        "ranks of means, each recipe a block, as Demsar (JMLR 2006) has it. Friedman's test with a p-value by "
+        "permuting ranks within recipes (SciPy, 9,999 permutations) assumes that recipes are independent; recipes "
+        "that share a network or data set are not quite. If it rejects: Nemenyi's test, with the critical-difference "
+        "diagram, and Wilcoxon's signed-rank test over relative means with Holm's correction (scikit-posthocs). At "
+        f"least {FEWEST_RECIPES} recipes.",
+    ),
+    (
+        "Bootstrap intervals",
+        f"95 %, BCa (SciPy, 9,999 resamples), from {FEWEST_SEEDS} values on; they assume that the values are "
+        "independent draws.",
+    ),
+    (
+        "Relative time",
+        "mean seconds of an optimizer step, and of all evaluations of a run, over those of the architecture's own "
+        "activation; only for runs with the same device, processor, processes and steps. Other work on the machine is "
+        "not known to this tool.",
+    ),
+]
+
+
+class Report:
+    """What is said about some runs.
+
+    Args:
+        collection: the runs.
+        reference: the activation that is compared with each other.
+    """
+
+    def __init__(self, collection: Collection, reference: str) -> None:
+        self.collection = collection
+        self.reference = reference
+        self.rows: list[Row] = rows_of(collection.runs)
+
+    @cached_property
+    def over(self) -> OverRecipes:
+        """The comparison over recipes."""
+        return over_recipes(self.rows)
+
+    @cached_property
+    def cards(self) -> list[Card]:
+        """A reproducibility card for each recipe."""
+        return [card(row) for row in self.rows if row.is_primary]
+
+    @cached_property
+    def paired(self) -> list[tuple[Row, list[PairedComparison]]]:
+        """Each row with the reference against each other activation."""
+        return [(row, paired_comparisons(row, self.reference)) for row in self.rows]
+
+    @cached_property
+    def result_tables(self) -> list[Table]:
+        """Per task, across tasks, and times."""
+        found = [*task_tables(self.rows), rank_table(self.over), time_table(self.rows)]
+        return [table for table in found if table is not None]
+
+    @cached_property
+    def statistics_tables(self) -> list[Table]:
+        """Pairs of activations over seeds, and over recipes where Friedman's test finds something."""
+        tables = [paired_table(self.paired, self.reference)]
+        friedman = self.over.friedman
+        if friedman is not None and friedman.rejects:
+            names = self.over.activations
+            tables.append(pairs_table("Pairs over recipes: Nemenyi's test, p", friedman.nemenyi, names))
+            tables.append(
+                pairs_table(
+                    "Pairs over recipes: Wilcoxon's test with Holm's correction, p", friedman.wilcoxon_holm, names
+                )
+            )
+        return [table for table in tables if table is not None]
+
+    def tables(self) -> list[Table]:
+        """All tables."""
+        return [*self.result_tables, *self.statistics_tables]
+
+    def findings(self) -> list[str]:
+        """What may be said over all recipes, in sentences."""
+        over = self.over
+        if over.friedman is None:
+            return [f"No claim over recipes: {over.reason}."]
+        means = over.mean_ranks
+        best = min(means, key=lambda name: means[name])
+        sentence = f"Friedman's test over {len(over.rows)} recipes: p {p_value(over.friedman.p)}"
+        if not over.friedman.rejects:
+            return [f"{sentence}; it shows no difference between the activations."]
+        sentences = [
+            f"{sentence}; the activations differ. {paper_name(best)} has the best mean rank, {means[best]:.2f}."
+        ]
+        for test, p_values in (
+            ("Nemenyi's test", over.friedman.nemenyi),
+            ("Wilcoxon's test with Holm's correction", over.friedman.wilcoxon_holm),
+        ):
+            apart = [paper_name(name) for name in means if name != best and float(p_values[best][name]) < ALPHA]
+            told = f"tells it apart from {', '.join(apart)}" if apart else "tells it apart from none"
+            sentences.append(f"{test} {told}.")
+        return sentences
+
+    def files(self, figures: str) -> dict[str, bytes]:
+        """The report's files by name.
+
+        Args:
+            figures: `png`, `pdf` or `svg`, of the figures beside the HTML report.
+        """
+        from .figures import all_figures, as_bytes  # matplotlib takes half a second, which tables alone do not need
+        from .page import html_page
+
+        drawn = all_figures(self.rows, self.over)
+        tables = self.tables()
+        texts = {
+            "report.html": html_page(self, drawn),
+            "tables.md": "\n".join([*map(markdown, tables), *self.findings(), ""]),
+            "tables.tex": "\n".join(map(latex, tables)),
+            "summary.csv": csv_text(summary_records(self.rows)),
+            "runs.csv": csv_text(run_records(self.rows)),
+            "report.json": json_text(self.collection, self.rows, self.paired, self.over),
+        }
+        files = {name: text.encode() for name, text in texts.items()}
+        return files | {f"figures/{figure.name}.{figures}": as_bytes(figure, figures) for figure in drawn}
+
+
+def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Writes the files, each whole or not at all."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda partial, content=content: partial.write_bytes(content))  # type: ignore[misc]
