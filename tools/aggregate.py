@@ -115,7 +115,7 @@ def _print_left_out(collection: Collection, console: Console) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit status."""
     try:
-        flags = tyro.cli(Flags, args=arguments, prog="aggregate.py")
+        flags = tyro.cli(Flags, args=arguments, prog="aggregate.py", config=(tyro.conf.FlagCreatePairsOff,))
         if bool(flags.runs) == (flags.run is not None):
             raise RequestError("name the folders of runs, or one run by --run; --help says more")
         if flags.run is not None:

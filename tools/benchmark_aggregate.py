@@ -74,13 +74,13 @@ def aggregate_rows(count: int = 10_000, rounds: int = 3) -> list[Row]:
         script = str(Path(__file__).with_name("aggregate.py"))
         rows: list[Row] = []
         for what, more in (("tables", []), ("report", ["--out", str(Path(top) / "report")])):
-            measured = sorted(_seconds_and_mib([sys.executable, script, str(runs), *more]) for _ in range(rounds))
+            measured = sorted(seconds_and_mib([sys.executable, script, str(runs), *more]) for _ in range(rounds))
             seconds, mib = measured[len(measured) // 2]
             rows.append({"what": what, "results": written, "seconds": seconds, "peak_mib": mib})
     return rows
 
 
-def _seconds_and_mib(command: list[str]) -> tuple[float, float]:
+def seconds_and_mib(command: list[str]) -> tuple[float, float]:
     """Wall time and peak memory of a command, measured by a process of its own."""
     script = (
         "import resource, subprocess, sys\n"

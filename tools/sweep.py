@@ -18,14 +18,14 @@ import os
 import shlex
 import sys
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from golu_core.training.errors import Interrupted, RequestError
-from sweeping.study import PlannedRun, Study, find_study, planned_runs, read_study, study_from
+from sweeping.study import ClusterNeeds, PlannedRun, Study, find_study, planned_runs, read_study, study_from
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,7 @@ class Flags:
     """Submit through submitit to SLURM, or to its executor on this machine, which starts all runs at once."""
     wait: bool = False
     """With --cluster: wait for the runs to end."""
-    partition: str | None = None
-    """With --cluster slurm, like the following."""
-    account: str | None = None
-    constraint: str | None = None
-    minutes: int = 24 * 60
-    """Time limit of a run; one that needs longer is queued again and continues."""
-    gpus: int | None = None
-    """Of a run; by default one a process."""
-    cpus: int = 8
-    """Of a run."""
-    memory_gb: int | None = None
-    """Of a run."""
-    at_a_time: int = 64
-    """Runs of an array that SLURM runs at once."""
+    needs: tyro.conf.OmitArgPrefixes[ClusterNeeds] = field(default_factory=ClusterNeeds)
 
 
 def study_of(flags: Flags) -> Study:
@@ -155,32 +142,27 @@ def run_here(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
 
 
 def _parallel(study: Study, runs: list[PlannedRun], gpus: int) -> int:
-    """Runs at a time; RequestError if there are not GPUs for as many."""
-    most = max(run.processes for run in runs)
+    """Runs at a time: what the study says, but no more than there are GPUs for; RequestError if not even for one."""
     if gpus == 0:
         return study.parallel or 1
-    if study.parallel is None and most <= gpus:
-        return gpus // most
-    if most * (study.parallel or 1) > gpus:
+    most = max(run.processes for run in runs)
+    if most > gpus:
         raise RequestError(
-            f"{study.parallel or 1} runs at a time of {most} processes each need {most * (study.parallel or 1)} GPUs, "
-            f"but {gpus} are here; choose other --parallel and --processes"
+            f"a run of {most} processes needs {most} GPUs, but {gpus} are here; choose other --processes"
         )
-    return study.parallel or 1
+    return min(study.parallel or gpus, gpus // most)
 
 
 def submit_all(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
     """Submits the study, waits if asked to, and returns the exit status."""
-    from sweeping.cluster import Cluster, submit
+    from sweeping.cluster import submit
     from sweeping.local import State, jobs_of
     from sweeping.view import summary
 
     assert flags.cluster is not None
     logs = study.output_dir / "logs"
-    names = ("partition", "account", "constraint", "minutes", "gpus", "cpus", "memory_gb", "at_a_time")
-    cluster = Cluster(flags.cluster, **{name: getattr(flags, name) for name in names})
     jobs = jobs_of(runs, logs, retry=True)
-    submitted = submit(jobs, cluster, logs)
+    submitted = submit(jobs, flags.cluster, flags.needs, logs)
     for run in submitted:
         print(f"submitted {run.handle.job_id:>12}  {run.job.run.name}")
     finished = len(runs) - len(submitted)
@@ -210,7 +192,7 @@ def _ended(jobs: Any, study: Study) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit status."""
     try:
-        flags = tyro.cli(Flags, args=arguments, prog="sweep.py")
+        flags = tyro.cli(Flags, args=arguments, prog="sweep.py", config=(tyro.conf.FlagCreatePairsOff,))
         study = study_of(flags)
         runs = planned_runs(study)
         if flags.print_only:

@@ -27,6 +27,7 @@ from golu_core.training.checkpoint import (
 from golu_core.training.config import RunConfig, checked, config_sha256, differences, from_json, identity, to_json
 from golu_core.training.data import EpochOrder, EvaluationBatches, TrainBatches, plan_batches
 from golu_core.training.errors import RequestError, RunFailure
+from golu_core.training.locks import claim
 from golu_core.training.optim import Optim, WeightAverage, averaged_model, build_optimizer, parameter_groups
 from golu_core.training.results import PrimaryMetric, Result, SwappedActivations, Throughput, read_result, write_result
 from golu_core.training.schedules import Schedule, learning_rate
@@ -411,3 +412,12 @@ def test_imports_stay_light(statement, absent):
 def test_learning_rate_is_finite_for_all_steps():
     schedule = Schedule("cosine", warmup_epochs=2, per="step")
     assert all(math.isfinite(rate) and rate >= 0 for rate in rates(schedule, 1.0, 7, 9))
+
+
+def test_a_run_folder_has_one_writer(tmp_path):
+    lock = claim(tmp_path / "seed0")
+    with pytest.raises(RequestError, match="another process trains in"):
+        claim(tmp_path / "seed0", patience_s=0.1)
+    claim(tmp_path / "seed1").release()
+    lock.release()
+    claim(tmp_path / "seed0", patience_s=0.1).release()

@@ -8,12 +8,16 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import tyro
 
+import aggregate
+import sweep
 from golu_core.training.errors import RequestError
 from golu_detect.cli import COMMAND_LINE as GOLU_DETECT
 from golu_diffusion.cli import COMMAND_LINE as GOLU_DIFFUSION
 from golu_lm.cli import COMMAND_LINE as GOLU_LM
 from golu_vision.cli import COMMAND_LINE as GOLU_VISION
+from sweeping.study import planned_runs
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = {
@@ -53,6 +57,26 @@ def test_calls_are_understood(program, arguments):
         assert arguments[0] in ("recipes", "evaluate", *command_line.commands)
 
 
+def calls_of(script: str) -> list[list[str]]:
+    found = [
+        shlex.split(command.partition(f"tools/{script} ")[2]) for command in commands() if f"tools/{script} " in command
+    ]
+    assert len(found) >= 2
+    return found
+
+
+@pytest.mark.parametrize("arguments", calls_of("sweep.py"), ids=" ".join)
+def test_sweeps_are_understood(arguments):
+    flags = tyro.cli(sweep.Flags, args=arguments)
+    assert planned_runs(sweep.study_of(flags))
+
+
+@pytest.mark.parametrize("arguments", calls_of("aggregate.py"), ids=" ".join)
+def test_aggregations_are_understood(arguments):
+    flags = tyro.cli(aggregate.Flags, args=arguments)
+    assert bool(flags.runs) != bool(flags.run)
+
+
 def test_there_are_calls_to_try():
     for program, command_line in PROGRAMS.items():
         assert len([name for name, _ in calls() if name == program]) >= 5
@@ -72,7 +96,9 @@ def test_every_recipe_is_in_the_table():
     assert [name for name in recipes if f"`{name}`" not in table] == []
 
 
-@pytest.mark.parametrize("path", [*READMES, ROOT / "CONTRIBUTING.md"], ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", [*READMES, ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")], ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_links_point_to_files(path):
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
         if "://" not in target:

@@ -186,8 +186,16 @@ def test_each_run_has_its_own_gpus(tmp_path, stood_in, monkeypatch):
     assert run(*digits(tmp_path, "--activations", "relu", "golu", "--seeds", "0", "--processes", "2")) == 0
     assert {start["gpus"] for start in stood_in()} == {"3,5", "6,7"}
     assert all("--multi_gpu" in start["words"] for start in stood_in())
-    assert run(*digits(tmp_path, "--processes", "3", "--parallel", "2")) == 2
     assert run(*digits(tmp_path, "--processes", "5")) == 2
+
+
+@pytest.mark.parametrize(
+    ("gpus", "processes", "asked", "given"), [(1, 1, 2, 1), (4, 1, None, 4), (4, 2, None, 2), (4, 1, 3, 3)]
+)
+def test_no_more_runs_than_gpus(gpus, processes, asked, given, tmp_path):
+    values = {"experiment": [{"recipes": ["digits"]}], "processes": processes, "output_dir": str(tmp_path)}
+    made = study_from(values | ({} if asked is None else {"parallel": asked}), "a test")
+    assert sweep._parallel(made, planned_runs(made), gpus) == given
 
 
 def test_a_failed_run_does_not_stop_the_others(tmp_path, stood_in, monkeypatch, capsys):

@@ -110,3 +110,16 @@ def test_no_whole_checkpoint_is_said(few_digits, tmp_path):
     assert done.returncode == 2
     assert "checkpoints in" in done.stderr and "--overwrite" in done.stderr
     assert sorted(str(p) for p in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_a_second_process_is_refused_until_the_first_is_killed(few_digits, uninterrupted, tmp_path):
+    process = VISION.start(*arguments(few_digits, "--num-workers", "1"), cwd=tmp_path)
+    assert wait_for_step(process, tmp_path / FOLDER, 2)
+    process.send_signal(signal.SIGSTOP)
+    second = VISION.run(*arguments(few_digits), cwd=tmp_path)
+    assert second.returncode == 2
+    assert "another process trains in" in second.stderr
+    kill_all(process)
+    assert VISION.run(*arguments(few_digits), cwd=tmp_path).returncode == 0
+    same_outcome(tmp_path / FOLDER, uninterrupted(1))

@@ -91,10 +91,11 @@ def _seed_departures(row: Row) -> list[str]:
 def _data_departures(row: Row) -> list[str]:
     return sorted(
         {
-            f"{split} data: {run.result.data.get(split)}, published are {size}"
+            f"{split} data: {_with_commas(found)}, published are {_with_commas(size)}"
             for run in row.runs
             for split, size in _published(run.result.data).items()
-            if run.result.data.get(split) != size
+            for found in [_size(run.result.data, split)]
+            if found != size
         }
     )
 
@@ -102,6 +103,12 @@ def _data_departures(row: Row) -> list[str]:
 def _published(data: Mapping[str, Any]) -> dict[str, Any]:
     published = data.get("published")
     return {name: size for name, size in published.items() if size} if isinstance(published, dict) else {}
+
+
+def _size(data: Mapping[str, Any], split: str) -> Any:
+    """Samples of a split: images, or documents where results count tokens and bytes too; None if not known."""
+    found = data.get(split)
+    return found.get("documents") if isinstance(found, dict) else found
 
 
 def _other_departures(row: Row) -> list[str]:
@@ -147,18 +154,20 @@ def _seeds(row: Row) -> list[str]:
 def _data(row: Row) -> list[str]:
     lines: Counter[str] = Counter()
     for run in row.runs:
-        data = run.result.data
-        published = _published(data)
+        data, published = run.result.data, _published(run.result.data)
+        splits = [split for split in dict.fromkeys(["train", "test", *published]) if split in data]
         sizes = [
-            f"{name} {_with_commas(data.get(name))}"
-            + (f" (published {_with_commas(size)})" if name in published else "")
-            for name, size in {**{k: v for k, v in data.items() if k in ("train", "test")}, **published}.items()
+            f"{split} {_with_commas(_size(data, split))}"
+            + (f" (published {_with_commas(published[split])})" if split in published else "")
+            for split in splits
         ]
         lines[f"{run.result.dataset}: {', '.join(sizes)}; fingerprint {data.get('fingerprint', 'none')}"] += 1
     return _counted(lines)
 
 
 def _with_commas(size: Any) -> str:
+    if size is None:
+        return "not known"
     return f"{size:,}" if isinstance(size, int) else str(size)
 
 

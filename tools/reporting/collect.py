@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -18,7 +19,7 @@ from golu_core.training.folder import CONFIG_FILE
 from golu_core.training.results import RESULT_FILE, SCHEMA, Result, result_from_json
 from sweeping.study import command_lines
 
-_NOT_SEARCHED = {"checkpoints", "samples", "logs"}
+_NOT_SEARCHED = {"checkpoints", "samples"}
 _NAMED = 10
 
 
@@ -96,7 +97,8 @@ def _run_folders(folders: Iterable[Path]) -> Iterator[tuple[str, bool]]:
     """Folders of runs, and whether they are finished."""
     for top in folders:
         for place, subfolders, files in os.walk(os.path.realpath(top)):
-            subfolders[:] = [name for name in subfolders if name not in _NOT_SEARCHED]
+            if CONFIG_FILE in files or RESULT_FILE in files:
+                subfolders[:] = [name for name in subfolders if name not in _NOT_SEARCHED]
             if RESULT_FILE in files:
                 yield place, True
             elif CONFIG_FILE in files and "metrics.jsonl" in files:
@@ -194,28 +196,26 @@ class _Settings:
         self, read: Sequence[tuple[Path, Result, dict[str, Any] | None]]
     ) -> tuple[list[RunResult], list[LeftOut]]:
         """Runs with their settings, and those whose config.json is not the one that their result names."""
-        runs, mismatched, without = [], [], []
+        runs, left_out, without = [], [], []
         known: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = defaultdict(dict)
         for folder, result, config in read:
             if config is None:
-                without.append((folder, result))
+                without.append(RunResult(result, folder, None))
                 continue
             settings, fits = self._settings(result, config)
             if not fits:
-                mismatched.append(LeftOut(folder, "its config.json is not the config that its result.json names"))
+                left_out.append(LeftOut(folder, "its config.json is not the config that its result.json names"))
                 continue
             known[result.task, result.recipe][id(settings)] = settings
             runs.append(RunResult(result, folder, settings))
-        for folder, result in without:
-            candidates = [*known[result.task, result.recipe].values(), *self._of_recipe(result)]
-            fitting = (s for s in candidates if _sha256_with(s, result) == result.config_sha256)
-            found = next(fitting, None)
-            if found is None and known[result.task, result.recipe]:
-                reason = "it has no config.json, and its checksum fits none of its siblings' configs"
-                mismatched.append(LeftOut(folder, reason))
-            else:
-                runs.append(RunResult(result, folder, found))
-        return runs, mismatched
+        for run in without:
+            candidates = [*known[run.result.task, run.result.recipe].values(), *self._of_recipe(run.result)]
+            fitting = (
+                settings for settings in candidates if _sha256_with(settings, run.result) == run.result.config_sha256
+            )
+            runs.append(dataclasses.replace(run, settings=next(fitting, None)))
+        runs, strangers = _without_strangers(runs)
+        return runs, [*left_out, *strangers]
 
     def _settings(self, result: Result, config: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         placements = self._placement_fields(result.task)
@@ -272,12 +272,27 @@ def _sha256_with(settings: Mapping[str, Any], result: Result) -> str:
     return identity_sha256({**flat, "activation": result.activation, "seed": result.seed})
 
 
+def _without_strangers(runs: Sequence[RunResult]) -> tuple[list[RunResult], list[LeftOut]]:
+    """Leaves out runs of which nobody knows the config, where that of their siblings is known."""
+    known = {(run.result.task, run.result.recipe) for run in runs if run.settings is not None}
+    kept, left_out = [], []
+    for run in runs:
+        if run.settings is None and (run.result.task, run.result.recipe) in known:
+            left_out.append(
+                LeftOut(run.folder, "it has no config.json, and its checksum fits none of its siblings' configs")
+            )
+        else:
+            kept.append(run)
+    return kept, left_out
+
+
 def _without_duplicates(runs: Sequence[RunResult]) -> tuple[list[RunResult], list[LeftOut]]:
     """One run of each config, activation and seed: chosen by a checksum of its content, so never by its metric."""
     same: dict[tuple[Any, ...], list[RunResult]] = defaultdict(list)
     for run in runs:
         result = run.result
-        same[result.task, result.recipe, result.activation, result.seed, result.config_sha256].append(run)
+        config = None if run.settings is None else result.config_sha256  # unknown configs count as one
+        same[result.task, result.recipe, result.activation, result.seed, config].append(run)
     kept, left_out = [], []
     for group in same.values():
         first, *others = group if len(group) == 1 else sorted(group, key=lambda run: (_content(run), str(run.folder)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import math
@@ -244,8 +245,9 @@ def as_inline_svg(named: NamedFigure) -> str:
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": named.name}):
         text = io.StringIO()
         named.figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    svg = text.getvalue().replace(_INK, "currentColor")
+    label = html.escape(named.title, quote=True)
+    return f'<svg role="img" aria-label="{label}"' + svg[svg.index("<svg") + len("<svg") :]
 
 
 @contextmanager

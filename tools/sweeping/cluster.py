@@ -15,34 +15,12 @@ from submitit.helpers import CommandFunction, DelayedSubmission
 from golu_core.training.errors import RequestError
 
 from .local import Job, State, with_this_python
+from .study import ClusterNeeds
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes do not find the tools' modules
 
 _TIMES_QUEUED_AGAIN = 1000
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """What SLURM is asked for.
-
-    Attributes:
-        kind: `slurm`, or `local` for submitit's executor on this machine.
-        partition, account, constraint: as SLURM's options.
-        minutes: time limit of a run; one that needs longer is queued again and continues.
-        gpus, cpus: of a run; GPUs by default one a process.
-        memory_gb: of a run.
-        at_a_time: most runs of an array that SLURM runs at once.
-    """
-
-    kind: Literal["slurm", "local"]
-    partition: str | None = None
-    account: str | None = None
-    constraint: str | None = None
-    minutes: int = 24 * 60
-    gpus: int | None = None
-    cpus: int = 8
-    memory_gb: int | None = None
-    at_a_time: int = 64
+ClusterKind = Literal["slurm", "local"]
 
 
 class ContinuedCommand(CommandFunction):
@@ -61,8 +39,14 @@ class Submitted:
     handle: submitit.Job[Any]
 
 
-def submit(jobs: Sequence[Job], cluster: Cluster, logs: Path) -> list[Submitted]:
-    """Submits what is not finished, an array for each stretch of runs that need the same.
+def submit(jobs: Sequence[Job], kind: ClusterKind, needs: ClusterNeeds, logs: Path) -> list[Submitted]:
+    """Submits what is not finished, an array for each recipe.
+
+    Args:
+        jobs: of the study.
+        kind: `slurm`, or `local` for submitit's executor on this machine.
+        needs: of each run.
+        logs: folder for scripts and output.
 
     Raises:
         RequestError: there is no SLURM on this machine.
@@ -71,7 +55,7 @@ def submit(jobs: Sequence[Job], cluster: Cluster, logs: Path) -> list[Submitted]
     submitted: list[Submitted] = []
     for array in _arrays(waiting):
         dependencies = [s.handle.job_id.split("_")[0] for s in submitted if s.job.run.folder in _needed(array)]
-        executor = _executor(cluster, logs, array, sorted(set(dependencies)))
+        executor = _executor(kind, needs, logs, array, sorted(set(dependencies)))
         with executor.batch():
             handles = [executor.submit(_command(job)) for job in array]
         submitted += [Submitted(job, handle) for job, handle in zip(array, handles, strict=True)]
@@ -98,27 +82,29 @@ def _command(job: Job) -> ContinuedCommand:
     return ContinuedCommand(with_this_python(job.run.command(threads=None)), cwd=Path.cwd())
 
 
-def _executor(cluster: Cluster, logs: Path, array: Sequence[Job], dependencies: Sequence[str]) -> submitit.AutoExecutor:
+def _executor(
+    kind: ClusterKind, needs: ClusterNeeds, logs: Path, array: Sequence[Job], dependencies: Sequence[str]
+) -> submitit.AutoExecutor:
     run = array[0].run
     try:
-        executor = submitit.AutoExecutor(logs / "%j", cluster=cluster.kind, slurm_max_num_timeout=_TIMES_QUEUED_AGAIN)
+        executor = submitit.AutoExecutor(logs / "%j", cluster=kind, slurm_max_num_timeout=_TIMES_QUEUED_AGAIN)
     except RuntimeError as error:
         raise RequestError(f"{error}; run this where sbatch is, or without --cluster") from None
     executor.update_parameters(
         name="-".join(part for part in (run.config.recipe, run.variant) if part),
-        timeout_min=cluster.minutes,
-        cpus_per_task=cluster.cpus,
+        timeout_min=needs.minutes,
+        cpus_per_task=needs.cpus,
         tasks_per_node=1,
         nodes=1,
     )
-    gpus = run.processes if cluster.gpus is None and cluster.kind == "slurm" else cluster.gpus
+    gpus = run.processes if needs.gpus is None and kind == "slurm" else needs.gpus
     options: dict[str, Any] = {
         "gpus_per_node": gpus,
-        "mem_gb": cluster.memory_gb,
-        "slurm_partition": cluster.partition,
-        "slurm_account": cluster.account,
-        "slurm_constraint": cluster.constraint,
-        "slurm_array_parallelism": cluster.at_a_time,
+        "mem_gb": needs.memory_gb,
+        "slurm_partition": needs.partition,
+        "slurm_account": needs.account,
+        "slurm_constraint": needs.constraint,
+        "slurm_array_parallelism": needs.at_a_time,
         # a run whose predecessor failed says at its start what it lacks
         "slurm_dependency": f"afterany:{':'.join(dependencies)}" if dependencies else None,
     }

@@ -165,15 +165,16 @@ class LocalStudy:
             Interrupted: behind a signal, once the runs have saved; the same command continues the study.
         """
         with self._signals():
-            while any(job.state in (State.NEW, State.STOPPED, State.RUNNING) for job in self.jobs):
-                self._collect()
-                if self._asked_to_stop is None:
+            try:
+                while any(job.state in (State.NEW, State.STOPPED, State.RUNNING) for job in self.jobs):
+                    self._collect()
+                    if self._asked_to_stop is not None:
+                        raise Interrupted(self._asked_to_stop, "stopped; the same command continues the study")
                     self._start_what_can_start()
-                else:
-                    self._stop_all()
-                    raise Interrupted(self._asked_to_stop, "stopped; the same command continues the study")
-                self.view.look()
-                time.sleep(_SECONDS_BETWEEN_LOOKS)
+                    self.view.look()
+                    time.sleep(_SECONDS_BETWEEN_LOOKS)
+            finally:
+                self._stop_all()  # a study that ends, for whatever reason, leaves nothing running
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

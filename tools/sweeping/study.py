@@ -56,7 +56,7 @@ class Study:
             where flags are varied, a folder such as `optim.lr=0.1` lies between.
         data_dir: folder that holds the data sets.
         processes: GPUs, or processes on a CPU, of one run.
-        parallel: runs at a time on one machine; by default as many as it has GPUs for.
+        parallel: runs at a time on one machine, at most as many as it has GPUs for, if it has any.
     """
 
     experiment: list[Experiment]
@@ -66,6 +66,28 @@ class Study:
     data_dir: Path | None = None
     processes: int = 1
     parallel: int | None = None
+
+
+@dataclass(frozen=True)
+class ClusterNeeds:
+    """What a run asks of a cluster; partition, account and constraint as SLURM has them."""
+
+    partition: str | None = None
+    """With --cluster slurm, like the following."""
+    account: str | None = None
+    """To be charged."""
+    constraint: str | None = None
+    """Features of nodes."""
+    minutes: int = 24 * 60
+    """Time limit of a run; one that needs longer is queued again and continues."""
+    gpus: int | None = None
+    """Of a run; by default one a process."""
+    cpus: int = 8
+    """Of a run."""
+    memory_gb: int | None = None
+    """Of a run."""
+    at_a_time: int = 64
+    """Runs of an array that SLURM runs at once."""
 
 
 @dataclass(frozen=True)

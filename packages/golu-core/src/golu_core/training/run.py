@@ -15,6 +15,7 @@ from typing import Any, Generic
 
 import torch
 from accelerate.utils import DistributedType
+from filelock import FileLock
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
@@ -25,6 +26,7 @@ from .data import BatchPlan, TrainBatches, loaded, plan_batches
 from .devices import build_accelerator
 from .errors import Interrupted, RequestError, RunFailure
 from .folder import METRICS_FILE, append_metrics, check_owner, cut_metrics, metrics_length, run_folder, write_config
+from .locks import claim
 from .optim import WeightAverage, averaged_model
 from .plots import read_metrics, save_curves
 from .progress import TrainingProgress
@@ -100,6 +102,7 @@ class Run(Generic[Config]):
         self._signal = StopSignal(announce=self.is_main)
         self._clock = time.perf_counter()
         self._progress: TrainingProgress | None = None
+        self._lock: FileLock | None = None
         check_owner(self.folder, config)
 
     # ------------------------------------------------------------------------------------------ devices and processes
@@ -162,6 +165,8 @@ class Run(Generic[Config]):
         if self._progress is not None:
             self._progress.close()
         self._signal.restore()
+        if self._lock is not None:
+            self._lock.release()
         if error is None or isinstance(error, Interrupted):  # a process that failed must not wait for the others
             self.accelerator.end_training()
 
@@ -232,6 +237,7 @@ class Run(Generic[Config]):
         found: list[Any] = [None]
         if self.is_main:
             try:
+                self._lock = claim(self.folder)
                 if self.config.overwrite and self.folder.exists():
                     shutil.rmtree(self.folder)
                 found = [newest_whole_checkpoint(self._checkpoints, self.warn)]
