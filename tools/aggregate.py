@@ -26,7 +26,7 @@ from golu_core.activation.registry import canonical_name
 from golu_core.training.errors import RequestError
 from reporting.collect import Collection, collect, refuse_differing_metrics, refuse_mixed
 from reporting.comparison import load_libraries
-from reporting.formats import print_table
+from reporting.formats import console, print_table
 from reporting.report import Report, write_report
 
 _LEFT_OUT_SHOWN = 10
@@ -92,24 +92,22 @@ def _report_of(flags: Flags) -> Report:
 
 
 def _print(report: Report) -> None:
-    """All tables; at full width where the output is no terminal."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=200)
+    """All tables, what may be claimed, and what was left out."""
+    output = console()
     for table in report.tables():
-        print_table(table, console)
+        print_table(table, output)
     for sentence in report.findings():
-        console.print(sentence, markup=False)
-    _print_left_out(report.collection, console)
+        output.print(sentence, markup=False)
+    _print_left_out(report.collection, output)
 
 
-def _print_left_out(collection: Collection, console: Console) -> None:
+def _print_left_out(collection: Collection, output: Console) -> None:
     left_out = collection.left_out
-    console.print(f"{len(collection.runs)} runs are in the tables, {len(left_out)} were left out.", markup=False)
+    output.print(f"{len(collection.runs)} runs are in the tables, {len(left_out)} were left out.", markup=False)
     for left in left_out[:_LEFT_OUT_SHOWN]:
-        console.print(f"  {left}", markup=False)
+        output.print(f"  {left}", markup=False)
     if len(left_out) > _LEFT_OUT_SHOWN:
-        console.print(f"  and {len(left_out) - _LEFT_OUT_SHOWN} more; --out lists all", markup=False)
+        output.print(f"  and {len(left_out) - _LEFT_OUT_SHOWN} more; --out lists all", markup=False)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import sweep
 from golu_core.training.config import config_sha256
@@ -125,7 +126,7 @@ def test_activations_vary_fastest(tmp_path):
         ({"experiment": [{"recipes": ["digits"]}], "seed": [0]}, "seed"),
         ({"experiment": [{"recipes": ["digits"]}], "parallel": 0}, "parallel must be at least 1"),
         ({"experiment": [{"recipes": ["digits", "digits"]}]}, "two runs of the study"),
-        ({"experiment": [{"recipes": ["digits"], "after": "resnet50-imagenet"}]}, "not a run of this study"),
+        ({"experiment": [{"recipes": ["digits"], "after": "resnet5-imagenet"}]}, "unknown recipe 'resnet5-imagenet'"),
         ({"experiment": [{"recipes": ["digits"], "flags": {"data.name": "{seeds}"}}]}, "what can be filled in"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -187,6 +188,30 @@ def test_each_run_has_its_own_gpus(tmp_path, stood_in, monkeypatch):
     assert {start["gpus"] for start in stood_in()} == {"3,5", "6,7"}
     assert all("--multi_gpu" in start["words"] for start in stood_in())
     assert run(*digits(tmp_path, "--processes", "5")) == 2
+
+
+def test_runs_of_several_sizes_share_no_gpu(tmp_path, stood_in, monkeypatch):
+    monkeypatch.setattr(local, "visible_gpus", lambda: list("01234567"))
+    file = tmp_path / "study.toml"
+    file.write_text(
+        f"""
+        output_dir = "{tmp_path / "runs"}"
+        activations = ["golu"]
+        seeds = [0]
+        [[experiment]]
+        recipes = ["digits"]
+        processes = 4
+        [[experiment]]
+        recipes = ["resnet20-cifar10"]
+        """
+    )
+    assert run(file) == 0
+    assert {start["gpus"] for start in stood_in()} == {"0,1,2,3", "4"}
+
+
+def test_a_part_of_a_study_needs_nothing_of_the_rest():
+    flags = sweep.Flags(study="paper", recipes=("fasterrcnn-resnet50-fpn-coco",))
+    assert {planned.after for planned in planned_runs(sweep.study_of(flags))} == {None}
 
 
 @pytest.mark.parametrize(
@@ -280,6 +305,29 @@ def test_a_run_that_somebody_trains_already_is_refused(tmp_path, stood_in, capsy
     finally:
         process.kill()
         process.wait()
+
+
+def test_the_view_counts_and_tells_the_time_left(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(view.time, "monotonic", lambda: 1000.0)
+    jobs = [
+        local.Job(planned, tmp_path / planned.name, state)
+        for planned, state in zip(
+            study(
+                {"experiment": [{"recipes": ["digits"]}], "activations": ["golu"], "seeds": list(range(5))}, tmp_path
+            ),
+            [local.State.RUNNING, local.State.NEW, local.State.NEW, local.State.FAILED, local.State.NEW],
+            strict=True,
+        )
+    ]
+    shown = view.StudyView(jobs, parallel=2)
+    assert shown.left() == "time left not known yet"
+    jobs[4].state, jobs[4].seconds = local.State.FINISHED, 60.0
+    jobs[0].started = 980.0
+    assert shown.left() == "80 s left"  # 40 s of the running one and 60 s of each of two, two at a time
+    Console(width=100).print(shown._picture())
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "1 of 5 runs finished, 1 running, 2 waiting, 1 failed; 80 s left"
+    assert printed[2].split() == ["digits-golu-seed0", "20", "s", "starting"]
 
 
 def test_durations():

@@ -23,8 +23,14 @@ from .tables import Table
 AGGREGATE_SCHEMA = "golu-aggregate/1"
 
 
-def print_table(table: Table, console: Console) -> None:
-    """Prints a table on a terminal, or in a log file at full width."""
+def console() -> Console:
+    """The terminal; at full width where the output is none, so that files and pipes get whole tables."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=200)
+
+
+def print_table(table: Table, output: Console) -> None:
+    """Prints a table with its notes."""
     drawn = RichTable(
         title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, header_style="bold"
     )
@@ -36,11 +42,11 @@ def print_table(table: Table, console: Console) -> None:
         style = "dim" if row.minor else ""
         cells = [Text(cell.text, style="bold" if cell.best else style) for cell in row.cells]
         drawn.add_row(*(Text(label, style=style) for label in row.labels), *cells)
-    console.print(drawn)
+    output.print(drawn)
     for note in table.notes:
-        console.print(f"  {note}", style="dim", markup=False)
+        output.print(f"  {note}", style="dim", markup=False)
     if table.notes:
-        console.print()
+        output.print()
 
 
 def markdown(table: Table) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from golu_core.training.errors import RequestError
 from golu_core.training.folder import CONFIG_FILE, METRICS_FILE
@@ -17,7 +17,7 @@ from golu_core.training.results import RESULT_FILE
 
 from .collect import collect
 from .figures import NamedFigure, as_bytes, as_inline_svg, colour, plain_style
-from .formats import csv_text, markdown, print_table
+from .formats import console, csv_text, markdown, print_table
 from .metrics import METRICS, paper_name
 from .page import template
 from .report import write_report
@@ -35,7 +35,7 @@ def show_run(folder: Path, out: Path | None) -> None:
     """
     lines = _metric_lines(folder)
     title, facts = _facts(folder)
-    tables = [_facts_table(title, facts), _test_table(lines)]
+    tables = [_facts_table(facts), _test_table(lines)]
     figure = _curves(title, lines)
     files = None
     if out is not None:
@@ -47,9 +47,10 @@ def show_run(folder: Path, out: Path | None) -> None:
             "run.csv": csv_text(_flat(lines)).encode(),
             "curves.png": as_bytes(figure, "png"),
         }
-    console = Console(highlight=False)
+    output = console()
+    output.print(title, style="bold")
     for table in tables:
-        print_table(table, console)
+        print_table(table, output)
     if out is not None and files is not None:
         write_report(out, files)
         print(f"written: {out}/run.html and {len(files) - 1} files beside it")
@@ -103,12 +104,12 @@ def _facts(folder: Path) -> tuple[str, list[tuple[str, str]]]:
 
 def _label(metric: str) -> str:
     known = METRICS.get(metric)
-    return known.label if known else metric
+    return known.label if known else metric.replace("_", " ")
 
 
-def _facts_table(title: str, facts: Sequence[tuple[str, str]]) -> Table:
+def _facts_table(facts: Sequence[tuple[str, str]]) -> Table:
     rows = [TableRow((name,), (TableCell(text),)) for name, text in facts]
-    return Table(title, ("",), ("",), rows)
+    return Table("Result", ("",), ("",), rows)
 
 
 def _test_table(lines: Sequence[dict[str, Any]]) -> Table:
@@ -127,8 +128,9 @@ def _test_table(lines: Sequence[dict[str, Any]]) -> Table:
 
 
 def _curves(title: str, lines: Sequence[dict[str, Any]]) -> NamedFigure:
-    """Each value of the metrics over steps, training and test together."""
-    names = list(dict.fromkeys(name for line in lines for name in line if name not in _NOT_METRICS))
+    """Each value of the metrics that was taken more than once over steps, training and test together."""
+    counts = Counter(name for line in lines for name in line if name not in _NOT_METRICS)
+    names = [name for name, count in counts.items() if count > 1] or list(counts)
     rows = (len(names) + 1) // 2
     with plain_style():
         figure = Figure(figsize=(9, 2.6 * rows), layout="constrained")

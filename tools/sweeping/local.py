@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -209,7 +210,7 @@ class LocalStudy:
         command = job.run.command(threads_of(job.run, self.parallel) if not self.devices else None)
         job.log.parent.mkdir(parents=True, exist_ok=True)
         job.file = job.log.open("ab")
-        job.file.write(f"$ {' '.join(command)}\n".encode())
+        job.file.write(f"$ {shlex.join(command)}\n".encode())
         job.file.flush()
         job.failure_note.unlink(missing_ok=True)
         job.process = subprocess.Popen(
@@ -224,11 +225,13 @@ class LocalStudy:
         self.view.started(job)
 
     def _environment(self, job: Job) -> dict[str, str]:
-        count = job.run.processes
+        """CUDA_VISIBLE_DEVICES from the job's own share of the GPUs, which it need not use up."""
         if self.devices:
-            mine = self.devices[job.slot * count : (job.slot + 1) * count]
+            first = job.slot * (len(self.devices) // self.parallel)
+            mine = self.devices[first : first + job.run.processes]
             return {**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(mine)}
-        return {**os.environ, "ACCELERATE_USE_CPU": "true"}
+        # several processes on a CPU find each other only if they are told
+        return {**os.environ, "ACCELERATE_USE_CPU": "true"} if job.run.processes > 1 else dict(os.environ)
 
     def _collect(self) -> None:
         for job in self._running():

@@ -33,7 +33,7 @@ class Experiment:
             each of its values; a value that is itself a list stands in a list. `{activation}`, `{seed}` and
             `{output_dir}` are filled in.
         activations, seeds: instead of the study's.
-        after: a recipe of this study whose run with the same activation and seed must be finished first.
+        after: a recipe whose run with the same activation and seed, if the study has it, must be finished first.
         processes: GPUs of one run, instead of the study's.
     """
 
@@ -203,8 +203,7 @@ def planned_runs(study: Study) -> list[PlannedRun]:
     """The runs of a study, in the order of its file; activations vary fastest, then seeds.
 
     Raises:
-        RequestError: a recipe, activation or flag is not known, two runs would share a folder, or `after` names a run
-            that is not part of the study.
+        RequestError: a recipe, activation or flag is not known, or two runs would share a folder.
     """
     runs = [run for experiment in study.experiment for run in _runs_of(experiment, study)]
     folders: dict[Path, PlannedRun] = {}
@@ -212,10 +211,8 @@ def planned_runs(study: Study) -> list[PlannedRun]:
         if run.folder in folders:
             raise RequestError(f"two runs of the study are {run.name}, and both would lie in {run.folder}")
         folders[run.folder] = run
-    for run in runs:
-        if run.after is not None and run.after not in folders:
-            raise RequestError(f"{run.name} comes after {run.after}, which is not a run of this study")
-    return runs
+    # a run that is not part of the study is done already, or its command says what is missing
+    return [run if run.after in folders else dataclasses.replace(run, after=None) for run in runs]
 
 
 def _runs_of(experiment: Experiment, study: Study) -> Iterator[PlannedRun]:

@@ -115,11 +115,13 @@ class StudyView:
             f"{failed} failed; {self.left()}",
             style="bold",
         )
+        bar_line = Table.grid()  # a bar alone does not end its line
+        bar_line.add_row(bar)
         rows = Table.grid(padding=(0, 2))
         for job in self._jobs:
             if job.state is State.RUNNING:
                 rows.add_row(job.run.name, duration(time.monotonic() - job.started), job.last_step())
-        return Group(heading, bar, rows)
+        return Group(heading, bar_line, rows)
 
 
 def summary(jobs: Sequence[Job], console: Console | None = None) -> None:
