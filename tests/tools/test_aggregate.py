@@ -451,7 +451,7 @@ def test_a_full_disk_is_said(digits, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr("golu_core.training.checkpoint.os.replace", full)
     assert run(digits, "--out", tmp_path / "out") == 1
-    assert "No space left" in capsys.readouterr().err
+    assert "report.html could not be written: No space left on device" in capsys.readouterr().err
 
 
 # --------------------------------------------------------------------------------------------------------- a single run

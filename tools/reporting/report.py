@@ -47,8 +47,8 @@ METHODS = [
     ),
     (
         "Bootstrap intervals",
-        f"95 %, BCa (SciPy, 9,999 resamples), from {FEWEST_SEEDS} values on; they assume that the values are "
-        "independent draws.",
+        f"of the mean over seeds (in summary.csv and report.json) and of mean ranks over recipes: 95 %, BCa (SciPy, "
+        f"9,999 resamples), from {FEWEST_SEEDS} values on; they assume that the values are independent draws.",
     ),
     (
         "Relative time",
@@ -158,8 +158,11 @@ class Report:
 
 
 def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Writes the files, each whole or not at all."""
+    """Writes the files, each whole or not at all; OSError with the file's name where that fails."""
     for name, content in files.items():
         path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda partial, content=content: partial.write_bytes(content))  # type: ignore[misc]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, lambda partial, content=content: partial.write_bytes(content))  # type: ignore[misc]
+        except OSError as error:
+            raise OSError(f"{path} could not be written: {error.strerror}") from error
