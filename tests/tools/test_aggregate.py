@@ -320,7 +320,8 @@ def test_mixed_schemas(digits, tmp_path, capsys):
 def test_differing_configs_are_refused_with_their_fields(digits, tmp_path, capsys):
     write_run(digits, "vision", "digits", "golu", 7, {"top1": 80.0}, epochs=3)
     said = refused(capsys, tmp_path, digits)
-    assert "vision digits: epochs: 3 (1 runs), 8 (6 runs)" in said
+    assert "vision digits: epochs: 3 (1 run, such as " in said
+    assert "golu/seed7), 8 (6 runs, such as " in said
     assert "--allow-mixed" in said
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -321,8 +321,8 @@ def _sorted(runs: Iterable[RunResult]) -> list[RunResult]:
     )
 
 
-def differing_settings(runs: Iterable[RunResult]) -> dict[tuple[str, str], dict[str, Counter[str]]]:
-    """For each task and recipe whose runs differ in their settings: the fields, and how many runs have which value."""
+def differing_settings(runs: Iterable[RunResult]) -> dict[tuple[str, str], dict[str, dict[str, list[Path]]]]:
+    """For each task and recipe whose runs differ in their settings: the fields, and which runs have which value."""
     groups: dict[tuple[str, str], list[RunResult]] = defaultdict(list)
     for run in runs:
         groups[run.result.task, run.result.recipe].append(run)
@@ -332,25 +332,36 @@ def differing_settings(runs: Iterable[RunResult]) -> dict[tuple[str, str], dict[
         names = sorted({name for settings in distinct.values() for name in settings})
         fields = [name for name in names if len({_text(s.get(name)) for s in distinct.values()}) > 1]
         if fields:
-            known = [run.settings for run in group if run.settings is not None]
-            found[recipe] = {name: Counter(_text(settings.get(name)) for settings in known) for name in fields}
+            found[recipe] = {name: _folders_by_value(group, name) for name in fields}
     return found
 
 
+def _folders_by_value(runs: Iterable[RunResult], name: str) -> dict[str, list[Path]]:
+    folders: dict[str, list[Path]] = defaultdict(list)
+    for run in runs:
+        if run.settings is not None:
+            folders[_text(run.settings.get(name))].append(run.folder)
+    return dict(sorted(folders.items()))
+
+
 def refuse_mixed(runs: Sequence[RunResult]) -> None:
-    """Raises RequestError if runs of one recipe have differing configs or metrics; it names the fields that differ."""
-    differing = differing_settings(runs)
-    lines = []
-    for (task, recipe), fields in sorted(differing.items()):
-        for name, values in fields.items():
-            listed = ", ".join(f"{value} ({count} runs)" for value, count in sorted(values.items()))
-            lines.append(f"{task} {recipe}: {name}: {listed}")
+    """Raises RequestError if runs of one recipe have differing configs; it names the fields that differ."""
+    lines = [
+        f"{task} {recipe}: {name}: {', '.join(_counted(value, folders) for value, folders in values.items())}"
+        for (task, recipe), fields in sorted(differing_settings(runs).items())
+        for name, values in fields.items()
+    ]
     if lines:
         raise RequestError(
             "runs of one recipe have differing configs:\n  "
             + "\n  ".join(lines)
             + "\ngive fewer folders, or --allow-mixed, which makes each config a row of its own"
         )
+
+
+def _counted(value: str, folders: Sequence[Path]) -> str:
+    """`3 (1 run, such as runs/…)`."""
+    return f"{value} ({len(folders)} run{'s' if len(folders) > 1 else ''}, such as {shown(folders[0])})"
 
 
 def refuse_differing_metrics(runs: Sequence[RunResult]) -> None:
