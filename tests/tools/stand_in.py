@@ -35,6 +35,9 @@ def main() -> None:
         print("golu-vision: the loss of step 7 is nan")
         print("Traceback: the launcher's own")
         sys.exit(1)
+    if behaviour == "killed":
+        print("step 7", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
     if behaviour == "sleep" and not folder.exists():
         folder.mkdir(parents=True)
         write_config(folder, config)

@@ -224,7 +224,8 @@ def test_wilcoxon_over_recipes_is_scipys():
 def test_too_few_recipes(recipes):
     over = over_recipes(rows_from({"relu": [1.0] * recipes, "gelu": [2.0] * recipes, "golu": [3.0] * recipes}))
     assert over.friedman is None
-    assert f"{recipes} recipes are too few" in over.reason
+    assert f"{recipes} recipe" in over.reason
+    assert "too few" in over.reason
     assert rank_intervals(over) == {}
     assert over.mean_ranks["golu"] == 1.0
 

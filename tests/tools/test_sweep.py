@@ -239,6 +239,12 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path, stood_in, monkeypatch, 
     assert len(stood_in()) == 6
 
 
+def test_a_killed_run_is_named_as_such(tmp_path, stood_in, monkeypatch, capsys):
+    monkeypatch.setenv("BEHAVIOUR", '{"golu": "killed"}')
+    assert run(*digits(tmp_path, "--activations", "golu", "--seeds", "0")) == 1
+    assert "digits-golu-seed0: killed by SIGKILL; last line: step 7; log: " in capsys.readouterr().out
+
+
 def test_a_signal_stops_the_runs_and_the_same_command_goes_on(tmp_path, stood_in, monkeypatch, capsys):
     monkeypatch.setenv("BEHAVIOUR", '{"golu": "sleep"}')
     arguments = digits(tmp_path, "--activations", "relu", "golu", "--seeds", "0", "--parallel", "2")

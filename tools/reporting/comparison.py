@@ -224,7 +224,8 @@ def over_recipes(rows: Sequence[Row]) -> OverRecipes:
     ranks = numpy.array([_ranks(row, activations) for row in used]).reshape(len(used), len(activations))
     reason = ""
     if len(used) < FEWEST_RECIPES:
-        reason = f"{len(used)} recipes are too few for a test over recipes; it takes {FEWEST_RECIPES}"
+        count = "1 recipe is" if len(used) == 1 else f"{len(used)} recipes are"
+        reason = f"{count} too few for a test over recipes; it takes {FEWEST_RECIPES}"
     elif len(activations) < 3:
         reason = f"{len(activations)} activations are too few for Friedman's test; it takes 3"
     friedman = None if reason else _friedman(used, activations, ranks)

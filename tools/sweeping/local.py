@@ -70,15 +70,18 @@ class Job:
         """Present while the last attempt is known to have failed."""
         return self.log.with_suffix(".failed")
 
-    def last_words(self) -> str:
-        """The program's own message at the end of the log, or whatever line is last."""
+    def last_words(self, status: int | None = None) -> str:
+        """The program's own message at the end of the log, or else how it ended and the log's last line."""
+        lines: list[str] = []
         with contextlib.suppress(OSError), self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - 4096))
             tail = file.read().decode(errors="replace").rpartition("\n$ ")[2]
             lines = [line.strip() for line in tail.splitlines() if line.strip()]
-            messages = [line for line in lines if line.startswith(f"golu-{self.run.task}: ")]
-            return (messages or lines or [""])[-1]
-        return ""
+        messages = [line for line in lines if line.startswith(f"golu-{self.run.task}: ")]
+        if messages:
+            return messages[-1]
+        ending = "it ended" if status is None else _ending(status)
+        return f"{ending}; last line: {lines[-1]}" if lines else ending
 
     def last_step(self) -> str:
         """Where its metrics are, such as `step 150, loss 0.3`."""
@@ -244,8 +247,8 @@ class LocalStudy:
             if status == 0 and (job.run.folder / RESULT_FILE).exists():
                 job.state = State.FINISHED
             else:
-                job.state, job.reason = State.FAILED, job.last_words() or f"exit status {status}"
-                job.failure_note.write_text(f"exit status {status}\n")
+                job.state, job.reason = State.FAILED, job.last_words(status)
+                job.failure_note.write_text(f"{_ending(status)}\n")
             self.view.ended(job)
 
     def _stop_all(self) -> None:
@@ -267,6 +270,11 @@ class LocalStudy:
             job.file.close()
             finished = (job.run.folder / RESULT_FILE).exists()
             job.state = State.FINISHED if finished else State.STOPPED
+
+
+def _ending(status: int) -> str:
+    """`exit status 1`, `killed by SIGKILL`."""
+    return f"exit status {status}" if status >= 0 else f"killed by {signal.Signals(-status).name}"
 
 
 def threads_of(run: PlannedRun, parallel: int) -> int:
