@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from .summary import Row
 
 ALPHA = 0.05
-FEWEST_SEEDS = 6
-"""Below, no two-sided signed-rank test can reach 0.05: its smallest p is 2 / 2^n."""
+FEWEST_VALUES = 6
+"""For a bootstrap interval: fewer values have too few distinct resamples."""
 FEWEST_RECIPES = 6
-"""Likewise for pairs of activations over recipes."""
+"""For a test over recipes: below, not even one signed-rank test could reach 0.05."""
 _RESAMPLES = 9_999
 _SEED = 0
 
@@ -42,7 +42,7 @@ class PairedComparison:
         interval: 95 % interval of the difference by Student's t, which assumes normal differences; None below 3 seeds.
         better: seeds at which the reference is better.
         p: of Wilcoxon's signed-rank test, two-sided, Holm-corrected over the row; None where the seeds are too few.
-        smallest_p: that so many seeds can give at all.
+        smallest_p: that so many seeds can give at all behind Holm's correction.
     """
 
     reference: str
@@ -64,6 +64,11 @@ class PairedComparison:
         return "better" if self.difference > 0 else "worse"
 
 
+def smallest_p(n: int, comparisons: int) -> float:
+    """The smallest p that Wilcoxon's two-sided signed-rank test of n pairs can give behind Holm's correction."""
+    return min(1.0, comparisons * 2.0 ** (1 - n))
+
+
 def paired_comparisons(row: Row, reference: str) -> list[PairedComparison]:
     """The reference against each other activation of a row, over their common seeds."""
     if reference not in row.cells:
@@ -77,7 +82,8 @@ def paired_comparisons(row: Row, reference: str) -> list[PairedComparison]:
             continue
         differences = [sign * (mine[seed] - theirs[seed]) for seed in seeds]
         found.append((other, seeds, differences))
-    testable = [place for place, (_, seeds, _) in enumerate(found) if len(seeds) >= FEWEST_SEEDS]
+    smallest = [smallest_p(len(seeds), len(found)) for _, seeds, _ in found]
+    testable = [place for place, p in enumerate(smallest) if p < ALPHA]
     corrected = dict(zip(testable, holm([_signed_rank_p(found[place][2]) for place in testable]), strict=True))
     return [
         PairedComparison(
@@ -88,7 +94,7 @@ def paired_comparisons(row: Row, reference: str) -> list[PairedComparison]:
             interval=_t_interval(differences),
             better=sum(difference > 0 for difference in differences),
             p=corrected.get(place),
-            smallest_p=min(1.0, 2.0 ** (1 - len(seeds))),
+            smallest_p=smallest[place],
         )
         for place, (other, seeds, differences) in enumerate(found)
     ]
@@ -132,7 +138,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def bootstrap_interval(values: Iterable[float]) -> tuple[float, float] | None:
-    """95 % BCa bootstrap interval of the mean; None for fewer values than `FEWEST_SEEDS`."""
+    """95 % BCa bootstrap interval of the mean; None for fewer values than `FEWEST_VALUES`."""
     return _bootstrap_interval(tuple(sorted(values)))
 
 
@@ -140,7 +146,7 @@ def bootstrap_interval(values: Iterable[float]) -> tuple[float, float] | None:
 def _bootstrap_interval(listed: tuple[float, ...]) -> tuple[float, float] | None:
     from scipy.stats import bootstrap
 
-    if len(listed) < FEWEST_SEEDS:
+    if len(listed) < FEWEST_VALUES:
         return None
     if listed[0] == listed[-1]:
         return listed[0], listed[0]
@@ -194,7 +200,8 @@ class Friedman:
         statistic: chi-squared.
         p: by permutation of the ranks within recipes, which needs no large sample.
         critical_difference: of mean ranks, by Nemenyi.
-        nemenyi, wilcoxon_holm: p-values of pairs, symmetric; None where Friedman's test finds nothing.
+        nemenyi, wilcoxon_holm: p-values of pairs, symmetric; None where Friedman's test finds nothing, and Wilcoxon's
+            where so many pairs over so few recipes could not reach 0.05.
     """
 
     statistic: float
@@ -296,9 +303,10 @@ def _friedman(rows: Sequence[Row], activations: Sequence[str], ranks: NDArray[nu
     # metrics of other units: relative to the row's mean, so that the signed ranks over recipes make sense
     means = numpy.array([[row.cells[name].mean for name in activations] for row in rows])
     relative = numpy.array(sign)[:, None] * means / numpy.abs(means.mean(axis=1, keepdims=True))
-    wilcoxon = _pairwise_wilcoxon(relative)
+    wilcoxon = _pairwise_wilcoxon(relative) if smallest_p(n, math.comb(k, 2)) < ALPHA else None
     for table in (nemenyi, wilcoxon):
-        table.index = table.columns = list(activations)
+        if table is not None:
+            table.index = table.columns = list(activations)
     return Friedman(statistic, float(p), critical, nemenyi, wilcoxon)
 
 

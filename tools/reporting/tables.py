@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .comparison import FEWEST_SEEDS, OverRecipes, PairedComparison, rank_intervals
+from .comparison import OverRecipes, PairedComparison, rank_intervals
 from .metrics import in_table_order, paper_name
 from .summary import Cell, Row, geometric_mean, relative_times
 
@@ -238,8 +238,8 @@ def paired_table(paired: Sequence[tuple[Row, list[PairedComparison]]], reference
                 TableRow((*labels, paper_name(pair.other)), tuple(map(TableCell, texts)), minor=place > 0)
             )
     table.notes.append(
-        f"Smallest p: what so many seeds can give at all in a two-sided signed-rank test. Below {FEWEST_SEEDS} seeds "
-        "it does not reach 0.05: nothing is tested, and the interval rests on the assumption of normal differences."
+        "Smallest p: what so many seeds can give at all in a two-sided signed-rank test behind Holm's correction. "
+        "Where it is not below 0.05 nothing is tested, and the interval rests on the assumption of normal differences."
     )
     return table if table.rows else None
 
