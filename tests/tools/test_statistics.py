@@ -24,6 +24,7 @@ from reporting.comparison import (
     over_recipes,
     paired_comparisons,
     rank_intervals,
+    signed_rank_p,
 )
 from reporting.summary import Cell, Row, rows_of
 from runs_on_disk import ENVIRONMENT
@@ -133,6 +134,27 @@ def test_wilcoxon_and_holm_over_several_activations():
     assert [pair.p for pair in pairs] == pytest.approx(holm(raw))
 
 
+@pytest.mark.parametrize(
+    ("differences", "p"),
+    [
+        ([1.0, 2.0, 3.0, 4.0, 5.0], 2 / 32),
+        ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], 2 / 32),
+        ([1.0, 1.0, 2.0, 3.0, 4.0, 5.0], 2 / 64),
+        ([-1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 4 / 64),
+        ([0.0, 0.0], 1.0),
+    ],
+)
+def test_zeros_and_ties_make_no_difference_clearer(differences, p):
+    assert signed_rank_p(differences) == pytest.approx(p)
+
+
+def test_equal_seeds_do_not_count_as_seeds():
+    row = row_from({"relu": [1.0] * 6, "golu": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]})
+    (pair,) = paired_comparisons(row, "golu")
+    assert pair.smallest_p == 2 / 32
+    assert pair.verdict == "too few seeds"
+
+
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # 3 x 0.01, 2 x 0.03, and never below the last
     assert holm([]) == []
@@ -156,8 +178,8 @@ def test_lower_is_better():
 
 def test_equal_values_show_no_difference():
     (pair,) = paired_comparisons(row_from({"relu": [1.0] * 8, "golu": [1.0] * 8}), "golu")
-    assert pair.p == 1.0
-    assert pair.verdict == "no difference shown"
+    assert pair.p is None
+    assert pair.smallest_p == 1.0
 
 
 @settings(max_examples=30, deadline=None)

@@ -33,7 +33,7 @@ METHODS = [
         "Paired differences over seeds",
         "runs of the same seed have the same data in the same order, so that activations are compared seed by seed. "
         "The interval is Student's t (SciPy): it assumes that differences are normal, which 3 seeds cannot show. "
-        "P-values are Wilcoxon's signed-rank test's (SciPy; two-sided, exact without ties), which assumes differences "
+        "P-values are Wilcoxon's signed-rank test's (SciPy; two-sided, exact for few seeds), which assumes differences "
         "symmetric around their median, corrected by Holm's method over the activations of the recipe (statsmodels). "
         "They are given where the seeds can carry one below 0.05: from 6 seeds on against one activation, from 8 "
         "against four. With 3 seeds not even an uncorrected p can fall below 0.25.",

@@ -116,10 +116,7 @@ def rows_of(runs: Sequence[RunResult]) -> list[Row]:
     rows: list[Row] = []
     for recipe, by_settings in sorted(groups.items(), key=lambda item: _place_among_recipes(*item[0])):
         fields = list(differing.get(recipe, {}))
-        members = list(by_settings.values())
-        if not fields:  # runs without a config.json go with their siblings
-            members = [[run for group in members for run in group]]
-        for group in sorted(members, key=lambda group: _variant(group, fields)):
+        for group in sorted(by_settings.values(), key=lambda group: _variant(group, fields)):
             rows += _rows_of_group(sorted(group, key=_order), _variant(group, fields))
     return rows
 
@@ -141,9 +138,7 @@ def _order(run: RunResult) -> tuple[str, int]:
 
 
 def _variant(group: Sequence[RunResult], fields: Sequence[str]) -> str:
-    settings = next((run.settings for run in group if run.settings is not None), None)
-    if settings is None:
-        return "config not known" if fields else ""
+    settings = group[0].settings or {}
     return ", ".join(f"{name}={settings.get(name)}" for name in fields)
 
 
@@ -154,7 +149,7 @@ def _rows_of_group(group: Sequence[RunResult], variant: str) -> list[Row]:
     primary = first.primary_metric
     names = [primary.name]
     names += [name for name in SECONDARY if name != primary.name and all(name in run.result.metrics for run in group)]
-    settings = next((run.settings for run in group if run.settings is not None), None)
+    settings = group[0].settings
     return [
         Row(
             task=first.task,

@@ -140,7 +140,8 @@ def summary(jobs: Sequence[Job], console: Console | None = None) -> None:
     console.print(table)
     for job in jobs:
         if job.state in (State.FAILED, State.WAITS):
-            console.print(f"{job.state.value}: {job.run.name}: {job.reason}; log: {job.log}", markup=False)
+            log = f"; log: {job.log}" if job.log.exists() else ""
+            console.print(f"{job.state.value}: {job.run.name}: {job.reason}{log}", markup=False)
 
 
 def duration(seconds: float) -> str:
