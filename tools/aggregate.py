@@ -27,7 +27,7 @@ from golu_core.training.errors import RequestError
 from reporting.collect import Collection, collect, refuse_differing_metrics, refuse_mixed
 from reporting.comparison import load_libraries
 from reporting.formats import console, print_table
-from reporting.report import Report, write_report
+from reporting.report import Report, check_report_folder, write_report
 
 _LEFT_OUT_SHOWN = 10
 
@@ -78,8 +78,8 @@ def _results_stay() -> Iterator[None]:
 
 
 def _report_of(flags: Flags) -> Report:
-    if flags.out is not None and flags.out.exists() and not flags.out.is_dir():
-        raise RequestError(f"--out {flags.out} is a file; it takes a folder")
+    if flags.out is not None:
+        check_report_folder(flags.out)
     try:
         reference = canonical_name(flags.reference)
     except ValueError as error:

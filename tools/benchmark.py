@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from golu_core.activation import golu, golu_expression
-from golu_core.training.results import environment
+from golu_core.training.provenance import environment
 from measuring import Row, interleaved, markdown, seconds_of
 
 
@@ -219,7 +219,7 @@ def loop_rows() -> list[Row]:
             plan = run.plan_batches(config.batch_size, None)
             model = build_model(config, 10)[0].to(run.device).to(memory_format=torch.channels_last)
             optimizer = build_optimizer(model, config.optim, run.device)
-            model, _ = run.prepare(model, optimizer, average=None, total_steps=10**9)
+            model, _ = run.prepare(model, optimizer, total_steps=10**9, inputs={"data": data.fingerprint})
             loader = train_loader(data.train, order, plan, run.rank, 0)
 
             def ours() -> Iterator[None]:
@@ -268,7 +268,7 @@ def image_rows(count: int = 128) -> list[Row]:
     The pictures are scikit-learn's two photographs, cut and scaled to 500 x 375 in many ways.
     """
     from golu_core.training.data import SampleKey
-    from golu_vision.config import Augment
+    from golu_vision.config import TorchvisionAugment
     from golu_vision.data import load_data
     from golu_vision.recipes import RECIPES
 
@@ -277,7 +277,7 @@ def image_rows(count: int = 128) -> list[Row]:
         paths = write_photographs(Path(folder), count)
         recipe = RECIPES["resnet50-imagenet"]
         data = replace(recipe.data, root=Path(folder))
-        config = replace(recipe, data=data, augment=Augment("torchvision"))
+        config = replace(recipe, data=data, augment=TorchvisionAugment())
         train = load_data(config).train
         reference = _torchvision_reference()
         batches = [range(start, start + 16) for start in range(0, count, 16)]
@@ -410,7 +410,7 @@ def main() -> None:
     print(markdown(rows))
     if flags.json:
         command = "python tools/benchmark.py " + " ".join(sys.argv[1:])
-        content = {"command": command, "environment": environment(device), "rows": rows}
+        content = {"command": command, "environment": environment(device, "vision"), "rows": rows}
         flags.json.parent.mkdir(parents=True, exist_ok=True)
         flags.json.write_text(json.dumps(content, indent=1) + "\n")
 

@@ -26,7 +26,7 @@ from golu_core.training.data import train_loader
 from golu_core.training.optim import build_optimizer
 from golu_core.training.run import Run
 from golu_detect.coco import read_annotations
-from golu_detect.config import DetectConfig
+from golu_detect.config import DetectConfig, FasterRcnn
 from golu_detect.data import load_data, training_order
 from golu_detect.evaluate import UNIT, coco_metrics, detections, primary_metric
 from golu_detect.models import build_model
@@ -41,12 +41,12 @@ def _config(folder: Path) -> DetectConfig:
     recipe = RECIPES["fasterrcnn-resnet50-fpn-coco"]
     on_gpu = torch.cuda.is_available()
     side = 800 if on_gpu else 320
-    model = replace(recipe.model, shorter_side=(side,), longer_side=1333 if on_gpu else side)
+    model = FasterRcnn(shorter_side=(side,), longer_side=1333 if on_gpu else side)
     return replace(
         recipe,
         activation="relu",
         model=model,
-        data=replace(RECIPES["fasterrcnn-digits"].data, classes=91),
+        data=replace(RECIPES["fasterrcnn-digits"].data, classes="coco"),
         data_dir=folder / "data",
         output_dir=folder / "runs",
         batch_size=_BATCH,
@@ -78,7 +78,7 @@ def _our_loop(config: DetectConfig) -> Iterator[None]:
         plan = run.plan_batches(config.batch_size, config.max_device_batch)
         model, _ = build_model(config, data.classes)
         optimizer = build_optimizer(model.to(run.device), config.optim, run.device)
-        model, _ = run.prepare(model, optimizer, total_steps=10**9)
+        model, _ = run.prepare(model, optimizer, total_steps=10**9, inputs={"data": data.fingerprint})
         model.train()
         loader = train_loader(data.train, order, plan, run.rank, config.num_workers)
         for batch in run.batches(loader, 0):
@@ -91,6 +91,7 @@ def _our_loop(config: DetectConfig) -> Iterator[None]:
 def _bare_loop(config: DetectConfig) -> Iterator[None]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data = load_data(config)
+    assert isinstance(config.model, FasterRcnn)
     sides = {"min_size": config.model.shorter_side, "max_size": config.model.longer_side}
     model = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=91, **sides).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4)

@@ -66,9 +66,9 @@ def _our_loop(config: DiffusionConfig) -> Iterator[None]:
     with Run(config, task="diffusion", unit=UNIT, primary=PRIMARY) as run:
         plan = run.plan_batches(config.batch_size, None)
         diffusion = Diffusion(config.noise, run.device)
-        model = build_model(config).to(run.device)
+        model = build_model(config)[0].to(run.device)
         optimizer = build_optimizer(model, config.optim, run.device)
-        prepared, _ = run.prepare(model, optimizer, total_steps=10**9)
+        prepared, _ = run.prepare(model, optimizer, total_steps=10**9, inputs={"data": data.fingerprint})
         prepared.train()
         order = EpochOrder(data.train.source.count, config.batch_size, 0, drop_last=True)
         loader = train_loader(data.train, order, plan, run.rank, config.num_workers)
@@ -87,7 +87,7 @@ def _bare_loop(config: DiffusionConfig) -> Iterator[None]:
     data = load_data(config)
     images = torch.stack([data.train.image(n) for n in range(data.train.source.count)])
     alpha_bar = (1 - torch.linspace(1e-4, 0.02, 1000)).cumprod(0).to(device)
-    model = build_model(config).to(device).train()
+    model = build_model(config)[0].to(device).train()
     if config.compile:
         model.compile()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
@@ -114,7 +114,7 @@ def _bare_loop(config: DiffusionConfig) -> Iterator[None]:
 def _sampling_rows() -> list[Row]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = _config(Path(), compiled=False)
-    model = build_model(config).to(device).eval()
+    model = build_model(config)[0].to(device).eval()
     process, shape = Diffusion(config.noise, device), (3, config.data.size, config.data.size)
     rows: list[Row] = []
     for sampler, steps in (("ddpm", None), ("ddim", 50)):

@@ -148,9 +148,9 @@ def our_loop(size: Size, folder: Path) -> Iterator[None]:
     data = load_data(config)
     with Run(config, task="lm", unit=UNIT, primary=PRIMARY, units_per_sample=size.model.context) as run:
         plan = run.plan_batches(config.batch_size, config.max_device_batch)
-        model = build_model(config).to(run.device)
+        model = build_model(config)[0].to(run.device)
         optimizer = build_optimizer(model, config.optim, run.device)
-        prepared, _ = run.prepare(model, optimizer, total_steps=10**9)
+        prepared, _ = run.prepare(model, optimizer, total_steps=10**9, inputs={"data": data.fingerprint})
         prepared.train()
         order = WindowOrder(len(data.train), size.model.context, config.batch_size, 0, 10**9)
         loader = train_loader(TokenWindows(data.train, size.model.context), order, plan, run.rank, 0)

@@ -34,7 +34,6 @@ def resolved() -> list[str]:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     finally:
         PROJECT.write_text(pinned)
-        (ROOT / "uv.lock").unlink(missing_ok=True)
     return constraint_lines(done.stdout)
 
 

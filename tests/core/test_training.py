@@ -17,20 +17,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from golu_core.training.checkpoint import (
-    checkpoint_folders,
-    damage_of,
-    newest_whole_checkpoint,
-    save_checkpoint,
-    write_atomically,
-)
+from example_result import example_result
+from golu_core.training.checkpoint import checkpoint_folders, damage_of, newest_whole_checkpoint, save_checkpoint
 from golu_core.training.config import RunConfig, checked, config_sha256, differences, from_json, identity, to_json
 from golu_core.training.data import EpochOrder, EvaluationBatches, TrainBatches, plan_batches
 from golu_core.training.errors import RequestError, RunFailure
 from golu_core.training.locks import claim
-from golu_core.training.optim import Optim, WeightAverage, averaged_model, build_optimizer, parameter_groups
-from golu_core.training.results import PrimaryMetric, Result, SwappedActivations, Throughput, read_result, write_result
-from golu_core.training.schedules import Schedule, learning_rate
+from golu_core.training.optim import (
+    AdamW,
+    Optim,
+    RmsPropTf,
+    Sgd,
+    WeightAverage,
+    averaged_model,
+    build_optimizer,
+    parameter_groups,
+)
+from golu_core.training.ownership import write_atomically
+from golu_core.training.results import read_result, write_result
+from golu_core.training.schedules import Cosine, EpochWarmup, ExponentialDecay, Milestones, Polynomial, learning_rate
 from golu_core.training.seeding import derive_seed, seeded
 
 
@@ -149,7 +154,7 @@ def torch_rates(make, base, epochs):
 
 
 def test_steps_equal_torchs_multi_step():
-    ours = rates(Schedule("steps", milestones=(3, 7), factor=0.1), 0.1, 1, 10)
+    ours = rates(Milestones(milestones=(3, 7), factors=(0.1,)), 0.1, 1, 10)
     expected = torch_rates(lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [3, 7], 0.1), 0.1, 10)
     assert ours == pytest.approx(expected)
 
@@ -160,7 +165,7 @@ def test_warm_up_and_cosine_equal_torchvisions_reference():
         main = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=25, eta_min=0.0)
         return torch.optim.lr_scheduler.SequentialLR(optimizer, [warm, main], milestones=[5])
 
-    ours = rates(Schedule("cosine", warmup_epochs=5, warmup_factor=0.033), 3e-3, 1, 30)
+    ours = rates(Cosine(warmup=EpochWarmup(epochs=5, start_factor=0.033)), 3e-3, 1, 30)
     assert ours == pytest.approx(torch_rates(make, 3e-3, 30), rel=1e-6)
 
 
@@ -178,7 +183,7 @@ def test_cosine_equals_timms(per):
     for step in range(epochs * steps_per_epoch):
         scheduler.step(step if per == "step" else step // steps_per_epoch)
         expected.append(optimizer.param_groups[0]["lr"])
-    schedule = Schedule("cosine", final_lr=1e-5, warmup_epochs=3, warmup_lr=1e-6, warmup_counts=True, per=per)
+    schedule = Cosine(final_lr=1e-5, per=per, warmup=EpochWarmup(epochs=3, start_lr=1e-6, then="goes_on"))
     assert rates(schedule, 1e-3, steps_per_epoch, epochs) == pytest.approx(expected)
 
 
@@ -193,12 +198,12 @@ def test_decay_equals_timms():
     for epoch in range(60):
         scheduler.step(epoch)
         expected.append(optimizer.param_groups[0]["lr"])
-    schedule = Schedule("decay", factor=0.97, every=2.4, warmup_epochs=5, warmup_lr=1e-6, warmup_counts=True)
+    schedule = ExponentialDecay(factor=0.97, every=2.4, warmup=EpochWarmup(epochs=5, start_lr=1e-6, then="goes_on"))
     assert rates(schedule, 0.048, 1, 60) == pytest.approx(expected)
 
 
 def test_poly_equals_torchs():
-    ours = rates(Schedule("poly", power=0.9, per="step"), 0.01, 5, 4)
+    ours = rates(Polynomial(power=0.9, per="step"), 0.01, 5, 4)
     expected = torch_rates(lambda o: torch.optim.lr_scheduler.PolynomialLR(o, 20, 0.9), 0.01, 20)
     assert ours == pytest.approx(expected)
 
@@ -212,7 +217,7 @@ def test_weight_decay_groups_equal_timms():
 
     for name in ("tiny_vit_21m_224", "vit_tiny_patch16_224", "efficientnet_b0"):
         model = create_model(name, pretrained=False, num_classes=10)
-        ours = parameter_groups(model, Optim("adamw", weight_decay=0.05, decay="matrices"))
+        ours = parameter_groups(model, AdamW(weight_decay=0.05, decay="matrices"))
         no_decay = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
         theirs = param_groups_weight_decay(model, 0.05, no_weight_decay_list=no_decay)
         expected = {g["weight_decay"]: {id(p) for p in g["params"]} for g in theirs}
@@ -221,15 +226,15 @@ def test_weight_decay_groups_equal_timms():
 
 def test_weight_decay_on_all_by_default():
     model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
-    (group,) = parameter_groups(model, Optim(weight_decay=0.1))
+    (group,) = parameter_groups(model, Sgd(weight_decay=0.1))
     assert len(group["params"]) == 4 and group["weight_decay"] == 0.1
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "rmsprop_tf"])
-def test_optimizers_take_a_step(name):
+@pytest.mark.parametrize("optim", [Sgd(lr=0.1), AdamW(lr=0.1), RmsPropTf(lr=0.1)])
+def test_optimizers_take_a_step(optim):
     model = nn.Linear(2, 1)
     before = model.weight.clone()
-    optimizer = build_optimizer(model, Optim(name, lr=0.1), torch.device("cpu"))
+    optimizer = build_optimizer(model, optim, torch.device("cpu"))
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     assert not torch.equal(model.weight, before)
@@ -237,7 +242,7 @@ def test_optimizers_take_a_step(name):
 
 def test_average_follows_its_formula():
     model = nn.Linear(1, 1, bias=False)
-    average = averaged_model(model, WeightAverage(decay=0.9))
+    average = averaged_model(model, WeightAverage(decay=0.9, ramp=False))
     values = []
     for value in (1.0, 2.0, 4.0):
         nn.init.constant_(model.weight, value)
@@ -257,15 +262,15 @@ def test_checkpoints_are_kept_checked_and_replaced(tmp_path):
     for step in (1, 2, 3):
         save_checkpoint(tmp_path, step, {"a": text_writer(str(step)), "b": text_writer("x")}, keep=2)
     assert [path.name for path in checkpoint_folders(tmp_path)] == ["step-00000002", "step-00000003"]
-    newest = newest_whole_checkpoint(tmp_path, pytest.fail)
+    newest = newest_whole_checkpoint(tmp_path, ("a", "b"), pytest.fail)
     assert (newest / "a").read_text() == "3"
     (newest / "a").write_text("4")
     said = []
-    assert newest_whole_checkpoint(tmp_path, said.append).name == "step-00000002"
+    assert newest_whole_checkpoint(tmp_path, ("a", "b"), said.append).name == "step-00000002"
     assert "a does not have its checksum" in said[0]
     (tmp_path / "step-00000002" / "b").unlink()
     with pytest.raises(RequestError, match="none of the 2 checkpoints"):
-        newest_whole_checkpoint(tmp_path, said.append)
+        newest_whole_checkpoint(tmp_path, ("a", "b"), said.append)
     assert "b is missing" in said[-1]
     (newest / "manifest.json").write_text("{")
     assert "manifest" in damage_of(newest)
@@ -303,12 +308,12 @@ def test_write_atomically_leaves_the_old_file(tmp_path):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SmallConfig(RunConfig):
-    optim: Optim = Optim()
+    optim: Optim = Sgd()
     size: tuple[int, ...] = (1, 2)
 
 
 def test_config_survives_json():
-    config = SmallConfig(recipe="r", optim=Optim("adamw", lr=0.5), size=(3,), max_steps=7)
+    config = SmallConfig(recipe="r", optim=AdamW(lr=0.5), size=(3,), max_steps=7)
     assert from_json(SmallConfig, json.loads(json.dumps(to_json(config)))) == config
     with pytest.raises(RequestError, match="sizes"):
         from_json(SmallConfig, {**to_json(config), "sizes": 1})
@@ -319,7 +324,7 @@ def test_identity_leaves_placement_out():
     moved = dataclasses.replace(config, num_workers=3, log_every=7, tracker="wandb", checkpoint_every=2)
     assert config_sha256(moved) == config_sha256(config)
     assert "num_workers" not in identity(config) and identity(config)["optim.lr"] == 0.1
-    changed = dataclasses.replace(config, optim=Optim(lr=0.05), mixed_precision="bf16")
+    changed = dataclasses.replace(config, optim=Sgd(lr=0.05), mixed_precision="bf16")
     assert differences(changed, config) == [
         "mixed_precision: no there, bf16 asked for",
         "optim.lr: 0.1 there, 0.05 asked for",
@@ -341,38 +346,17 @@ def test_impossible_values_are_refused(change, message):
     assert checked(SmallConfig(activation="SiLU")).activation == "swish"
 
 
-def result(**changes):
-    values = {
-        "task": "vision",
-        "recipe": "digits",
-        "dataset": "digits",
-        "model": "m",
-        "activation": "golu",
-        "seed": 0,
-        "primary_metric": PrimaryMetric("top1", 99.0, True),
-        "metrics": {"top1": 99.0},
-        "best": {"top1": 99.5, "step": 3},
-        "parameters": 1,
-        "steps": 2,
-        "train_seconds": 1.0,
-        "eval_seconds": 1.0,
-        "throughput": Throughput("images/s", 3.0),
-        "world_size": 1,
-        "data": {},
-        "environment": {},
-        "config_sha256": "0",
-        "activations": SwappedActivations(1, []),
-    }
-    return Result(**{**values, **changes})
-
-
 def test_result_survives_and_keeps_unknown_fields(tmp_path):
     path = tmp_path / "result.json"
-    write_result(path, result())
-    assert read_result(path) == result()
+    write_result(path, example_result())
+    assert read_result(path) == example_result()
     values = json.loads(path.read_text())
     assert values["schema"] == "golu-result/1" and "other" not in values
+    assert values["sha256"]
     path.write_text(json.dumps({**values, "new": 1}))
+    with pytest.raises(RequestError, match="changed or damaged"):
+        read_result(path)
+    write_result(path, example_result(other={"new": 1}))
     again = read_result(path)
     assert again.other == {"new": 1}
     write_result(path, again)
@@ -386,6 +370,7 @@ def test_result_survives_and_keeps_unknown_fields(tmp_path):
         ("[]", "holds no object"),
         ('{"schema": "other/1"}', "schema is 'other/1'"),
         ('{"schema": "golu-result/1"}', "it lacks activation"),
+        ("[" * 100_000, "cannot be read"),
     ],
 )
 def test_what_is_no_result_is_named(tmp_path, content, message):
@@ -410,7 +395,7 @@ def test_imports_stay_light(statement, absent):
 
 
 def test_learning_rate_is_finite_for_all_steps():
-    schedule = Schedule("cosine", warmup_epochs=2, per="step")
+    schedule = Cosine(per="step", warmup=EpochWarmup(epochs=2))
     assert all(math.isfinite(rate) and rate >= 0 for rate in rates(schedule, 1.0, 7, 9))
 
 

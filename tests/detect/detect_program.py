@@ -3,4 +3,15 @@
 from command_line import Program
 
 DETECT = Program("golu_detect")
-FAST = ["--epochs", "2", "--batch-size", "4", "--log-every", "1", "--checkpoint-every", "1", "--warmup-steps", "0"]
+FAST = [
+    "--epochs",
+    "2",
+    "--batch-size",
+    "4",
+    "--log-every",
+    "1",
+    "--checkpoint-every",
+    "1",
+    "--schedule.warmup",
+    "none",
+]

@@ -41,7 +41,7 @@ def finished(few_scenes, tmp_path_factory):
 def test_a_finished_run_has_all_its_files(finished):
     cwd, done = finished
     folder = cwd / folder_of("maskrcnn-digits")
-    assert "1 training images" not in done.stderr and "train images, published are 760" in done.stderr
+    assert "1 training images" not in done.stderr and "train images, the recipe's own data have 760" in done.stderr
     result = json.loads((folder / "result.json").read_text())
     assert (result["task"], result["steps"], result["primary_metric"]["name"]) == ("detect", 42, "box_map")
     assert result["activations"]["left"] == ["relu called in roi_heads.box_head (2 times)"]
@@ -140,9 +140,19 @@ def test_own_files_in_cocos_format(few_scenes, tmp_path, run_here):
     done = run_here("train", "retinanet-digits", *places, "--dry-run", "--check-data", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "all 19 images" in done.stdout and not list(tmp_path.iterdir())
-    done = run_here("train", "fasterrcnn-resnet50-fpn-coco", *places, "--data.classes", "50", cwd=tmp_path)
+    content = json.loads((root / "annotations" / "instances_train2017.json").read_text())
+    for entry, key in [
+        *((c, "id") for c in content["categories"]),
+        *((a, "category_id") for a in content["annotations"]),
+    ]:
+        entry[key] += 10
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    other = [*places, "--data.train-annotations", "other.json"]
+    done = run_here(
+        "train", "fasterrcnn-resnet50-fpn-coco", *other, "--data.test-annotations", "other.json", cwd=tmp_path
+    )
     assert done.returncode == 2
-    assert "category id 90, but there are 50 classes" in done.stderr
+    assert "category id 100, but COCO's end at 90" in done.stderr
 
 
 def test_sample_data(tmp_path, run_here):
@@ -164,7 +174,7 @@ WRONG = [
     (["train", "maskrcnn-resnet50-fpn-coco"], ["there is no data folder data/coco", "instances_train2017.json"]),
     (["train", "fasterrcnn-digits", "--epochs", "0"], ["--epochs must be at least 1"]),
     (["train", "fasterrcnn-digits", "--backbone", "nowhere"], ["needs --model.backbone resnet50"]),
-    (["train", "fasterrcnn-digits", "--model.trainable-stages", "6"], ["must be 0 to 5"]),
+    (["train", "fasterrcnn-digits", "--model.trainable-stages", "6"], ["--model.trainable-stages must be at most 5"]),
     (["train", "fasterrcnn-digits", "--batch-size", "8", "--group-size", "3"], ["does not divide"]),
     (["train", "fasterrcnn-resnet50-fpn-coco", "--data.train-annotations", "absent.json"], ["absent.json"]),
     (["predict", "nowhere"], ["at least one image"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import shutil
 
 import pytest
 import torch
@@ -11,13 +11,16 @@ import torchvision
 from safetensors.torch import save_file
 from torchvision.models import detection, segmentation
 
+from example_result import example_result
 from golu_core.activation import GoLU
+from golu_core.training.config import checked
 from golu_core.training.errors import RequestError
+from golu_core.training.fingerprint import file_digest
 from golu_core.training.optim import build_optimizer, parameter_groups
+from golu_core.training.results import write_result
 from golu_core.training.schedules import learning_rate
 from golu_detect.models import backbone_weights, build_model, build_network
 from golu_detect.recipes import RECIPES
-from golu_detect.train import warmed_up
 
 BUILDERS = {
     "deeplabv3-resnet50-coco": (segmentation.deeplabv3_resnet50, {"aux_loss": True, "num_classes": 21}),
@@ -33,14 +36,14 @@ def test_networks_are_torchvisions_and_every_relu_module_is_swapped(recipe):
     build, arguments = BUILDERS[recipe]
     with torch.device("meta"):
         theirs = build(weights=None, weights_backbone=None, **arguments)
-    ours, swapped = build_model(config, config.data.classes)
+    ours, swapped = build_model(config, config.data.expected_classes)
     shapes, expected = ({n: t.shape for n, t in m.state_dict().items()} for m in (ours, theirs))
     assert shapes == expected
     assert sum(p.numel() for p in ours.parameters()) == config.paper.size
     relus = sum(isinstance(module, torch.nn.ReLU) for module in theirs.modules())
     assert swapped.swapped == relus == sum(isinstance(module, GoLU) for module in ours.modules())
     left = {"fasterrcnn": 1, "maskrcnn": 1, "retinanet": 1, "deeplabv3": 0}
-    assert len(swapped.left) == left[config.model.name], swapped.left
+    assert len(swapped.left) == left[config.model.kind], swapped.left
 
 
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if name.endswith("digits")])
@@ -64,7 +67,8 @@ def classifier(tmp_path_factory):
     torch.manual_seed(3)
     state = torchvision.models.resnet50(weights=None).state_dict()
     save_file(state, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps({"activation": "golu", "model": {"name": "torchvision/resnet50"}}))
+    files = {"model.safetensors": file_digest(folder / "model.safetensors")}
+    write_result(folder / "result.json", example_result(model="torchvision/resnet50", files=files))
     return folder, state
 
 
@@ -72,7 +76,7 @@ def classifier(tmp_path_factory):
 def test_a_classifiers_weights_are_all_taken_but_its_last_layer(recipe, classifier):
     folder, state = classifier
     config = dataclasses.replace(RECIPES[recipe], backbone=str(folder))
-    network, _ = build_model(config, config.data.classes, backbone_weights(config))
+    network, _ = build_model(config, config.data.expected_classes, backbone_weights(config))
     body = network.backbone if "deeplab" in recipe else network.backbone.body
     found = body.state_dict()
     assert set(state) - set(found) == {"fc.weight", "fc.bias"}
@@ -94,16 +98,21 @@ def test_a_backbone_of_another_kind_is_refused(classifier, tmp_path):
     assert "was trained with golu, but relu" in refusal(backbone=str(folder), activation="relu")
     assert "neither a run folder" in refusal(backbone="IMAGENET1K_V9")
     assert "was trained with relu, but golu" in refusal(backbone="IMAGENET1K_V1")
-    assert "no run folder of golu-vision" in refusal(backbone=str(tmp_path))
+    assert "is not finished: it has no result.json" in refusal(backbone=str(tmp_path))
     save_file({name: tensor for name, tensor in state.items() if "layer3" not in name}, tmp_path / "part.safetensors")
     assert "does not fit" in refusal(backbone=str(tmp_path / "part.safetensors"))
     (tmp_path / "broken.safetensors").write_bytes(b"nonsense")
     assert "cannot be read as safetensors" in refusal(backbone=str(tmp_path / "broken.safetensors"))
-    (tmp_path / "config.json").write_text(json.dumps({"activation": "golu", "model": {"name": "timm/vit"}}))
+    write_result(tmp_path / "result.json", example_result(model="timm/vit"))
     assert "is a timm/vit" in refusal(backbone=str(tmp_path))
     small = dataclasses.replace(RECIPES["fasterrcnn-digits"], backbone=str(folder))
     with pytest.raises(RequestError, match=r"needs --model\.backbone resnet50"):
-        backbone_weights(small)
+        checked(small)
+    shutil.copytree(folder, tmp_path / "flipped")
+    with (tmp_path / "flipped" / "model.safetensors").open("r+b") as file:
+        file.seek(100_000)
+        file.write(b"x")
+    assert "does not have the checksum" in refusal(backbone=str(tmp_path / "flipped"))
 
 
 def test_retinanet_decays_all_but_norms_as_torchvisions_reference_does():
@@ -132,11 +141,10 @@ def test_learning_rates_are_those_of_torchvisions_schedulers():
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=0.02)
     main = torch.optim.lr_scheduler.MultiStepLR(optimizer, [16, 22], 0.1)
-    schedule = warmed_up(config, steps)
     for epoch in range(epochs):
         warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-3, total_iters=29) if epoch == 0 else None
         for step in range(steps):
-            ours = learning_rate(schedule, 0.02, epoch * steps + step, steps, epochs)
+            ours = learning_rate(config.schedule, 0.02, epoch * steps + step, steps, epochs)
             assert ours == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6), (epoch, step)
             optimizer.step()
             if warmup is not None:

@@ -111,7 +111,7 @@ def test_celeba_is_read_by_its_partition(layout, tmp_path, run_here):
     done = run_here("train", "ddpm-celeba", "--dry-run", "--check-data", "--eval-batch", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "4 training, 4 test images" in done.stdout and "all 8 images" in done.stdout
-    assert "celeba has 4 train images, published are 162,770" in done.stderr
+    assert "celeba has 4 train images, the recipe's own data have 162,770" in done.stderr
 
 
 def test_a_saved_copy_of_the_hub(tmp_path, run_here):
@@ -143,7 +143,7 @@ def test_noise_of_a_test_image_is_the_same_in_every_run_of_a_seed(few_images):
 def test_every_recipe_can_be_described_without_data(recipe, tmp_path, run_here):
     done = run_here("train", recipe, "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert ("missing: " in done.stdout) == (recipe == "ddpm-celeba")
+    assert ("missing: " in done.stdout) == recipe.startswith("ddpm-celeba")
     assert not list(tmp_path.iterdir())
 
 
@@ -156,13 +156,13 @@ WRONG = [
     (["train", "ddpm-digits", "--data.images", "absent"], ["there is no image folder absent"]),
     (["train", "ddpm-digits", "--data.images", "empty"], ["the folder empty has no image"]),
     (["train", "ddpm-digits", "--data.images", "torn", "--check-data"], ["cannot be decoded", "05.png"]),
-    (["train", "ddpm-digits", "--noise.steps", "0"], ["at least one step"]),
+    (["train", "ddpm-digits", "--noise.steps", "0"], ["--noise.steps must be at least 1"]),
     (["train", "ddpm-digits", "--sample-steps", "2000"], ["not between 1 and the 1000"]),
     (["train", "ddpm-digits", "--eval-draws", "0"], ["--eval-draws must be at least 1"]),
     (["train", "ddpm-digits", "--fid-images", "10"], ["pip install 'golu-diffusion[fid]'"]),
     (["train", "ddpm-digits", "--model.groups", "5"], ["--model.groups 5 does not divide"]),
     (["train", "ddpm-digits", "--data.hub", "./nowhere"], ["datasets cannot load"]),
-    (["sample", "nowhere"], ["nowhere is no run folder"]),
+    (["sample", "nowhere"], ["there is no run folder nowhere"]),
     (["interpolate", "nowhere", "one.png"], ["usage: golu-diffusion interpolate"]),
     (["evaluate", "nowhere"], ["no run folder nowhere"]),
 ]
@@ -191,6 +191,6 @@ def test_a_run_folder_of_another_architecture_is_refused(finished, tmp_path, run
     (tmp_path / "other" / "config.json").write_text(json.dumps(config))
     done = run_here("sample", "other", "--sampler", "ddim", "--steps", "2", cwd=tmp_path)
     assert done.returncode == 2
-    assert "does not fit the model of its config" in done.stderr
+    assert "config.json is not the config that result.json names" in done.stderr
     done = run_here("sample", str(cwd / FOLDER), "--sampler", "ddim", "--steps", "21", cwd=tmp_path)
     assert "not between 1 and the 20" in done.stderr

@@ -115,7 +115,7 @@ def test_ddims_times():
 
 @pytest.mark.parametrize("noise", [Noise(steps=0), Noise(first=0.0), Noise(first=0.5, last=0.1), Noise(last=1.0)])
 def test_an_impossible_process_is_refused(noise):
-    with pytest.raises(RequestError, match="0 < first <= last < 1"):
+    with pytest.raises(RequestError, match=r"--noise\.(steps|first|last)"):
         Diffusion(noise)
 
 
@@ -189,7 +189,7 @@ def test_the_time_embedding_is_the_published_one():
         ({"groups": 5}, "groups 5 does not"),
         ({"attention": (2,)}, "a level that"),
         ({"width": 7}, "even"),
-        ({"blocks": 0}, "a block"),
+        ({"blocks": 0}, "blocks must be at least 1"),
     ],
 )
 def test_impossible_sizes_are_refused(change, message):
@@ -258,14 +258,30 @@ def test_pixels_come_back():
 def test_learning_rates_are_those_of_timms_scheduler():
     from timm.scheduler import CosineLRScheduler
 
+    config = RECIPES["ddpm-celeba-cosine"]
+    steps, epochs, warmup = 40, 6, 50
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1e-3)
+    theirs = CosineLRScheduler(
+        optimizer, t_initial=steps * epochs, warmup_t=warmup, warmup_lr_init=1e-4, warmup_prefix=True, t_in_epochs=False
+    )
+    schedule = dataclasses.replace(config.schedule, warmup=dataclasses.replace(config.schedule.warmup, steps=warmup))
+    for step in range(steps * epochs):
+        theirs.step_update(step)
+        ours = learning_rate(schedule, config.optim.lr, step, steps, epochs)
+        assert ours == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6), step
+
+
+def test_the_published_rate_never_changes():
+    """As timm's scheduler does where `step` advances it though it counts updates: the rate stays at the warm-up's."""
+    from timm.scheduler import CosineLRScheduler
+
     config = RECIPES["ddpm-celeba"]
     steps, epochs, warmup = 40, 6, 50
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1e-3)
     theirs = CosineLRScheduler(
         optimizer, t_initial=steps * epochs, warmup_t=warmup, warmup_lr_init=1e-4, warmup_prefix=True, t_in_epochs=False
     )
-    schedule = dataclasses.replace(config.schedule, warmup_epochs=warmup / steps)
     for step in range(steps * epochs):
-        theirs.step_update(step)
-        ours = learning_rate(schedule, 1e-3, step, steps, epochs + warmup / steps)
+        theirs.step(step)
+        ours = learning_rate(config.schedule, config.optim.lr, step, steps, epochs)
         assert ours == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6), step

@@ -12,7 +12,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from golu_core.training.checkpoint import save_checkpoint
-from golu_core.training.optim import Optim, build_optimizer
+from golu_core.training.optim import AdamW, build_optimizer
 from golu_core.training.state import Position, TrainingState, is_sharded
 from golu_lm.config import Model
 from golu_lm.model import GPT
@@ -29,7 +29,7 @@ def shard(model: GPT) -> GPT:
 
 
 def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
-    return build_optimizer(model, Optim("adamw", lr=1e-2, weight_decay=0.1, decay="matrices"), torch.device("cpu"))
+    return build_optimizer(model, AdamW(lr=1e-2, weight_decay=0.1, decay="matrices"), torch.device("cpu"))
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, batches: torch.Tensor, rank: int | None) -> list[float]:

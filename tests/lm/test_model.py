@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from golu_core.training.errors import RequestError
-from golu_core.training.optim import Optim, build_optimizer
+from golu_core.training.optim import AdamW, build_optimizer
 from golu_lm import loss as loss_module
 from golu_lm.config import Model
 from golu_lm.generate import generated_tokens
@@ -78,7 +78,7 @@ def test_the_first_50_losses_equal_those_of_hugging_faces_gpt2():
     starts = torch.randint(97, (50, 4, 1), generator=torch.Generator().manual_seed(1))
     batches = (starts + 5 * torch.arange(24)) % 97
     settings = {"lr": 3e-3, "betas": (0.9, 0.95), "weight_decay": 0.1}
-    optimizer = build_optimizer(ours, Optim("adamw", decay="matrices", **settings), torch.device("cpu"))
+    optimizer = build_optimizer(ours, AdamW(decay="matrices", **settings), torch.device("cpu"))
     matrices, vectors = ([p for p in theirs.parameters() if (p.ndim > 1) == wanted] for wanted in (True, False))
     bare = torch.optim.AdamW([{"params": matrices}, {"params": vectors, "weight_decay": 0.0}], **settings)
     for number, tokens in enumerate(batches):

@@ -274,7 +274,7 @@ DAMAGE = {
     "no folder": (lambda f: f.rename(f.with_name("elsewhere")), "there is no data folder"),
     "no train": (lambda f: (f / "train.bin").unlink(), "has no train.bin"),
     "no test": (lambda f: (f / "test.bin").unlink(), "has none of test.bin"),
-    "odd size": (grow, "no multiple of 2"),
+    "odd size": (grow, "not a multiple of 2"),
     "empty": (lambda f: (f / "test.bin").write_bytes(b""), "is empty"),
     "one token more": (lambda f: grow(f, data=b"\x01\x00"), "says 2,201"),
     "no JSON": (lambda f: (f / META_FILE).write_text("{"), "meta.json is damaged"),

@@ -19,7 +19,7 @@ from benchmark_aggregate import seconds_and_mib, write_results
 from published_tables import COLUMNS, ROWS
 from reporting.collect import collect
 from reporting.report import Report
-from runs_on_disk import ENVIRONMENT, write_digits, write_published, write_run
+from runs_on_disk import ENVIRONMENT, change_result, write_digits, write_published, write_run
 
 DIGITS = {"relu": [97.0, 98.0, 99.0], "golu": [98.0, 99.0, 99.4]}
 
@@ -149,8 +149,7 @@ def test_times_of_different_machines_are_not_compared(tmp_path):
 
 def test_a_recipe_of_ones_own(tmp_path, capsys):
     folder = write_run(tmp_path, "vision", "digits", "golu", 0, {"top1": 90.0})
-    values = json.loads((folder / "result.json").read_text())
-    (folder / "result.json").write_text(json.dumps({**values, "task": "audio", "recipe": "mine", "more": 1}))
+    change_result(folder, task="audio", recipe="mine", more=1)
     assert run(tmp_path) == 0
     assert "mine" in capsys.readouterr().out
 
@@ -302,8 +301,7 @@ def test_malformed_results_are_named(digits, tmp_path, capsys, content):
 )
 def test_fields_of_another_shape_are_named(digits, tmp_path, capsys, field, value):
     path = digits / "vision" / "digits" / "golu" / "seed1" / "result.json"
-    values = json.loads(path.read_text())
-    path.write_text(json.dumps({**values, field: value}))
+    change_result(path.parent, **{field: value})
     said = refused(capsys, tmp_path, digits)
     assert str(path) in said
     assert field in said
@@ -406,10 +404,9 @@ def test_the_page_has_every_part(page):
 
 def test_names_are_escaped(tmp_path):
     folder = write_run(tmp_path, "vision", "digits", "golu", 0, {"top1": 90.0}, curve=[1.0, 90.0])
-    values = json.loads((folder / "result.json").read_text())
     (folder / "config.json").unlink()
     name = "<script>alert(1)</script> & $x_1$ | mine"
-    (folder / "result.json").write_text(json.dumps({**values, "task": "own", "recipe": name}))
+    change_result(folder, task="own", recipe=name)
     assert run(tmp_path, "--out", tmp_path / "out") == 0
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<script" not in page
@@ -429,10 +426,9 @@ def test_the_card_says_how_far_from_the_protocol(tmp_path):
 def test_data_of_other_sizes_are_a_departure(tmp_path):
     for seed, documents in enumerate((100, 100, None)):
         folder = write_run(tmp_path, "lm", "babygpt-tinystories", "golu", seed, {"perplexity": 4.0})
-        values = json.loads((folder / "result.json").read_text())
         sizes = {"tokens": 5} if documents is None else {"tokens": 5, "documents": documents}
-        values["data"] = {"train": sizes, "test": {"documents": 7}, "published": {"train": 2000, "test": 7}}
-        (folder / "result.json").write_text(json.dumps(values))
+        data = {"train": sizes, "test": {"documents": 7}, "published": {"train": 2000, "test": 7}}
+        change_result(folder, data=data)
     (card,) = Report(collect([tmp_path]), "golu").cards
     assert card.departures == [
         "train data: 100, published are 2,000",
@@ -450,9 +446,9 @@ def test_a_full_disk_is_said(digits, tmp_path, capsys, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("golu_core.training.checkpoint.os.replace", full)
+    monkeypatch.setattr("golu_core.training.ownership.os.fsync", full)
     assert run(digits, "--out", tmp_path / "out") == 1
-    assert "report.html could not be written: No space left on device" in capsys.readouterr().err
+    assert "report.json could not be written: No space left on device" in capsys.readouterr().err
 
 
 # --------------------------------------------------------------------------------------------------------- a single run
@@ -464,7 +460,13 @@ def test_a_single_run(digits, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "digits, GoLU, seed 0" in shown
     assert "50" in shown
-    assert {path.name for path in (tmp_path / "one").iterdir()} == {"run.html", "run.md", "run.csv", "curves.png"}
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {
+        "run.html",
+        "run.md",
+        "run.csv",
+        "curves.png",
+        "report.json",
+    }
     assert Page((tmp_path / "one" / "run.html").read_text()).open == []
 
 

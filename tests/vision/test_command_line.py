@@ -186,7 +186,7 @@ def surplus_class(root):
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_damaged_data_is_named(damage, message, in_memory, few_digits, tmp_path, run_here):
     root = damaged_copy(few_digits, tmp_path, damage)
-    flags = [] if in_memory else ["--data.no-in-memory", "--augment.kind", "torchvision", "--num-workers", "1"]
+    flags = [] if in_memory else ["--data.no-in-memory", "--augment", "torchvision", "--num-workers", "1"]
     done = run_here("train", "digits", "--data.root", str(root), "--check-data", *flags, *FAST, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr and "Traceback" not in done.stderr
@@ -209,7 +209,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(few_digits, tmp_path, run_here)
         "3",
         "--optim.lr",
         "1e18",
-        "--schedule.kind",
+        "--schedule",
         "constant",
         *FAST,
     ]

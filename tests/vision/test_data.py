@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from golu_core.training.data import BatchPlan, SampleKey
 from golu_core.training.errors import RequestError
+from golu_core.training.fields import check_fields
 from golu_core.training.images import decode
-from golu_vision.config import Augment, Data, Mix
+from golu_vision.config import Crop, Data, Mix, TimmAugment, TorchvisionAugment
 from golu_vision.data import StoredImages, check_every_image, load_data
 from golu_vision.evaluate import classification_metrics
 from golu_vision.mixing import check_mixing, cutmix_box, mix_batch
@@ -105,9 +106,15 @@ def test_augmentation_is_a_function_of_position(stored):
     assert torch.equal(across[:1], training.__getitems__(far[:1]).images)
 
 
-@pytest.mark.parametrize("kind", ["torchvision", "timm"])
-def test_per_image_augmentation_is_a_function_of_position(kind, few_digits, tmp_path):
-    augment = Augment(kind, policy="autoaugment", rand_augment="rand-m9-mstd0.5-inc1", erase=0.5)
+@pytest.mark.parametrize(
+    "augment",
+    [
+        Crop(pad=3),
+        TorchvisionAugment(policy="autoaugment"),
+        TimmAugment(rand_augment="rand-m9-mstd0.5-inc1", erase=0.5),
+    ],
+)
+def test_per_image_augmentation_is_a_function_of_position(augment, few_digits, tmp_path):
     data = replace(RECIPES["digits"].data, root=few_digits, in_memory=False)
     config = replace(RECIPES["digits"], data=data, augment=augment, data_dir=tmp_path)
     train = load_data(config).train
@@ -115,13 +122,13 @@ def test_per_image_augmentation_is_a_function_of_position(kind, few_digits, tmp_
     torch.rand(7)
     assert torch.equal(first, train.__getitems__(keys(1, 2, 3)).images)
     assert not torch.equal(first, train.__getitems__(keys(1, 2, 3, epoch=1)).images)
-    assert first.dtype == (torch.float32 if kind == "timm" else torch.uint8)
+    assert first.dtype == (torch.float32 if isinstance(augment, TimmAugment) else torch.uint8)
     assert first.shape == (3, 3, 32, 32)
 
 
 def test_order_of_augmentation_is_that_of_the_reference_scripts():
     """torchvision's ClassificationPresetTrain: crop, flip, policy. timm's: crop, flip, policy, tensor, erasing last."""
-    policy = training_transform(Data(), Augment("torchvision", policy="autoaugment"))
+    policy = training_transform(Data(), TorchvisionAugment(policy="autoaugment"))
     names = [type(step).__name__ for step in policy.transforms]
     assert names == ["RandomResizedCrop", "RandomHorizontalFlip", "AutoAugment"]
     recipe = RECIPES["tinyvit-21m-imagenet"]
@@ -189,7 +196,8 @@ def test_cutmix_box_has_about_the_asked_area():
 
 
 def test_a_batch_that_cannot_be_mixed_is_refused():
-    check_mixing(Mix(), BatchPlan(3, 1, 1, 3))
+    with pytest.raises(RequestError, match="must be above 0"):
+        check_fields(Mix())
     with pytest.raises(RequestError, match="blocks of 8"):
         check_mixing(Mix(mixup=0.2), BatchPlan(12, 1, 1, 12))
 
@@ -199,7 +207,7 @@ def test_own_folder_and_its_facts(few_digits, tmp_path):
     data = load_data(config)
     assert data.classes == ("0", "1", "2", "3")
     assert (len(data.train), len(data.test)) == (52, 23)
-    assert data.differences[0] == "digits has 52 train images, published are 1,442"
+    assert data.differences[0] == "digits has 52 train images, the recipe's own data have 1,442"
     assert not data.facts["as_published"]
     assert list(check_every_image(data, 16, 0))[-1] == 75
 

@@ -3,4 +3,4 @@
 from command_line import Program
 
 VISION = Program("golu_vision")
-FAST = ["--batch-size", "16", "--log-every", "1", "--checkpoint-every", "2", "--schedule.warmup-epochs", "0"]
+FAST = ["--batch-size", "16", "--log-every", "1", "--checkpoint-every", "2", "--schedule.warmup", "none"]

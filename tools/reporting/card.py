@@ -171,7 +171,8 @@ def _with_commas(size: Any) -> str:
 
 def _activations(row: Row) -> list[str]:
     lines = {
-        f"{swaps.swapped} swapped; left as published: {', '.join(swaps.left) or 'none'}"
+        f"{swaps.swapped} swapped; left as published: "
+        + (f"not known ({swaps.untraced})" if swaps.left is None else ", ".join(swaps.left) or "none")
         for run in row.runs
         if run.result.activation != row.own_activation
         for swaps in [run.result.activations]

@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
-from golu_core.training.config import RunConfig, flat_identity, identity, identity_sha256, placement_fields
+from golu_core.training.config import (
+    RunConfig,
+    flat_identity,
+    flattened,
+    identity,
+    identity_sha256,
+    placement_fields,
+)
 from golu_core.training.errors import RequestError
 from golu_core.training.folder import CONFIG_FILE
 from golu_core.training.results import RESULT_FILE, SCHEMA, Result, result_from_json
@@ -21,6 +28,15 @@ from sweeping.study import command_lines
 
 _NOT_SEARCHED = {"checkpoints", "samples"}
 _NAMED = 10
+_LARGEST = 2.0**63
+DATA = "data (fingerprint)"
+"""The name under which the settings of runs have what their data are."""
+_PLACEMENTS_OF_0_1 = frozenset(
+    {"paper", "data_dir", "output_dir", "num_workers", "checkpoint_every", "keep_checkpoints", "log_every", "tracker"}
+    | {"overwrite", "dry_run", "check_data", "data.download", "data.vocab_file", "max_device_batch", "eval_batch"}
+    | {"sample_tokens", "samples", "sample_steps", "fid_images", "fid_weights"}
+)
+"""What did not count as a run's identity in version 0.1, whose config.json names no format."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +65,8 @@ class RunResult:
     Attributes:
         result: the content of its result.json.
         folder: where it was found.
-        settings: identity fields of its config without activation and seed, flat; None where there is no config.json
-            and no sibling's config fits its checksum.
+        settings: identity fields of its config without activation and seed, flat, and what its data are; None where
+            there is no config.json and no sibling's config fits its checksum.
     """
 
     result: Result
@@ -143,7 +159,7 @@ def _json_object(path: str, required: bool = True) -> dict[str, Any] | None:
         if not required:
             return None
         raise RequestError(f"{path}: {error}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"{path}: {error}") from None
     if not isinstance(values, dict):
         raise RequestError(f"{path}: it holds no object")
@@ -154,7 +170,7 @@ def _checked(values: Mapping[str, Any], path: str) -> Result:
     """The result, with its fields checked as far as tables need them."""
     try:
         result = result_from_json(values)
-    except RequestError as error:
+    except (RequestError, RecursionError) as error:
         raise RequestError(f"{path}: {error}") from None
     metric = result.primary_metric
     numbers = {
@@ -168,12 +184,20 @@ def _checked(values: Mapping[str, Any], path: str) -> Result:
     }
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise RequestError(f"{path}: {name} is {value!r}, which is no number")
+            raise RequestError(f"{path}: {name} is {_short(value)}, which is not a number")
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise RequestError(f"{path}: {name} has {value.bit_length()} bits, which no run gives")
+    for name in ("train_seconds", "eval_seconds"):
+        if not 0 <= numbers[name] < _LARGEST:
+            raise RequestError(f"{path}: {name} is {numbers[name]}, which no run takes")
+    for name in ("steps", "seed", "world_size"):
+        if not isinstance(numbers[name], int) or numbers[name] < 0:
+            raise RequestError(f"{path}: {name} is {numbers[name]}, which is not a count")
     for name in ("task", "recipe", "dataset", "model", "activation", "config_sha256"):
         if not isinstance(getattr(result, name), str):
-            raise RequestError(f"{path}: {name} is {getattr(result, name)!r}, which is no text")
+            raise RequestError(f"{path}: {name} is {_short(getattr(result, name))}, which is not text")
     if not isinstance(metric.name, str) or not isinstance(metric.higher_is_better, bool):
-        raise RequestError(f"{path}: primary_metric is {metric}")
+        raise RequestError(f"{path}: primary_metric is {_short(metric)}")
     for name in ("environment", "data"):
         _mapping(getattr(result, name), name, path)
     return result
@@ -181,8 +205,17 @@ def _checked(values: Mapping[str, Any], path: str) -> Result:
 
 def _mapping(value: Any, name: str, path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise RequestError(f"{path}: {name} is no object")
+        raise RequestError(f"{path}: {name} is not an object")
     return value
+
+
+def _short(value: Any) -> str:
+    """A value for a message: a hostile file may hold anything."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # deep nesting, or more digits than Python writes
+        return f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 class _Settings:
@@ -215,12 +248,23 @@ class _Settings:
             )
             runs.append(dataclasses.replace(run, settings=next(fitting, None)))
         runs, strangers = _without_strangers(runs)
-        return runs, [*left_out, *strangers]
+        return [self._with_data(run) for run in runs], [*left_out, *strangers]
+
+    def _with_data(self, run: RunResult) -> RunResult:
+        if run.settings is None:
+            return run
+        data = {DATA: str(run.result.data.get("fingerprint", "not known"))}
+        return dataclasses.replace(run, settings=self._share({**run.settings, **data}))
 
     def _settings(self, result: Result, config: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         placements = self._placement_fields(result.task)
+        if "format" not in config:
+            flat = flattened(config, _PLACEMENTS_OF_0_1)
+            return self._share(_generic(flat, result)), placements is None or identity_sha256(
+                flat
+            ) == result.config_sha256
         fields = _BASE_PLACEMENTS if placements is None else placements
-        flat = flat_identity(config, fields)
+        flat = flat_identity(config, fields | {"format"})
         # which fields of an unknown task's config are placement is not known, so its checksum cannot be checked
         fits = placements is None or identity_sha256(flat) == result.config_sha256
         return self._share(_generic(flat, result)), fits

@@ -188,8 +188,13 @@ def csv_text(records: Sequence[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({name: _harmless(value) for name, value in record.items()} for record in records)
     return text.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    """A text as it is, but not as a formula that a spreadsheet would compute."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def json_text(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
-from golu_core.training.checkpoint import write_atomically
+from golu_core.training.errors import RequestError
+from golu_core.training.ownership import REPORT_MARKER, read_marker, write_atomically
 
 from .card import Card, card
 from .collect import Collection
@@ -159,12 +160,26 @@ class Report:
         return files | {f"figures/{figure.name}.{figures}": as_bytes(figure, figures) for figure in drawn}
 
 
+def check_report_folder(folder: Path) -> None:
+    """Raises RequestError if something lies at a report's place that these tools did not write."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise RequestError(f"--out {folder} is not a folder: name another one")
+    if folder.exists() and any(folder.iterdir()) and read_marker(folder, REPORT_MARKER) is None:
+        raise RequestError(f"--out {folder} holds something else than a report: name another folder, or an empty one")
+
+
 def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
     """Writes the files, each whole or not at all; OSError with the file's name where that fails."""
-    for name, content in files.items():
+    check_report_folder(folder)
+    marked = {REPORT_MARKER: b'{"format": "golu-report/1"}\n', **files}
+    for name, content in marked.items():
         path = folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, lambda partial, content=content: partial.write_bytes(content))  # type: ignore[misc]
+            write_atomically(path, partial(_write_bytes, content))
         except OSError as error:
             raise OSError(f"{path} could not be written: {error.strerror}") from error
+
+
+def _write_bytes(content: bytes, path: Path) -> None:
+    path.write_bytes(content)

@@ -12,7 +12,7 @@ from typing import Any
 from golu_core.training.config import RunConfig
 from sweeping.study import command_lines
 
-from .collect import RunResult, differing_settings, recipe_of, recipe_settings
+from .collect import DATA, RunResult, differing_settings, recipe_of, recipe_settings
 from .metrics import SECONDARY, Metric, in_table_order, metric_of
 
 
@@ -150,24 +150,31 @@ def _rows_of_group(group: Sequence[RunResult], variant: str) -> list[Row]:
     names = [primary.name]
     names += [name for name in SECONDARY if name != primary.name and all(name in run.result.metrics for run in group)]
     settings = group[0].settings
+    on_own_data = all(is_on_recipes_data(run, recipe) for run in group)
     return [
         Row(
             task=first.task,
             recipe=first.recipe,
             model=first.model if paper is None else paper.model,
-            dataset=first.dataset if paper is None else paper.dataset,
+            dataset=paper.dataset if paper is not None and on_own_data else first.dataset,
             variant=variant,
             overrides=overrides(recipe, settings),
             metric=metric_of(name, primary.higher_is_better),
             metric_name=name,
             is_primary=name == primary.name,
-            cells=_cells(group, name, {} if paper is None else paper.results.get(name, {})),
+            cells=_cells(group, name, paper.results.get(name, {}) if paper is not None and on_own_data else {}),
             own_activation=None if recipe is None else recipe.own_activation,
             runs=tuple(group),
             settings=settings,
         )
         for name in names
     ]
+
+
+def is_on_recipes_data(run: RunResult, recipe: RunConfig | None) -> bool:
+    """Whether a run used the data of its recipe, beside which alone published numbers stand."""
+    data = getattr(recipe, "data", None)
+    return data is not None and run.result.dataset == data.name and run.result.data.get("as_published") is not False
 
 
 def _cells(group: Sequence[RunResult], name: str, published: Mapping[str, tuple[float, float]]) -> dict[str, Cell]:
@@ -197,7 +204,7 @@ def overrides(recipe: RunConfig | None, settings: Mapping[str, Any] | None) -> t
     expected = recipe_settings(recipe)
     return tuple(
         (name, expected.get(name), settings.get(name))
-        for name in sorted({*expected, *settings})
+        for name in sorted({*expected, *settings} - {DATA})
         if expected.get(name) != settings.get(name)
     )
 

@@ -20,7 +20,8 @@ from typing import IO, Any, Protocol
 import psutil
 
 from golu_core.training.errors import Interrupted, RequestError
-from golu_core.training.folder import CONFIG_FILE, METRICS_FILE, check_owner
+from golu_core.training.folder import CONFIG_FILE, METRICS_FILE, RunFolder
+from golu_core.training.ownership import STUDY_MARKER, read_marker, remove_file, write_json
 from golu_core.training.results import RESULT_FILE, read_result
 
 from .study import PlannedRun
@@ -121,7 +122,7 @@ def jobs_of(runs: Sequence[PlannedRun], logs: Path, retry: bool) -> list[Job]:
     jobs = []
     for run in runs:
         job = Job(run, logs / f"{run.name}.log", State.NEW)
-        check_owner(run.folder, run.config)
+        RunFolder(run.folder).check_owner(run.config)
         if (run.folder / RESULT_FILE).exists():
             read_result(run.folder / RESULT_FILE)
             job.state = State.FINISHED
@@ -212,10 +213,13 @@ class LocalStudy:
         job.slot = next(slot for slot in range(self.parallel) if slot not in taken)
         command = job.run.command(threads_of(job.run, self.parallel) if not self.devices else None)
         job.log.parent.mkdir(parents=True, exist_ok=True)
+        if read_marker(job.log.parent, STUDY_MARKER) is None:
+            write_json(job.log.parent / STUDY_MARKER, {"format": "golu-study-logs/1"})
         job.file = job.log.open("ab")
         job.file.write(f"$ {shlex.join(command)}\n".encode())
         job.file.flush()
-        job.failure_note.unlink(missing_ok=True)
+        if job.failure_note.exists():
+            remove_file(job.failure_note)
         job.process = subprocess.Popen(
             with_this_python(command),
             stdin=subprocess.DEVNULL,

@@ -7,7 +7,7 @@ import importlib
 import itertools
 import string
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -165,16 +165,50 @@ def study_from(values: Mapping[str, Any], source: str) -> Study:
 
     converter = cattrs.Converter(forbid_extra_keys=True)
     converter.register_structure_hook(Path, lambda value, _: Path(value))
+    converter.register_structure_hook(str, _as_it_is(str))
+    converter.register_structure_hook(int, _as_it_is(int))
+    _check_lists(values, source)
     try:
         study = converter.structure(dict(values), Study)
     except Exception as error:
         raise RequestError(f"{source} is no study: {'; '.join(cattrs.transform_error(error))}") from None
     if not study.experiment:
         raise RequestError(f"{source} has no [[experiment]]")
-    for name, value in (("parallel", study.parallel), ("processes", study.processes)):
+    counts = [("parallel", study.parallel), ("processes", study.processes)]
+    counts += [("processes", experiment.processes) for experiment in study.experiment]
+    for name, value in counts:
         if value is not None and value < 1:
             raise RequestError(f"{source}: {name} must be at least 1, not {value}")
+    parts: list[Study | Experiment] = [study, *study.experiment]
+    for part in parts:
+        for name in ("recipes", "activations", "seeds"):
+            if getattr(part, name, None) == []:
+                raise RequestError(f"{source}: {name} is empty, so that there is nothing to run")
+        if min(part.seeds or [0]) < 0:
+            raise RequestError(f"{source}: a seed must not be negative, but one is {min(part.seeds or [0])}")
     return study
+
+
+def _as_it_is(kind: type) -> Callable[[Any, Any], Any]:
+    """Takes values of a type only, where cattrs would make one of the other: 1 of true, or '3' of 3."""
+
+    def structure(value: Any, _: Any) -> Any:
+        if type(value) is not kind:
+            raise ValueError(f"{value!r} is not {'text' if kind is str else 'a whole number'}")
+        return value
+
+    return structure
+
+
+def _check_lists(values: Mapping[str, Any], source: str) -> None:
+    """A text would be taken for the list of its letters."""
+    experiments = values.get("experiment", [])
+    if not isinstance(experiments, list):
+        raise RequestError(f"{source}: an experiment is written as [[experiment]]")
+    for part in (values, *experiments):
+        for name in ("recipes", "activations", "seeds"):
+            if isinstance(part, Mapping) and not isinstance(part.get(name, []), list):
+                raise RequestError(f"{source}: {name} must be a list, not {part[name]!r}")
 
 
 @cache
@@ -211,8 +245,22 @@ def planned_runs(study: Study) -> list[PlannedRun]:
         if run.folder in folders:
             raise RequestError(f"two runs of the study are {run.name}, and both would lie in {run.folder}")
         folders[run.folder] = run
+    _refuse_cycles(folders)
     # a run that is not part of the study is done already, or its command says what is missing
     return [run if run.after in folders else dataclasses.replace(run, after=None) for run in runs]
+
+
+def _refuse_cycles(runs: Mapping[Path, PlannedRun]) -> None:
+    """Raises RequestError where runs would wait for each other for ever."""
+    for first in runs.values():
+        chain, run = [first.name], first
+        while run.after is not None and run.after in runs:
+            run = runs[run.after]
+            chain.append(run.name)
+            if run is first:
+                raise RequestError(f"these runs would wait for each other for ever: {' after '.join(chain)}")
+            if len(chain) > len(runs):
+                break  # a cycle that does not lead back to this run is found from one of its own
 
 
 def _runs_of(experiment: Experiment, study: Study) -> Iterator[PlannedRun]:

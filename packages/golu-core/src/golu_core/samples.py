@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import shutil
 from pathlib import Path
 
 DIGITS_TRAIN, DIGITS_TEST = 1442, 355
-_COMPLETE = "complete.json"
+_COUNTS = {"train": DIGITS_TRAIN, "test": DIGITS_TEST}
+_FORMAT = "golu-sample-digits/1"
 
 
 def write_digits(folder: Path) -> Path:
@@ -21,15 +22,41 @@ def write_digits(folder: Path) -> Path:
 
     Returns:
         The folder.
+
+    Raises:
+        RequestError: something else lies there.
     """
-    if (folder / _COMPLETE).exists():
+    if _is_complete(folder):
         return folder
     from .training.locks import only_writer
 
     with only_writer(folder):
-        if not (folder / _COMPLETE).exists():
+        if not _is_complete(folder):
             _write_digits(folder)
     return folder
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether the digits lie there.
+
+    Raises:
+        RequestError: something else does, which this program did not write.
+    """
+    from .training.errors import RequestError
+    from .training.ownership import SAMPLE_MARKER, read_marker
+
+    marker = read_marker(folder, SAMPLE_MARKER)
+    if marker is None:
+        with contextlib.suppress(OSError, ValueError):
+            marker = json.loads((folder / SAMPLE_MARKER).read_text(encoding="utf-8"))
+    if marker in ({"format": _FORMAT, **_COUNTS}, _COUNTS):  # version 0.1 wrote no format
+        return True
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise RequestError(
+            f"{folder} holds something else than the digits that would be written there: choose another --data-dir "
+            f"or --data.name, or move it away"
+        )
+    return False
 
 
 def _write_digits(folder: Path) -> None:
@@ -37,19 +64,16 @@ def _write_digits(folder: Path) -> None:
     from PIL import Image
     from sklearn.datasets import load_digits
 
+    from .training.ownership import SAMPLE_MARKER, new_folder
+
     digits = load_digits()
     pixels = numpy.rint(digits.images * (255 / 16)).astype(numpy.uint8)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     seen = [0] * 10
-    counts = {"train": 0, "test": 0}
-    for number, (image, label) in enumerate(zip(pixels, digits.target, strict=True)):
-        split = "test" if seen[label] % 5 == 4 else "train"
-        seen[label] += 1
-        counts[split] += 1
-        path = partial / split / str(label) / f"{number:04d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path)
-    (partial / _COMPLETE).write_text(json.dumps(counts))
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with new_folder(folder) as partial:
+        for number, (image, label) in enumerate(zip(pixels, digits.target, strict=True)):
+            split = "test" if seen[label] % 5 == 4 else "train"
+            seen[label] += 1
+            path = partial / split / str(label) / f"{number:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+        (partial / SAMPLE_MARKER).write_text(json.dumps({"format": _FORMAT, **_COUNTS}), encoding="utf-8")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from golu_core.training.cli import Command, CommandLine
 from golu_core.training.errors import RequestError
+from golu_core.training.finished import EvaluationFlags
 
 from .config import DetectConfig
 from .recipes import RECIPES
@@ -18,16 +19,22 @@ def _train(config: DetectConfig) -> None:
     train(config)
 
 
-def _evaluate(folder: Path, arguments: Sequence[str]) -> None:
+def _evaluate(folder: Path, flags: EvaluationFlags) -> None:
     from .evaluate import evaluate_run
 
-    evaluate_run(folder, arguments)
+    evaluate_run(folder, flags)
 
 
 def _predict(arguments: Sequence[str]) -> None:
     from .predict import predict_command
 
     predict_command(arguments)
+
+
+def _predict_flags() -> type:
+    from .predict import PredictFlags
+
+    return PredictFlags
 
 
 def _sample_data(arguments: Sequence[str]) -> None:
@@ -43,9 +50,10 @@ COMMAND_LINE = CommandLine(
     recipes=RECIPES,
     train=_train,
     evaluate=_evaluate,
+    evaluation_flags=lambda: EvaluationFlags,
     distribution="golu-detect",
     commands={
-        "predict": Command("what a finished run sees in images", _predict, "RUN_DIR IMAGE... [flags]"),
+        "predict": Command("what a finished run sees in images", _predict, "RUN_DIR IMAGE... [flags]", _predict_flags),
         "sample-data": Command("scenes of digits in COCO's format", _sample_data, "DIR"),
     },
 )

@@ -19,6 +19,7 @@ from golu_core.training.errors import RequestError
 from .config import VOC_CATEGORIES
 
 IGNORED = 255
+_LARGEST_COCO_ID = 90
 
 
 class Image(NamedTuple):
@@ -118,26 +119,25 @@ def _problem(annotation: Any, images: Mapping[int, Image], categories: Mapping[i
 # --------------------------------------------------------------------------------------------- categories and filtering
 
 
-def class_labels(annotations: Annotations, classes: int, voc: bool) -> dict[int, int]:
+def class_labels(annotations: Annotations, classes: str) -> dict[int, int]:
     """Class labels by category id; the background is 0.
 
     Args:
         annotations: of the training set.
         classes: as in `Data.classes`.
-        voc: PASCAL VOC's classes.
 
     Raises:
-        RequestError: an id does not fit the number of classes.
+        RequestError: an id is not one of COCO's.
     """
-    if voc:
+    if classes == "voc":
         return {category: label for label, category in enumerate(VOC_CATEGORIES) if label > 0}
-    if classes == 0:
+    if classes == "file":
         return {category: label for label, category in enumerate(annotations.categories, 1)}
     largest = max(annotations.categories, default=0)
-    if largest >= classes:
+    if largest > _LARGEST_COCO_ID:
         raise RequestError(
-            f"{annotations.path} has category id {largest}, but there are {classes} classes: "
-            f"pass --data.classes 0 to number the categories anew"
+            f"{annotations.path} has category id {largest}, but COCO's end at {_LARGEST_COCO_ID}: "
+            f"pass --data.classes file to number the file's categories anew"
         )
     return {category: category for category in annotations.categories}
 

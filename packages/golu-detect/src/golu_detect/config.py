@@ -4,39 +4,82 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-from golu_core.training.config import RunConfig, placement
-from golu_core.training.optim import Optim
-from golu_core.training.schedules import Schedule
+from golu_core.training.config import EpochConfig, placement
+from golu_core.training.errors import RequestError
+from golu_core.training.fields import Amount, Count, FolderName, NotNegative, Range
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # the 21 classes of PASCAL VOC among COCO's categories, background first, as torchvision's reference has them
 VOC_CATEGORIES = (0, 5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72)
 
+Pixels = Annotated[int, Range(least=1, most=8192)]
+
 
 @dataclass(frozen=True)
-class Model:
-    """A network.
+class DeepLabV3:
+    """A segmenter (Chen et al., 2017), torchvision's.
 
     Attributes:
-        name: `deeplabv3` segments; `fasterrcnn`, `retinanet` and `maskrcnn` detect.
         backbone: `resnet50`, torchvision's; `small`, three stages for the digit scenes.
         own_activation: the activation of the network as published, which is swapped.
-        shorter_side: detectors scale images to one of these, at random in training, and to the last in evaluation.
-        longer_side: but no longer than this.
-        trainable_stages: of the backbone, counted from its end, if it brings trained weights; 5 is all of it.
-        aux_weight: of the auxiliary head's loss (DeepLabV3); 0 is no such head.
+        aux_weight: of the auxiliary head's loss; 0 is no such head.
     """
 
-    name: Literal["deeplabv3", "fasterrcnn", "retinanet", "maskrcnn"] = "fasterrcnn"
+    kind: ClassVar[str] = "deeplabv3"
     backbone: Literal["resnet50", "small"] = "resnet50"
     own_activation: str = "relu"
-    shorter_side: tuple[int, ...] = (800,)
-    longer_side: int = 1333
-    trainable_stages: int = 3
-    aux_weight: float = 0.5
+    aux_weight: NotNegative = 0.5
+
+
+@dataclass(frozen=True)
+class _Detector:
+    """A detector of torchvision's.
+
+    Attributes:
+        backbone: `resnet50`, torchvision's; `small`, three stages for the digit scenes.
+        own_activation: the activation of the network as published, which is swapped.
+        shorter_side: images are scaled to one of these, at random in training, and to the last in evaluation.
+        longer_side: but no longer than this.
+        trainable_stages: of the backbone, counted from its end, where it brings trained weights; 5 is all of it, and
+            torchvision's default is 3.
+    """
+
+    backbone: Literal["resnet50", "small"] = "resnet50"
+    own_activation: str = "relu"
+    shorter_side: tuple[Pixels, ...] = (800,)
+    longer_side: Pixels = 1333
+    trainable_stages: Annotated[int, Range(least=0, most=5)] | None = None
+
+    def check(self, flag: str) -> None:
+        if not self.shorter_side:
+            raise RequestError(f"{flag}.shorter-side needs at least one size")
+
+
+@dataclass(frozen=True)
+class FasterRcnn(_Detector):
+    """Faster R-CNN with a feature pyramid (Ren et al., 2015; Lin et al., 2017)."""
+
+    kind: ClassVar[str] = "fasterrcnn"
+
+
+@dataclass(frozen=True)
+class RetinaNet(_Detector):
+    """RetinaNet (Lin et al., 2017), torchvision's second version."""
+
+    kind: ClassVar[str] = "retinanet"
+
+
+@dataclass(frozen=True)
+class MaskRcnn(_Detector):
+    """Mask R-CNN with a feature pyramid (He et al., 2017)."""
+
+    kind: ClassVar[str] = "maskrcnn"
+
+
+Model = DeepLabV3 | FasterRcnn | RetinaNet | MaskRcnn
 
 
 @dataclass(frozen=True)
@@ -47,74 +90,106 @@ class Data:
         name: folder below --data-dir in COCO 2017's published layout; also the data set's name in results.
         train_images, train_annotations, test_images, test_annotations: a folder of images and a file of annotations of
             your own, instead of the published places.
-        classes: 91 takes COCO's category ids as they are; 0 numbers the file's categories from 1 in the order of their
-            ids. Segmentation has its classes in `voc`.
-        voc: segment PASCAL VOC's 21 classes instead of the file's categories.
-        fewest_pixels: segmentation leaves out training images whose objects cover no more pixels.
+        classes: `coco` takes COCO's category ids as they are, for 91 outputs; `voc` takes PASCAL VOC's 21 classes among
+            them; `file` numbers the file's categories from 1 in the order of their ids.
         train_size, test_size: images as published, what is filtered left out; a difference is said and noted in
             result.json. 0 if not known.
     """
 
-    name: str = "coco"
-    train_images: Path | None = None
-    train_annotations: Path | None = None
-    test_images: Path | None = None
-    test_annotations: Path | None = None
-    classes: int = 91
-    voc: bool = False
-    fewest_pixels: int = 1000
-    train_size: int = 117_266
-    test_size: int = 5_000
+    name: FolderName = placement("coco")
+    train_images: Path | None = placement(None)
+    train_annotations: Path | None = placement(None)
+    test_images: Path | None = placement(None)
+    test_annotations: Path | None = placement(None)
+    classes: Literal["coco", "voc", "file"] = "coco"
+    train_size: Amount = placement(117_266)
+    test_size: Amount = placement(5_000)
+
+    @property
+    def expected_classes(self) -> int:
+        """Outputs of the network, with the background, as far as they are known without the files."""
+        return {"coco": 91, "voc": len(VOC_CATEGORIES), "file": 2}[self.classes]
+
+    @property
+    def is_own(self) -> bool:
+        """Whether files are the user's, and not those of the recipe."""
+        return any((self.train_images, self.train_annotations, self.test_images, self.test_annotations))
+
+    @property
+    def title(self) -> str:
+        """The data set's name in results."""
+        return (self.train_annotations or Path(f"{self.name}, own files")).stem if self.is_own else self.name
 
 
 @dataclass(frozen=True)
-class Augment:
-    """What happens to a training image.
+class DetectionAugment:
+    """What happens to a detector's training image; detectors scale their images themselves.
 
     Attributes:
         flip: mirror every other image.
-        resize: segmentation scales the shorter side to a random size between these.
-        crop: and takes a random square of so many pixels; what lies outside the image is not counted.
-        eval_side: shorter side in the evaluation of segmentation.
     """
 
+    kind: ClassVar[str] = "detection"
     flip: bool = True
-    resize: tuple[int, int] = (260, 1040)
-    crop: int = 480
-    eval_side: int = 520
+
+
+@dataclass(frozen=True)
+class SegmentationAugment:
+    """Which images a segmenter learns from, and what happens to them.
+
+    Attributes:
+        flip: mirror every other image.
+        resize: the shorter side becomes a random size between these.
+        crop: a random square of so many pixels is taken; what lies outside the image is not counted.
+        eval_side: shorter side in evaluation.
+        fewest_pixels: training images whose objects cover no more pixels are left out.
+    """
+
+    kind: ClassVar[str] = "segmentation"
+    flip: bool = True
+    resize: tuple[Pixels, Pixels] = (260, 1040)
+    crop: Pixels = 480
+    eval_side: Pixels = 520
+    fewest_pixels: Amount = 1000
+
+    def check(self, flag: str) -> None:
+        if self.resize[0] > self.resize[1]:
+            raise RequestError(
+                f"{flag}.resize must be a smaller and a larger size, not {self.resize[0]} {self.resize[1]}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectConfig(RunConfig):
+class DetectConfig(EpochConfig):
     """A golu-detect recipe: everything that a run of it needs."""
 
-    model: Model = Model()
+    model: Model = FasterRcnn()
     data: Data = Data()
-    augment: Augment = Augment()
-    optim: Optim = Optim()
-    schedule: Schedule = Schedule()
+    augment: DetectionAugment | SegmentationAugment = DetectionAugment()
     backbone: str | None = None
     """Trained weights of the backbone: a run folder of golu-vision with the same activation, a safetensors file, or the
     name of torchvision's, such as IMAGENET1K_V1."""
-    epochs: int = 26
-    """Passes over the training set."""
-    batch_size: int = 16
-    """Images of one optimizer step, over all processes."""
-    max_device_batch: int | None = placement(4)
-    """Images that a device takes at once; a larger share of the batch is accumulated."""
-    eval_batch: int = placement(1)
-    """Images that a device takes at once in evaluation."""
-    group_size: int = 4
+    group_size: Count = 4
     """So many images in a row have similar aspect ratios; 1 does not group."""
-    warmup_steps: int = 0
-    """Linear warm-up over so many steps, at most an epoch's less one."""
-    clip: float | None = None
-    """Largest norm of the gradient."""
-    sync_batch_norm: bool = False
-    """One batch norm over all GPUs."""
     drop_last: bool = True
-    """Leave out the images that do not fill the epoch's last batch."""
+    """Leave out the images that do not fill the epoch's last batch; otherwise the epoch's first ones fill it."""
 
     @property
     def own_activation(self) -> str:
         return self.model.own_activation
+
+    @property
+    def segments(self) -> bool:
+        """Whether the network segments; others detect."""
+        return isinstance(self.model, DeepLabV3)
+
+    def check(self, flag: str) -> None:
+        if self.batch_size % self.group_size:
+            raise RequestError(f"--group-size {self.group_size} does not divide --batch-size {self.batch_size}")
+        needed = SegmentationAugment if self.segments else DetectionAugment
+        if not isinstance(self.augment, needed):
+            raise RequestError(f"--model {self.model.kind} needs --augment {needed.kind}")
+        if isinstance(self.model, _Detector) and self.model.trainable_stages is not None and self.backbone is None:
+            raise RequestError("--model.trainable-stages is of a backbone with trained weights: name one by --backbone")
+        if self.backbone is not None and self.model.backbone != "resnet50":
+            raise RequestError("--backbone needs --model.backbone resnet50: the small one has no trained weights")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ from torchvision.transforms import v2
 
 from golu_core.training.data import EpochOrder, SampleKey, evaluation_loader, loaded
 from golu_core.training.errors import RequestError
-from golu_core.training.folder import dry_run_folder
+from golu_core.training.fingerprint import Fingerprint, files_fingerprint, joined, whole_files_fingerprint
 from golu_core.training.images import decode
+from golu_core.training.ownership import dry_run_folder
 from golu_core.training.seeding import seeded
 
 from .coco import (
@@ -31,7 +31,7 @@ from .coco import (
     segmentation_target,
     trainable_images,
 )
-from .config import Augment, Data, DetectConfig
+from .config import Data, DetectConfig, DetectionAugment, SegmentationAugment
 from .samples import DIGIT_SCENES_NAME, write_digit_scenes
 
 Target = dict[str, Tensor]
@@ -146,25 +146,26 @@ def _read_image(path: Path, image: Image) -> Tensor:
     return pixels
 
 
-def training_transform(augment: Augment, kind: str) -> Callable[[Any], Any]:
+def training_transform(augment: DetectionAugment | SegmentationAugment) -> Callable[[Any], Any]:
     """Of image and target in training; detectors scale their images themselves."""
-    steps: list[Any] = []
-    if kind == "segmentation":
-        low, high = augment.resize
-        fill = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORED, "others": 0}
-        steps = [
+    flip: list[Any] = [v2.RandomHorizontalFlip(0.5)] if augment.flip else []
+    if isinstance(augment, DetectionAugment):
+        return v2.Compose([*flip, v2.Identity()])
+    low, high = augment.resize
+    fill = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORED, "others": 0}
+    return v2.Compose(
+        [
             v2.RandomResize(low, high + 1, antialias=True),
             v2.RandomHorizontalFlip(0.5 if augment.flip else 0.0),
             v2.RandomCrop(augment.crop, pad_if_needed=True, fill=fill),
+            v2.Identity(),
         ]
-    elif augment.flip:
-        steps = [v2.RandomHorizontalFlip(0.5)]
-    return v2.Compose([*steps, v2.Identity()])
+    )
 
 
-def evaluation_transform(augment: Augment, kind: str) -> Callable[[Any], Any]:
+def evaluation_transform(augment: DetectionAugment | SegmentationAugment) -> Callable[[Any], Any]:
     """Of image and target in evaluation."""
-    return v2.Resize(augment.eval_side, antialias=True) if kind == "segmentation" else v2.Identity()
+    return v2.Identity() if isinstance(augment, DetectionAugment) else v2.Resize(augment.eval_side, antialias=True)
 
 
 # ----------------------------------------------------------------------------------------------------------- the splits
@@ -178,8 +179,9 @@ class DetectData:
         labels: class labels by category id.
         classes: how many classes there are, with the background.
         names: of the classes, by label.
-        facts: what result.json says: sizes, published sizes, and a fingerprint.
+        facts: what result.json says: sizes, and the published sizes.
         remarks: what differs from the published sizes, and what was left out, as sentences.
+        fingerprint: of annotations and images.
     """
 
     train: Scenes
@@ -189,11 +191,12 @@ class DetectData:
     names: Mapping[int, str]
     facts: dict[str, Any]
     remarks: tuple[str, ...]
+    fingerprint: Fingerprint
 
 
 def target_kind(config: DetectConfig) -> str:
     """What the network learns from: `segmentation`, `boxes` or `masks`."""
-    return {"deeplabv3": "segmentation", "maskrcnn": "masks"}.get(config.model.name, "boxes")
+    return {"deeplabv3": "segmentation", "maskrcnn": "masks"}.get(config.model.kind, "boxes")
 
 
 def load_data(config: DetectConfig) -> DetectData:
@@ -211,37 +214,46 @@ def load_data(config: DetectConfig) -> DetectData:
     unknown = {name for i, name in test.categories.items() if i not in train.categories}
     if unknown:
         raise RequestError(f"{test_file} has categories that {train_file} has not: {', '.join(sorted(unknown)[:5])}")
-    labels = class_labels(train, data.classes, data.voc)
-    kept = covered_images(train, labels, data.fewest_pixels) if kind == "segmentation" else trainable_images(train)
+    labels = class_labels(train, data.classes)
+    augment = config.augment
+    if isinstance(augment, SegmentationAugment):
+        kept = covered_images(train, labels, augment.fewest_pixels)
+    else:
+        kept = trainable_images(train)
     if not kept:
         raise RequestError(f"{train_file} has no object to learn from")
     if not test.images:
         raise RequestError(f"{test_file} has no image")
-    augment = config.augment
     splits = (
-        Scenes(train_folder, train, kept, labels, kind, training_transform(augment, kind), config.seed),
-        Scenes(test_folder, test, test.images, labels, kind, evaluation_transform(augment, kind), None),
+        Scenes(train_folder, train, kept, labels, kind, training_transform(augment), config.seed),
+        Scenes(test_folder, test, test.images, labels, kind, evaluation_transform(augment), None),
     )
-    digest = hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in (train_file, test_file)))
-    facts = {
+    pictures = [
+        (f"{split}/{image.file_name}", folder / image.file_name)
+        for split, folder, annotated in (("train", train_folder, train), ("test", test_folder, test))
+        for image in annotated.images
+    ]
+    fingerprint = joined(whole_files_fingerprint("annotations", [train_file, test_file]), files_fingerprint(pictures))
+    facts: dict[str, Any] = {
         "train": len(splits[0]),
         "test": len(splits[1]),
         "left_out": len(train.images) - len(kept),
         "degenerate_boxes": train.degenerate,
         "objects": label_counts(train, kept).total(),
-        "published": {"train": data.train_size, "test": data.test_size},
-        "fingerprint": f"annotations:{digest.hexdigest()[:32]}",
     }
-    classes = len(labels) + 1 if data.classes == 0 or data.voc else data.classes
+    published = {"train": data.train_size, "test": data.test_size}
+    differing = any(facts[split] != size for split, size in published.items() if size)
+    facts |= {"published": published, "as_published": not differing and not data.is_own}
+    classes = data.expected_classes if data.classes == "coco" else len(labels) + 1
     names = {labels[i]: name for i, name in train.categories.items() if i in labels}
-    return DetectData(*splits, labels, classes, names, facts, tuple(_remarks(data, facts)))
+    return DetectData(*splits, labels, classes, names, facts, tuple(_remarks(data, facts)), fingerprint)
 
 
 def _remarks(data: Data, facts: Mapping[str, Any]) -> Iterator[str]:
-    if data.train_annotations is None:
+    if not data.is_own:
         for split, published in facts["published"].items():
             if published and facts[split] != published:
-                yield f"{data.name} has {facts[split]:,} {split} images, published are {published:,}"
+                yield f"{data.name} has {facts[split]:,} {split} images, the recipe's own data have {published:,}"
     if facts["degenerate_boxes"]:
         yield f"{facts['degenerate_boxes']:,} boxes without height or width are not learned from"
 
@@ -250,12 +262,11 @@ def _places(config: DetectConfig) -> tuple[tuple[Path, Path], tuple[Path, Path]]
     """Image folder and annotation file of both splits."""
     data = config.data
     root = config.data_dir / data.name
-    own = (data.train_images, data.train_annotations, data.test_images, data.test_annotations)
-    if data.name == DIGIT_SCENES_NAME and not any(own):
+    if data.name == DIGIT_SCENES_NAME and not data.is_own:
         if config.dry_run and not root.exists():
             root = dry_run_folder() / data.name
         write_digit_scenes(root)
-    elif not any(own) and not root.is_dir():
+    elif not data.is_own and not root.is_dir():
         raise RequestError(
             f"there is no data folder {root}: expected is COCO 2017 (cocodataset.org) with train2017/, val2017/, "
             f"annotations/instances_train2017.json and annotations/instances_val2017.json; or name your own files by "

@@ -17,15 +17,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from golu_core.training.data import evaluation_loader
-from golu_core.training.folder import config_to_evaluate, load_weights
+from golu_core.training.finished import EvaluationFlags, FinishedRun
 from golu_core.training.run import Run
 
 from .coco import IGNORED, Annotations
-from .config import IMAGENET_MEAN, IMAGENET_STD, DetectConfig
+from .config import IMAGENET_MEAN, IMAGENET_STD, DetectConfig, MaskRcnn
 from .data import DetectData, SceneBatch, load_data
 from .models import build_model
 
 UNIT = "images/s"
+OUTPUTS = ("classes.json", "detections.json", "samples/predictions.png")
 Detection = dict[str, Any]
 _COCO_NUMBERS = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
 _COCO_RECALLS = {"ar1": 6, "ar10": 7, "ar": 8}
@@ -33,11 +34,14 @@ _COCO_RECALLS = {"ar1": 6, "ar10": 7, "ar": 8}
 
 def primary_metric(config: DetectConfig) -> tuple[str, bool]:
     """Name of the primary metric, and that higher is better."""
-    return ("miou" if config.model.name == "deeplabv3" else "box_map"), True
+    return ("miou" if config.segments else "box_map"), True
 
 
 def evaluate(run: Run[DetectConfig], model: nn.Module, data: DetectData) -> tuple[dict[str, float], list[Detection]]:
     """Test metrics over all processes, each image counted once; and for a detector what it found, in COCO's format.
+
+    Each image goes through the network by itself, at its own size: what fills a batch up to a common size reaches the
+    outputs near the image's edge, and the metric would depend on the batch.
 
     Returns:
         In %: `miou` and `pixel_accuracy` with `loss`; or `box_map` with its parts, and `mask_map` with its parts. A
@@ -45,8 +49,8 @@ def evaluate(run: Run[DetectConfig], model: nn.Module, data: DetectData) -> tupl
     """
     model.eval()
     config = run.config
-    loader = evaluation_loader(data.test, config.eval_batch, run.world_size, run.rank, config.num_workers)
-    if config.model.name == "deeplabv3":
+    loader = evaluation_loader(data.test, 1, run.world_size, run.rank, config.num_workers)
+    if config.segments:
         return _evaluate_segmentation(run, model, loader, data.classes), []
     found: list[Detection] = []
     categories = {label: category for category, label in data.labels.items()}
@@ -64,7 +68,7 @@ def evaluate(run: Run[DetectConfig], model: nn.Module, data: DetectData) -> tupl
         found = [detection for part in gathered for detection in part]
     found.sort(key=lambda detection: (detection["image_id"], -detection["score"], detection["bbox"]))
     metrics = coco_metrics(data.test.annotations, data, found, "bbox", "box")
-    if config.model.name == "maskrcnn":
+    if isinstance(config.model, MaskRcnn):
         metrics |= coco_metrics(data.test.annotations, data, found, "segm", "mask")
     return metrics, found
 
@@ -138,8 +142,8 @@ def _as_pycocotools(annotations: Annotations, data: DetectData) -> COCO:
 # --------------------------------------------------------------------------------------------------------- segmentation
 
 
-def normalised(images: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Images of any sizes as one batch (N, 3, H, W) float32, normalised by ImageNet's statistics and padded by 0."""
+def normalized(images: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Images of any sizes as one batch (N, 3, H, W) float32, normalized by ImageNet's statistics and padded by 0."""
     mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
     height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
     batch = torch.zeros(len(images), 3, height, width, device=device)
@@ -166,7 +170,7 @@ def _evaluate_segmentation(run: Run[DetectConfig], model: nn.Module, loader: Any
     for batch in run.evaluation_batches(loader):
         targets = padded_targets(batch, run.device)
         with run.accelerator.autocast():
-            logits = model(normalised(batch.images, run.device))["out"]
+            logits = model(normalized(batch.images, run.device))["out"]
         logits = logits.float()
         valid = targets != IGNORED
         pairs = targets[valid] * classes + logits.argmax(dim=1)[valid]
@@ -193,19 +197,20 @@ def segmentation_metrics(matrix: Tensor) -> dict[str, float]:
 # ------------------------------------------------------------------------------------------------------ a finished run
 
 
-def load_run(folder: Path, config: DetectConfig, classes: int) -> nn.Module:
+def load_run(finished: FinishedRun[DetectConfig], classes: int) -> nn.Module:
     """The network of a finished run with its final weights."""
-    model, _ = build_model(config, classes)
-    load_weights(model, folder / "model.safetensors")
+    model, _ = build_model(finished.config, classes)
+    finished.load_weights(model)
     return model
 
 
-def evaluate_run(folder: Path, arguments: Sequence[str]) -> None:
+def evaluate_run(folder: Path, flags: EvaluationFlags) -> None:
     """Prints the test metrics of a run folder's final weights."""
-    config = config_to_evaluate(folder, DetectConfig, arguments, "golu-detect")
+    finished = FinishedRun.at(folder, DetectConfig)
+    config = finished.evaluated_with(flags)
     data = load_data(config)
-    model = load_run(folder, config, data.classes)
+    finished.check_input("data", data.fingerprint)
+    model = load_run(finished, data.classes)
     with Run(config, task="detect", unit=UNIT, primary=primary_metric(config), folder=folder) as run:
         metrics, _ = evaluate(run, model.to(run.device), data)
-        for name, value in metrics.items():
-            run.say(f"{name} {value:.6g}")
+        finished.print_beside_result(metrics, run)

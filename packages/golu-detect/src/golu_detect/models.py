@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,15 +24,18 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from torchvision.models.segmentation.fcn import FCNHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from golu_core.activation import functional_activations, replace_activations
+from golu_core.training.activations import swapped_for
 from golu_core.training.errors import RequestError
-from golu_core.training.folder import CONFIG_FILE
-from golu_core.training.results import SwappedActivations
+from golu_core.training.folder import WEIGHTS_FILE, damaged_files
+from golu_core.training.results import RESULT_FILE, SwappedActivations, read_result
 from golu_core.training.seeding import seed_global_generators
 
-from .config import DetectConfig, Model
+from .config import DeepLabV3, DetectConfig, FasterRcnn, MaskRcnn, Model, RetinaNet
+
+Detector = FasterRcnn | RetinaNet | MaskRcnn
 
 _STAGES = ("layer4", "layer3", "layer2", "layer1", "conv1")  # from the end, as torchvision freezes them
+_TRAINED_STAGES = 3  # torchvision's default
 
 
 def build_model(
@@ -56,18 +58,12 @@ def build_model(
     network = build_network(config.model, classes)
     if weights is not None:
         _load_backbone(network, weights, config)
-    size = min(config.model.shorter_side[-1], 96)
+    size = 96 if isinstance(config.model, DeepLabV3) else min(config.model.shorter_side[-1], 96)
     picture = torch.zeros(3, size, size)
-    example = (picture[None].repeat(2, 1, 1, 1),) if config.model.name == "deeplabv3" else ([picture],)
+    example = (picture[None].repeat(2, 1, 1, 1),) if config.segments else ([picture],)
     with _small_images(network):
-        if config.activation == config.model.own_activation:
-            left, swapped = functional_activations(network, example), 0
-        else:
-            report = replace_activations(
-                network, config.model.own_activation, config.activation, example_inputs=example
-            )
-            left, swapped = report.left, len(report.swapped)
-    return network, SwappedActivations(swapped, [str(call) for call in left or ()])
+        swapped = swapped_for(network, config.model.own_activation, config.activation, example)
+    return network, swapped
 
 
 @contextmanager
@@ -88,18 +84,18 @@ def _small_images(network: nn.Module) -> Iterator[None]:
 def build_network(model: Model, classes: int) -> nn.Module:
     """The network as published, with weights from torch's global generator."""
     if model.backbone == "small":
-        return _SMALL[model.name](model, classes)
-    sizes = {"min_size": model.shorter_side, "max_size": model.longer_side}
+        return _small(model, classes)
     plain = {"weights": None, "weights_backbone": None, "num_classes": classes}
     network: nn.Module
-    if model.name == "deeplabv3":
+    if isinstance(model, DeepLabV3):
         network = segmentation.deeplabv3_resnet50(**plain, aux_loss=model.aux_weight > 0)
-    elif model.name == "fasterrcnn":
-        network = detection.fasterrcnn_resnet50_fpn(**plain, **sizes)
-    elif model.name == "retinanet":
-        network = detection.retinanet_resnet50_fpn_v2(**plain, **sizes)
-    else:
-        network = detection.maskrcnn_resnet50_fpn(**plain, **sizes)
+        return network
+    builders = {
+        FasterRcnn: detection.fasterrcnn_resnet50_fpn,
+        RetinaNet: detection.retinanet_resnet50_fpn_v2,
+        MaskRcnn: detection.maskrcnn_resnet50_fpn,
+    }
+    network = builders[type(model)](**plain, min_size=model.shorter_side, max_size=model.longer_side)
     return network
 
 
@@ -114,8 +110,6 @@ def backbone_weights(config: DetectConfig) -> dict[str, Tensor] | None:
     """
     if config.backbone is None:
         return None
-    if config.model.backbone != "resnet50":
-        raise RequestError("--backbone needs --model.backbone resnet50: the small one has no trained weights")
     path = Path(config.backbone)
     if path.is_dir():
         state = _of_a_run(path, config.activation)
@@ -127,26 +121,25 @@ def backbone_weights(config: DetectConfig) -> dict[str, Tensor] | None:
 
 
 def _of_a_run(folder: Path, activation: str) -> dict[str, Tensor]:
-    try:
-        run = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        model, trained_with = run["model"]["name"], run["activation"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise RequestError(f"{folder} is no run folder of golu-vision: its {CONFIG_FILE} cannot be read") from None
-    if model != "torchvision/resnet50":
-        raise RequestError(f"the backbone {folder} is a {model}, but torchvision/resnet50 is needed")
-    if trained_with != activation:
+    result = read_result(folder / RESULT_FILE) if (folder / RESULT_FILE).exists() else None
+    if result is None:
+        raise RequestError(f"the run of the backbone in {folder} is not finished: it has no {RESULT_FILE}")
+    if result.model != "torchvision/resnet50":
+        raise RequestError(f"the backbone {folder} is a {result.model}, but torchvision/resnet50 is needed")
+    if result.activation != activation:
         raise RequestError(
-            f"the backbone {folder} was trained with {trained_with}, but {activation} is asked for: "
+            f"the backbone {folder} was trained with {result.activation}, but {activation} is asked for: "
             f"the paper's detectors have a backbone of the same activation and seed"
         )
-    return _loaded(folder / "model.safetensors")
+    damage = damaged_files(folder, result)
+    if damage:
+        raise RequestError(f"the backbone cannot be used: {'; '.join(damage)}")
+    return _loaded(folder / WEIGHTS_FILE)
 
 
 def _loaded(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except FileNotFoundError:
-        raise RequestError(f"{path} is missing: the run of the backbone is not finished") from None
     except Exception as error:  # safetensors has its own
         raise RequestError(f"{path} cannot be read as safetensors: {error}") from None
 
@@ -169,14 +162,15 @@ def _torchvisions(name: str, activation: str) -> dict[str, Tensor]:
 
 def _load_backbone(network: nn.Module, weights: dict[str, Tensor], config: DetectConfig) -> None:
     """Loads the weights and freezes the first stages, as torchvision does for a trained backbone."""
-    body: nn.Module = network.backbone if config.model.name == "deeplabv3" else network.backbone.body  # type: ignore[union-attr, assignment]
+    body: nn.Module = network.backbone if config.segments else network.backbone.body  # type: ignore[union-attr, assignment]
     try:
         body.load_state_dict(weights)
     except RuntimeError as error:
         raise RequestError(f"the backbone {config.backbone} does not fit: {str(error)[:300]}") from None
-    if config.model.name == "deeplabv3":  # which trains all of it
+    if isinstance(config.model, DeepLabV3):  # which trains all of it
         return
-    trained = set(_STAGES[: config.model.trainable_stages]) | ({"bn1"} if config.model.trainable_stages == 5 else set())
+    stages = _TRAINED_STAGES if config.model.trainable_stages is None else config.model.trainable_stages
+    trained = set(_STAGES[:stages]) | ({"bn1"} if stages == 5 else set())
     for name, parameter in body.named_parameters():
         parameter.requires_grad_(name.partition(".")[0] in trained)
 
@@ -231,13 +225,13 @@ def _fpn() -> BackboneWithFPN:
     )
 
 
-def _small_deeplabv3(model: Model, classes: int) -> nn.Module:
+def _small_deeplabv3(model: DeepLabV3, classes: int) -> nn.Module:
     aux = FCNHead(SmallBackbone.channels[1], classes) if model.aux_weight > 0 else None
     head = DeepLabHead(SmallBackbone.channels[2], classes, atrous_rates=(2, 4, 6))
     return segmentation.DeepLabV3(_SegmentationFeatures(), head, aux)
 
 
-def _rcnn_parts(model: Model, classes: int) -> dict[str, object]:
+def _rcnn_parts(model: Detector, classes: int) -> dict[str, object]:
     regions = ["0", "1", "2"]
     return {
         "min_size": model.shorter_side,
@@ -256,11 +250,11 @@ def _rcnn_parts(model: Model, classes: int) -> dict[str, object]:
     }
 
 
-def _small_fasterrcnn(model: Model, classes: int) -> nn.Module:
+def _small_fasterrcnn(model: FasterRcnn, classes: int) -> nn.Module:
     return detection.FasterRCNN(_fpn(), **_rcnn_parts(model, classes))
 
 
-def _small_maskrcnn(model: Model, classes: int) -> nn.Module:
+def _small_maskrcnn(model: MaskRcnn, classes: int) -> nn.Module:
     masks = {
         "mask_roi_pool": MultiScaleRoIAlign(["0", "1", "2"], output_size=14, sampling_ratio=2),
         "mask_head": MaskRCNNHeads(_FPN, (48, 48), 1),
@@ -269,7 +263,7 @@ def _small_maskrcnn(model: Model, classes: int) -> nn.Module:
     return detection.MaskRCNN(_fpn(), **_rcnn_parts(model, classes), **masks)
 
 
-def _small_retinanet(model: Model, classes: int) -> nn.Module:
+def _small_retinanet(model: RetinaNet, classes: int) -> nn.Module:
     anchors = AnchorGenerator(((10, 14), (20, 28), (40, 52), (64, 80)), ((0.6, 1.0, 1.6),) * 4)
     norm = partial(nn.GroupNorm, 16)  # in the heads, as in torchvision's second version
     head = RetinaNetHead(_FPN, anchors.num_anchors_per_location()[0], classes, norm_layer=norm)
@@ -285,9 +279,9 @@ def _small_retinanet(model: Model, classes: int) -> nn.Module:
     )
 
 
-_SMALL = {
-    "deeplabv3": _small_deeplabv3,
-    "fasterrcnn": _small_fasterrcnn,
-    "retinanet": _small_retinanet,
-    "maskrcnn": _small_maskrcnn,
-}
+def _small(model: Model, classes: int) -> nn.Module:
+    if isinstance(model, DeepLabV3):
+        return _small_deeplabv3(model, classes)
+    if isinstance(model, RetinaNet):
+        return _small_retinanet(model, classes)
+    return _small_maskrcnn(model, classes) if isinstance(model, MaskRcnn) else _small_fasterrcnn(model, classes)

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 
-from golu_core.training.checkpoint import write_atomically, write_json
+from golu_core.training.cli import parsed_flags, run_directory
 from golu_core.training.data import SampleKey
 from golu_core.training.devices import default_device
 from golu_core.training.errors import RequestError
-from golu_core.training.folder import read_config
+from golu_core.training.fields import Probability
+from golu_core.training.finished import FinishedRun
 from golu_core.training.images import decode
+from golu_core.training.ownership import MADE_BY, check_output, write_atomically, write_output
 
 from .config import DetectConfig
 from .data import DetectData
-from .evaluate import detections, load_run, normalised, unit_range
+from .evaluate import detections, load_run, normalized, unit_range
 
 CLASSES_FILE = "classes.json"
 _READABLE = 288  # pixels
@@ -50,7 +52,7 @@ def predict(
     drawn = _enlarged(image)
     factor = drawn.shape[-1] // image.shape[-1]
     if hasattr(model, "classifier"):
-        chosen = model(normalised([image], device))["out"][0].argmax(dim=0).cpu()
+        chosen = model(normalized([image], device))["out"][0].argmax(dim=0).cpu()
         found = [label for label in chosen.unique().tolist() if label > 0]
         drawn = _with_masks(drawn, [chosen == label for label in found], found, factor)
         return drawn, {"classes": {names.get(k, str(k)): float((chosen == k).float().mean()) for k in found}}
@@ -95,12 +97,13 @@ def save_predictions(path: Path, model: nn.Module, data: DetectData, device: tor
         tiles.append(predict(model, image, data.names, 0.5, device)[0])
     height, width = (max(tile.shape[axis] for tile in tiles) for axis in (1, 2))
     padded = [torch.nn.functional.pad(t, (0, width - t.shape[2], 0, height - t.shape[1])) for t in tiles]
-    _save_picture(path, make_grid(padded, nrow=4, padding=4))
+    write_atomically(path, _png_writer(make_grid(padded, nrow=4, padding=4)))
 
 
-def _save_picture(path: Path, pixels: Tensor) -> None:
-    picture = to_pil_image(pixels)
-    write_atomically(path, lambda partial: picture.save(partial, format="png"))
+def _png_writer(pixels: Tensor) -> Callable[[Path], None]:
+    picture, text = to_pil_image(pixels), PngInfo()
+    text.add_text("Software", MADE_BY)
+    return lambda path: picture.save(path, format="png", pnginfo=text)
 
 
 @dataclass(frozen=True)
@@ -109,34 +112,36 @@ class PredictFlags:
 
     out: Path = Path("predictions")
     """Folder for pictures and JSON files."""
-    threshold: float = 0.5
+    threshold: Probability = 0.5
     """Lowest score that is shown."""
 
 
 def predict_command(arguments: Sequence[str]) -> None:
     """`golu-detect predict RUN_DIR IMAGE... [--out DIR]`."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: golu-detect predict RUN_DIR IMAGE... [--out DIR] [--threshold SCORE]")
-        return
+    usage = "golu-detect predict RUN_DIR IMAGE..."
     first_flag = next((n for n, word in enumerate(arguments) if word.startswith("--")), len(arguments))
-    folder, *images = map(Path, arguments[:first_flag])
-    flags = tyro.cli(PredictFlags, args=list(arguments[first_flag:]), prog="golu-detect predict RUN_DIR IMAGE...")
+    images = [Path(word) for word in arguments[1:first_flag]]
+    flags = parsed_flags(PredictFlags, arguments[first_flag:], usage)
     if not images:
-        raise RequestError("name at least one image: golu-detect predict RUN_DIR IMAGE...")
+        raise RequestError(f"name at least one image: {usage}")
     names = [path.stem for path in images]
     if len(set(names)) < len(names):
         raise RequestError("two images have the same name, and so would their predictions")
     pixels = [decode(_content(path), str(path)) for path in images]
-    config = read_config(folder, DetectConfig)
-    classes = _class_names(folder)
+    for name in names:
+        check_output(flags.out / f"{name}.png")
+        check_output(flags.out / f"{name}.json")
+    folder, _ = run_directory(arguments, usage)
+    finished = FinishedRun.at(folder, DetectConfig)
+    classes = _class_names(finished.check_file(CLASSES_FILE))
     device = default_device()
-    model = load_run(folder, config, classes["count"]).to(device).eval()
+    model = load_run(finished, classes["count"]).to(device).eval()
     flags.out.mkdir(parents=True, exist_ok=True)
     labels = {int(label): name for label, name in classes["names"].items()}
     for name, image in zip(names, pixels, strict=True):
         drawn, found = predict(model, image, labels, flags.threshold, device)
-        _save_picture(flags.out / f"{name}.png", drawn)
-        write_json(flags.out / f"{name}.json", found)
+        write_output(flags.out / f"{name}.png", _png_writer(drawn))
+        write_output(flags.out / f"{name}.json", _json_writer({"software": MADE_BY, **found}))
         print(f"{name}: {_summary(found)}")
     print(f"predicted: {flags.out}")
 
@@ -148,11 +153,18 @@ def _content(path: Path) -> bytes:
         raise RequestError(f"the image {path} cannot be read: {error.strerror}") from None
 
 
-def _class_names(folder: Path) -> dict[str, Any]:
+def _json_writer(value: Any) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+    return write
+
+
+def _class_names(path: Path) -> dict[str, Any]:
     try:
-        classes: dict[str, Any] = json.loads((folder / CLASSES_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise RequestError(f"{folder} has no {CLASSES_FILE}: it is no run of golu-detect, or not finished") from None
+        classes: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path} cannot be read: {error}") from None
     return classes
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from golu_core.training.errors import RequestError
 from golu_core.training.locks import only_writer
+from golu_core.training.ownership import SAMPLE_MARKER, new_folder
 
 if TYPE_CHECKING:
     import numpy
@@ -17,6 +18,7 @@ DIGIT_SCENES_NAME = "digit-scenes"
 DIGIT_SCENES_TRAIN, DIGIT_SCENES_TEST = 760, 103
 """Images with an object in training, and all of them in the test."""
 _IMAGES = {"train": 800, "val": 103}
+_FORMAT = "golu-sample-scenes/1"
 _SIDE = 96
 _EMPTY_EVERY = 20
 _CROWD_EVERY = 16
@@ -36,13 +38,28 @@ def write_digit_scenes(folder: Path) -> Path:
 
     Returns:
         The folder.
+
+    Raises:
+        RequestError: something else lies there.
     """
-    if folder.exists():
+    if _is_complete(folder):
         return folder
     with only_writer(folder):
-        if not folder.exists():
+        if not _is_complete(folder):
             _write_digit_scenes(folder)
     return folder
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether scenes lie there, ours or others in COCO's layout; RequestError if something else does."""
+    if all((folder / "annotations" / f"instances_{split}2017.json").is_file() for split in _IMAGES):
+        return True
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise RequestError(
+            f"{folder} holds something else than the scenes that would be written there: choose another place, "
+            f"or move it away"
+        )
+    return False
 
 
 def _write_digit_scenes(folder: Path) -> None:
@@ -51,27 +68,29 @@ def _write_digit_scenes(folder: Path) -> None:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "annotations").mkdir(parents=True)
-    for split, count in _IMAGES.items():
-        scans = [n for n in range(len(digits.images)) if (n % 5 == 4) == (split == "val")]
-        random = numpy.random.default_rng(len(split))
-        (partial / f"{split}2017").mkdir()
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        for number in range(count):
-            scene = _Scene(random)
-            _fill(scene, number, digits, scans)
-            name = f"{number:012d}.png"
-            Image.fromarray(scene.pixels).save(partial / f"{split}2017" / name)
-            images.append({"id": 1000 + 3 * number, "file_name": name, "height": _SIDE, "width": _SIDE})
-            for annotation in scene.annotations:
-                annotations.append({"id": len(annotations) + 1, "image_id": 1000 + 3 * number, **annotation})
-        categories = [{"id": i, "name": str(digit), "supercategory": "digit"} for digit, i in enumerate(_CATEGORY_IDS)]
-        content = {"images": images, "annotations": annotations, "categories": categories}
-        (partial / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(content))
-    partial.rename(folder)
+    with new_folder(folder) as partial:
+        (partial / "annotations").mkdir()
+        for split, count in _IMAGES.items():
+            scans = [n for n in range(len(digits.images)) if (n % 5 == 4) == (split == "val")]
+            random = numpy.random.default_rng(len(split))
+            (partial / f"{split}2017").mkdir()
+            images: list[dict[str, Any]] = []
+            annotations: list[dict[str, Any]] = []
+            for number in range(count):
+                scene = _Scene(random)
+                _fill(scene, number, digits, scans)
+                name = f"{number:012d}.png"
+                Image.fromarray(scene.pixels).save(partial / f"{split}2017" / name)
+                images.append({"id": 1000 + 3 * number, "file_name": name, "height": _SIDE, "width": _SIDE})
+                for annotation in scene.annotations:
+                    annotations.append({"id": len(annotations) + 1, "image_id": 1000 + 3 * number, **annotation})
+            categories = [
+                {"id": i, "name": str(digit), "supercategory": "digit"} for digit, i in enumerate(_CATEGORY_IDS)
+            ]
+            content = {"images": images, "annotations": annotations, "categories": categories}
+            path = partial / "annotations" / f"instances_{split}2017.json"
+            path.write_text(json.dumps(content), encoding="utf-8")
+        (partial / SAMPLE_MARKER).write_text(json.dumps({"format": _FORMAT, **_IMAGES}), encoding="utf-8")
 
 
 class _Scene:

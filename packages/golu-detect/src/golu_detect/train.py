@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from golu_core.training.checkpoint import write_json
-from golu_core.training.config import limited_steps, require_positive
+from golu_core.training.config import limited_steps
 from golu_core.training.data import train_loader
 from golu_core.training.errors import RequestError
+from golu_core.training.fingerprint import tensors_fingerprint
 from golu_core.training.optim import build_optimizer
+from golu_core.training.ownership import write_json
 from golu_core.training.results import SwappedActivations
 from golu_core.training.run import Run
-from golu_core.training.schedules import Schedule, learning_rate
+from golu_core.training.schedules import learning_rate
 
 from .coco import IGNORED
-from .config import DetectConfig
+from .config import DeepLabV3, DetectConfig
 from .data import DetectData, SceneBatch, check_every_image, load_data, training_order
-from .evaluate import UNIT, evaluate, normalised, padded_targets, primary_metric, unit_range
+from .evaluate import OUTPUTS, UNIT, evaluate, normalized, padded_targets, primary_metric, unit_range
 from .models import backbone_weights, build_model
 from .predict import CLASSES_FILE, save_predictions
 
@@ -34,12 +34,11 @@ def train(config: DetectConfig) -> None:
         RunFailure: training failed; the message names the last good checkpoint.
         Interrupted: a signal stopped it, and it is saved.
     """
-    with Run(config, task="detect", unit=UNIT, primary=primary_metric(config)) as run:
+    with Run(config, task="detect", unit=UNIT, primary=primary_metric(config), outputs=OUTPUTS) as run:
         if run.already_finished():
             return
 
         plan = run.plan_batches(config.batch_size, config.max_device_batch)
-        check_request(config)
         backbone = backbone_weights(config)
         try:
             with run.accelerator.main_process_first():  # one process writes the sample, the others find it
@@ -47,7 +46,7 @@ def train(config: DetectConfig) -> None:
         except RequestError as error:
             if not config.dry_run or config.check_data:
                 raise
-            describe(run, None, *build_model(config, config.data.classes, backbone), str(error))
+            describe(run, None, *build_model(config, config.data.expected_classes, backbone), str(error))
             return
         for remark in data.remarks:
             run.warn(remark)
@@ -59,14 +58,16 @@ def train(config: DetectConfig) -> None:
         if config.dry_run:
             describe(run, data, model, swapped)
             return
-        if config.sync_batch_norm and run.world_size > 1 and run.device.type == "cuda":
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        inputs = {"data": data.fingerprint}
+        if backbone is not None:
+            inputs["backbone"] = tensors_fingerprint(backbone)
+        model = run.with_common_batch_norm(model)
         optimizer = build_optimizer(model.to(run.device), config.optim, run.device)
-        model, _ = run.prepare(model, optimizer, total_steps=total_steps(config, order.steps_per_epoch))
+        model, _ = run.prepare(model, optimizer, total_steps=total_steps(config, order.steps_per_epoch), inputs=inputs)
         batches = train_loader(data.train, order, plan, run.rank, config.num_workers)
         schedule = partial(
             learning_rate,
-            warmed_up(config, order.steps_per_epoch),
+            config.schedule,
             config.optim.lr,
             steps_per_epoch=order.steps_per_epoch,
             epochs=config.epochs,
@@ -84,17 +85,23 @@ def train(config: DetectConfig) -> None:
         run.report(metrics)
         if run.is_main:
             write_json(run.folder / CLASSES_FILE, {"count": data.classes, "names": dict(data.names)})
-            if config.model.name != "deeplabv3":
+            if not config.segments:
                 write_json(run.folder / "detections.json", found)
             save_predictions(run.folder / "samples" / "predictions.png", run.evaluated_model, data, run.device)
-        model_name = f"{config.model.name} {config.model.backbone}"
-        run.finish(metrics, dataset=config.data.name, model_name=model_name, data=data.facts, swapped=swapped)
+        run.finish(
+            metrics,
+            dataset=config.data.title,
+            model_name=f"{config.model.kind} {config.model.backbone}",
+            data=data.facts,
+            swapped=swapped,
+            files=(CLASSES_FILE,),
+        )
 
 
 def training_loss(model: nn.Module, batch: SceneBatch, config: DetectConfig, device: torch.device) -> Tensor:
     """Sum of a detector's losses, or cross-entropy of the pixels with the auxiliary head's share."""
-    if config.model.name == "deeplabv3":
-        outputs = model(normalised(batch.images, device))
+    if isinstance(config.model, DeepLabV3):
+        outputs = model(normalized(batch.images, device))
         targets = padded_targets(batch, device)
         losses = {name: F.cross_entropy(logits, targets, ignore_index=IGNORED) for name, logits in outputs.items()}
         aux = losses.get("aux")
@@ -102,23 +109,6 @@ def training_loss(model: nn.Module, batch: SceneBatch, config: DetectConfig, dev
     instances = [{name: value.to(device, non_blocking=True) for name, value in t.items()} for t in batch.targets]
     parts = model([unit_range(image, device) for image in batch.images], instances)
     return torch.stack(list(parts.values())).sum()
-
-
-def check_request(config: DetectConfig) -> None:
-    """Raises RequestError for impossible numbers, before anything is read or written."""
-    require_positive(config, "epochs", "eval_batch", "group_size")
-    if config.batch_size % config.group_size:
-        raise RequestError(f"--group-size {config.group_size} does not divide --batch-size {config.batch_size}")
-    if not 0 <= config.model.trainable_stages <= 5:
-        raise RequestError(f"--model.trainable-stages must be 0 to 5, not {config.model.trainable_stages}")
-
-
-def warmed_up(config: DetectConfig, steps_per_epoch: int) -> Schedule:
-    """The schedule with the warm-up's steps in epochs, which are known only with the data."""
-    if config.warmup_steps == 0:
-        return config.schedule
-    steps = min(config.warmup_steps, max(steps_per_epoch - 1, 1))
-    return dataclasses.replace(config.schedule, warmup_epochs=steps / steps_per_epoch, warmup_counts=True)
 
 
 def total_steps(config: DetectConfig, steps_per_epoch: int) -> int:
@@ -145,11 +135,11 @@ def describe(
     run.say(f"recipe       {config.recipe}, activation {config.activation}, seed {config.seed}")
     run.say(f"run folder   {run.folder}")
     run.say(f"data         {state}")
-    run.say(f"model        {config.model.name}, {parameters:,} parameters, {trainable:,} of them are trained")
+    run.say(f"model        {config.model.kind}, {parameters:,} parameters, {trainable:,} of them are trained")
     run.say(f"backbone     {config.model.backbone}, weights: {config.backbone or 'none, trained from scratch'}")
     run.say(f"activations  {swapped.swapped} {config.model.own_activation} swapped for {config.activation}")
-    for name in swapped.left:
-        run.say(f"             left as published: {name}")
+    for line in swapped.lines():
+        run.say(f"             {line}")
     run.say(
         f"steps        {total_steps(config, per_epoch):,} of {config.batch_size} images ({plan.processes} processes x "
         f"{plan.accumulation} accumulated x {plan.device_size}), {per_epoch:,} an epoch"

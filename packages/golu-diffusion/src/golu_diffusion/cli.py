@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from golu_core.training.cli import Command, CommandLine
+from golu_core.training.finished import BatchEvaluationFlags
 
 from .config import DiffusionConfig
 from .recipes import RECIPES
@@ -17,10 +18,22 @@ def _train(config: DiffusionConfig) -> None:
     train(config)
 
 
-def _evaluate(folder: Path, arguments: Sequence[str]) -> None:
+def _evaluate(folder: Path, flags: BatchEvaluationFlags) -> None:
     from .evaluate import evaluate_run
 
-    evaluate_run(folder, arguments)
+    evaluate_run(folder, flags)
+
+
+def _sample_flags() -> type:
+    from .sample import SampleFlags
+
+    return SampleFlags
+
+
+def _interpolate_flags() -> type:
+    from .sample import InterpolateFlags
+
+    return InterpolateFlags
 
 
 def _sample(arguments: Sequence[str]) -> None:
@@ -40,10 +53,13 @@ COMMAND_LINE = CommandLine(
     recipes=RECIPES,
     train=_train,
     evaluate=_evaluate,
+    evaluation_flags=lambda: BatchEvaluationFlags,
     distribution="golu-diffusion",
     commands={
-        "sample": Command("images from a finished run", _sample, "RUN_DIR [flags]"),
-        "interpolate": Command("from one image to another", _interpolate, "RUN_DIR IMAGE IMAGE [flags]"),
+        "sample": Command("images from a finished run", _sample, "RUN_DIR [flags]", _sample_flags),
+        "interpolate": Command(
+            "from one image to another", _interpolate, "RUN_DIR IMAGE IMAGE [flags]", _interpolate_flags
+        ),
     },
 )
 

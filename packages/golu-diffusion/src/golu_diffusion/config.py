@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from golu_core.training.config import RunConfig, placement
-from golu_core.training.optim import Optim, WeightAverage
-from golu_core.training.schedules import Schedule
+from golu_core.training.config import EpochConfig, placement
+from golu_core.training.errors import RequestError
+from golu_core.training.fields import Amount, Count, FolderName, Range, Samples, Share
+from golu_core.training.optim import WeightAverage
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,28 @@ class Model:
         own_activation: the activation of the network as published, which is swapped.
     """
 
-    width: int = 128
-    multipliers: tuple[int, ...] = (1, 2, 2, 2)
-    blocks: int = 2
-    attention: tuple[int, ...] = (1,)
-    groups: int = 32
-    dropout: float = 0.1
+    width: Count = 128
+    multipliers: tuple[Count, ...] = (1, 2, 2, 2)
+    blocks: Count = 2
+    attention: tuple[Amount, ...] = (1,)
+    groups: Count = 32
+    dropout: Share = 0.1
     own_activation: str = "swish"
+
+    @property
+    def factor(self) -> int:
+        """By how much the last level is smaller than the image."""
+        return int(2 ** (len(self.multipliers) - 1))
+
+    def check(self, flag: str) -> None:
+        if self.width % 2 or not 1 <= len(self.multipliers) <= 12:
+            raise RequestError(f"{flag}.width must be even, and {flag}.multipliers have 1 to 12 levels")
+        if any(level >= len(self.multipliers) for level in self.attention):
+            raise RequestError(f"{flag}.attention {self.attention} names a level that is not there")
+        if list(self.attention) != sorted(set(self.attention)):
+            raise RequestError(f"{flag}.attention must name each level once, in their order, not {self.attention}")
+        if any(self.width * multiplier % self.groups for multiplier in self.multipliers):
+            raise RequestError(f"{flag}.groups {self.groups} does not divide the channels of each level")
 
 
 @dataclass(frozen=True)
@@ -42,9 +59,13 @@ class Noise:
         first, last: beta of step 1 and of step T.
     """
 
-    steps: int = 1000
-    first: float = 1e-4
-    last: float = 0.02
+    steps: Annotated[int, Range(least=1, most=100_000)] = 1000
+    first: Annotated[float, Range(above=0, below=1)] = 1e-4
+    last: Annotated[float, Range(above=0, below=1)] = 0.02
+
+    def check(self, flag: str) -> None:
+        if self.first > self.last:
+            raise RequestError(f"{flag}.first {self.first} must not be above {flag}.last {self.last}")
 
 
 @dataclass(frozen=True)
@@ -60,51 +81,69 @@ class Data:
         train_size, test_size: as published; a difference is said and noted in result.json. 0 if not known.
     """
 
-    name: str = "celeba"
-    images: Path | None = None
-    hub: str | None = None
-    size: int = 64
+    name: FolderName = placement("celeba")
+    images: Path | None = placement(None)
+    hub: str | None = placement(None)
+    size: Annotated[int, Range(least=1, most=4096)] = 64
     flip: bool = True
-    train_size: int = 0
-    test_size: int = 0
+    train_size: Amount = placement(0)
+    test_size: Amount = placement(0)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the images are the user's, and not those of the recipe."""
+        return self.images is not None or self.hub is not None
+
+    @property
+    def title(self) -> str:
+        """The data set's name in results."""
+        if self.images is not None:
+            return self.images.resolve().name or "images"
+        return self.name if self.hub is None else self.hub
+
+    def check(self, flag: str) -> None:
+        if self.images is not None and self.hub is not None:
+            raise RequestError(f"{flag}.images and {flag}.hub exclude each other")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusionConfig(RunConfig):
+class DiffusionConfig(EpochConfig):
     """A golu-diffusion recipe: everything that a run of it needs."""
 
     model: Model = Model()
     noise: Noise = Noise()
     data: Data = Data()
-    optim: Optim = Optim()
-    schedule: Schedule = Schedule()
-    average: WeightAverage = WeightAverage(decay=0.0)
-    """Moving average of the weights, from which samples can be drawn; decay 0 is off."""
-    epochs: int = 50
-    """Passes over the training set."""
-    batch_size: int = 64
-    """Images of one optimizer step, over all processes."""
-    max_device_batch: int | None = placement(None)
-    """Images that a device takes at once; a larger share of the batch is accumulated."""
-    eval_batch: int = placement(64)
-    """Images that a device takes at once in evaluation and sampling."""
-    eval_draws: int = 1
+    average: WeightAverage | None = None
+    """Moving average of the weights."""
+    eval_batch: Samples = 64
+    """Images that a device takes at once in evaluation and sampling; sums are rounded differently for each."""
+    eval_draws: Count = 1
     """How often each test image is noised in evaluation."""
-    warmup_steps: int = 0
-    """Linear warm-up; the cosine begins behind it, with its full length."""
-    clip: float | None = None
-    """Largest norm of the gradient."""
-    samples: int = placement(16)
+    samples: Amount = placement(16)
     """Images drawn after each epoch, as a grid in samples/; 0 for none."""
-    sample_steps: int | None = placement(None)
+    sample_steps: Count | None = placement(None)
     """Steps of these samples, by DDIM; by default all of DDPM's."""
-    fid_images: int = placement(0)
-    """At the end, draw so many images for the Frechet inception distance to the test images; needs the extra `fid`."""
+    fid_images: Amount = 0
+    """After the end, draw so many images for the Frechet inception distance to the test images; needs the extra
+    `fid`."""
     fid_weights: Path | None = placement(None)
     """The inception network's weights as torch-fidelity has them; by default it downloads them."""
     drop_last: bool = True
-    """Leave out the images that do not fill the epoch's last batch."""
+    """Leave out the images that do not fill the epoch's last batch; otherwise the epoch's first ones fill it."""
 
     @property
     def own_activation(self) -> str:
         return self.model.own_activation
+
+    def check(self, flag: str) -> None:
+        if self.data.size % self.model.factor:
+            raise RequestError(
+                f"--data.size {self.data.size} cannot be halved {len(self.model.multipliers) - 1} times: "
+                f"use a multiple of {self.model.factor}"
+            )
+        if self.sample_steps is not None and self.sample_steps > self.noise.steps:
+            raise RequestError(
+                f"--sample-steps {self.sample_steps} is not between 1 and the {self.noise.steps} steps of the process"
+            )
+        if self.fid_weights is not None and not self.fid_images:
+            raise RequestError("--fid-weights is for --fid-images, which is 0")

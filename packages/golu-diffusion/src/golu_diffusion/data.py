@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,9 +15,16 @@ from torchvision.transforms.v2.functional import center_crop, resize
 from golu_core.samples import write_digits
 from golu_core.training.data import SampleKey, evaluation_loader, loaded
 from golu_core.training.errors import RequestError
-from golu_core.training.folder import dry_run_folder
+from golu_core.training.fingerprint import (
+    Fingerprint,
+    encoded_fingerprint,
+    files_fingerprint,
+    joined,
+    pixels_fingerprint,
+)
 from golu_core.training.hub import encoded_images, load_image_splits
 from golu_core.training.images import decode
+from golu_core.training.ownership import dry_run_folder
 from golu_core.training.seeding import generator
 
 from .config import Data, DiffusionConfig
@@ -153,14 +159,16 @@ class DiffusionData:
     """The two splits of a recipe.
 
     Attributes:
-        facts: what result.json says: sizes, published sizes, and a fingerprint.
+        facts: what result.json says: sizes, and the published sizes.
         differences: what differs from the published sizes, as sentences.
+        fingerprint: of names and content.
     """
 
     train: NoisyImages
     test: NoisyImages
     facts: dict[str, Any]
     differences: tuple[str, ...]
+    fingerprint: Fingerprint
 
 
 def load_data(config: DiffusionConfig) -> DiffusionData:
@@ -176,24 +184,32 @@ def load_data(config: DiffusionConfig) -> DiffusionData:
             split: ImageSource(len(rows), encoded_images(rows, column, f"{data.hub} {split}"))
             for split, rows in (("train", train_rows), ("test", test_rows))
         }
-        fingerprint = f"datasets:{train_rows._fingerprint}"
+        fingerprint = joined(*(encoded_fingerprint(part.read, range(part.count)) for part in sources.values()))
     else:
         listed = _listed(config)
         sources = {split: _files(paths) for split, paths in listed.items()}
-        names = "\n".join(f"{split} {path.name}" for split, paths in listed.items() for path in paths)
-        fingerprint = f"names:{hashlib.sha256(names.encode()).hexdigest()[:32]}"
+        fingerprint = files_fingerprint([(f"{split}/{p.name}", p) for split, paths in listed.items() for p in paths])
     steps = config.noise.steps
     train = NoisyImages(sources["train"], data, steps, config.seed, training=True)
     test = NoisyImages(sources["test"], data, steps, config.seed, training=False, draws=config.eval_draws)
     published = {"train": data.train_size, "test": data.test_size}
     found = {split: source.count for split, source in sources.items()}
+    differing = {split: count for split, count in published.items() if count and found[split] != count}
     differences = tuple(
-        f"{data.name} has {found[split]:,} {split} images, published are {count:,}"
-        for split, count in published.items()
-        if count and data.images is None and found[split] != count
+        f"{data.title} has {found[split]:,} {split} images, the recipe's own data have {count:,}"
+        for split, count in differing.items()
+        if data.images is None
     )
-    facts = {**found, "published": published, "fingerprint": fingerprint}
-    return DiffusionData(train, test, facts, differences)
+    facts = {**found, "published": published, "as_published": not differing and not data.is_own}
+    if train.in_memory:  # pictures that this program wrote are the same whatever their files look like
+        fingerprint = Fingerprint(lambda: pixels_fingerprint(_named_images(train, test)))
+    return DiffusionData(train, test, facts, differences, fingerprint)
+
+
+def _named_images(*splits: NoisyImages) -> Iterator[tuple[str, Tensor]]:
+    for name, split in zip(("train", "test"), splits, strict=True):
+        for number in range(split.source.count):
+            yield name, decode(*split.source.read(number))
 
 
 def _listed(config: DiffusionConfig) -> dict[str, list[Path]]:

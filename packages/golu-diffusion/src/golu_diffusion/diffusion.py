@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from golu_core.training.errors import RequestError
+from golu_core.training.fields import check_fields
 from golu_core.training.seeding import generator
 
 from .config import Noise
@@ -27,12 +28,11 @@ class Diffusion:
     Attributes:
         steps: T.
         beta: (T,), variance that a step adds.
-        alpha_bar: (T,), what is left of the image's variance behind a step: the product of 1 - beta up to it.
+        alpha_bar: (T,), what is left of the image's variance after a step: the product of 1 - beta up to it.
     """
 
     def __init__(self, noise: Noise, device: torch.device | str = "cpu") -> None:
-        if noise.steps < 1 or not 0 < noise.first <= noise.last < 1:
-            raise RequestError("--noise needs at least one step, and 0 < first <= last < 1")
+        check_fields(noise, "--noise.")
         self.steps = noise.steps
         beta = torch.linspace(noise.first, noise.last, noise.steps, dtype=torch.float64)
         alpha_bar = (1 - beta).cumprod(0)
@@ -49,7 +49,7 @@ class Diffusion:
         self.posterior_variance = kept(beta * (1 - before) / (1 - alpha_bar))
 
     def noised(self, images: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
-        """Images behind a step: x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (equation 4).
+        """Images after a step: x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (equation 4).
 
         Args:
             images, noise: (N, 3, H, W).
@@ -153,7 +153,7 @@ def sampled(
     clip: bool = True,
     device: Any = "cpu",
 ) -> Iterator[Tensor]:
-    """Images drawn by the reverse process, yielded behind each step; the last one is the result.
+    """Images drawn by the reverse process, yielded after each step; the last one is the result.
 
     Args:
         diffusion: the process.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from golu_core.training.data import evaluation_loader
-from golu_core.training.folder import config_to_evaluate, load_weights
+from golu_core.training.errors import RequestError
+from golu_core.training.finished import BatchEvaluationFlags, FinishedRun
+from golu_core.training.folder import AVERAGE_FILE, WEIGHTS_FILE
 from golu_core.training.run import Run
 
 from .config import DiffusionConfig
@@ -20,6 +21,7 @@ from .unet import UNet
 
 PRIMARY = ("loss", False)
 UNIT = "images/s"
+OUTPUTS = ("samples/epoch-*.png",)
 
 
 def squared_errors(model: nn.Module, batch: NoisyBatch, diffusion: Diffusion, device: torch.device) -> Tensor:
@@ -54,19 +56,33 @@ def evaluate(
     return {"loss": mean, "loss_standard_error": math.sqrt(variance / count)}
 
 
-def load_run(folder: Path, config: DiffusionConfig, averaged: bool) -> UNet:
-    """The network of a finished run with its final weights, or with their moving average."""
+def load_run(finished: FinishedRun[DiffusionConfig], weights: str = "evaluated") -> UNet:
+    """The network of a finished run.
+
+    Args:
+        weights: `evaluated`, those that the run's metrics are of; `average`, or `last`.
+
+    Raises:
+        RequestError: the run has no such weights, or they are damaged.
+    """
+    config = finished.config
     model = UNet(config.model, config.activation)
-    load_weights(model, folder / ("model_ema.safetensors" if averaged else "model.safetensors"))
+    if weights == "evaluated":
+        finished.load_evaluated_weights(model, config.average)
+    elif weights == "average" and config.average is None:
+        raise RequestError(f"the run in {finished.folder} has no moving average of its weights")
+    else:
+        finished.load_weights(model, AVERAGE_FILE if weights == "average" else WEIGHTS_FILE)
     return model
 
 
-def evaluate_run(folder: Path, arguments: Sequence[str]) -> None:
+def evaluate_run(folder: Path, flags: BatchEvaluationFlags) -> None:
     """Prints the test loss of a run folder's final weights."""
-    config = config_to_evaluate(folder, DiffusionConfig, arguments, "golu-diffusion")
+    finished = FinishedRun.at(folder, DiffusionConfig)
+    config = finished.evaluated_with(flags)
     data = load_data(config)
-    model = load_run(folder, config, averaged=config.average.decay > 0 and config.average.evaluate)
+    finished.check_input("data", data.fingerprint)
+    model = load_run(finished)
     with Run(config, task="diffusion", unit=UNIT, primary=PRIMARY, folder=folder) as run:
         diffusion = Diffusion(config.noise, run.device)
-        for name, value in evaluate(run, model.to(run.device), data, diffusion).items():
-            run.say(f"{name} {value:.6g}")
+        finished.print_beside_result(evaluate(run, model.to(run.device), data, diffusion), run)

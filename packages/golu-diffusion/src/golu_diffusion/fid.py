@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,21 +11,43 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from golu_core.training.errors import RequestError
+from golu_core.training.ownership import scratch_folder
 
 from .config import DiffusionConfig
 from .data import NoisyImages
 
+_EXTRACTOR, _FEATURES = "inception-v3-compat", "2048"  # torch-fidelity's defaults, which are those of Heusel et al.
+
 
 def check_fid(config: DiffusionConfig) -> None:
-    """Raises RequestError if the distance is asked for and cannot be taken, before hours are spent."""
-    if config.fid_images < 0:
-        raise RequestError(f"--fid-images must not be negative, but is {config.fid_images}")
+    """Loads what the distance needs, if it is asked for, before hours are spent.
+
+    Raises:
+        RequestError: torch-fidelity or its network's weights are missing or wrong.
+    """
     if config.fid_images == 0:
         return
     if importlib.util.find_spec("torch_fidelity") is None:
         raise RequestError("--fid-images needs torch-fidelity: pip install 'golu-diffusion[fid]'")
     if config.fid_weights is not None and not config.fid_weights.is_file():
         raise RequestError(f"there is no file {config.fid_weights} of the inception network's weights")
+    from torch_fidelity.utils import create_feature_extractor
+
+    try:
+        create_feature_extractor(
+            _EXTRACTOR, [_FEATURES], cuda=False, verbose=False, feature_extractor_weights_path=_weights_path(config)
+        )
+    except Exception as error:  # the network's, the unpickler's, torch's
+        problem = str(error).strip().partition("\n")[0][:300] or type(error).__name__
+        where = "be downloaded" if config.fid_weights is None else f"be loaded from {config.fid_weights}"
+        raise RequestError(
+            f"--fid-images: the inception network's weights cannot {where} ({type(error).__name__}: {problem}); "
+            f"name torch-fidelity's own file by --fid-weights"
+        ) from None
+
+
+def _weights_path(config: DiffusionConfig) -> str | None:
+    return None if config.fid_weights is None else str(config.fid_weights)
 
 
 def frechet_distance(drawn: Tensor, test: NoisyImages, config: DiffusionConfig, device: torch.device) -> float:
@@ -40,8 +61,8 @@ def frechet_distance(drawn: Tensor, test: NoisyImages, config: DiffusionConfig, 
     """
     import torch_fidelity
 
-    with tempfile.TemporaryDirectory() as name:
-        folders = [Path(name) / kind for kind in ("drawn", "real")]
+    with scratch_folder() as scratch:
+        folders = [scratch / kind for kind in ("drawn", "real")]
         _write(folders[0], drawn)
         _write(folders[1], (test.image(n) for n in range(min(len(drawn), test.source.count))))
         found = torch_fidelity.calculate_metrics(
@@ -50,7 +71,7 @@ def frechet_distance(drawn: Tensor, test: NoisyImages, config: DiffusionConfig, 
             fid=True,
             cuda=device.type == "cuda",
             verbose=False,
-            feature_extractor_weights_path=None if config.fid_weights is None else str(config.fid_weights),
+            feature_extractor_weights_path=_weights_path(config),
         )
     return float(found["frechet_inception_distance"])
 

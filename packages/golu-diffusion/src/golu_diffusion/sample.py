@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-import tyro
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 
-from golu_core.training.checkpoint import write_atomically
+from golu_core.training.cli import parsed_flags, run_directory
 from golu_core.training.errors import RequestError
-from golu_core.training.folder import read_config
+from golu_core.training.fields import Amount, Count, Samples, Seed
+from golu_core.training.finished import FinishedRun
 from golu_core.training.images import decode
+from golu_core.training.ownership import MADE_BY, check_output, write_atomically, write_output
 from golu_core.training.run import Run
 
 from .config import DiffusionConfig
@@ -58,7 +59,7 @@ def draw(
     """Images number 0 to `count` - 1, drawn by all processes together, the same on each of them.
 
     Args:
-        watch: is called behind each step with its number and the images of this process's batch.
+        watch: is called after each step with its number and the images of this process's batch.
 
     Returns:
         (count, 3, size, size) uint8.
@@ -102,10 +103,15 @@ def _predictor(run: Run[DiffusionConfig], model: nn.Module) -> Callable[[Tensor,
     return in_fixed_batches(predict)
 
 
-def save_grid(path: Path, images: Tensor, columns: int | None = None) -> None:
-    """Writes (N, 3, H, W) uint8 images side by side, enlarged if they are small, as PNG."""
-    picture = _grid(images, columns)
-    write_atomically(path, lambda partial: picture.save(partial, format="png"))
+def save_grid(path: Path, images: Tensor) -> None:
+    """Writes (N, 3, H, W) uint8 images side by side, enlarged if they are small, as PNG into a folder of ours."""
+    write_atomically(path, _png_writer(_grid(images)))
+
+
+def _png_writer(picture: Any) -> Callable[[Path], None]:
+    text = PngInfo()
+    text.add_text("Software", MADE_BY)
+    return lambda path: picture.save(path, format="png", pnginfo=text)
 
 
 def _grid(images: Tensor, columns: int | None = None) -> Any:
@@ -118,18 +124,18 @@ def _grid(images: Tensor, columns: int | None = None) -> Any:
 class SampleFlags:
     """What `golu-diffusion sample` draws, and where to."""
 
-    count: int = 16
+    count: Count = 16
     """How many images."""
-    sampler: str = "ddpm"
+    sampler: Literal["ddpm", "ddim"] = "ddpm"
     """`ddpm`, or `ddim`, which needs fewer steps."""
-    steps: int | None = None
+    steps: Count | None = None
     """Of DDIM; by default 50."""
-    seed: int = 0
+    seed: Seed = 0
     """Image K of a seed is always the same."""
-    batch_size: int = 64
+    batch_size: Samples = 64
     """Images that a device takes at once; it does not change them."""
-    average: bool = False
-    """Draw from the moving average of the weights."""
+    weights: Literal["evaluated", "average", "last"] = "evaluated"
+    """Draw from the weights that the run's metric is of, from their moving average, or from the last ones."""
     clip: bool = True
     """Keep predicted images in range at each step, as Ho et al.'s own code does; the GoLU paper's code does not."""
     grid: Path = Path("samples.png")
@@ -142,13 +148,14 @@ class SampleFlags:
 
 def sample_command(arguments: Sequence[str]) -> None:
     """`golu-diffusion sample RUN_DIR [flags]`."""
-    folder, rest = _folder(arguments)
-    flags = tyro.cli(SampleFlags, args=rest, prog="golu-diffusion sample RUN_DIR")
-    config = _config(folder)
-    if flags.count < 1 or flags.batch_size < 1:
-        raise RequestError("--count and --batch-size must be at least 1")
+    usage = "golu-diffusion sample RUN_DIR"
+    folder, rest = run_directory(arguments, usage)
+    flags = parsed_flags(SampleFlags, rest, usage)
+    _check_files(flags)
+    finished = FinishedRun.at(folder, DiffusionConfig)
+    config = finished.config
     check_sampling(flags.sampler, flags.steps, config.noise.steps)
-    model = load_run(folder, config, flags.average)
+    model = load_run(finished, flags.weights)
     with Run(config, task="diffusion", unit=UNIT, primary=PRIMARY, folder=folder) as run, _bar(run, flags) as advance:
         frames: list[Any] = []
         total = config.noise.steps if flags.sampler == "ddpm" else flags.steps or 50
@@ -165,13 +172,34 @@ def sample_command(arguments: Sequence[str]) -> None:
         sampling = Sampling(flags.sampler, flags.steps, flags.seed, flags.batch_size, flags.clip)
         images = draw(run, model.to(run.device), Diffusion(config.noise, run.device), flags.count, sampling, watch)
         if run.is_main:
-            save_grid(flags.grid, images)
+            write_output(flags.grid, _png_writer(_grid(images)))
             for number, image in enumerate(images) if flags.out is not None else ():
                 assert flags.out is not None
-                save_grid(flags.out / f"{number:06d}.png", image[None])
+                write_output(_single(flags.out, number), _png_writer(_grid(image[None])))
             if flags.gif is not None:
                 _save_film(flags.gif, frames)
         run.say(f"drawn: {flags.count} images, {flags.grid}")
+
+
+def _single(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}.png"
+
+
+def _check_files(flags: SampleFlags) -> None:
+    """Raises RequestError for files that cannot be written, before anything is drawn."""
+    _check_suffix("--grid", flags.grid, ".png")
+    check_output(flags.grid)
+    if flags.gif is not None:
+        _check_suffix("--gif", flags.gif, ".gif")
+        check_output(flags.gif)
+    if flags.out is not None:
+        for number in range(flags.count):
+            check_output(_single(flags.out, number))
+
+
+def _check_suffix(flag: str, path: Path, suffix: str) -> None:
+    if path.suffix.lower() != suffix:
+        raise RequestError(f"{flag} {path} must end in {suffix}, which is what is written")
 
 
 def _save_film(path: Path, frames: Sequence[Any]) -> None:
@@ -179,9 +207,10 @@ def _save_film(path: Path, frames: Sequence[Any]) -> None:
     pauses = [80] * len(others) + [1500]
 
     def write(partial: Path) -> None:
-        first.save(partial, format="gif", save_all=True, append_images=others, duration=pauses, loop=0)
+        options: dict[str, Any] = {"append_images": others, "duration": pauses, "loop": 0, "comment": MADE_BY}
+        first.save(partial, format="gif", save_all=True, **options)
 
-    write_atomically(path, write)
+    write_output(path, write)
 
 
 @contextmanager
@@ -200,29 +229,33 @@ def _bar(run: Run[DiffusionConfig], flags: SampleFlags) -> Iterator[Callable[[in
 class InterpolateFlags:
     """How `golu-diffusion interpolate` goes from one image to another."""
 
-    at: int = 500
+    at: Amount = 500
     """Step of the forward process at which the two are mixed: the later, the freer."""
-    points: int = 10
+    points: Count = 10
     """Images between the two."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the noise."""
-    average: bool = False
-    """Take the moving average of the weights."""
+    weights: Literal["evaluated", "average", "last"] = "evaluated"
+    """Take the weights that the run's metric is of, their moving average, or the last ones."""
     grid: Path = Path("interpolation.png")
     """The row of images."""
 
 
 def interpolate_command(arguments: Sequence[str]) -> None:
     """`golu-diffusion interpolate RUN_DIR IMAGE IMAGE [flags]` (Ho et al., section 4.3)."""
-    folder, rest = _folder(arguments)
-    if len(rest) < 2 or any(word.startswith("--") for word in rest[:2]):
-        raise RequestError("usage: golu-diffusion interpolate RUN_DIR IMAGE IMAGE [flags]")
-    flags = tyro.cli(InterpolateFlags, args=rest[2:], prog="golu-diffusion interpolate RUN_DIR IMAGE IMAGE")
-    config = _config(folder)
-    if not 0 <= flags.at < config.noise.steps or flags.points < 1:
-        raise RequestError(f"--at must be 0 to {config.noise.steps - 1}, and --points at least 1")
+    usage = "golu-diffusion interpolate RUN_DIR IMAGE IMAGE"
+    if len(arguments) < 3 or any(word.startswith("--") for word in arguments[:3]):
+        raise RequestError(f"usage: {usage} [flags]")
+    folder, rest = run_directory(arguments, usage)
+    flags = parsed_flags(InterpolateFlags, rest[2:], usage)
+    _check_suffix("--grid", flags.grid, ".png")
+    check_output(flags.grid)
+    finished = FinishedRun.at(folder, DiffusionConfig)
+    config = finished.config
+    if flags.at >= config.noise.steps:
+        raise RequestError(f"--at must be 0 to {config.noise.steps - 1}, not {flags.at}")
     ends = torch.stack([fitted(_read(Path(path)), config.data.size) for path in rest[:2]])
-    model = load_run(folder, config, flags.average)
+    model = load_run(finished, flags.weights)
     with Run(config, task="diffusion", unit=UNIT, primary=PRIMARY, folder=folder) as run:
         diffusion = Diffusion(config.noise, run.device)
         model.to(run.device).eval()
@@ -244,19 +277,9 @@ def interpolate_command(arguments: Sequence[str]) -> None:
         )
         x = deque(steps, maxlen=1).pop()
         if run.is_main:
-            save_grid(flags.grid, torch.cat([ends[:1], pixels_of(x), ends[1:]]), columns=flags.points + 2)
+            row = _grid(torch.cat([ends[:1], pixels_of(x), ends[1:]]), columns=flags.points + 2)
+            write_output(flags.grid, _png_writer(row))
         run.say(f"drawn: {flags.grid}")
-
-
-def _folder(arguments: Sequence[str]) -> tuple[Path, list[str]]:
-    if not arguments or arguments[0] in ("-h", "--help"):
-        return Path(), ["--help"]
-    return Path(arguments[0]), list(arguments[1:])
-
-
-def _config(folder: Path) -> DiffusionConfig:
-    config = read_config(folder, DiffusionConfig)
-    return dataclasses.replace(config, tracker="none", overwrite=False)
 
 
 def _read(path: Path) -> Tensor:

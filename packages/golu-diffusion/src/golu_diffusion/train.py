@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 from functools import partial
 
 import torch
 
-from golu_core.training.config import limited_steps, require_positive
+from golu_core.training.activations import swapped_for
+from golu_core.training.config import limited_steps
 from golu_core.training.data import EpochOrder, train_loader
-from golu_core.training.errors import RequestError
+from golu_core.training.errors import RequestError, RunFailure
 from golu_core.training.optim import build_optimizer
-from golu_core.training.results import SwappedActivations
+from golu_core.training.results import Result, SwappedActivations
 from golu_core.training.run import Run
 from golu_core.training.schedules import learning_rate
 from golu_core.training.seeding import seed_global_generators
 
 from .config import DiffusionConfig
 from .data import DiffusionData, check_every_image, load_data
-from .diffusion import Diffusion, check_sampling
-from .evaluate import PRIMARY, UNIT, evaluate, squared_errors
+from .diffusion import Diffusion
+from .evaluate import OUTPUTS, PRIMARY, UNIT, evaluate, squared_errors
 from .fid import check_fid, frechet_distance
 from .sample import Sampling, draw, save_grid
-from .unet import UNet, check_image_size
+from .unet import UNet
 
 
 def train(config: DiffusionConfig) -> None:
@@ -33,43 +33,42 @@ def train(config: DiffusionConfig) -> None:
         RunFailure: training failed; the message names the last good checkpoint.
         Interrupted: a signal stopped it, and it is saved.
     """
-    with Run(config, task="diffusion", unit=UNIT, primary=PRIMARY) as run:
+    with Run(config, task="diffusion", unit=UNIT, primary=PRIMARY, outputs=OUTPUTS) as run:
         if run.already_finished():
             return
 
         plan = run.plan_batches(config.batch_size, config.max_device_batch)
-        check_request(config)
+        check_fid(config)
         diffusion = Diffusion(config.noise, run.device)
-        model = build_model(config)
+        model, swapped = build_model(config)
         try:
             with run.accelerator.main_process_first():  # one process writes the sample, the others find it
                 data = load_data(config)
         except RequestError as error:
             if not config.dry_run or config.check_data:
                 raise
-            describe(run, None, model, str(error))
+            describe(run, None, model, swapped, str(error))
             return
         for difference in data.differences:
             run.warn(difference)
         if config.check_data:
             run.say(f"data: all {max(check_every_image(data, config.num_workers)):,} images can be decoded")
         if config.dry_run:
-            describe(run, data, model)
+            describe(run, data, model, swapped)
             return
 
         order = EpochOrder(data.train.source.count, config.batch_size, config.seed, config.drop_last)
         optimizer = build_optimizer(model.to(run.device), config.optim, run.device)
-        average = config.average if config.average.decay else None
         steps = total_steps(config, order.steps_per_epoch)
-        prepared, _ = run.prepare(model, optimizer, total_steps=steps, average=average)
+        inputs = {"data": data.fingerprint}
+        prepared, _ = run.prepare(model, optimizer, total_steps=steps, inputs=inputs, average=config.average)
         batches = train_loader(data.train, order, plan, run.rank, config.num_workers)
-        warmup = config.warmup_steps / order.steps_per_epoch
         schedule = partial(
             learning_rate,
-            dataclasses.replace(config.schedule, warmup_epochs=warmup),
+            config.schedule,
             config.optim.lr,
             steps_per_epoch=order.steps_per_epoch,
-            epochs=config.epochs + warmup,  # the warm-up does not count in the cosine, which so ends a little above 0
+            epochs=config.epochs,
         )
 
         for epoch in run.epochs():
@@ -84,43 +83,38 @@ def train(config: DiffusionConfig) -> None:
 
         metrics = evaluate(run, run.evaluated_model, data, diffusion)
         draw_grid(run, diffusion, run.position.epoch)
-        if config.fid_images:
-            sampling = Sampling("ddpm", None, config.seed, config.eval_batch)
-            images = draw(run, run.evaluated_model, diffusion, config.fid_images, sampling)
-            metrics["fid"] = frechet_distance(images, data.test, config, run.device)
-            metrics["fid_images"] = float(config.fid_images)
         run.report(metrics)
-        run.finish(
-            metrics,
-            dataset=config.data.name if config.data.images is None else config.data.images.name,
-            model_name="DDPM UNet",
-            data=data.facts,
-            swapped=swapped_activations(config, model),
+        result = run.finish(
+            metrics, dataset=config.data.title, model_name="DDPM UNet", data=data.facts, swapped=swapped
         )
+        if config.fid_images:
+            add_frechet_distance(run, result, data, diffusion)
 
 
-def check_request(config: DiffusionConfig) -> None:
-    """Raises RequestError for impossible numbers, before anything is read or written."""
-    require_positive(config, "epochs", "eval_batch", "eval_draws")
-    check_image_size(config.model, config.data.size)
-    Diffusion(config.noise)
-    check_sampling("ddim", config.sample_steps, config.noise.steps)
-    check_fid(config)
-
-
-def build_model(config: DiffusionConfig) -> UNet:
-    """The UNet, its weights a function of the seed alone."""
+def build_model(config: DiffusionConfig) -> tuple[UNet, SwappedActivations]:
+    """The UNet, its weights a function of the seed alone, and what became of its activations."""
     seed_global_generators(config.seed, "weights")
-    return UNet(config.model, config.activation)
+    model = UNet(config.model, config.model.own_activation)
+    example = (torch.zeros(1, 3, config.model.factor, config.model.factor), torch.zeros(1, dtype=torch.int64))
+    return model, swapped_for(model, config.model.own_activation, config.activation, example)
 
 
-def swapped_activations(config: DiffusionConfig, model: UNet) -> SwappedActivations:
-    """How many activations are not the published ones; the UNet has none outside of modules."""
-    own = config.model.own_activation
-    with torch.device("meta"):
-        published = UNet(config.model, own)
-    silus = sum(isinstance(module, torch.nn.SiLU) for module in published.modules())
-    return SwappedActivations(0 if config.activation == own else silus, [])
+def add_frechet_distance(run: Run[DiffusionConfig], result: Result, data: DiffusionData, diffusion: Diffusion) -> None:
+    """Draws images and adds their distance to the result, which is written already: a failure costs no run."""
+    config = run.config
+    sampling = Sampling("ddpm", None, config.seed, config.eval_batch)
+    try:
+        images = draw(run, run.evaluated_model, diffusion, config.fid_images, sampling)
+        if run.is_main:
+            distance = frechet_distance(images, data.test, config, run.device)
+            run.amend(result, {"fid": distance, "fid_images": float(config.fid_images)})
+            run.say(f"fid {distance:.6g}, of {config.fid_images} images")
+    except Exception as error:  # torch-fidelity, its download, the disk, memory
+        problem = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise RunFailure(
+            f"the run in {run.folder} is finished, and its result is written; only the Frechet distance of "
+            f"--fid-images could not be taken: {problem}"
+        ) from error
 
 
 def draw_grid(run: Run[DiffusionConfig], diffusion: Diffusion, epoch: int) -> None:
@@ -140,7 +134,9 @@ def total_steps(config: DiffusionConfig, steps_per_epoch: int) -> int:
     return limited_steps(config, config.epochs * steps_per_epoch)
 
 
-def describe(run: Run[DiffusionConfig], data: DiffusionData | None, model: UNet, missing: str = "") -> None:
+def describe(
+    run: Run[DiffusionConfig], data: DiffusionData | None, model: UNet, swapped: SwappedActivations, missing: str = ""
+) -> None:
     """Prints what a run of the config would be."""
     config = run.config
     images = config.data.train_size if data is None else data.train.source.count
@@ -151,8 +147,9 @@ def describe(run: Run[DiffusionConfig], data: DiffusionData | None, model: UNet,
     run.say(f"run folder   {run.folder}")
     run.say(f"data         {state}")
     run.say(f"model        UNet, {sum(p.numel() for p in model.parameters()):,} parameters")
-    swapped = swapped_activations(config, model).swapped
-    run.say(f"activations  {swapped} {config.model.own_activation} swapped for {config.activation}")
+    run.say(f"activations  {swapped.swapped} {config.model.own_activation} swapped for {config.activation}")
+    for line in swapped.lines():
+        run.say(f"             {line}")
     run.say(
         f"steps        {total_steps(config, per_epoch):,} of {config.batch_size} images ({plan.processes} processes x "
         f"{plan.accumulation} accumulated x {plan.device_size}), {per_epoch:,} an epoch"

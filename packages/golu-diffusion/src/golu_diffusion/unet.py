@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from golu_core.activation import build_activation
-from golu_core.training.errors import RequestError
+from golu_core.training.fields import check_fields
 
 from .config import Model
 
@@ -114,7 +114,7 @@ class UNet(nn.Module):
 
     def __init__(self, model: Model, activation: str) -> None:
         super().__init__()
-        check_sizes(model)
+        check_fields(model, "--model.")
         channels = [model.width * multiplier for multiplier in model.multipliers]
         self.time = TimeEmbedding(model.width, activation)
         self.head = nn.Conv2d(3, model.width, 3, padding=1)
@@ -167,22 +167,3 @@ class UNet(nn.Module):
             x = layer(x) if isinstance(layer, Upsample) else layer(torch.cat([x, skips.pop()], dim=1), embedded)
         noise: Tensor = self.tail(x)
         return noise
-
-
-def check_sizes(model: Model) -> None:
-    """Raises RequestError for a UNet that cannot be built."""
-    if model.width < 2 or model.width % 2 or not model.multipliers or min(model.multipliers) < 1 or model.blocks < 1:
-        raise RequestError("--model.width must be even, and each level have a multiplier and a block")
-    if any(not 0 <= level < len(model.multipliers) for level in model.attention):
-        raise RequestError(f"--model.attention {model.attention} names a level that is not there")
-    if model.groups < 1 or any(model.width * multiplier % model.groups for multiplier in model.multipliers):
-        raise RequestError(f"--model.groups {model.groups} does not divide the channels of each level")
-
-
-def check_image_size(model: Model, size: int) -> None:
-    """Raises RequestError for images that the levels cannot halve."""
-    factor = 2 ** (len(model.multipliers) - 1)
-    if size < factor or size % factor:
-        raise RequestError(
-            f"--data.size {size} cannot be halved {len(model.multipliers) - 1} times: use a multiple of {factor}"
-        )

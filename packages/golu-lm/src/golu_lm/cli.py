@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from golu_core.training.cli import Command, CommandLine
+from golu_core.training.finished import BatchEvaluationFlags
 
 from .config import LmConfig
 from .recipes import RECIPES
@@ -17,10 +18,22 @@ def _train(config: LmConfig) -> None:
     train(config)
 
 
-def _evaluate(folder: Path, arguments: Sequence[str]) -> None:
+def _evaluate(folder: Path, flags: BatchEvaluationFlags) -> None:
     from .evaluate import evaluate_run
 
-    evaluate_run(folder, arguments)
+    evaluate_run(folder, flags)
+
+
+def _prepare_flags() -> type:
+    from .prepare import PrepareFlags
+
+    return PrepareFlags
+
+
+def _generate_flags() -> type:
+    from .generate import GenerateFlags
+
+    return GenerateFlags
 
 
 def _prepare(arguments: Sequence[str]) -> None:
@@ -46,10 +59,11 @@ COMMAND_LINE = CommandLine(
     recipes=RECIPES,
     train=_train,
     evaluate=_evaluate,
+    evaluation_flags=lambda: BatchEvaluationFlags,
     distribution="golu-lm",
     commands={
-        "prepare": Command("tokenise a data set or a file", _prepare, "DATASET [flags]"),
-        "generate": Command("text from a finished run", _generate, "RUN_DIR [flags]"),
+        "prepare": Command("tokenise a data set or a file", _prepare, "DATASET [flags]", _prepare_flags),
+        "generate": Command("text from a finished run", _generate, "RUN_DIR [flags]", _generate_flags),
         "export": Command("a finished run's weights as a Hugging Face GPT-2", _export, "RUN_DIR OUT_DIR"),
     },
 )

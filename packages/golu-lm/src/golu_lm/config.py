@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from golu_core.training.config import RunConfig, placement
-from golu_core.training.optim import Optim
-from golu_core.training.schedules import Schedule
+from golu_core.training.errors import RequestError
+from golu_core.training.fields import Amount, Count, FolderName, Samples, Share
+from golu_core.training.schedules import check_steps_only
 
 TokenizerName = Literal["gpt2", "bytes", "none"]
 
@@ -25,13 +26,17 @@ class Model:
         bias: whether linear layers and layer norms have biases.
     """
 
-    layers: int = 6
-    heads: int = 6
-    width: int = 384
-    context: int = 1024
-    vocabulary: int = 50_304
-    dropout: float = 0.2
+    layers: Count = 6
+    heads: Count = 6
+    width: Count = 384
+    context: Count = 1024
+    vocabulary: Count = 50_304
+    dropout: Share = 0.2
     bias: bool = False
+
+    def check(self, flag: str) -> None:
+        if self.width % self.heads:
+            raise RequestError(f"{flag}.width {self.width} is not a multiple of {flag}.heads {self.heads}")
 
 
 @dataclass(frozen=True)
@@ -48,41 +53,36 @@ class Data:
         train_documents, test_documents: as published; a difference is said and noted in result.json. 0 if not known.
     """
 
-    name: str = "tinystories"
-    text: Path | None = None
-    tokenizer: TokenizerName = "gpt2"
+    name: FolderName = placement("tinystories")
+    text: Path | None = placement(None)
+    tokenizer: TokenizerName = placement("gpt2")
     vocab_file: Path | None = placement(None)
-    train_documents: int = 0
-    test_documents: int = 0
+    train_documents: Amount = placement(0)
+    test_documents: Amount = placement(0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LmConfig(RunConfig):
-    """A golu-lm recipe: everything that a run of it needs. The schedule's times are in steps, not epochs."""
+    """A golu-lm recipe: everything that a run of it needs. It has steps and no epochs."""
 
     model: Model = Model()
     data: Data = Data()
-    optim: Optim = Optim()
-    schedule: Schedule = Schedule()
-    steps: int = 10_000
+    steps: Count = 10_000
     """Optimizer steps; the cosine ends with them."""
-    batch_size: int = 640
-    """Sequences of one optimizer step, over all processes."""
-    max_device_batch: int | None = placement(16)
-    """Sequences that a device takes at once; a larger share of the batch is accumulated."""
-    eval_every: int = 250
+    eval_every: Count = 250
     """Steps between evaluations, each followed by a checkpoint."""
-    eval_sequences: int = 3200
+    eval_sequences: Count = 3200
     """Random sequences of the test split in each of these evaluations; at the end the whole split is evaluated too."""
-    eval_batch: int = placement(16)
-    """Sequences that a device takes at once in evaluation."""
-    clip: float | None = 1.0
-    """Largest norm of the gradient."""
-    init_from: str | None = None
+    eval_batch: Samples = 16
+    """Sequences that a device takes at once in evaluation; sums are rounded differently for each."""
+    init_from: str | None = placement(None)
     """Start from Hugging Face GPT-2 weights: a local folder or a name on the hub."""
-    sample_tokens: int = placement(500)
+    sample_tokens: Count = placement(500)
     """Length of the texts generated at the end."""
 
     @property
     def own_activation(self) -> str:
         return "gelu"
+
+    def check(self, flag: str) -> None:
+        check_steps_only(self.schedule)

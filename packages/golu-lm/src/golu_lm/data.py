@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from golu_core.training.checkpoint import file_digest
 from golu_core.training.data import SampleKey
 from golu_core.training.errors import RequestError
-from golu_core.training.folder import dry_run_folder
+from golu_core.training.fingerprint import Fingerprint, file_digest, whole_files_fingerprint
 from golu_core.training.locks import only_writer
+from golu_core.training.ownership import dry_run_folder
 from golu_core.training.seeding import generator
 
 from .config import LmConfig
@@ -57,7 +56,7 @@ class TokenFile:
         size = path.stat().st_size
         if size % item:
             raise RequestError(
-                f"{path} has {size:,} bytes, which is no multiple of {item}: it is no file of {dtype} tokens"
+                f"{path} has {size:,} bytes, which is not a multiple of {item}: it is not a file of {dtype} tokens"
             )
         if size == 0:
             raise RequestError(f"{path} is empty")
@@ -99,8 +98,9 @@ class LmData:
     Attributes:
         name: of the data set, in results.
         test_bytes: of the test split's text, if that is known.
-        facts: what result.json says: counts, published counts, tokenizer, and a fingerprint.
+        facts: what result.json says: counts, published counts, and the tokenizer.
         differences: what differs from the published counts, as sentences.
+        fingerprint: of all tokens.
     """
 
     name: str
@@ -109,6 +109,7 @@ class LmData:
     test_bytes: int | None
     facts: dict[str, Any]
     differences: tuple[str, ...]
+    fingerprint: Fingerprint
 
 
 def load_data(config: LmConfig) -> LmData:
@@ -206,20 +207,17 @@ def _described(config: LmConfig, name: str, train: TokenFile, test: TokenFile, m
     facts: dict[str, Any] = {"train": {"tokens": len(train)}, "test": {"tokens": len(test)}}
     if meta:
         facts = {split: {k: v for k, v in meta["splits"][split].items() if k != "sha256"} for split in facts}
-        digests = "".join(meta["splits"][split]["sha256"] for split in ("train", "test"))
-        fingerprint = f"tokens:{hashlib.sha256(digests.encode()).hexdigest()[:32]}"
-    else:
-        ends = b"".join(part.tobytes() for t in (train, test) for part in (t.tokens[:65_536], t.tokens[-65_536:]))
-        fingerprint = f"ends:{hashlib.sha256(ends).hexdigest()[:32]}"
     published = {"train": config.data.train_documents, "test": config.data.test_documents}
     differences = []
     for split, expected in published.items():
         found = facts[split].get("documents")
         if expected and config.data.text is None and found not in (None, expected):
-            differences.append(f"{name} has {found:,} {split} documents, published are {expected:,}")
-    facts |= {"published": published, "tokenizer": config.data.tokenizer, "fingerprint": fingerprint}
+            differences.append(f"{name} has {found:,} {split} documents, the recipe's own data have {expected:,}")
+    as_published = not differences and config.data.text is None
+    facts |= {"published": published, "as_published": as_published, "tokenizer": config.data.tokenizer}
     test_bytes = facts["test"].get("text_bytes")
-    return LmData(name, train, test, test_bytes, facts, tuple(differences))
+    fingerprint = whole_files_fingerprint("tokens", [train.path, test.path])
+    return LmData(name, train, test, test_bytes, facts, tuple(differences), fingerprint)
 
 
 @dataclass(frozen=True)

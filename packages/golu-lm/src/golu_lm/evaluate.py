@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from golu_core.training.data import evaluation_loader
-from golu_core.training.folder import config_to_evaluate, load_weights
+from golu_core.training.finished import BatchEvaluationFlags, FinishedRun
 from golu_core.training.run import Run
 
 from .config import LmConfig
@@ -19,6 +18,7 @@ from .model import GPT
 
 PRIMARY = ("perplexity", False)
 UNIT = "tokens/s"
+OUTPUTS = ("samples/generated.txt",)
 
 
 @torch.no_grad()
@@ -70,12 +70,13 @@ def evaluate_whole(run: Run[LmConfig], model: nn.Module, data: LmData) -> dict[s
     return metrics
 
 
-def evaluate_run(folder: Path, arguments: Sequence[str]) -> None:
+def evaluate_run(folder: Path, flags: BatchEvaluationFlags) -> None:
     """Prints the metrics of a run folder's final weights on the whole test split."""
-    config = config_to_evaluate(folder, LmConfig, arguments, "golu-lm")
+    finished = FinishedRun.at(folder, LmConfig)
+    config = finished.evaluated_with(flags)
     data = load_data(config)
+    finished.check_input("data", data.fingerprint)
     model = GPT(config.model, config.activation)
-    load_weights(model, folder / "model.safetensors")
+    finished.load_weights(model)
     with Run(config, task="lm", unit=UNIT, primary=PRIMARY, folder=folder) as run:
-        for name, value in evaluate_whole(run, model.to(run.device), data).items():
-            run.say(f"{name} {value:.6g}")
+        finished.print_beside_result(evaluate_whole(run, model.to(run.device), data), run)

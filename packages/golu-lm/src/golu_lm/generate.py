@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 from torch import Tensor, nn
 
+from golu_core.training.cli import parsed_flags, run_directory
 from golu_core.training.devices import default_device
 from golu_core.training.errors import RequestError
-from golu_core.training.folder import load_weights, read_config
+from golu_core.training.fields import Count, NotNegative, Seed
+from golu_core.training.finished import FinishedRun
 from golu_core.training.seeding import generator
 
 from .config import LmConfig
@@ -34,7 +35,7 @@ def generated_tokens(
 ) -> Iterator[int]:
     """Tokens that follow a prompt, each drawn from the model's distribution.
 
-    While prompt and text fit the context, keys and values of earlier tokens are kept; behind that the window slides,
+    While prompt and text fit the context, keys and values of earlier tokens are kept; after that the window slides,
     every position changes, and the model reads the whole window for each token, as nanoGPT does.
 
     Args:
@@ -96,13 +97,13 @@ class GenerateFlags:
 
     prompt: str = ""
     """Text to go on from; by default the beginning of a document."""
-    tokens: int = 500
+    tokens: Count = 500
     """How many tokens to generate."""
-    temperature: float = 0.8
+    temperature: NotNegative = 0.8
     """Below 1 safer, above 1 wilder; 0 takes the most probable token each time."""
-    top_k: int | None = 200
+    top_k: Count | None = 200
     """Draw from the so many most probable tokens only."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the draws."""
     vocab_file: Path | None = None
     """GPT-2's vocabulary, where tiktoken cannot download it; by default the one of the run."""
@@ -111,12 +112,10 @@ class GenerateFlags:
 def generate_command(arguments: Sequence[str]) -> None:
     """`golu-lm generate RUN_DIR [flags]`: prints the text as it comes."""
     usage = "golu-lm generate RUN_DIR"
-    if not arguments or arguments[0] in ("-h", "--help"):
-        arguments = ["", "--help"]
-    folder, *rest = arguments
-    flags = tyro.cli(GenerateFlags, args=rest, prog=usage)
-    _check(flags)
-    config = read_config(Path(folder), LmConfig)
+    folder, rest = run_directory(arguments, usage)
+    flags = parsed_flags(GenerateFlags, rest, usage)
+    finished = FinishedRun.at(folder, LmConfig)
+    config = finished.config
     tokenizer = build_tokenizer(config.data.tokenizer, flags.vocab_file or config.data.vocab_file)
     prompt = encode_prompt(tokenizer, flags.prompt) or [tokenizer.end_of_text]
     outside = [token for token in prompt if token >= config.model.vocabulary]
@@ -125,7 +124,7 @@ def generate_command(arguments: Sequence[str]) -> None:
             f"the prompt has token {outside[0]}, but the model's vocabulary is {config.model.vocabulary}"
         )
     model = GPT(config.model, config.activation)
-    load_weights(model, Path(folder) / "model.safetensors")
+    finished.load_weights(model)
     tokens = generated_tokens(
         model.to(default_device()).eval(),
         prompt,
@@ -139,12 +138,3 @@ def generate_command(arguments: Sequence[str]) -> None:
     for text in decoded_stream(tokenizer, tokens):
         print(text, end="", flush=True)
     print()
-
-
-def _check(flags: GenerateFlags) -> None:
-    if flags.tokens < 1:
-        raise RequestError(f"--tokens must be at least 1, not {flags.tokens}")
-    if not flags.temperature >= 0:
-        raise RequestError(f"--temperature must not be negative, but is {flags.temperature}")
-    if flags.top_k is not None and flags.top_k < 1:
-        raise RequestError(f"--top-k must be at least 1, not {flags.top_k}")

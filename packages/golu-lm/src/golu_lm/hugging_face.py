@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from golu_core.training.errors import RequestError
-from golu_core.training.folder import load_weights, read_config
+from golu_core.training.finished import FinishedRun
 
 from .config import LmConfig, Model
 from .model import GPT
@@ -107,14 +107,15 @@ def register_golu() -> None:
 
 def export_command(arguments: Sequence[str]) -> None:
     """`golu-lm export RUN_DIR OUT_DIR`."""
-    if len(arguments) != 2 or arguments[0] in ("-h", "--help"):
+    if len(arguments) != 2 or any(argument.startswith("-") for argument in arguments):
         raise RequestError("usage: golu-lm export RUN_DIR OUT_DIR")
     folder, out = Path(arguments[0]), Path(arguments[1])
-    config = read_config(folder, LmConfig)
+    finished = FinishedRun.at(folder, LmConfig)
+    config = finished.config
     if out.exists() and any(out.iterdir()):
         raise RequestError(f"{out} is there already, and is not empty")
     model = GPT(config.model, config.activation)
-    load_weights(model, folder / "model.safetensors")
+    finished.load_weights(model)
     to_hugging_face(model, config.activation).save_pretrained(out)
     print(f"exported: {out}")
     if config.activation == "golu":

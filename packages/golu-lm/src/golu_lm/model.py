@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from golu_core.activation import build_activation
-from golu_core.training.errors import RequestError
+from golu_core.training.fields import check_fields
 
 from .config import Model
 from .loss import TokenScores, mean_cross_entropy, token_scores
@@ -29,7 +29,7 @@ class KeyValueCache:
         return self.layers[0][0].shape[2] if self.layers else 0
 
     def extended(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """A layer's keys and values with those of new tokens behind them."""
+        """A layer's keys and values with those of new tokens after them."""
         if layer == len(self.layers):
             self.layers.append((keys, values))
         else:
@@ -83,7 +83,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each behind a layer norm and beside a residual path."""
+    """Attention and MLP, each after a layer norm and beside a residual path."""
 
     def __init__(self, model: Model, activation: str, layer: int) -> None:
         super().__init__()
@@ -107,12 +107,12 @@ class GPT(nn.Module):
         activation: of the MLPs, by its registered name.
 
     Raises:
-        RequestError: the width is no multiple of the heads, or a size is not positive.
+        RequestError: the width is not a multiple of the heads, or a size is not positive.
     """
 
     def __init__(self, model: Model, activation: str) -> None:
         super().__init__()
-        check_sizes(model)
+        check_fields(model, "--model.")
         self.sizes = model
         self.wte = nn.Embedding(model.vocabulary, model.width)
         self.wpe = nn.Embedding(model.context, model.width)
@@ -160,17 +160,6 @@ class GPT(nn.Module):
             return F.linear(x, self.wte.weight)
         score = token_scores if per_token else mean_cross_entropy
         return score(x.flatten(0, 1), self.wte.weight, targets.flatten())
-
-
-def check_sizes(model: Model) -> None:
-    """Raises RequestError for a model that cannot be built."""
-    for name in ("layers", "heads", "width", "context", "vocabulary"):
-        if getattr(model, name) < 1:
-            raise RequestError(f"--model.{name} must be at least 1, not {getattr(model, name)}")
-    if model.width % model.heads:
-        raise RequestError(f"--model.width {model.width} is no multiple of --model.heads {model.heads}")
-    if not 0 <= model.dropout < 1:
-        raise RequestError(f"--model.dropout must be in [0, 1), not {model.dropout}")
 
 
 def flops_per_token(model: GPT) -> int:

@@ -5,22 +5,36 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy
 
-from golu_core.training.checkpoint import file_digest, write_json
+from golu_core.training.cli import parsed_flags
 from golu_core.training.errors import RequestError
+from golu_core.training.fields import FolderName, Range, Seed
+from golu_core.training.fingerprint import file_digest
+from golu_core.training.ownership import (
+    TOKENS_MARKER,
+    begin_partial,
+    discard,
+    foreign_files,
+    is_ours,
+    partial_of,
+    publish,
+    read_marker,
+    remove_file,
+    truncate_file,
+    write_json,
+)
 
 from .corpora import SPLITS, Corpus, Piece, check_dataset, open_corpus
 from .tokenizers import Tokenizer, Tokens, build_tokenizer
 
-META_FILE = "meta.json"
+META_FILE = TOKENS_MARKER
 FORMAT = "golu-tokens/1"
 _JOURNAL = "journal.json"
 _CHARACTERS_AT_ONCE = 1 << 24
@@ -32,7 +46,7 @@ class PrepareFlags:
 
     data_dir: Path = Path("data")
     """Folder that holds the data sets."""
-    name: str | None = None
+    name: FolderName | None = None
     """Folder below it; by default the data set's or the file's name."""
     tokenizer: str = "gpt2"
     """`gpt2` or `bytes`."""
@@ -46,9 +60,9 @@ class PrepareFlags:
     """Column with the text."""
     test_size: float | None = None
     """Part of the whole for the test split; by default 0.1 of a text file, 0.05 of other files, as published else."""
-    seed: int | None = None
+    seed: Seed | None = None
     """Of the choice of test documents; by default 2357, as published."""
-    num_workers: int = os.cpu_count() or 1
+    num_workers: Annotated[int, Range(least=1, most=512)] = os.cpu_count() or 1
     """Threads that tokenise and processes that load."""
     overwrite: bool = False
     """Delete what is there and start anew."""
@@ -74,26 +88,18 @@ class _Journal:
 
 def prepare_command(arguments: Sequence[str]) -> None:
     """`golu-lm prepare DATASET [flags]`."""
-    import tyro
-
     usage = "golu-lm prepare DATASET"
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(
-            f"usage: {usage} [flags]\nDATASET: tinystories, openwebtext, pydocs, or a .txt, .jsonl or .parquet file\n"
-        )
-        arguments = ["", "--help"]
+    if not arguments or arguments[0].startswith("-"):
+        raise RequestError(f"name tinystories, openwebtext, pydocs, or a .txt, .jsonl or .parquet file: {usage}")
     dataset, *rest = arguments
-    flags = tyro.cli(PrepareFlags, args=rest, prog=usage)
-    if flags.num_workers < 1:
-        raise RequestError(f"--num-workers must be at least 1, not {flags.num_workers}")
+    flags = parsed_flags(PrepareFlags, rest, usage)
     check_dataset(dataset, flags.test_size)
     tokenizer = build_tokenizer(flags.tokenizer, flags.vocab_file)
     loading = {key: getattr(flags, key) for key in ("hub", "revision", "column", "test_size", "seed", "num_workers")}
     corpus = open_corpus(dataset, **loading)
     folder = flags.data_dir / (flags.name or Path(dataset).stem)
     if flags.overwrite:
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(_partial(folder), ignore_errors=True)
+        _remove_prepared(folder)
     meta = prepare(corpus, folder, tokenizer, flags.num_workers, show_progress=True)
     for split, facts in meta["splits"].items():
         documents, tokens, text_bytes = (facts[key] for key in ("documents", "tokens", "text_bytes"))
@@ -129,15 +135,29 @@ def prepare(
     request = {"format": FORMAT, "source": corpus.source, "tokenizer": tokenizer.name, "dtype": _dtype(tokenizer)}
     if folder.exists():
         return _there_already(folder, request)
-    partial = _partial(folder)
-    journal = _begun(partial, request)
+    try:
+        return _prepared(corpus, folder, tokenizer, threads, request, show_progress, fewest_tokens)
+    except RequestError:  # a kill leaves what the same command continues; a refusal leaves nothing
+        discard(partial_of(folder))
+        raise
+
+
+def _prepared(
+    corpus: Corpus,
+    folder: Path,
+    tokenizer: Tokenizer,
+    threads: int,
+    request: dict[str, Any],
+    show_progress: bool,
+    fewest_tokens: int,
+) -> dict[str, Any]:
+    partial, journal = _begun(folder, request)
     digests = {}
     for split in SPLITS:
         with _bar(f"{folder.name} {split}", corpus.size(split), show_progress) as advance:
             digests[split] = _write_split(corpus, split, partial, journal, tokenizer, threads, advance)
         if journal.splits[split].tokens < fewest_tokens:
             found = journal.splits[split].tokens
-            shutil.rmtree(partial)
             raise RequestError(
                 f"the {split} split of {corpus.source} has {found:,} tokens, but {fewest_tokens:,} are needed: "
                 f"take more text, or a shorter --model.context"
@@ -153,17 +173,26 @@ def prepare(
     }
     meta = {**request, "vocabulary": tokenizer.size, "end_of_text": tokenizer.end_of_text, "splits": facts}
     write_json(partial / META_FILE, meta)
-    (partial / _JOURNAL).unlink()
-    partial.rename(folder)
+    remove_file(partial / _JOURNAL)
+    publish(partial, folder)
     return meta
+
+
+def _remove_prepared(folder: Path) -> None:
+    """Makes room for what --overwrite asks for; RequestError if something else than prepared tokens lies there."""
+    if folder.exists() and read_marker(folder, META_FILE) is None:
+        raise RequestError(
+            f"{folder} was not made by golu-lm prepare, so --overwrite does not remove it: choose a --name"
+        )
+    foreign = foreign_files(folder, (META_FILE, *(f"{split}.bin" for split in SPLITS)))
+    if foreign:
+        raise RequestError(f"{foreign[0]} was not made by golu-lm prepare: move it away, or choose another --name")
+    discard(folder)
+    discard(partial_of(folder))
 
 
 def _dtype(tokenizer: Tokenizer) -> str:
     return "uint16" if tokenizer.size <= 1 << 16 else "uint32"
-
-
-def _partial(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.partial")
 
 
 def _there_already(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
@@ -181,18 +210,17 @@ def _there_already(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     return meta
 
 
-def _begun(partial: Path, request: dict[str, Any]) -> _Journal:
-    """The journal of a prepare that was killed, or a new one in a new folder."""
+def _begun(folder: Path, request: dict[str, Any]) -> tuple[Path, _Journal]:
+    """The partial folder and journal of a prepare that was killed, or new ones."""
+    partial = partial_of(folder)
     try:
         values = json.loads((partial / _JOURNAL).read_text(encoding="utf-8"))
         journal = _Journal(values["request"], {k: _SplitProgress(**v) for k, v in values["splits"].items()})
-        if journal.request == request:
-            return journal
+        if journal.request == request and is_ours(partial):
+            return partial, journal
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    return _Journal(request)
+    return begin_partial(folder), _Journal(request)
 
 
 def _write_split(
@@ -211,7 +239,7 @@ def _write_split(
     path.touch()
     if path.stat().st_size < done.tokens * dtype.itemsize:  # the journal outlived what it tells of
         done = journal.splits[split] = _SplitProgress()
-    os.truncate(path, done.tokens * dtype.itemsize)
+    truncate_file(path, done.tokens * dtype.itemsize)
     advance(done.position)
     with path.open("ab") as file:
         for block in _blocks(corpus.pieces(split, done.position)):

@@ -7,20 +7,20 @@ is nanoGPT's. Published results are means over three seeds.
 from __future__ import annotations
 
 from golu_core.training.config import PaperRow, published
-from golu_core.training.optim import Optim
-from golu_core.training.schedules import Schedule
+from golu_core.training.optim import AdamW
+from golu_core.training.schedules import Cosine, StepWarmup
 
 from .config import Data, LmConfig, Model
 
 
-def _cosine(final_lr: float, warmup_steps: int) -> Schedule:
-    """nanoGPT's: linear from 0, then half a cosine down to `final_lr` at the last step. Times are in steps."""
-    return Schedule("cosine", final_lr=final_lr, warmup_epochs=warmup_steps, per="step")
+def _cosine(final_lr: float, warmup_steps: int) -> Cosine:
+    """nanoGPT's: linear from 0, then half a cosine down to `final_lr` at the last step."""
+    return Cosine(final_lr=final_lr, per="step", warmup=StepWarmup(steps=warmup_steps))
 
 
-def _adamw(lr: float, second_beta: float) -> Optim:
+def _adamw(lr: float, second_beta: float) -> AdamW:
     """nanoGPT's: weight decay on matrices, embeddings among them."""
-    return Optim("adamw", lr=lr, betas=(0.9, second_beta), weight_decay=0.1, decay="matrices")
+    return AdamW(lr=lr, betas=(0.9, second_beta), weight_decay=0.1, decay="matrices")
 
 
 def _row(model: str, dataset: str, size: int, perplexity: str, token_accuracy: str) -> PaperRow:
@@ -47,6 +47,7 @@ BABYGPT_TINYSTORIES = LmConfig(
     eval_every=250,
     eval_sequences=200 * 16,
     eval_batch=16,
+    clip=1.0,
     mixed_precision="bf16",
 )
 """Context 1024 as the paper says; the public code has 256 (`--model.context 256`). Sequences: 16 x 40 a step, and 200
@@ -71,6 +72,7 @@ GPT2S_OPENWEBTEXT = LmConfig(
     eval_every=1_000,
     eval_sequences=200 * 12,
     eval_batch=12,
+    clip=1.0,
     mixed_precision="bf16",
 )
 """Sequences: 12 x 40 a step, 491,520 tokens."""
@@ -88,6 +90,7 @@ BABYGPT_PYDOCS = LmConfig(
     eval_every=600,
     eval_sequences=128,
     eval_batch=32,
+    clip=1.0,
 )
 """Real text that needs no download; bytes as tokens. About two minutes on two CPU cores."""
 
@@ -104,6 +107,7 @@ BABYGPT_TEXT = LmConfig(
     eval_every=250,
     eval_sequences=200 * 64,
     eval_batch=64,
+    clip=1.0,
 )
 """nanoGPT's `train_shakespeare_char`, on bytes, for any text: `--data.text FILE`."""
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
-from golu_core.training.checkpoint import write_text
-from golu_core.training.config import limited_steps, require_positive
+import torch
+
+from golu_core.training.activations import swapped_for
+from golu_core.training.config import limited_steps
 from golu_core.training.data import train_loader
 from golu_core.training.errors import RequestError
+from golu_core.training.fingerprint import tensors_fingerprint
 from golu_core.training.optim import build_optimizer
+from golu_core.training.ownership import write_text
 from golu_core.training.results import SwappedActivations
 from golu_core.training.run import Run
 from golu_core.training.schedules import learning_rate
@@ -16,9 +20,9 @@ from golu_core.training.seeding import seed_global_generators
 
 from .config import LmConfig
 from .data import LmData, TokenWindows, WindowOrder, load_data
-from .evaluate import PRIMARY, UNIT, evaluate_sample, evaluate_whole
+from .evaluate import OUTPUTS, PRIMARY, UNIT, evaluate_sample, evaluate_whole
 from .generate import sample_texts
-from .model import GPT, check_sizes, flops_per_token
+from .model import GPT, flops_per_token
 from .tokenizers import build_tokenizer
 from .utilisation import device_peak
 
@@ -32,20 +36,19 @@ def train(config: LmConfig) -> None:
         Interrupted: a signal stopped it, and it is saved.
     """
     context = config.model.context
-    with Run(config, task="lm", unit=UNIT, primary=PRIMARY, units_per_sample=context) as run:
+    with Run(config, task="lm", unit=UNIT, primary=PRIMARY, units_per_sample=context, outputs=OUTPUTS) as run:
         if run.already_finished():
             return
 
         plan = run.plan_batches(config.batch_size, config.max_device_batch)
-        check_request(config)
-        model = build_model(config)
+        model, swapped = build_model(config)
         try:
             with run.accelerator.main_process_first():  # one process tokenises, the others find it
                 data = load_data(config)
         except RequestError as error:
             if not config.dry_run or config.check_data:
                 raise
-            describe(run, None, model, str(error))
+            describe(run, None, model, swapped, str(error))
             return
         for difference in data.differences:
             run.warn(difference)
@@ -53,13 +56,18 @@ def train(config: LmConfig) -> None:
             run.say(f"data: all {len(data.train) + len(data.test):,} tokens are in range")
 
         if config.dry_run:
-            describe(run, data, model)
+            describe(run, data, model, swapped)
             return
+        inputs = {"data": data.fingerprint} | (
+            {} if config.init_from is None else {"init_from": tensors_fingerprint(model.state_dict())}
+        )
         flops = flops_per_token(model)
         optimizer = build_optimizer(model.to(run.device), config.optim, run.device)
         tokens_per_step = config.batch_size * context
         steps = total_steps(config)
-        prepared, _ = run.prepare(model, optimizer, total_steps=steps, steps_per_pass=len(data.train) / tokens_per_step)
+        prepared, _ = run.prepare(
+            model, optimizer, total_steps=steps, inputs=inputs, steps_per_pass=len(data.train) / tokens_per_step
+        )
         order = WindowOrder(len(data.train), context, config.batch_size, config.seed, config.eval_every)
         batches = train_loader(TokenWindows(data.train, context), order, plan, run.rank, config.num_workers)
         schedule = partial(learning_rate, config.schedule, config.optim.lr, steps_per_epoch=1, epochs=config.steps)
@@ -87,31 +95,21 @@ def train(config: LmConfig) -> None:
             dataset=data.name,
             model_name="GPT-2",
             data=data.facts,
-            swapped=swapped_activations(config),
+            swapped=swapped,
             other={"model_flops_utilisation": {"value": used, "peak_flops": peak.flops, "peak_source": peak.source}},
         )
 
 
-def check_request(config: LmConfig) -> None:
-    """Raises RequestError for impossible numbers, before anything is read or written."""
-    check_sizes(config.model)
-    require_positive(config, "steps", "eval_every", "eval_sequences", "eval_batch", "sample_tokens")
-
-
-def build_model(config: LmConfig) -> GPT:
-    """The model, its weights a function of the seed alone or from `init_from`."""
+def build_model(config: LmConfig) -> tuple[GPT, SwappedActivations]:
+    """The model, its weights a function of the seed alone or from `init_from`, and what became of its activations."""
     seed_global_generators(config.seed, "weights")
-    model = GPT(config.model, config.activation)
+    model = GPT(config.model, config.own_activation)
+    swapped = swapped_for(model, config.own_activation, config.activation, (torch.zeros(1, 1, dtype=torch.int64),))
     if config.init_from is not None:
         from .hugging_face import load_hugging_face
 
         load_hugging_face(model, config.init_from)
-    return model
-
-
-def swapped_activations(config: LmConfig) -> SwappedActivations:
-    """GPT-2 has GELU in each layer's MLP, and no activation outside of modules."""
-    return SwappedActivations(0 if config.activation == "gelu" else config.model.layers, [])
+    return model, swapped
 
 
 def total_steps(config: LmConfig) -> int:
@@ -132,7 +130,9 @@ def save_samples(run: Run[LmConfig]) -> None:
         write_text(run.folder / "samples" / "generated.txt", text)
 
 
-def describe(run: Run[LmConfig], data: LmData | None, model: GPT, missing: str = "") -> None:
+def describe(
+    run: Run[LmConfig], data: LmData | None, model: GPT, swapped: SwappedActivations, missing: str = ""
+) -> None:
     """Prints what a run of the config would be."""
     config, sizes = run.config, run.config.model
     plan = run.plan_batches(config.batch_size, config.max_device_batch)
@@ -146,7 +146,9 @@ def describe(run: Run[LmConfig], data: LmData | None, model: GPT, missing: str =
         f"model        GPT-2, {sizes.layers} layers, {sizes.heads} heads, width {sizes.width}, "
         f"context {sizes.context:,}, vocabulary {sizes.vocabulary:,}: {parameters:,} parameters"
     )
-    run.say(f"activations  {swapped_activations(config).swapped} gelu swapped for {config.activation}")
+    run.say(f"activations  {swapped.swapped} {config.own_activation} swapped for {config.activation}")
+    for line in swapped.lines():
+        run.say(f"             {line}")
     passes = "" if data is None else f", {steps * tokens / len(data.train):.3g} passes over the data"
     run.say(
         f"steps        {steps:,} of {tokens:,} tokens "

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from golu_core.training.cli import CommandLine
+from golu_core.training.finished import BatchEvaluationFlags
 
 from .config import VisionConfig
 from .recipes import RECIPES
@@ -17,14 +17,20 @@ def _train(config: VisionConfig) -> None:
     train(config)
 
 
-def _evaluate(folder: Path, arguments: Sequence[str]) -> None:
+def _evaluate(folder: Path, flags: BatchEvaluationFlags) -> None:
     from .evaluate import evaluate_run
 
-    evaluate_run(folder, arguments)
+    evaluate_run(folder, flags)
 
 
 COMMAND_LINE = CommandLine(
-    program="golu-vision", recipes=RECIPES, train=_train, evaluate=_evaluate, distribution="golu-vision", commands={}
+    program="golu-vision",
+    recipes=RECIPES,
+    train=_train,
+    evaluate=_evaluate,
+    evaluation_flags=lambda: BatchEvaluationFlags,
+    distribution="golu-vision",
+    commands={},
 )
 
 

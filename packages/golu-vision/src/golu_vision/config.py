@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-from golu_core.training.config import RunConfig, placement
-from golu_core.training.optim import Optim, WeightAverage
-from golu_core.training.schedules import Schedule
+from golu_core.training.config import EpochConfig, placement
+from golu_core.training.errors import RequestError
+from golu_core.training.fields import (
+    Amount,
+    Count,
+    FolderName,
+    NotNegative,
+    Positive,
+    Probability,
+    Range,
+    Samples,
+    Share,
+)
+from golu_core.training.optim import WeightAverage
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -20,14 +31,18 @@ class Model:
     Attributes:
         name: `library/name`, with library one of torchvision, timm and cifar (this package's `cifar.py`).
         own_activation: the activation of the network as published, which is swapped.
-        drop: dropout before the classifier (timm).
-        drop_path: stochastic depth (timm).
+        drop: dropout before the classifier; timm's networks have it.
+        drop_path: stochastic depth; some of timm's networks have it.
     """
 
     name: str = "torchvision/resnet50"
     own_activation: str = "relu"
-    drop: float = 0.0
-    drop_path: float = 0.0
+    drop: Share = 0.0
+    drop_path: Share = 0.0
+
+    def check(self, flag: str) -> None:
+        if (self.drop or self.drop_path) and not self.name.startswith("timm/"):
+            raise RequestError(f"{flag}.drop and {flag}.drop-path are of timm's networks, and {self.name} is none")
 
 
 @dataclass(frozen=True)
@@ -50,47 +65,95 @@ class Data:
         classes, train_images, test_images: as published; a difference is said and noted in result.json.
     """
 
-    source: Literal["folder", "cifar10", "digits", "hub"] = "folder"
-    name: str = "imagenet"
-    root: Path | None = field(default=None)
-    hub: str | None = None
-    revision: str | None = None
+    source: Literal["folder", "cifar10", "digits", "hub"] = placement("folder")
+    name: FolderName = placement("imagenet")
+    root: Path | None = placement(None)
+    hub: str | None = placement(None)
+    revision: str | None = placement(None)
     download: bool = placement(False)
-    size: int = 224
-    resize: int = 256
+    size: Annotated[int, Range(least=1, most=4096)] = 224
+    resize: Annotated[int, Range(least=1, most=4096)] = 256
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     in_memory: bool = False
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-    classes: int = 1000
-    train_images: int = 1_281_167
-    test_images: int = 50_000
+    mean: tuple[Probability, Probability, Probability] = IMAGENET_MEAN
+    std: tuple[Positive, Positive, Positive] = IMAGENET_STD
+    classes: Amount = placement(1000)
+    train_images: Amount = placement(1_281_167)
+    test_images: Amount = placement(50_000)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the images are the user's, and not those of the recipe."""
+        return self.root is not None or self.hub is not None
+
+    @property
+    def title(self) -> str:
+        """The data set's name in results."""
+        if self.root is not None:
+            return self.root.resolve().name or "root"
+        return self.name if self.hub is None else self.hub
+
+    def check(self, flag: str) -> None:
+        if self.root is not None and self.hub is not None:
+            raise RequestError(f"{flag}.root and {flag}.hub exclude each other")
+        if self.revision is not None and self.hub is None:
+            raise RequestError(f"{flag}.revision is of a data set of the hub: name one by {flag}.hub")
+        if self.source == "hub" and self.hub is None:
+            raise RequestError(f"{flag}.hub must name a data set of the hub or a local path")
+        if self.download and (self.source != "cifar10" or self.is_own):
+            raise RequestError(f"{flag}.download is for CIFAR-10 alone")
 
 
 @dataclass(frozen=True)
-class Augment:
-    """What happens to a training image.
+class Crop:
+    """A shift and a flip, after the image was brought to its size.
 
     Attributes:
-        kind: `crop`, a shift of up to `pad` pixels and a flip, for images in memory; `torchvision`, RandomResizedCrop,
-            flip and `policy` on uint8 tensors; `timm`, timm's own pipeline on PIL images.
-        pad: pixels.
+        pad: largest shift in pixels; what comes in from outside is black before normalization.
         flip: mirror every other image.
-        policy: of `torchvision`: none, or AutoAugment as learned on ImageNet.
-        rand_augment: timm's description of RandAugment.
-        erase: probability of random erasing by noise, in `timm`.
-        color_jitter: of `timm`, which leaves it out where there is a RandAugment.
-        repeats: repeated augmentation: how often an image stands in a row in an epoch of unchanged length.
     """
 
-    kind: Literal["crop", "torchvision", "timm"] = "torchvision"
-    pad: int = 4
+    kind: ClassVar[str] = "crop"
+    pad: Annotated[int, Range(least=0, most=1024)] = 4
+    flip: bool = True
+
+
+@dataclass(frozen=True)
+class TorchvisionAugment:
+    """RandomResizedCrop, flip and a policy, on uint8 tensors.
+
+    Attributes:
+        flip: mirror every other image.
+        policy: none, or AutoAugment as learned on ImageNet.
+    """
+
+    kind: ClassVar[str] = "torchvision"
     flip: bool = True
     policy: Literal["none", "autoaugment"] = "none"
+
+
+@dataclass(frozen=True)
+class TimmAugment:
+    """timm's own pipeline on PIL images: RandomResizedCrop, flip, RandAugment or color jitter, erasing.
+
+    Attributes:
+        flip: mirror every other image.
+        rand_augment: timm's description of RandAugment, such as `rand-m9-mstd0.5`; empty for none.
+        erase: probability of random erasing by noise.
+        color_jitter: strength of color jitter, which timm leaves out where there is a RandAugment.
+    """
+
+    kind: ClassVar[str] = "timm"
+    flip: bool = True
     rand_augment: str = ""
-    erase: float = 0.0
-    color_jitter: float = 0.4
-    repeats: int = 1
+    erase: Probability = 0.0
+    color_jitter: NotNegative = 0.0
+
+    def check(self, flag: str) -> None:
+        if self.rand_augment and self.color_jitter and "3a" not in self.rand_augment:
+            raise RequestError(
+                f"{flag}.color-jitter is left out by timm where there is a {flag}.rand-augment: set it to 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -102,39 +165,33 @@ class Mix:
         group: images that share one choice and one ratio: the batch of one device in the paper.
     """
 
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    group: int = 128
+    kind: ClassVar[str] = "mix"
+    mixup: NotNegative = 0.0
+    cutmix: NotNegative = 0.0
+    group: Samples = 128
+
+    def check(self, flag: str) -> None:
+        if not self.mixup and not self.cutmix:
+            raise RequestError(f"{flag}.mixup or {flag}.cutmix must be above 0; {flag} none mixes nothing")
 
 
 @dataclass(frozen=True, kw_only=True)
-class VisionConfig(RunConfig):
+class VisionConfig(EpochConfig):
     """A golu-vision recipe: everything that a run of it needs."""
 
     model: Model = Model()
     data: Data = Data()
-    augment: Augment = Augment()
-    mix: Mix = Mix()
-    optim: Optim = Optim()
-    schedule: Schedule = Schedule()
-    average: WeightAverage = WeightAverage(decay=0.0)
-    """Moving average of the weights; decay 0 is off."""
-    epochs: int = 90
-    """Passes over the training set."""
-    batch_size: int = 256
-    """Images of one optimizer step, over all processes."""
-    max_device_batch: int | None = placement(None)
-    """Images that a device takes at once; a larger share of the batch is accumulated."""
-    eval_batch: int = placement(256)
-    """Images that a device takes at once in evaluation."""
-    label_smoothing: float = 0.0
+    augment: Crop | TorchvisionAugment | TimmAugment = TorchvisionAugment()
+    repeats: Count = 1
+    """Repeated augmentation: how often an image stands in a row in an epoch of unchanged length."""
+    mix: Mix | None = None
+    """MixUp and CutMix."""
+    average: WeightAverage | None = None
+    """Moving average of the weights."""
+    eval_batch: Samples = 256
+    """Images that a device takes at once in evaluation; sums are rounded differently for each."""
+    label_smoothing: Share = 0.0
     """Of the training loss."""
-    clip: float | None = None
-    """Largest norm of the gradient."""
-    sync_batch_norm: bool = False
-    """One batch norm over all GPUs."""
-    drop_last: bool = False
-    """Leave out the images that do not fill the epoch's last batch; otherwise the epoch's first ones fill it."""
 
     @property
     def own_activation(self) -> str:

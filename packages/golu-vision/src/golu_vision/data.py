@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,12 +15,20 @@ from torch import Tensor
 from golu_core.samples import write_digits
 from golu_core.training.data import BatchDataset, SampleKey, evaluation_loader, loaded
 from golu_core.training.errors import RequestError
-from golu_core.training.folder import dry_run_folder
+from golu_core.training.fingerprint import (
+    Fingerprint,
+    encoded_fingerprint,
+    files_fingerprint,
+    joined,
+    pixels_fingerprint,
+    text_fingerprint,
+)
 from golu_core.training.hub import encoded_images, load_image_splits
 from golu_core.training.images import decode
+from golu_core.training.ownership import dry_run_folder
 from golu_core.training.seeding import generator, seeded
 
-from .config import Data, VisionConfig
+from .config import Crop, Data, VisionConfig
 from .transforms import evaluation_transform, fitted, training_transform
 
 _EXTENSIONS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
@@ -145,8 +152,9 @@ class ImageData:
 
     Attributes:
         classes: their names, in the order of the labels.
-        facts: what result.json says: sizes, published sizes, and a fingerprint of the names or pixels.
+        facts: what result.json says: sizes, and the published sizes.
         differences: what differs from the published sizes, as sentences.
+        fingerprint: of names and content.
     """
 
     train: BatchDataset
@@ -154,6 +162,7 @@ class ImageData:
     classes: tuple[str, ...]
     facts: dict[str, Any]
     differences: tuple[str, ...]
+    fingerprint: Fingerprint
 
 
 def load_data(config: VisionConfig) -> ImageData:
@@ -162,38 +171,54 @@ def load_data(config: VisionConfig) -> ImageData:
     Raises:
         RequestError: images are missing or malformed; the message says what is expected where.
     """
-    if config.dry_run and config.data.source == "digits" and not (config.data_dir / config.data.name).exists():
+    data = config.data
+    if config.dry_run and data.source == "digits" and not (config.data_dir / data.name).exists():
         config = dataclasses.replace(config, data_dir=dry_run_folder())
-    train, test, classes, fingerprint = _sources(config.data, config.data_dir)
-    published = {"train": config.data.train_images, "test": config.data.test_images, "classes": config.data.classes}
-    found = {"train": len(train), "test": len(test), "classes": len(classes)}
+    found = _sources(data, config.data_dir)
+    published = {"train": data.train_images, "test": data.test_images, "classes": data.classes}
+    counts = {"train": len(found.train), "test": len(found.test), "classes": len(found.classes)}
     differences = tuple(
-        f"{config.data.name} has {found[key]:,} {key} {'' if key == 'classes' else 'images'}".rstrip()
-        + f", published are {published[key]:,}"
-        for key in found
-        if found[key] != published[key]
+        f"{data.title} has {counts[key]:,} {key} {'' if key == 'classes' else 'images'}".rstrip()
+        + f", the recipe's own data have {published[key]:,}"
+        for key in counts
+        if counts[key] != published[key]
     )
-    facts = {**found, "published": published, "fingerprint": fingerprint, "as_published": not differences}
-    return ImageData(
-        _dataset(train, config, training=True), _dataset(test, config, training=False), classes, facts, differences
-    )
+    facts = {**counts, "published": published, "as_published": not differences and not data.is_own}
+    if not data.in_memory:
+        train = _as_encoded(found.train)
+        test = TransformedImages(_as_encoded(found.test), evaluation_transform(data), seed=None)
+        return ImageData(_augmented(train, config), test, found.classes, facts, differences, found.fingerprint)
+    stored, fingerprint = _in_memory(found, data)
+    if isinstance(config.augment, Crop):
+        training: BatchDataset = StoredImages(
+            stored[0].images, stored[0].labels, config.seed, config.augment.pad, config.augment.flip
+        )
+    else:
+        training = _augmented(_as_encoded(stored[0]), config)
+    return ImageData(training, stored[1], found.classes, facts, differences, fingerprint)
 
 
-def _dataset(source: EncodedImages | StoredImages, config: VisionConfig, training: bool) -> BatchDataset:
-    seed = config.seed if training else None
-    if isinstance(source, EncodedImages) and config.data.in_memory:
-        source = _in_memory(source, config.data)
-    if isinstance(source, StoredImages) and config.data.in_memory:
-        return StoredImages(source.images, source.labels, seed, config.augment.pad, config.augment.flip)
-    if isinstance(source, StoredImages):
-        source = _as_encoded(source)
-    transform = training_transform(config.data, config.augment) if training else evaluation_transform(config.data)
-    return TransformedImages(source, transform, seed)
+def _augmented(source: EncodedImages, config: VisionConfig) -> TransformedImages:
+    return TransformedImages(source, training_transform(config.data, config.augment), config.seed)
 
 
-def _in_memory(source: EncodedImages, data: Data) -> StoredImages:
-    images = torch.stack([fitted(source.decoded(index), data) for index in range(len(source))])
-    return StoredImages(images, torch.tensor(source.labels), seed=None)
+def _in_memory(found: _Sources, data: Data) -> tuple[tuple[StoredImages, StoredImages], Fingerprint]:
+    """Both splits decoded, at the size of the network's images, and a fingerprint of the pixels as they were."""
+    splits, digests = [], []
+    for source, shorter in ((found.train, data.size), (found.test, data.resize)):
+        encoded = _as_encoded(source)
+        kept: list[Tensor] = []
+
+        def labeled(encoded: EncodedImages = encoded, kept: list[Tensor] = kept, shorter: int = shorter) -> Any:
+            for index, label in enumerate(encoded.labels):
+                image = encoded.decoded(index)
+                kept.append(fitted(image, data, shorter))
+                yield str(label), image
+
+        digests.append(pixels_fingerprint(labeled()))
+        splits.append(StoredImages(torch.stack(kept), torch.tensor(encoded.labels), seed=None))
+    names = "\n".join(found.classes)
+    return (splits[0], splits[1]), Fingerprint(lambda: text_fingerprint("pixels", [names, *digests]))
 
 
 class _Pixels(EncodedImages):
@@ -205,20 +230,25 @@ class _Pixels(EncodedImages):
         return self.stored.images[index]
 
 
-def _as_encoded(stored: StoredImages) -> EncodedImages:
-    return _Pixels(stored)
+def _as_encoded(source: EncodedImages | StoredImages) -> EncodedImages:
+    return source if isinstance(source, EncodedImages) else _Pixels(source)
 
 
-Splits = tuple[EncodedImages | StoredImages, EncodedImages | StoredImages, tuple[str, ...], str]
+@dataclass(frozen=True)
+class _Sources:
+    """Both splits as they are found, the names of the classes, and what the data are."""
+
+    train: EncodedImages | StoredImages
+    test: EncodedImages | StoredImages
+    classes: tuple[str, ...]
+    fingerprint: Fingerprint
 
 
-def _sources(data: Data, data_dir: Path) -> Splits:
-    if data.root is not None and data.hub is not None:
-        raise RequestError("--data.root and --data.hub exclude each other")
+def _sources(data: Data, data_dir: Path) -> _Sources:
     if data.root is not None:
         return _folders(data.root)
-    if data.hub is not None or data.source == "hub":
-        return _hub(data)
+    if data.hub is not None:
+        return _hub(data.hub, data.revision)
     if data.source == "cifar10":
         return _cifar10(data_dir / data.name, data.download)
     if data.source == "digits":
@@ -229,7 +259,7 @@ def _sources(data: Data, data_dir: Path) -> Splits:
 # ---------------------------------------------------------------------------------------------------- class folders
 
 
-def _folders(root: Path) -> Splits:
+def _folders(root: Path) -> _Sources:
     layout = f"expected are class folders with images: {root}/train/<class>/*.jpg and {root}/val/<class>/*.jpg"
     if not root.is_dir():
         hint = (
@@ -247,9 +277,13 @@ def _folders(root: Path) -> Splits:
     surplus = {path.name for path in test_root.iterdir() if path.is_dir()} - set(classes)
     if surplus:
         raise RequestError(f"{test_root} has classes that {root / 'train'} has not: {', '.join(sorted(surplus)[:5])}")
-    train, test = _listed(root / "train", classes), _listed(test_root, classes)
-    names = hashlib.sha256("\n".join(str(p.relative_to(root)) for p, _ in (*train, *test)).encode()).hexdigest()
-    return _FolderImages(train), _FolderImages(test), classes, f"names:{names[:32]}"
+    splits = {"train": root / "train", "test": test_root}
+    listed = {split: _listed(folder, classes) for split, folder in splits.items()}
+    files = [
+        (f"{split}/{path.relative_to(splits[split]).as_posix()}", path) for split in splits for path, _ in listed[split]
+    ]
+    train, test = _FolderImages(listed["train"]), _FolderImages(listed["test"])
+    return _Sources(train, test, classes, files_fingerprint(files))
 
 
 def _listed(split: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
@@ -278,7 +312,7 @@ class _FolderImages(EncodedImages):
 # --------------------------------------------------------------------------------------------- CIFAR-10 and the hub
 
 
-def _cifar10(folder: Path, download: bool) -> Splits:
+def _cifar10(folder: Path, download: bool) -> _Sources:
     import torchvision
 
     try:
@@ -293,24 +327,25 @@ def _cifar10(folder: Path, download: bool) -> Splits:
         StoredImages(torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(s.targets), seed=None)
         for s in splits
     ]
-    digest = hashlib.sha256(stored[0].labels.numpy().tobytes() + stored[1].images.numpy().tobytes()).hexdigest()
-    return stored[0], stored[1], tuple(splits[0].classes), f"pixels:{digest[:32]}"
+    images = (
+        (str(int(label)), image) for part in stored for label, image in zip(part.labels, part.images, strict=True)
+    )
+    return _Sources(stored[0], stored[1], tuple(splits[0].classes), Fingerprint(lambda: pixels_fingerprint(images)))
 
 
-def _hub(data: Data) -> Splits:
+def _hub(name: str, revision: str | None) -> _Sources:
     import datasets
 
-    if data.hub is None:
-        raise RequestError("--data.hub must name a data set of the hub or a local path")
-    train, test, image = load_image_splits(data.hub, data.revision)
-    label = next((name for name, kind in train.features.items() if isinstance(kind, datasets.ClassLabel)), None)
+    train, test, image = load_image_splits(name, revision)
+    label = next((n for n, kind in train.features.items() if isinstance(kind, datasets.ClassLabel)), None)
     if label is None:
-        raise RequestError(f"{data.hub!r} has the columns {', '.join(train.features)}: a class label is needed")
+        raise RequestError(f"{name!r} has the columns {', '.join(train.features)}: a class label is needed")
     encoded = [
-        EncodedImages(encoded_images(rows, image, f"{data.hub} {split}"), rows[label][:])
+        EncodedImages(encoded_images(rows, image, f"{name} {split}"), rows[label][:])
         for split, rows in (("train", train), ("test", test))
     ]
-    return encoded[0], encoded[1], tuple(train.features[label].names), f"datasets:{train._fingerprint}"
+    fingerprint = joined(*(encoded_fingerprint(part.read, part.labels) for part in encoded))
+    return _Sources(encoded[0], encoded[1], tuple(train.features[label].names), fingerprint)
 
 
 def check_every_image(data: ImageData, device_size: int, workers: int | None) -> Iterator[int]:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from golu_core.training.checkpoint import write_atomically
 from golu_core.training.data import BatchDataset, SampleKey, evaluation_loader
-from golu_core.training.folder import config_to_evaluate, load_weights
+from golu_core.training.finished import BatchEvaluationFlags, FinishedRun
+from golu_core.training.ownership import MADE_BY, write_atomically
 from golu_core.training.run import Run
 
 from .config import Data, VisionConfig
@@ -23,6 +23,7 @@ from .transforms import normalized
 
 PRIMARY = ("top1", True)
 UNIT = "images/s"
+OUTPUTS = ("samples/worst.png",)
 _WORST = 25
 
 
@@ -120,18 +121,20 @@ def save_mistakes(path: Path, mistakes: list[Mistake], test: BatchDataset, class
         axes.set_title(f"{title}\np({right}) = {mistake.probability:.2f}", fontsize=8)
         axes.title.set_color("tab:red" if chosen != right else "black")
         axes.axis("off")
-    write_atomically(path, lambda partial: figure.savefig(partial, dpi=100, format="png"))
+    write_atomically(
+        path, lambda partial: figure.savefig(partial, dpi=100, format="png", metadata={"Software": MADE_BY})
+    )
 
 
-def evaluate_run(folder: Path, arguments: Sequence[str]) -> None:
+def evaluate_run(folder: Path, flags: BatchEvaluationFlags) -> None:
     """Prints the test metrics of a run folder's final weights."""
-    config = config_to_evaluate(folder, VisionConfig, arguments, "golu-vision")
+    finished = FinishedRun.at(folder, VisionConfig)
+    config = finished.evaluated_with(flags)
     data = load_data(config)
+    finished.check_input("data", data.fingerprint)
     model, _ = build_model(config, len(data.classes))
-    averaged = config.average.decay > 0 and config.average.evaluate
-    load_weights(model, folder / ("model_ema.safetensors" if averaged else "model.safetensors"))
+    finished.load_evaluated_weights(model, config.average)
     with Run(config, task="vision", unit=UNIT, primary=PRIMARY, folder=folder) as run:
         loader = evaluation_loader(data.test, config.eval_batch, run.world_size, run.rank, config.num_workers)
         metrics, _ = evaluate(run, model.to(run.device).to(memory_format=torch.channels_last), loader, config.data)
-        for name, value in metrics.items():
-            run.say(f"{name} {value:.6g}")
+        finished.print_beside_result(metrics, run)

@@ -19,7 +19,11 @@ images. Copies of one image under repeated augmentation stand closer and are nev
 
 def check_mixing(mix: Mix, plan: BatchPlan) -> None:
     """Raises RequestError where a device's batch cannot be mixed."""
-    if (mix.mixup or mix.cutmix) and (plan.device_size % BLOCK or mix.group % BLOCK):
+    if mix.group % BLOCK:
+        raise RequestError(
+            f"MixUp and CutMix pair images within blocks of {BLOCK}: --mix.group must be a multiple of it"
+        )
+    if plan.device_size % BLOCK:
         raise RequestError(
             f"MixUp and CutMix pair images within blocks of {BLOCK}, but a device takes {plan.device_size} at once: "
             f"choose a batch size or --max-device-batch that is a multiple of {BLOCK}"

@@ -7,7 +7,7 @@ import difflib
 import torch
 from torch import nn
 
-from golu_core.activation import functional_activations, replace_activations
+from golu_core.training.activations import swapped_for
 from golu_core.training.errors import RequestError
 from golu_core.training.results import SwappedActivations
 from golu_core.training.seeding import seed_global_generators
@@ -52,7 +52,11 @@ def build_network(model: Model, classes: int) -> nn.Module:
         import timm
 
         rates = {"drop_rate": model.drop, "drop_path_rate": model.drop_path}
-        network = timm.create_model(name, pretrained=False, num_classes=classes, **rates)
+        asked = {key: value for key, value in rates.items() if value}
+        try:
+            network = timm.create_model(name, pretrained=False, num_classes=classes, **asked)
+        except TypeError as error:  # of a network that has no such argument
+            raise RequestError(f"timm cannot build {name} with {asked}: {error}") from None
     return network
 
 
@@ -65,10 +69,4 @@ def build_model(config: VisionConfig, classes: int) -> tuple[nn.Module, SwappedA
     seed_global_generators(config.seed, "weights")
     network = build_network(config.model, classes)
     example = (torch.zeros(1, 3, config.data.size, config.data.size),)
-    if config.activation == config.model.own_activation:
-        left = functional_activations(network, example)
-        swapped = 0
-    else:
-        report = replace_activations(network, config.model.own_activation, config.activation, example_inputs=example)
-        left, swapped = report.left, len(report.swapped)
-    return network, SwappedActivations(swapped, [str(call) for call in left or ()])
+    return network, swapped_for(network, config.model.own_activation, config.activation, example)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from golu_core.samples import DIGITS_TEST, DIGITS_TRAIN
 from golu_core.training.config import PaperRow, published
-from golu_core.training.optim import Optim, WeightAverage
-from golu_core.training.schedules import Schedule
+from golu_core.training.optim import AdamW, Optim, RmsPropTf, Sgd, WeightAverage
+from golu_core.training.schedules import Cosine, EpochWarmup, ExponentialDecay, Milestones, Schedule
 
-from .config import Augment, Data, Mix, Model, VisionConfig
+from .config import Crop, Data, Mix, Model, TimmAugment, TorchvisionAugment, VisionConfig
 
 IMAGENET = Data()
 CIFAR10 = Data(
@@ -39,11 +39,10 @@ def _resnet(name: str, torchvision_name: str, paper: PaperRow, nesterov: bool = 
         paper=paper,
         model=Model(f"torchvision/{torchvision_name}"),
         data=IMAGENET,
-        optim=Optim("sgd", lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=1e-4),
-        schedule=Schedule("steps", milestones=(30, 60), factor=0.1),
+        optim=Sgd(lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=1e-4),
+        schedule=Milestones(milestones=(30, 60), factors=(0.1,)),
         epochs=90,
         batch_size=256,
-        sync_batch_norm=True,
     )
 
 
@@ -82,10 +81,10 @@ EFFICIENTNET_B0_IMAGENET = VisionConfig(
     paper=_top1("EfficientNet-B0", 5_288_548, "76.52±0.07 76.90±0.01 76.84±0.02 76.76±0.06 76.86±0.04"),
     model=Model("timm/efficientnet_b0", own_activation="swish", drop=0.2, drop_path=0.2),
     data=Data(interpolation="bicubic"),
-    augment=Augment("timm", rand_augment="rand-m9-mstd0.5", erase=0.2),
-    optim=Optim("rmsprop_tf", lr=0.048, momentum=0.9, eps=1e-3, weight_decay=1e-5, decay="matrices"),
-    schedule=Schedule("decay", factor=0.97, every=2.4, warmup_epochs=5, warmup_lr=1e-6, warmup_counts=True),
-    average=WeightAverage(decay=0.9999),
+    augment=TimmAugment(rand_augment="rand-m9-mstd0.5", erase=0.2),
+    optim=RmsPropTf(lr=0.048, alpha=0.9, momentum=0.9, eps=1e-3, weight_decay=1e-5, decay="matrices"),
+    schedule=ExponentialDecay(factor=0.97, every=2.4, warmup=EpochWarmup(epochs=5, start_lr=1e-6, then="goes_on")),
+    average=WeightAverage(decay=0.9999, ramp=False),
     epochs=450,
     batch_size=1536,
     max_device_batch=384,
@@ -101,16 +100,13 @@ TINYVIT_21M_IMAGENET = VisionConfig(
     paper=_top1("TinyViT-21M", 21_198_568, "82.91±0.02 83.05±0.03 82.92±0.06 83.01±0.02 83.21±0.02"),
     model=Model("timm/tiny_vit_21m_224", own_activation="gelu", drop_path=0.2),
     data=Data(interpolation="bicubic"),
-    augment=Augment("timm", rand_augment="rand-m9-mstd0.5-inc1", erase=0.25),
+    augment=TimmAugment(rand_augment="rand-m9-mstd0.5-inc1", erase=0.25),
     mix=Mix(mixup=0.8, cutmix=1.0, group=256),
-    optim=Optim("adamw", lr=5e-4 * 1024 / 512, weight_decay=0.05, decay="matrices"),
-    schedule=Schedule(
-        "cosine",
+    optim=AdamW(lr=5e-4 * 1024 / 512, weight_decay=0.05, decay="matrices"),
+    schedule=Cosine(
         final_lr=5e-6 * 1024 / 512,
-        warmup_epochs=20,
-        warmup_lr=5e-7 * 1024 / 512,
-        warmup_counts=True,
         per="step",
+        warmup=EpochWarmup(epochs=20, start_lr=5e-7 * 1024 / 512, then="goes_on"),
     ),
     epochs=300,
     batch_size=1024,
@@ -133,11 +129,12 @@ def _vision_transformer(name: str, torchvision_name: str, paper: PaperRow) -> Vi
         paper=paper,
         model=Model(f"torchvision/{torchvision_name}", own_activation="gelu"),
         data=IMAGENET,
-        augment=Augment("torchvision", policy="autoaugment", repeats=3),
+        augment=TorchvisionAugment(policy="autoaugment"),
+        repeats=3,
         mix=Mix(mixup=0.2, cutmix=1.0, group=128),
-        optim=Optim("adamw", lr=3e-3, weight_decay=0.3),
-        schedule=Schedule("cosine", warmup_epochs=30, warmup_factor=0.033),
-        average=WeightAverage(decay=1 - (1 - 0.99998) * 4096 * 32 / 300, every=32, copy_epochs=30),
+        optim=AdamW(lr=3e-3, weight_decay=0.3),
+        schedule=Cosine(warmup=EpochWarmup(epochs=30, start_factor=0.033)),
+        average=WeightAverage(decay=1 - (1 - 0.99998) * 4096 * 32 / 300, every=32, copy_epochs=30, ramp=False),
         epochs=300,
         batch_size=4096,
         max_device_batch=128,
@@ -175,7 +172,7 @@ def _cifar(
         paper=PaperRow(paper_model, "CIFAR-10", "top1", size),
         model=model,
         data=CIFAR10,
-        augment=Augment("crop", pad=4),
+        augment=Crop(pad=4),
         optim=optim,
         schedule=schedule,
         epochs=epochs,
@@ -186,12 +183,11 @@ def _cifar(
 def _cifar_resnet(depth: int, size: int) -> VisionConfig:
     """He et al., CVPR 2016, section 4.2; ResNet-110 warms up at a tenth of the rate for two epochs."""
     slow_start = depth == 110
-    schedule = Schedule(
-        "steps",
+    schedule = Milestones(
         milestones=(2, 81, 122) if slow_start else (81, 122),
-        factors=(10.0, 0.1, 0.1) if slow_start else (),
+        factors=(10.0, 0.1, 0.1) if slow_start else (0.1,),
     )
-    optim = Optim("sgd", lr=0.01 if slow_start else 0.1, momentum=0.9, weight_decay=1e-4)
+    optim = Sgd(lr=0.01 if slow_start else 0.1, momentum=0.9, weight_decay=1e-4)
     name, network = f"resnet{depth}-cifar10", Model(f"cifar/resnet{depth}")
     return _cifar(name, network, f"ResNet-{depth}", size, optim, schedule, epochs=164)
 
@@ -207,8 +203,8 @@ WIDERESNET28_2_CIFAR10 = _cifar(
     Model("cifar/wideresnet28_2"),
     "WideResNet-28-2",
     1_467_610,
-    Optim("sgd", lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
-    Schedule("steps", milestones=(60, 120, 160), factor=0.2),
+    Sgd(lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
+    Milestones(milestones=(60, 120, 160), factors=(0.2,)),
     epochs=200,
 )
 DENSENET40_CIFAR10 = _cifar(
@@ -216,8 +212,8 @@ DENSENET40_CIFAR10 = _cifar(
     Model("cifar/densenet40"),
     "DenseNet-40",
     176_122,
-    Optim("sgd", lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4),
-    Schedule("steps", milestones=(150, 225), factor=0.1),
+    Sgd(lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4),
+    Milestones(milestones=(150, 225), factors=(0.1,)),
     epochs=300,
     batch_size=64,
 )
@@ -239,10 +235,10 @@ VIT_TI16_CIFAR10 = VisionConfig(
         train_images=50_000,
         test_images=10_000,
     ),
-    augment=Augment("timm", rand_augment="rand-m9-mstd0.5-inc1", erase=0.25),
+    augment=TimmAugment(rand_augment="rand-m9-mstd0.5-inc1", erase=0.25),
     mix=Mix(mixup=0.8, cutmix=1.0, group=32),
-    optim=Optim("adamw", lr=5e-4 * (32 / 256) ** 0.5, weight_decay=0.05, decay="matrices"),
-    schedule=Schedule("cosine", final_lr=5e-6, warmup_epochs=20, warmup_lr=5e-7, warmup_counts=True),
+    optim=AdamW(lr=5e-4 * (32 / 256) ** 0.5, weight_decay=0.05, decay="matrices"),
+    schedule=Cosine(final_lr=5e-6, warmup=EpochWarmup(epochs=20, start_lr=5e-7, then="goes_on")),
     epochs=300,
     batch_size=32,
     label_smoothing=0.1,
@@ -267,9 +263,9 @@ DIGITS = VisionConfig(
         train_images=DIGITS_TRAIN,
         test_images=DIGITS_TEST,
     ),
-    augment=Augment("crop", pad=3, flip=False),
-    optim=Optim("sgd", lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
-    schedule=Schedule("cosine", warmup_epochs=1, warmup_factor=0.1, per="step"),
+    augment=Crop(pad=3, flip=False),
+    optim=Sgd(lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
+    schedule=Cosine(per="step", warmup=EpochWarmup(epochs=1, start_factor=0.1)),
     epochs=8,
     batch_size=64,
     log_every=10,

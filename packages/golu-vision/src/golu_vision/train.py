@@ -17,7 +17,7 @@ from golu_core.training.schedules import learning_rate
 
 from .config import VisionConfig
 from .data import ImageBatch, ImageData, check_every_image, load_data
-from .evaluate import PRIMARY, UNIT, evaluate, save_mistakes
+from .evaluate import OUTPUTS, PRIMARY, UNIT, evaluate, save_mistakes
 from .mixing import check_mixing, mix_batch
 from .models import build_model, check_model_name
 from .transforms import normalized
@@ -31,14 +31,15 @@ def train(config: VisionConfig) -> None:
         RunFailure: training failed; the message names the last good checkpoint.
         Interrupted: a signal stopped it, and it is saved.
     """
-    with Run(config, task="vision", unit=UNIT, primary=PRIMARY) as run:
+    with Run(config, task="vision", unit=UNIT, primary=PRIMARY, outputs=OUTPUTS) as run:
         if run.already_finished():
             return
 
         plan = run.plan_batches(config.batch_size, config.max_device_batch)
-        check_mixing(config.mix, plan)
+        if config.mix is not None:
+            check_mixing(config.mix, plan)
         check_model_name(config.model)
-        if config.data.root is None and config.data.hub is None:
+        if not config.data.is_own:
             epoch_order(config, config.data.train_images)  # refuses an impossible batch before a sample is written
         try:
             with run.accelerator.main_process_first():  # one process writes the sample, the others find it
@@ -58,15 +59,15 @@ def train(config: VisionConfig) -> None:
         if config.dry_run:
             describe(run, data, model, swapped)
             return
-        if config.sync_batch_norm and run.world_size > 1 and run.device.type == "cuda":
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model = run.with_common_batch_norm(model)
         model.to(run.device).to(memory_format=torch.channels_last)
         optimizer = build_optimizer(model, config.optim, run.device)
 
         order = epoch_order(config, len(data.train))
         steps = total_steps(config, order)
-        average = config.average if config.average.decay else None
-        model, _ = run.prepare(model, optimizer, average=average, total_steps=steps)
+        model, _ = run.prepare(
+            model, optimizer, total_steps=steps, inputs={"data": data.fingerprint}, average=config.average
+        )
         train_batches = train_loader(data.train, order, plan, run.rank, config.num_workers)
         test_batches = evaluation_loader(data.test, config.eval_batch, run.world_size, run.rank, config.num_workers)
         schedule = partial(
@@ -90,7 +91,7 @@ def train(config: VisionConfig) -> None:
         run.report(metrics)
         if run.is_main:
             save_mistakes(run.folder / "samples" / "worst.png", worst, data.test, data.classes, config.data)
-        run.finish(metrics, dataset=config.data.name, model_name=config.model.name, data=data.facts, swapped=swapped)
+        run.finish(metrics, dataset=config.data.title, model_name=config.model.name, data=data.facts, swapped=swapped)
 
 
 def training_loss(
@@ -99,7 +100,7 @@ def training_loss(
     """Mean cross-entropy of a batch, with the recipe's mixing and label smoothing."""
     images = normalized(batch.images, config.data, device)
     targets = batch.labels.to(device, non_blocking=True)
-    if config.mix.mixup or config.mix.cutmix:
+    if config.mix is not None:
         one_hot = nn.functional.one_hot(targets, classes).float()
         images, targets = mix_batch(images, one_hot, batch.positions, config.mix, config.seed, epoch)
     return nn.functional.cross_entropy(model(images), targets, label_smoothing=config.label_smoothing)
@@ -107,7 +108,7 @@ def training_loss(
 
 def epoch_order(config: VisionConfig, images: int) -> EpochOrder:
     """The order of the training images; RequestError if they do not fill one batch."""
-    return EpochOrder(images, config.batch_size, config.seed, config.drop_last, config.augment.repeats)
+    return EpochOrder(images, config.batch_size, config.seed, config.drop_last, config.repeats)
 
 
 def total_steps(config: VisionConfig, order: EpochOrder) -> int:
@@ -130,8 +131,8 @@ def describe(
     run.say(f"data         {state}")
     run.say(f"model        {config.model.name}, {parameters:,} parameters")
     run.say(f"activations  {swapped.swapped} {config.model.own_activation} swapped for {config.activation}")
-    for name in swapped.left:
-        run.say(f"             left as published: {name}")
+    for line in swapped.lines():
+        run.say(f"             {line}")
     run.say(
         f"steps        {total_steps(config, order):,} of {config.batch_size} images "
         f"({plan.processes} processes x {plan.accumulation} accumulated x {plan.device_size}), "

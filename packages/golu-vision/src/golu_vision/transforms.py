@@ -3,64 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from .config import Augment, Data
+from golu_core.training.errors import RequestError
+
+from .config import Crop, Data, TimmAugment, TorchvisionAugment
 
 
-def training_transform(data: Data, augment: Augment) -> Callable[[Tensor], Tensor]:
-    """From a decoded image to (3, size, size): uint8, or normalised float32 for `timm`, which erases by noise."""
-    if augment.kind == "timm":
+def training_transform(data: Data, augment: Crop | TorchvisionAugment | TimmAugment) -> Callable[[Tensor], Tensor]:
+    """From a decoded image to (3, size, size): uint8, or normalized float32 for timm, which erases by noise.
+
+    Raises:
+        RequestError: timm does not understand its settings.
+    """
+    if isinstance(augment, TimmAugment):
         return _timm_pipeline(data, augment)
     interpolation = v2.InterpolationMode(data.interpolation)
-    steps: list[Any] = [v2.RandomResizedCrop(data.size, interpolation=interpolation, antialias=True)]
+    steps: list[Any] = []
+    if isinstance(augment, Crop):
+        steps += [partial(fitted, data=data, shorter=data.size), v2.RandomCrop(data.size, padding=augment.pad)]
+    else:
+        steps.append(v2.RandomResizedCrop(data.size, interpolation=interpolation, antialias=True))
     if augment.flip:
         steps.append(v2.RandomHorizontalFlip())
-    if augment.policy == "autoaugment":
+    if isinstance(augment, TorchvisionAugment) and augment.policy == "autoaugment":
         steps.append(v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET, interpolation=interpolation))
     return v2.Compose(steps)
 
 
-def _timm_pipeline(data: Data, augment: Augment) -> Callable[[Tensor], Tensor]:
+def _timm_pipeline(data: Data, augment: TimmAugment) -> Callable[[Tensor], Tensor]:
     from timm.data import create_transform
 
-    pipeline: Any = create_transform(
-        data.size,
-        is_training=True,
-        color_jitter=augment.color_jitter,
-        auto_augment=augment.rand_augment or None,
-        interpolation="bicubic" if data.interpolation == "bicubic" else "random",
-        re_prob=augment.erase,
-        re_mode="pixel",
-        mean=data.mean,
-        std=data.std,
-    )
+    try:
+        pipeline: Any = create_transform(
+            data.size,
+            is_training=True,
+            hflip=0.5 if augment.flip else 0.0,
+            color_jitter=augment.color_jitter or None,
+            auto_augment=augment.rand_augment or None,
+            interpolation="bicubic" if data.interpolation == "bicubic" else "random",
+            re_prob=augment.erase,
+            re_mode="pixel",
+            mean=data.mean,
+            std=data.std,
+        )
+    except (AssertionError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(
+            f"timm does not understand --augment.rand-augment {augment.rand_augment!r} "
+            f"({error or type(error).__name__}); it takes for instance rand-m9-mstd0.5"
+        ) from None
     return v2.Compose([v2.ToPILImage(), pipeline])
 
 
 def evaluation_transform(data: Data) -> Callable[[Tensor], Tensor]:
-    """From a decoded image to (3, size, size) uint8: shorter side to `resize`, centre crop."""
-    interpolation = v2.InterpolationMode(data.interpolation)
-    return v2.Compose([v2.Resize(data.resize, interpolation, antialias=True), v2.CenterCrop(data.size)])
+    """From a decoded image to (3, size, size) uint8: shorter side to `resize`, center crop."""
+    return partial(fitted, data=data, shorter=data.resize)
 
 
-def fitted(image: Tensor, data: Data) -> Tensor:
-    """An image at the size at which it is kept in memory."""
-    if image.shape[-2:] == (data.size, data.size):
+def fitted(image: Tensor, data: Data, shorter: int) -> Tensor:
+    """An image with its shorter side scaled to `shorter`, and its center cut out at `size`."""
+    if image.shape[-2:] == (data.size, data.size) and shorter == data.size:
         return image
-    shorter = v2.functional.resize(image, [data.size], v2.InterpolationMode(data.interpolation), antialias=True)
-    return v2.functional.center_crop(shorter, [data.size])
+    scaled = v2.functional.resize(image, [shorter], v2.InterpolationMode(data.interpolation), antialias=True)
+    return v2.functional.center_crop(scaled, [data.size])
 
 
 def normalized(images: Tensor, data: Data, device: torch.device) -> Tensor:
-    """The images on the device, normalised.
+    """The images on the device, normalized.
 
     Args:
-        images: (N, 3, H, W), uint8, or float32 that already is normalised.
+        images: (N, 3, H, W), uint8, or float32 that already is normalized.
         data: has mean and std of pixels in [0, 1].
         device: where the result lies.
 

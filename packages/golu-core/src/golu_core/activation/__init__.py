@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .registry import canonical_name as canonical_name
     from .surgery import FunctionalCall as FunctionalCall
     from .surgery import ReplacementReport as ReplacementReport
+    from .surgery import find_activations as find_activations
     from .surgery import functional_activations as functional_activations
     from .surgery import replace_activations as replace_activations
 
@@ -26,6 +27,7 @@ _HOMES = {
     "canonical_name": "registry",
     "FunctionalCall": "surgery",
     "ReplacementReport": "surgery",
+    "find_activations": "surgery",
     "functional_activations": "surgery",
     "replace_activations": "surgery",
 }

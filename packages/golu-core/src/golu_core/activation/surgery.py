@@ -129,6 +129,31 @@ def replace_activations(
     return ReplacementReport(old_name, new_name, tuple(swapped), left, tuple(gates), untraced)
 
 
+def find_activations(
+    model: nn.Module, name: str, *, example_inputs: tuple[Any, ...] | None = None
+) -> ReplacementReport:
+    """What `replace_activations(model, name, name)` would report, without a change of the model.
+
+    Args:
+        model, example_inputs: as there.
+        name: a registry name.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    name, is_it = _matcher(name)
+    found: list[str] = []
+    gates: list[str] = []
+    for owner_name, owner in _owners(model, "", set(), set()):
+        prefix = f"{owner_name}." if owner_name else ""
+        for attribute, child in owner._modules.items():
+            if child is not None and is_it(child):
+                (gates if _is_gate(name, owner, attribute) else found).append(prefix + attribute)
+        found += [prefix + attribute for attribute in _function_attributes(owner, name)]
+    left, untraced = _functional_calls(model, name, example_inputs)
+    return ReplacementReport(name, name, tuple(found), left, tuple(gates), untraced)
+
+
 def _owners(module: nn.Module, name: str, made: set[int], seen: set[int]) -> Iterator[tuple[str, nn.Module]]:
     """Every module with its qualified name, once, and none inside what was swapped in on the way."""
     if id(module) in seen or id(module) in made:

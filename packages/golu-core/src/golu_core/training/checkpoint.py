@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
-import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from .errors import RequestError, RunFailure
+from .fingerprint import file_digest
+from .ownership import (
+    CHECKPOINT_MARKER,
+    begin_partial,
+    discard,
+    foreign_files,
+    partial_of,
+    publish,
+    sweep_partials,
+    sync,
+)
 
-MANIFEST = "manifest.json"
+FORMAT = "golu-checkpoint/2"
 _PREFIX = "step-"
-_PARTIAL = "partial-"
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:
@@ -27,7 +36,7 @@ def save_checkpoint(folder: Path, step: int, writers: dict[str, Callable[[Path],
 
     Args:
         folder: the run's `checkpoints`.
-        step: the optimizer step that the checkpoint stands behind.
+        step: the optimizer step after which the checkpoint stands.
         writers: file name to a function that writes that file.
         keep: how many checkpoints stay.
 
@@ -35,32 +44,39 @@ def save_checkpoint(folder: Path, step: int, writers: dict[str, Callable[[Path],
         RunFailure: a file could not be written; nothing is left of it, and the message names the last good checkpoint.
     """
     final = folder / f"{_PREFIX}{step:08d}"
-    partial = folder / f"{_PARTIAL}{final.name}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(f"{_PARTIAL}*"):
-            shutil.rmtree(leftover)
-        partial.mkdir()
+        sweep_partials(folder)
+        partial = begin_partial(final)
         for name, write in writers.items():
             write(partial / name)
-            _sync(partial / name)
-        manifest = {name: file_digest(partial / name) for name in writers}
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        _sync(partial / MANIFEST)
-        if final.exists():
-            shutil.rmtree(final)
-        partial.rename(final)
-        _sync(folder)
+            sync(partial / name)
+        files = {name: file_digest(partial / name) for name in writers}
+        manifest = {"format": FORMAT, "step": step, "files": files}
+        (partial / CHECKPOINT_MARKER).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        sync(partial / CHECKPOINT_MARKER)
+        discard(final)
+        publish(partial, final)
     except Exception as error:  # each library has its own error for a full disk
-        shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.suppress(OSError, RequestError):
+            discard(partial_of(final))
         good = checkpoint_folders(folder)
         last = f"the last good checkpoint is {good[-1]}" if good else "there is no earlier checkpoint"
         raise RunFailure(
             f"could not write the checkpoint of step {step} ({error}); {_free_space(folder)}; {last}"
         ) from error
     for old in checkpoint_folders(folder)[:-keep]:
-        shutil.rmtree(old)
+        if not foreign_files(old, [*_files_of(old), CHECKPOINT_MARKER]):
+            with contextlib.suppress(RequestError):  # somebody else's folder of that name
+                discard(old)
     return final
+
+
+def _files_of(checkpoint: Path) -> list[str]:
+    """Names of its files, as far as its manifest can be read."""
+    try:
+        return list(json.loads((checkpoint / CHECKPOINT_MARKER).read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _free_space(folder: Path) -> str:
@@ -68,17 +84,22 @@ def _free_space(folder: Path) -> str:
     return f"{shutil.disk_usage(there).free / 1e6:,.1f} MB are free on its disk"
 
 
-def newest_whole_checkpoint(folder: Path, warn: Callable[[str], None]) -> Path | None:
+def newest_whole_checkpoint(folder: Path, needed: Collection[str], warn: Callable[[str], None]) -> Path | None:
     """The newest checkpoint whose files have the checksums of its manifest; None if there is no checkpoint at all.
 
     Each damaged one is named by `warn`.
 
+    Args:
+        folder: the run's `checkpoints`.
+        needed: files without which a checkpoint is not whole.
+        warn: takes a sentence.
+
     Raises:
-        RequestError: there are checkpoints, but none is whole.
+        RequestError: there are checkpoints, but none is whole, or one is of another version of this program.
     """
     found = checkpoint_folders(folder)
     for path in reversed(found):
-        damage = damage_of(path)
+        damage = damage_of(path, needed)
         if damage is None:
             return path
         warn(f"checkpoint {path} is damaged ({damage}); falling back to the one before")
@@ -90,56 +111,34 @@ def newest_whole_checkpoint(folder: Path, warn: Callable[[str], None]) -> Path |
     return None
 
 
-def damage_of(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, None if it is whole."""
+def damage_of(checkpoint: Path, needed: Collection[str] = ()) -> str | None:
+    """What is wrong with a checkpoint, None if it is whole; RequestError if another version of golu wrote it."""
     try:
-        manifest: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text())
-        for name, expected in manifest.items():
+        manifest: Any = json.loads((checkpoint / CHECKPOINT_MARKER).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return f"{CHECKPOINT_MARKER} is missing"
+    except (OSError, ValueError, RecursionError) as error:
+        return f"its manifest cannot be read: {error}"
+    written_as = manifest.get("format") if isinstance(manifest, dict) else None
+    if isinstance(written_as, str) and written_as.startswith("golu-checkpoint/") and written_as != FORMAT:
+        raise RequestError(
+            f"{checkpoint} is a {written_as}, and this version reads {FORMAT}: "
+            f"continue the run with the version of golu that began it"
+        )
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if written_as != FORMAT or not isinstance(files, dict):
+        return "its manifest is not one"
+    missing = sorted(set(needed) - set(files))
+    if missing:
+        return f"its manifest does not have {', '.join(missing)}"
+    for name, expected in files.items():
+        if Path(name).name != name:
+            return f"its manifest names {name!r}, which is no file of it"
+        try:
             if file_digest(checkpoint / name) != expected:
                 return f"{name} does not have its checksum"
-    except FileNotFoundError as error:
-        return f"{Path(str(error.filename)).name} is missing"
-    except (OSError, ValueError, AttributeError) as error:
-        return f"its manifest cannot be read: {error}"
+        except FileNotFoundError:
+            return f"{name} is missing"
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
     return None
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Writes a file beside its place and renames it, so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        write(partial)
-        _sync(partial)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file, whole or not at all."""
-    write_text(path, json.dumps(value, indent=1) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file in UTF-8, whole or not at all."""
-
-    def write(partial: Path) -> None:
-        partial.write_text(text, encoding="utf-8")
-
-    write_atomically(path, write)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

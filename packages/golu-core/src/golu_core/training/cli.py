@@ -6,19 +6,19 @@ Nothing here imports torch, so that help, the table of recipes and most refusals
 from __future__ import annotations
 
 import difflib
-import errno
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 from .config import Config, checked
 from .errors import Interrupted, RequestError, RunFailure
+from .fields import check_fields
+from .variants import chosen, help_of
 
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+Flags = TypeVar("Flags")
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,15 @@ class Command:
 
     Attributes:
         help: one line.
-        run: takes the arguments behind the subcommand's name.
-        usage: what stands behind the name.
+        run: takes the arguments after the subcommand's name.
+        usage: what stands after the name.
+        flags: gives the dataclass of the flags, which `--help` lists; None if there are none.
     """
 
     help: str
     run: Callable[[Sequence[str]], None]
     usage: str = ""
+    flags: Callable[[], type] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class CommandLine(Generic[Config]):
         recipes: by name.
         train: trains, or describes the run if `config.dry_run`.
         evaluate: prints the test metrics of a finished run.
+        evaluation_flags: gives the dataclass of the flags of `evaluate`.
         distribution: the task package's name, for its version.
         commands: the task's own subcommands.
     """
@@ -52,7 +55,8 @@ class CommandLine(Generic[Config]):
     program: str
     recipes: Mapping[str, Config]
     train: Callable[[Config], Any]
-    evaluate: Callable[[Path, Sequence[str]], None]
+    evaluate: Callable[[Path, Any], None]
+    evaluation_flags: Callable[[], type]
     distribution: str
     commands: Mapping[str, Command]
 
@@ -72,17 +76,21 @@ class CommandLine(Generic[Config]):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except OSError as error:
-            if error.errno not in _DISK_ERRORS:
-                traceback.print_exc()
-                return 1
-            return _complain(f"{self.program}: {error}", 1)
+            return _complain(f"{self.program}: {error or type(error).__name__}", 1)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_lack_of_memory(error):
+                raise
+            problem = str(error).strip().partition("\n")[0] or type(error).__name__
+            return _complain(f"{self.program}: not enough memory: {problem}", 1)
         return 0
 
     def _dispatch(self, arguments: Sequence[str]) -> None:
         commands = {
             "recipes": Command("table of recipes", self._recipes),
             "train": Command("train a recipe, or continue its run", self._train, "RECIPE [flags]"),
-            "evaluate": Command("test metrics of a finished run", self._evaluate, "RUN_DIR [flags]"),
+            "evaluate": Command(
+                "test metrics of a finished run", self._evaluate, "RUN_DIR [flags]", self.evaluation_flags
+            ),
             **self.commands,
         }
         first, *rest = arguments or ["--help"]
@@ -92,10 +100,19 @@ class CommandLine(Generic[Config]):
             from importlib.metadata import version
 
             print(version(self.distribution))
+        elif first in commands and first != "train" and any(word in ("-h", "--help") for word in rest):
+            self._print_help_of(first, commands[first])
         elif first in commands:
             commands[first].run(rest)
         else:
             raise RequestError(f"unknown command {first!r}{_nearest(first, commands)}; try {self.program} --help")
+
+    def _print_help_of(self, name: str, command: Command) -> None:
+        usage = f"{self.program} {name} {command.usage}".strip()
+        if command.flags is None:
+            print(f"usage: {usage}\n\n{command.help}")
+        else:
+            parsed_flags(command.flags(), ["--help"], usage.removesuffix(" [flags]"))
 
     def _help(self, commands: Mapping[str, Command]) -> str:
         width = max(len(f"{name} {command.usage}") for name, command in commands.items()) + 2
@@ -134,18 +151,40 @@ class CommandLine(Generic[Config]):
             raise RequestError(
                 f"unknown recipe {name!r}{_nearest(name, self.recipes)}; the recipes are {', '.join(self.recipes)}"
             )
-        recipe = self.recipes[name]
-        parsed = tyro.cli(type(recipe), default=recipe, args=flags, prog=f"{self.program} train {name}")
+        recipe, left = chosen(self.recipes[name], flags)
+        parsed = tyro.cli(
+            type(recipe),
+            default=recipe,
+            args=left,
+            prog=f"{self.program} train {name}",
+            description=help_of(recipe),
+            config=(tyro.conf.AvoidSubcommands,),
+        )
         return checked(parsed)
 
     def _evaluate(self, arguments: Sequence[str]) -> None:
-        if not arguments or arguments[0] in ("-h", "--help"):
-            print(f"usage: {self.program} evaluate RUN_DIR [--data-dir PATH] [--num-workers N]")
-            return
-        folder = Path(arguments[0])
-        if not folder.is_dir():
-            raise RequestError(f"there is no run folder {folder}")
-        self.evaluate(folder, arguments[1:])
+        folder, rest = run_directory(arguments, f"{self.program} evaluate RUN_DIR")
+        flags: Any = parsed_flags(self.evaluation_flags(), rest, f"{self.program} evaluate RUN_DIR")
+        self.evaluate(folder, flags)
+
+
+def run_directory(arguments: Sequence[str], usage: str) -> tuple[Path, list[str]]:
+    """The run folder that a command begins with, and the arguments after it; RequestError if it is not there."""
+    if not arguments or arguments[0].startswith("-"):
+        raise RequestError(f"name a run's folder: {usage}")
+    folder = Path(arguments[0])
+    if not folder.is_dir():
+        raise RequestError(f"there is no run folder {folder}")
+    return folder, list(arguments[1:])
+
+
+def parsed_flags(flags: type[Flags], arguments: Sequence[str], usage: str) -> Flags:
+    """The flags of a command, checked; exits with status 2 and tyro's message on a wrong one."""
+    import tyro
+
+    parsed = tyro.cli(flags, args=list(arguments), prog=usage)
+    check_fields(parsed)
+    return parsed
 
 
 def print_recipes(program: str, recipes: Mapping[str, Config]) -> None:
@@ -171,6 +210,11 @@ def print_recipes(program: str, recipes: Mapping[str, Config]) -> None:
 def _nearest(word: str, known: Mapping[str, Any]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
     return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _is_lack_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text
 
 
 def _complain(message: str, status: int) -> int:

@@ -16,6 +16,10 @@ import tyro
 from golu_core.activation.registry import canonical_name
 
 from .errors import RequestError
+from .fields import Count, Positive, Range, Samples, Seed, check_fields
+from .optim import Optim, Sgd
+from .schedules import Constant, Schedule
+from .variants import KIND, NONE, alternatives, kind_of
 
 Config = TypeVar("Config", bound="RunConfig")
 
@@ -65,9 +69,9 @@ class RunConfig:
 
     activation: str = "golu"
     """Activation function; `golu`, `relu`, `gelu`, `swish`, `mish`, `leaky_relu`, `elu` and more."""
-    seed: int = 0
+    seed: Seed = 0
     """Initial weights, order of the data, augmentation and dropout follow from it."""
-    max_steps: int | None = None
+    max_steps: Count | None = None
     """Stop after so many optimizer steps, as a finished run of that length."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Autocast to a half type."""
@@ -76,22 +80,34 @@ class RunConfig:
     deterministic: bool = False
     """Only deterministic kernels on the GPU: slower, and a resumed run is then bit for bit the uninterrupted one."""
 
+    optim: Optim = Sgd()
+    """Optimizer."""
+    schedule: Schedule = Constant()
+    """Learning rate over the run."""
+    batch_size: Samples = 256
+    """Samples of one optimizer step, over all processes."""
+    max_device_batch: Samples | None = None
+    """Samples that a device takes at once; a larger share of the batch is accumulated. Batch norm and dropout see these
+    pieces, so it is a part of what a run is."""
+    clip: Positive | None = None
+    """Largest norm of the gradient."""
+
     data_dir: Path = placement(Path("data"))
     """Folder that holds the data sets."""
     output_dir: Path = placement(Path("runs"))
     """Folder for runs: OUTPUT_DIR/<task>/<recipe>/<activation>/seed<N>."""
-    num_workers: int | None = placement(None)
+    num_workers: Annotated[int, Range(least=0, most=512)] | None = placement(None)
     """Loader processes of each training process; by default as many as the cores give, 0 for data in memory."""
-    checkpoint_every: int | None = placement(None)
+    checkpoint_every: Count | None = placement(None)
     """Steps between checkpoints, beside the one at the end of each epoch."""
-    keep_checkpoints: int = placement(2)
+    keep_checkpoints: Count = placement(2)
     """How many checkpoints stay."""
-    log_every: int = placement(50)
+    log_every: Count = placement(50)
     """Steps between lines of training metrics in metrics.jsonl."""
     tracker: Literal["none", "tensorboard", "wandb"] = placement("none")
     """Experiment tracker beside metrics.jsonl."""
     overwrite: bool = placement(False)
-    """Delete the run that lies there and start anew."""
+    """Delete the run that lies there and start anew, once: typed again after a stop, the same command continues."""
     dry_run: bool = placement(False)
     """Resolve everything, build the model, print what would run, and train nothing."""
     check_data: bool = placement(False)
@@ -103,31 +119,26 @@ class RunConfig:
         raise NotImplementedError
 
 
+@dataclass(frozen=True, kw_only=True)
+class EpochConfig(RunConfig):
+    """What recipes have whose runs are passes over a training set."""
+
+    epochs: Count = 90
+    """Passes over the training set."""
+    drop_last: bool = False
+    """Leave out the samples that do not fill the epoch's last batch; otherwise the epoch's first ones fill it."""
+
+
 def checked(config: Config) -> Config:
-    """The config with its activation's canonical name; RequestError where a common field has an impossible value."""
+    """The config with its activation's canonical name; RequestError where a field has an impossible value."""
     try:
         activation = canonical_name(config.activation)
     except ValueError as error:
         raise RequestError(str(error)) from None
-    for name in ("max_steps", "checkpoint_every", "keep_checkpoints", "log_every"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise RequestError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-    if config.seed < 0:
-        raise RequestError(f"--seed must not be negative, but is {config.seed}")
-    if config.num_workers is not None and config.num_workers < 0:
-        raise RequestError(f"--num-workers must not be negative, but is {config.num_workers}")
+    check_fields(config)
     if config.tracker != "none" and importlib.util.find_spec(config.tracker) is None:
         raise RequestError(f"--tracker {config.tracker} needs the package: pip install {config.tracker}")
     return dataclasses.replace(config, activation=activation)
-
-
-def require_positive(config: RunConfig, *names: str) -> None:
-    """Raises RequestError where one of the fields is below 1."""
-    for name in names:
-        value = getattr(config, name)
-        if value < 1:
-            raise RequestError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
 
 
 def limited_steps(config: RunConfig, planned: int) -> int:
@@ -136,9 +147,10 @@ def limited_steps(config: RunConfig, planned: int) -> int:
 
 
 def to_json(value: Any) -> Any:
-    """A config as JSON values: dataclasses to objects, tuples to lists, paths to strings."""
+    """A config as JSON values: dataclasses to objects, tuples to lists, paths to strings; variants have a `kind`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        kind = {KIND: kind_of(value)} if hasattr(value, KIND) else {}
+        return {**kind, **{f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}}
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -147,16 +159,29 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(config_type: type[Config], values: Mapping[str, Any]) -> Config:
-    """The config that `to_json` wrote; RequestError if the file is of another shape."""
+    """The config that `to_json` wrote; RequestError if the values are of another shape, or impossible."""
     import cattrs
 
     converter = cattrs.Converter(forbid_extra_keys=True)
     converter.register_structure_hook(Path, lambda value, _: Path(value))
+
+    def variant(value: Any, hint: Any) -> Any:
+        kinds = alternatives(hint)
+        assert kinds is not None
+        if value is None and NONE in kinds:
+            return None
+        kind = str(value.get(KIND)) if isinstance(value, Mapping) else ""
+        if kinds.get(kind) is None:
+            raise ValueError(f"its kind is {kind!r}, and must be one of {', '.join(kinds)}")
+        return converter.structure({k: v for k, v in value.items() if k != KIND}, kinds[kind])
+
+    converter.register_structure_hook_func(lambda hint: alternatives(hint) is not None, variant)
     try:
-        return converter.structure(dict(values), config_type)
+        config = converter.structure(dict(values), config_type)
     except Exception as error:
         problems = "; ".join(cattrs.transform_error(error))
         raise RequestError(f"this config is not one of {config_type.__name__}: {problems}") from None
+    return checked(config)
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
@@ -165,14 +190,19 @@ def identity(config: RunConfig) -> dict[str, Any]:
 
 
 def flat_identity(values: Mapping[str, Any], placements: frozenset[str]) -> dict[str, Any]:
-    """`identity` of a config that is at hand as the JSON values of a config.json.
+    """`identity` of a config that is at hand as JSON values.
 
     Args:
-        values: what config.json holds.
+        values: what `to_json` gives, or config.json holds.
         placements: the `placement_fields` of any config of the same task.
     """
+    return {name: _canonical(value) for name, value in flattened(values, placements).items()}
+
+
+def flattened(values: Mapping[str, Any], left_out: frozenset[str]) -> dict[str, Any]:
+    """JSON values with nested names, as `optim.lr`, without some."""
     flat: dict[str, Any] = {}
-    _flatten(values, "", placements, flat)
+    _flatten(values, "", left_out, flat)
     return flat
 
 
@@ -194,6 +224,13 @@ def _flatten(values: Mapping[str, Any], prefix: str, left_out: frozenset[str], f
             _flatten(value, name + ".", left_out, flat)
         else:
             flat[name] = value
+
+
+def _canonical(value: Any) -> Any:
+    """A value as it counts: 1 and 1.0 are one number, whichever a recipe or a JSON file has."""
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def config_sha256(config: RunConfig) -> str:

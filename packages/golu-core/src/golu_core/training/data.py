@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .errors import RequestError
+from .errors import RequestError, RunFailure
 from .seeding import generator
+from .signals import held_back, outlive_signals
 
 
 class SampleKey(NamedTuple):
@@ -68,7 +69,7 @@ def plan_batches(global_size: int, processes: int, max_device_size: int | None =
     limit = share if max_device_size is None else max_device_size
     if limit < 1:
         raise RequestError(f"at most {limit} samples a device is impossible")
-    accumulation = next(k for k in range(1, share + 1) if share % k == 0 and share // k <= limit)
+    accumulation = next(k for k in range(-(-share // limit), share + 1) if share % k == 0)
     return BatchPlan(global_size, processes, accumulation, share // accumulation)
 
 
@@ -205,6 +206,7 @@ def _loader(
         collate_fn=_as_loaded,
         num_workers=workers,
         persistent_workers=workers > 0,
+        worker_init_fn=outlive_signals if workers else None,
         pin_memory=torch.cuda.is_available(),
         generator=generator("loader"),  # or iterating would draw from torch's global generator
     )
@@ -236,8 +238,23 @@ class _Guarded(Dataset[Any]):
 
 
 def loaded(loader: DataLoader[Any]) -> Iterator[Any]:
-    """The loader's batches; RequestError with the data set's own message where a sample cannot be read."""
-    for batch in loader:
+    """The loader's batches.
+
+    Raises:
+        RequestError: a sample cannot be read; with the data set's own message.
+        RunFailure: a loader process was killed.
+    """
+    with held_back():  # while the loader processes start
+        batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise RunFailure(f"a loader process ended: {str(error).splitlines()[0]}") from error
         if isinstance(batch, _Refusal):
             raise RequestError(batch.message)
         yield batch

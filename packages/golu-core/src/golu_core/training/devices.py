@@ -28,6 +28,8 @@ def build_accelerator(config: RunConfig, folder: Path) -> Accelerator:
     use_cpu = default_device().type == "cpu"
     if config.mixed_precision == "fp16" and use_cpu and not config.dry_run:
         raise RequestError("--mixed-precision fp16 needs a GPU; a CPU takes bf16 or no")
+    if config.deterministic and use_cpu and not config.dry_run:
+        raise RequestError("--deterministic chooses kernels of a GPU; a CPU's are deterministic already: leave it out")
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
+import contextlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,40 +11,78 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .errors import RequestError
+from .ownership import remove_lock
 
 # the loader processes of a killed run hold its lock for some seconds, until they notice that it is gone
 _PATIENCE_S = 15.0
 
 
+class FolderLock:
+    """A lock beside a folder that is to be written; the system lets it go when this process ends, however it ends.
+
+    The lock's file goes with it. Who waited for a file that is gone by then takes the new one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder.with_name(f".{folder.name}.lock")
+        self._lock: FileLock | None = None
+
+    def acquire(self, patience_s: float) -> None:
+        """Takes the lock.
+
+        Args:
+            patience_s: how long to wait for another process; -1 waits for ever.
+
+        Raises:
+            Timeout: another process keeps it.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            lock = FileLock(self.path)
+            lock.acquire(timeout=patience_s)
+            held = lock._context.lock_file_fd  # the library has no public name for it
+            with contextlib.suppress(OSError):
+                if held is not None and os.path.samestat(os.fstat(held), os.stat(self.path)):
+                    self._lock = lock
+                    return
+            lock.release()
+
+    def release(self) -> None:
+        """Lets it go."""
+        if self._lock is not None:
+            remove_lock(self.path)
+            self._lock.release()
+            self._lock = None
+
+
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Waits until no other process of this user and machine is inside for the same folder; look again what is there.
+    """Waits until no other process is inside for the same folder; look again what is there.
 
     Args:
         folder: that is to be written. Nothing is left beside it.
     """
-    name = hashlib.sha256(f"{Path.home()} {folder.resolve()}".encode()).hexdigest()[:16]
-    with FileLock(Path(tempfile.gettempdir()) / f"golu-{name}.lock"):
+    lock = FolderLock(folder)
+    lock.acquire(-1)
+    try:
         yield
+    finally:
+        lock.release()
 
 
-def claim(folder: Path, patience_s: float = _PATIENCE_S) -> FileLock:
+def claim(folder: Path, patience_s: float = _PATIENCE_S) -> FolderLock:
     """Keeps a second process from training in the same run folder: both would write the same files.
 
     Args:
         folder: of the run; its parent is made.
         patience_s: how long to wait for another process.
 
-    Returns:
-        A lock that the system releases when this process ends, however it ends.
-
     Raises:
         RequestError: another process has the folder.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    lock = FolderLock(folder)
     try:
-        lock.acquire(timeout=patience_s)
+        lock.acquire(patience_s)
     except Timeout:
         raise RequestError(f"another process trains in {folder}; wait for it, or stop it") from None
     return lock

@@ -1,49 +1,104 @@
-"""Optimizers and their parameter groups."""
+"""Optimizers, their parameter groups, and the moving average of the weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from .errors import RequestError
+from .fields import Amount, Count, NotNegative, Positive, Share
 
 if TYPE_CHECKING:  # recipes hold these settings, and their table must not wait for torch
     import torch
     from torch import nn
     from torch.optim.swa_utils import AveragedModel
 
+Decay = Literal["all", "matrices", "but_norms"]
 
-@dataclass(frozen=True)
-class Optim:
-    """An optimizer.
+
+@dataclass(frozen=True, kw_only=True)
+class _Groups:
+    """What all optimizers have.
 
     Attributes:
-        name: `sgd`, `adamw` or `rmsprop_tf` (RMSProp with epsilon inside the root, as TensorFlow has it; timm's).
         lr: base learning rate.
-        momentum: of SGD and RMSProp.
-        nesterov: of SGD.
-        betas: of AdamW.
-        eps: of AdamW and RMSProp.
         weight_decay: on all weights, or where `decay` says.
         decay: `all` parameters; `matrices`: not biases, norms and other vectors, nor what the model itself exempts
-            by a method `no_weight_decay`, which is timm's convention; `but_norms`: all but those of normalisation
+            by a method `no_weight_decay`, which is timm's convention; `but_norms`: all but those of normalization
             layers, which is torchvision's reference for detection.
         lr_scales: parts of the model, by the beginning of their parameters' names, with a multiple of the rate.
     """
 
-    name: Literal["sgd", "adamw", "rmsprop_tf"] = "sgd"
-    lr: float = 0.1
-    momentum: float = 0.9
+    lr: Positive = 0.1
+    weight_decay: NotNegative = 0.0
+    decay: Decay = "all"
+    lr_scales: tuple[tuple[str, Positive], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sgd(_Groups):
+    """Stochastic gradient descent.
+
+    Attributes:
+        momentum: share of the last update.
+        nesterov: look ahead by it.
+    """
+
+    kind: ClassVar[str] = "sgd"
+    momentum: Share = 0.9
     nesterov: bool = False
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    decay: Literal["all", "matrices", "but_norms"] = "all"
-    lr_scales: tuple[tuple[str, float], ...] = ()
+
+    def check(self, flag: str) -> None:
+        if self.nesterov and self.momentum == 0:
+            raise RequestError(f"{flag}.nesterov needs a {flag}.momentum above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW(_Groups):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019).
+
+    Attributes:
+        betas: decay of both moving averages.
+        eps: added to the root of the second.
+    """
+
+    kind: ClassVar[str] = "adamw"
+    lr: Positive = 1e-3
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    eps: Positive = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class RmsPropTf(_Groups):
+    """RMSProp with epsilon inside the root, as TensorFlow has it; timm's.
+
+    Attributes:
+        alpha: decay of the moving average of squares.
+        momentum: share of the last update.
+        eps: added to the average.
+    """
+
+    kind: ClassVar[str] = "rmsprop_tf"
+    lr: Positive = 0.01
+    alpha: Share = 0.9
+    momentum: Share = 0.9
+    eps: Positive = 1e-3
+
+
+Optim = Sgd | AdamW | RmsPropTf
 
 
 def parameter_groups(model: nn.Module, optim: Optim) -> list[dict[str, Any]]:
-    """The trainable parameters in groups: with weight decay and without, each with its multiple of the rate."""
+    """The trainable parameters in groups: with weight decay and without, each with its multiple of the rate.
+
+    Raises:
+        RequestError: `lr_scales` names a part that the model has not.
+    """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    for start, _ in optim.lr_scales:
+        if not any(name.startswith(start) for name, _ in named):
+            raise RequestError(f"--optim.lr-scales: no trained parameter's name begins with {start!r}")
     exempt = _exempt_from_decay(model, named, optim)
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in named:
@@ -84,14 +139,14 @@ def build_optimizer(model: nn.Module, optim: Optim, device: torch.device) -> tor
     import torch
 
     groups = parameter_groups(model, optim)
-    if optim.name == "sgd":
+    if isinstance(optim, Sgd):
         return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov)
-    if optim.name == "adamw":
+    if isinstance(optim, AdamW):
         fused = device.type in ("cuda", "cpu")
         return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=fused)
     from timm.optim import RMSpropTF
 
-    return RMSpropTF(groups, lr=optim.lr, alpha=0.9, eps=optim.eps, momentum=optim.momentum)
+    return RMSpropTF(groups, lr=optim.lr, alpha=optim.alpha, eps=optim.eps, momentum=optim.momentum)
 
 
 @dataclass(frozen=True)
@@ -103,17 +158,31 @@ class WeightAverage:
         every: optimizer steps between updates.
         evaluate: whether the test metrics are those of the average.
         copy_epochs: in these first epochs the average is a copy of the weights.
+        ramp: let the decay of update n be at most (1 + n) / (10 + n), so that a short run's average does not consist of
+            its first weights (TensorFlow's `ExponentialMovingAverage` with `num_updates`).
     """
 
-    decay: float
-    every: int = 1
+    kind: ClassVar[str] = "ema"
+    decay: Share = 0.9999
+    every: Count = 1
     evaluate: bool = True
-    copy_epochs: int = 0
+    copy_epochs: Amount = 0
+    ramp: bool = True
+
+    def check(self, flag: str) -> None:
+        if self.decay == 0:
+            raise RequestError(f"{flag}.decay 0 keeps no average: take {flag} none")
 
 
 def averaged_model(model: nn.Module, average: WeightAverage) -> AveragedModel:
     """torch's own averaged copy of a model, with buffers averaged too."""
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-    make_average: Callable[..., Any] = get_ema_multi_avg_fn(average.decay)
-    return AveragedModel(model, multi_avg_fn=make_average, use_buffers=True)
+    def update(averaged: Any, current: Any, updates: Any) -> None:
+        # the count that is handed over lies on the device: reading it would make the host wait in each step
+        number = int(found.n_averaged)
+        decay = min(average.decay, (1 + number) / (10 + number)) if average.ramp else average.decay
+        get_ema_multi_avg_fn(decay)(averaged, current, updates)
+
+    found = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return found

@@ -6,12 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import write_atomically
+from .ownership import MADE_BY, write_atomically
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """The lines of a metrics.jsonl; a line that is damaged is left out."""
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(values, dict) and {"step", "split"} <= values.keys():
+            found.append(values)
+    return found
 
 
 def save_curves(path: Path, metrics: list[dict[str, Any]], primary: str, title: str) -> None:
@@ -36,4 +44,6 @@ def save_curves(path: Path, metrics: list[dict[str, Any]], primary: str, title: 
     for axes in (loss_axes, metric_axes):
         axes.grid(alpha=0.3)
     figure.suptitle(title, fontsize=10)
-    write_atomically(path, lambda partial: figure.savefig(partial, dpi=120, format="png"))
+    write_atomically(
+        path, lambda partial: figure.savefig(partial, dpi=120, format="png", metadata={"Software": MADE_BY})
+    )

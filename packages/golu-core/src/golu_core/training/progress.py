@@ -35,7 +35,7 @@ class TrainingProgress:
             self._bar.start()
 
     def step(self, step: int, epoch: str, loss: float, throughput: float) -> None:
-        """Called behind each optimizer step; `step` counts those done, and `epoch` is as it is to be shown."""
+        """Called after each optimizer step; `step` counts those done, and `epoch` is as it is to be shown."""
         if self._bar is not None:
             shown = f"loss {loss:.4g}  {throughput:,.0f} {self._unit}"
             self._bar.update(self._task, completed=step, description=f"epoch {epoch}", shown=shown)
@@ -48,7 +48,7 @@ class TrainingProgress:
         self._console.print(message, highlight=False, markup=False)
 
     def metrics(self, epoch: str, step: int, values: dict[str, Any]) -> None:
-        """Prints the test metrics behind a step."""
+        """Prints the test metrics after a step."""
         self._last_line = time.monotonic()
         shown = "  ".join(f"{name} {value:.5g}" for name, value in values.items())
         self.say(f"epoch {epoch}  step {step}/{self._total}  test: {shown}")

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-import os
-import platform
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import write_json
 from .errors import RequestError
+from .ownership import write_json
 
 SCHEMA = "golu-result/1"
 RESULT_FILE = "result.json"
-_PACKAGES = (
-    "torch",
-    "torchvision",
-    "accelerate",
-    "golu-core",
-    "golu-vision",
-    "golu-lm",
-    "golu-detect",
-    "golu-diffusion",
-)
+_CHECKSUM = "sha256"
+_ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -48,10 +39,23 @@ class Throughput:
 
 @dataclass(frozen=True)
 class SwappedActivations:
-    """How many activations were swapped, and which functional calls were left as published."""
+    """What became of the architecture's own activations.
+
+    Attributes:
+        swapped: how many were swapped.
+        left: functional calls that were left as published; None where it could not be found out.
+        untraced: why not.
+    """
 
     swapped: int
-    left: list[str]
+    left: list[str] | None
+    untraced: str = ""
+
+    def lines(self) -> list[str]:
+        """What was left, for a person."""
+        if self.left is None:
+            return [f"functional calls could not be looked for: {self.untraced}"]
+        return [f"left as published: {name}" for name in self.left]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,7 @@ class Result:
         best: best test metrics of any epoch by the primary metric, with their `step`.
         data: sizes of the splits, the published sizes, and a fingerprint.
         environment: versions, device and host.
+        files: SHA-256 of the run's other files; none in results of version 0.1.
         other: fields of the file that this version does not know.
     """
 
@@ -85,6 +90,7 @@ class Result:
     environment: dict[str, str]
     config_sha256: str
     activations: SwappedActivations
+    files: dict[str, str] = field(default_factory=dict)
     schema: str = SCHEMA
     other: dict[str, Any] = field(default_factory=dict)
 
@@ -97,31 +103,45 @@ _NESTED: dict[str, Any] = {
 
 
 def result_to_json(result: Result) -> dict[str, Any]:
-    """The result as JSON values, unknown fields back in their place."""
+    """The result as JSON values, unknown fields back in their place, with a checksum of them all."""
     values = dataclasses.asdict(result)
     schema, other = values.pop("schema"), values.pop("other")
-    return {"schema": schema, **values, **other}
+    if not result.activations.untraced:
+        del values["activations"]["untraced"]
+    values = {"schema": schema, **values, **other}
+    return {**values, _CHECKSUM: _checksum(values)}
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    """SHA-256 of the file's values but the checksum itself, whatever the spaces and the order in the file."""
+    content = {name: value for name, value in values.items() if name != _CHECKSUM}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def result_from_json(values: Mapping[str, Any]) -> Result:
     """The result that a file holds.
 
     Raises:
-        RequestError: the schema is another, or a field is missing or of another shape.
+        RequestError: the schema is another, a field is missing or of another shape, or the file was changed.
     """
     if values.get("schema") != SCHEMA:
         raise RequestError(f"its schema is {values.get('schema')!r}, not {SCHEMA!r}")
     known = {f.name for f in dataclasses.fields(Result)} - {"other"}
-    missing = sorted(known - values.keys())
+    missing = sorted(known - values.keys() - {"files"})
     if missing:
         raise RequestError(f"it lacks {', '.join(missing)}")
-    fields = {name: values[name] for name in known}
+    if ("files" in values or _CHECKSUM in values) and values.get(_CHECKSUM) != _checksum(values):
+        raise RequestError("it was changed or damaged: it does not have its own checksum")
+    fields = {name: values[name] for name in known if name in values}
     try:
         for name, cls in _NESTED.items():
             fields[name] = cls(**fields[name])
     except TypeError as error:
         raise RequestError(f"its field {name} is malformed: {error}") from None
-    return Result(**fields, other={name: value for name, value in values.items() if name not in known})
+    if not isinstance(fields.get("files", {}), dict):
+        raise RequestError("its field files is malformed")
+    other = {name: value for name, value in values.items() if name not in known | {_CHECKSUM}}
+    return Result(**fields, other=other)
 
 
 def write_result(path: Path, result: Result) -> None:
@@ -133,36 +153,26 @@ def read_result(path: Path) -> Result:
     """Reads result.json; RequestError with the file's name if it is not one."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"{path} cannot be read: {error}") from None
     if not isinstance(values, dict):
         raise RequestError(f"{path} is not a result: it holds no object")
     try:
         return result_from_json(values)
     except RequestError as error:
-        raise RequestError(f"{path} is not a result: {error}") from None
+        raise RequestError(f"{path} cannot be used: {error}") from None
 
 
-def environment(device_name: str) -> dict[str, str]:
-    """Versions of what computed a result, and on what."""
-    import torch
-
-    found = {"python": platform.python_version(), "cuda": str(torch.version.cuda), "device": device_name}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    found["host_cpu"] = _processor_name()
-    found["host_cores"] = str(os.cpu_count())
-    found["system"] = platform.platform()
-    return found
-
-
-def _processor_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+def compared(metrics: Mapping[str, float], result: Result) -> str:
+    """How metrics that were just taken differ from those of a result, as a sentence."""
+    pairs = {name: (value, result.metrics[name]) for name, value in metrics.items() if name in result.metrics}
+    exact = all(here == there or (here != here and there != there) for here, there in pairs.values())
+    close = {n: math.isclose(here, there, rel_tol=_ROUNDING, abs_tol=1e-9) for n, (here, there) in pairs.items()}
+    if exact:
+        return f"the same as in {RESULT_FILE}, to the last digit"
+    if all(close.values()):
+        return f"the same as in {RESULT_FILE}, to rounding"
+    listed = ", ".join(
+        f"{name} {here:.6g} here and {there:.6g} there" for name, (here, there) in pairs.items() if not close[name]
+    )
+    return f"not the same as in {RESULT_FILE}: {listed}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
+import dataclasses
+import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,34 +16,36 @@ from typing import Any, Generic
 
 import torch
 from accelerate.utils import DistributedType
-from filelock import FileLock
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from .checkpoint import checkpoint_folders, newest_whole_checkpoint, save_checkpoint, write_atomically
+from .checkpoint import checkpoint_folders, save_checkpoint
 from .config import Config, config_sha256
 from .data import BatchPlan, TrainBatches, loaded, plan_batches
 from .devices import build_accelerator
 from .errors import Interrupted, RequestError, RunFailure
-from .folder import METRICS_FILE, append_metrics, check_owner, cut_metrics, metrics_length, run_folder, write_config
-from .locks import claim
+from .fingerprint import Fingerprint, file_digest
+from .folder import (
+    AVERAGE_FILE,
+    METRICS_FILE,
+    WEIGHTS_FILE,
+    RunFolder,
+    RunIdentity,
+    append_metrics,
+    run_folder,
+)
+from .locks import FolderLock, claim
 from .optim import WeightAverage, averaged_model
+from .ownership import RUN_MARKER, write_atomically
 from .plots import read_metrics, save_curves
 from .progress import TrainingProgress
-from .results import (
-    RESULT_FILE,
-    PrimaryMetric,
-    Result,
-    SwappedActivations,
-    Throughput,
-    environment,
-    read_result,
-    write_result,
-)
+from .provenance import environment
+from .results import RESULT_FILE, PrimaryMetric, Result, SwappedActivations, Throughput, write_result
 from .seeding import seed_global_generators
 from .signals import StopSignal
-from .state import Position, TrainingState, read_position, weights_writer
+from .state import Position, TrainingState, weights_writer
 
 
 @dataclass
@@ -64,6 +67,7 @@ class Run(Generic[Config]):
         unit: what throughput counts.
         units_per_sample: how many of them a sample has.
         primary: name of the primary metric, and whether higher is better.
+        outputs: patterns of the files that the task itself writes into the run's folder, such as `samples/*.png`.
         folder: of a finished run to evaluate; by default the place that follows from the config.
 
     Raises:
@@ -78,6 +82,7 @@ class Run(Generic[Config]):
         unit: str,
         primary: tuple[str, bool],
         units_per_sample: int = 1,
+        outputs: Sequence[str] = (),
         folder: Path | None = None,
     ) -> None:
         self.config = config
@@ -102,8 +107,11 @@ class Run(Generic[Config]):
         self._signal = StopSignal(announce=self.is_main)
         self._clock = time.perf_counter()
         self._progress: TrainingProgress | None = None
-        self._lock: FileLock | None = None
-        check_owner(self.folder, config)
+        self._lock: FolderLock | None = None
+        self._place = RunFolder(self.folder, outputs)
+        self._identity: RunIdentity | None = None
+        if folder is None:
+            self._place.check_owner(config)
 
     # ------------------------------------------------------------------------------------------ devices and processes
 
@@ -141,12 +149,22 @@ class Run(Generic[Config]):
 
     @property
     def _checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
+        return self._place.checkpoints
 
     def plan_batches(self, global_size: int, max_device_size: int | None) -> BatchPlan:
         """Splits the global batch among the processes; RequestError if it does not divide."""
         self._plan = plan_batches(global_size, self.world_size, max_device_size)
         return self._plan
+
+    def with_common_batch_norm(self, model: nn.Module) -> nn.Module:
+        """The model with one batch norm over all processes, so that their number does not change what it computes."""
+        if self.world_size == 1 or not any(isinstance(module, _BatchNorm) for module in model.modules()):
+            return model
+        if self.device.type == "cuda":
+            common: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            return common
+        self.warn("batch norm sees each process's images by themselves: torch has no common one without CUDA")
+        return model
 
     def reduce_sum(self, values: Tensor) -> Tensor:
         """The elementwise sum of a small tensor over all processes."""
@@ -170,20 +188,25 @@ class Run(Generic[Config]):
         if error is None or isinstance(error, Interrupted):  # a process that failed must not wait for the others
             self.accelerator.end_training()
 
-    @property
-    def finished(self) -> Result | None:
-        """The result of the finished run that lies in the folder, if there is one and it may stay."""
-        path = self.folder / RESULT_FILE
-        return read_result(path) if path.exists() and not self.config.overwrite else None
-
     def already_finished(self) -> bool:
-        """Says so if the run that lies there is finished, and may stay."""
-        done = self.finished
-        if done is None or self.config.dry_run:
+        """Says so if the run that lies there is finished, and may stay.
+
+        A finished run whose files are damaged is none: that is said, and the run completed from its last checkpoint.
+        """
+        if self.config.dry_run or self.config.overwrite:
             return False
-        metric = done.primary_metric
+        found: list[Any] = [self._place.finished(self.warn) if self.is_main else None]
+        self._broadcast(found)
+        if found[0] is None:
+            return False
+        metric = found[0].primary_metric
         self.say(f"finished already: {metric.name} {metric.value:.5g}, in {self.folder}")
         return True
+
+    def _broadcast(self, values: list[Any]) -> None:
+        """Gives the main process's values to all."""
+        if self.world_size > 1:
+            torch.distributed.broadcast_object_list(values)
 
     def prepare(
         self,
@@ -191,6 +214,7 @@ class Run(Generic[Config]):
         optimizer: torch.optim.Optimizer,
         *,
         total_steps: int,
+        inputs: Mapping[str, Fingerprint],
         average: WeightAverage | None = None,
         steps_per_pass: float | None = None,
     ) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -201,6 +225,7 @@ class Run(Generic[Config]):
         Args:
             model, optimizer: as built, on the CPU or already on the device.
             total_steps: optimizer steps of the whole run.
+            inputs: what the run reads: `data`, and whatever else decides its numbers.
             average: keep a moving average of the weights.
             steps_per_pass: steps that are as many samples as the data has, where the loop's epochs are not passes over
                 the data but stretches between two evaluations; metrics then count epochs in fractions.
@@ -214,7 +239,7 @@ class Run(Generic[Config]):
         self._total_steps, self._steps_per_pass = total_steps, steps_per_pass
         if average is not None and self.accelerator.distributed_type == DistributedType.FSDP:
             raise RequestError("a moving average of sharded weights is not supported: launch without FSDP")
-        checkpoint = self._take_folder()
+        checkpoint = self._take_folder(inputs)
         if average is not None:
             self.average = averaged_model(model.to(self.device), average)
             self._average_settings = average
@@ -226,33 +251,50 @@ class Run(Generic[Config]):
         self._signal.armed = True
         self._progress = TrainingProgress(total_steps, self.unit, enabled=self.is_main)
         if checkpoint is not None:
-            self.say(f"continuing {self.folder} behind step {self.position.step} of {total_steps}")
+            self.say(f"continuing {self.folder} after step {self.position.step} of {total_steps}")
         self._start_tracker()
         self._clock = time.perf_counter()
         return self._model, self._optimizer
 
-    def _take_folder(self) -> Path | None:
-        """Creates the run folder or finds the checkpoint to continue from, the same on all processes."""
+    def _take_folder(self, inputs: Mapping[str, Fingerprint]) -> Path | None:
+        """Takes the run folder and finds the checkpoint to continue from, the same on all processes."""
         self.accelerator.wait_for_everyone()
-        found: list[Any] = [None]
+        found: list[Any] = [None, None]
         if self.is_main:
             try:
+                identity = self._identified(inputs)
                 self._lock = claim(self.folder)
-                if self.config.overwrite and self.folder.exists():
-                    shutil.rmtree(self.folder)
-                found = [newest_whole_checkpoint(self._checkpoints, self.warn)]
-                write_config(self.folder, self.config)
-                cut_metrics(self.folder, 0 if found[0] is None else read_position(found[0]).metrics_bytes)
-            except RequestError as error:
-                found = [error]
+                found = [self._place.take(identity, self.warn), identity]
+            except (RequestError, RunFailure) as error:
+                found = [error, None]
             except OSError as error:
-                found = [RunFailure(f"the run folder {self.folder} cannot be written: {error}")]
-        if self.world_size > 1:
-            torch.distributed.broadcast_object_list(found)
+                found = [RunFailure(f"the run folder {self.folder} cannot be written: {error}"), None]
+        self._broadcast(found)
         if isinstance(found[0], Exception):
             raise found[0]
         checkpoint: Path | None = found[0]
+        self._identity = found[1]
         return checkpoint
+
+    def _identified(self, inputs: Mapping[str, Fingerprint]) -> RunIdentity:
+        texts = {name: fingerprint.text for name, fingerprint in inputs.items()}
+        if self.config.check_data:
+            texts |= {f"{name}_whole": found.whole_text for name, found in inputs.items() if found.whole is not None}
+        return RunIdentity(self.config, texts, environment(self._device_name(), self.task))
+
+    def _checkpoint_writers(self) -> dict[str, Callable[[Path], None]]:
+        """The state, and what the checkpoint must know by itself: whose it is, and the metrics so far."""
+        assert self._identity is not None
+        marker = json.dumps(self._identity.to_json(), indent=1)
+        return {
+            **self._state().writers(self.position),
+            RUN_MARKER: lambda path: _write_bytes(path, marker.encode()),
+            METRICS_FILE: lambda path: _write_bytes(path, self._metrics_so_far()),
+        }
+
+    def _metrics_so_far(self) -> bytes:
+        path = self.folder / METRICS_FILE
+        return path.read_bytes() if path.exists() else b""
 
     def _state(self) -> TrainingState:
         return TrainingState(self._bare_model(), self._optimizer.optimizer, self.average, self.accelerator.scaler)
@@ -282,7 +324,7 @@ class Run(Generic[Config]):
     # ---------------------------------------------------------------------------------------------------- the loop
 
     def epochs(self) -> Iterator[int]:
-        """Epochs from where the run stands to its end, with a checkpoint behind each."""
+        """Epochs from where the run stands to its end, with a checkpoint after each."""
         while self.position.step < self._total_steps:
             yield self.position.epoch
             self.position.epoch += 1
@@ -292,7 +334,7 @@ class Run(Generic[Config]):
 
     @property
     def is_last_epoch(self) -> bool:
-        """Whether the steps of this run are all done; for use behind an epoch's batches."""
+        """Whether the steps of this run are all done; for use after an epoch's batches."""
         return self.position.step >= self._total_steps
 
     def batches(self, loader: DataLoader[Any], epoch: int) -> Iterator[Any]:
@@ -462,15 +504,13 @@ class Run(Generic[Config]):
     def _save_checkpoint(self) -> None:
         self._settle(keep=0)
         failure: list[Any] = [None]
-        files = self._state().writers(self.position)
+        files = self._checkpoint_writers()
         if self.is_main:
             try:
-                self.position.metrics_bytes = metrics_length(self.folder)
                 save_checkpoint(self._checkpoints, self.position.step, files, self.config.keep_checkpoints)
             except RunFailure as error:
                 failure = [error]
-        if self.world_size > 1:
-            torch.distributed.broadcast_object_list(failure)
+        self._broadcast(failure)
         if failure[0] is not None:
             raise failure[0]
         self._clock = time.perf_counter()
@@ -489,7 +529,7 @@ class Run(Generic[Config]):
         number = self._signal.number or signal.SIGTERM
         raise Interrupted(
             number,
-            f"stopped behind step {self.position.step} of {self._total_steps}; the same command continues the run",
+            f"stopped after step {self.position.step} of {self._total_steps}; the same command continues the run",
         )
 
     # ------------------------------------------------------------------------------------------------------- finish
@@ -503,10 +543,23 @@ class Run(Generic[Config]):
         data: dict[str, Any],
         swapped: SwappedActivations,
         other: dict[str, Any] | None = None,
+        files: Sequence[str] = (),
     ) -> Result:
-        """Writes weights, curves and result.json, in this order, and returns the result; `other` adds fields to it."""
+        """Writes weights, curves and result.json, in this order, and returns the result.
+
+        Args:
+            metrics: of the final weights.
+            dataset, model_name: for tables.
+            data: what the task says of the data; the fingerprints are added.
+            swapped: what became of the activations.
+            other: further fields of result.json.
+            files: of the run's folder, written by the task, without which the run cannot be used.
+        """
         primary = PrimaryMetric(self.primary_name, metrics[self.primary_name], self.higher_is_better)
         bare = self._bare_model()
+        assert self._identity is not None
+        inputs = dict(self._identity.inputs)
+        data = {**data, "fingerprint": inputs.pop("data"), **({"inputs": inputs} if inputs else {})}
         result = Result(
             task=self.task,
             recipe=self.config.recipe,
@@ -524,7 +577,7 @@ class Run(Generic[Config]):
             throughput=Throughput(self.unit, round(self.throughput, 2)),
             world_size=self.world_size,
             data=data,
-            environment=environment(self._device_name()),
+            environment=environment(self._device_name(), self.task),
             config_sha256=config_sha256(self.config),
             activations=swapped,
             other=other or {},
@@ -532,20 +585,34 @@ class Run(Generic[Config]):
         write_weights = weights_writer(bare)
         if self.is_main:
             try:
-                self._write_result(result, write_weights)
+                result = self._write_result(result, write_weights, files)
             except OSError as error:
                 raise RunFailure(f"the result could not be written: {error}") from error
             self.say(f"finished: {self.primary_name} {primary.value:.5g}; everything lies in {self.folder}")
         self.accelerator.wait_for_everyone()
         return result
 
-    def _write_result(self, result: Result, write_weights: Callable[[Path], None]) -> None:
-        write_atomically(self.folder / "model.safetensors", write_weights)
+    def _write_result(self, result: Result, write_weights: Callable[[Path], None], others: Sequence[str]) -> Result:
+        write_atomically(self.folder / WEIGHTS_FILE, write_weights)
+        named = [WEIGHTS_FILE, METRICS_FILE, *others]
         if self.average is not None:
-            write_atomically(self.folder / "model_ema.safetensors", weights_writer(self.average.module))
+            write_atomically(self.folder / AVERAGE_FILE, weights_writer(self.average.module))
+            named.append(AVERAGE_FILE)
         title = f"{result.recipe}  {result.activation}  seed {result.seed}"
         save_curves(self.folder / "curves.png", read_metrics(self.folder / METRICS_FILE), self.primary_name, title)
+        result = dataclasses.replace(result, files={name: file_digest(self.folder / name) for name in named})
         write_result(self.folder / RESULT_FILE, result)
+        return result
+
+    def amend(self, result: Result, metrics: Mapping[str, float]) -> None:
+        """Adds metrics to a result that is written already."""
+        if self.is_main:
+            amended = dataclasses.replace(result, metrics={**result.metrics, **metrics})
+            write_result(self.folder / RESULT_FILE, amended)
 
     def _device_name(self) -> str:
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

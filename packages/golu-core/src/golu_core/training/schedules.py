@@ -4,65 +4,202 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
+
+from .errors import RequestError
+from .fields import Amount, Count, NotNegative, Positive
+
+_Per = Literal["epoch", "step"]
+_Then = Literal["begins", "goes_on", "begins_whole"]
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """A learning-rate schedule; times are in epochs, and fractions of an epoch are whole steps.
+class EpochWarmup:
+    """A linear warm-up whose length is in epochs.
 
     Attributes:
-        kind: `constant`; `steps`, times `factor` at each milestone; `decay`, times `factor` every `every` epochs,
-            counted in whole epochs or steps; `cosine` from the base rate to `final_lr`; `poly`, the base rate times
-            (1 - progress) ^ `power`.
-        milestones: epochs of `steps`.
-        factor: multiplier of `steps` and `decay`.
-        factors: a multiplier of its own for each milestone, instead of `factor`.
-        every: epochs between decays.
-        final_lr: the cosine's end.
-        power: of `poly`.
-        warmup_epochs: length of the linear warm-up.
-        warmup_lr: learning rate of the first step, plus
-        warmup_factor: times the base rate.
-        warmup_counts: whether the schedule behind the warm-up is at the place it would have without warm-up (timm), or
-            begins there (torch's SequentialLR).
+        epochs: its length.
+        start_lr: learning rate of the first step, plus
+        start_factor: times the base rate.
+        then: a schedule that changes with time `begins` after it, and is the rest of the run long (torch's
+            SequentialLR); `goes_on` from the place that it would have without warm-up (timm); or `begins_whole` after
+            it, with the whole run's length, so that the end is cut off.
+    """
+
+    kind: ClassVar[str] = "epochs"
+    epochs: Positive = 5.0
+    start_lr: NotNegative = 0.0
+    start_factor: NotNegative = 0.0
+    then: _Then = "begins"
+
+
+@dataclass(frozen=True)
+class StepWarmup:
+    """A linear warm-up whose length is in optimizer steps.
+
+    Attributes:
+        steps: its length.
+        start_lr: learning rate of the first step, plus
+        start_factor: times the base rate.
+        then: as in `EpochWarmup`.
+        within_epoch: end it with the last step but one of the first epoch (torchvision's reference for detection).
+    """
+
+    kind: ClassVar[str] = "steps"
+    steps: Count = 1000
+    start_lr: NotNegative = 0.0
+    start_factor: NotNegative = 0.0
+    then: _Then = "begins"
+    within_epoch: bool = False
+
+
+Warmup = EpochWarmup | StepWarmup | None
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The base rate throughout."""
+
+    kind: ClassVar[str] = "constant"
+    warmup: Warmup = None
+
+    def check(self, flag: str) -> None:
+        _check_then(self.warmup, ("begins",), flag)
+
+
+@dataclass(frozen=True)
+class Milestones:
+    """The rate times a factor at each milestone.
+
+    Attributes:
+        milestones: in epochs.
+        factors: one for each milestone, or one for all.
+    """
+
+    kind: ClassVar[str] = "milestones"
+    milestones: tuple[Amount, ...] = (30, 60)
+    factors: tuple[Positive, ...] = (0.1,)
+    warmup: Warmup = None
+
+    def check(self, flag: str) -> None:
+        _check_then(self.warmup, ("begins",), flag)
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise RequestError(f"{flag}.milestones must grow, but are {' '.join(map(str, self.milestones))}")
+        if len(self.factors) not in (1, len(self.milestones)):
+            raise RequestError(
+                f"{flag}.factors must be one for each of the {len(self.milestones)} milestones, or one for all, "
+                f"but there are {len(self.factors)}"
+            )
+
+
+@dataclass(frozen=True)
+class ExponentialDecay:
+    """The rate times a factor again and again.
+
+    Attributes:
+        factor: of each decay.
+        every: epochs between two decays.
         per: how often the rate changes; `epoch` holds it for an epoch.
     """
 
-    kind: Literal["constant", "steps", "decay", "cosine", "poly"] = "constant"
-    milestones: tuple[int, ...] = ()
-    factor: float = 0.1
-    factors: tuple[float, ...] = ()
-    every: float = 1.0
-    final_lr: float = 0.0
-    power: float = 0.9
-    warmup_epochs: float = 0.0
-    warmup_lr: float = 0.0
-    warmup_factor: float = 0.0
-    warmup_counts: bool = False
-    per: Literal["epoch", "step"] = "epoch"
+    kind: ClassVar[str] = "decay"
+    factor: Positive = 0.97
+    every: Positive = 2.4
+    per: _Per = "epoch"
+    warmup: Warmup = None
+
+    def check(self, flag: str) -> None:
+        _check_then(self.warmup, ("begins", "goes_on"), flag)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from the base rate to the final one.
+
+    Attributes:
+        final_lr: at the run's end.
+        per: how often the rate changes; `epoch` holds it for an epoch.
+    """
+
+    kind: ClassVar[str] = "cosine"
+    final_lr: NotNegative = 0.0
+    per: _Per = "epoch"
+    warmup: Warmup = None
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """The base rate times (1 - progress) ^ power.
+
+    Attributes:
+        power: 1 is a straight line to 0.
+        per: how often the rate changes; `epoch` holds it for an epoch.
+    """
+
+    kind: ClassVar[str] = "poly"
+    power: Positive = 0.9
+    per: _Per = "step"
+    warmup: Warmup = None
+
+
+Schedule = Constant | Milestones | ExponentialDecay | Cosine | Polynomial
+
+
+def _check_then(warmup: Warmup, possible: tuple[str, ...], flag: str) -> None:
+    if warmup is not None and warmup.then not in possible:
+        raise RequestError(f"{flag}.warmup.then {warmup.then} means nothing for this schedule")
+
+
+def check_steps_only(schedule: Schedule) -> None:
+    """Raises RequestError where a schedule speaks of epochs, in a task that has none."""
+    if isinstance(schedule.warmup, EpochWarmup):
+        raise RequestError("this task counts steps and has no epochs: give the warm-up by --schedule.warmup.steps")
+    if isinstance(schedule, (Milestones, ExponentialDecay)):
+        raise RequestError(
+            f"this task counts steps and has no epochs: --schedule {schedule.kind} cannot be; "
+            f"take constant, cosine or poly"
+        )
+    if not isinstance(schedule, Constant) and schedule.per == "epoch":
+        raise RequestError("this task counts steps and has no epochs: --schedule.per must be step")
 
 
 def learning_rate(schedule: Schedule, base_lr: float, step: int, steps_per_epoch: int, epochs: float) -> float:
     """The learning rate of optimizer step `step`, counted from 0, in a run planned for `epochs`.
 
-    Warm-up is linear in steps or epochs, from its own rate at the first to the base rate at the first step behind it.
+    A warm-up is linear in steps, or in epochs where its length is in epochs and the rate changes once an epoch; it goes
+    from its own rate at the first to the base rate at the first step after it.
     """
-    time = float(step // steps_per_epoch) if schedule.per == "epoch" else step / steps_per_epoch
-    if time < schedule.warmup_epochs:
-        start = schedule.warmup_lr + schedule.warmup_factor * base_lr
-        return start + (base_lr - start) * time / schedule.warmup_epochs
-    if schedule.kind == "constant":
+    per_epoch = getattr(schedule, "per", "step") == "epoch"
+    exact, held = step / steps_per_epoch, float(step // steps_per_epoch)
+    time = held if per_epoch else exact
+    warmup, warmup_epochs = schedule.warmup, _warmup_epochs(schedule.warmup, steps_per_epoch)
+    if warmup is not None:
+        warmup_time = exact if isinstance(warmup, StepWarmup) else time
+        if warmup_time < warmup_epochs:
+            start = warmup.start_lr + warmup.start_factor * base_lr
+            return start + (base_lr - start) * warmup_time / warmup_epochs
+    if isinstance(schedule, Constant):
         return base_lr
-    if schedule.kind == "steps":
-        factors = schedule.factors or (schedule.factor,) * len(schedule.milestones)
+    if isinstance(schedule, Milestones):
+        factors = schedule.factors if len(schedule.factors) > 1 else schedule.factors * len(schedule.milestones)
         passed = [factor for m, factor in zip(schedule.milestones, factors, strict=True) if time >= m]
         return base_lr * math.prod(passed)
-    offset = 0.0 if schedule.warmup_counts else schedule.warmup_epochs
-    if schedule.kind == "decay":
+    then = "begins" if warmup is None else warmup.then
+    offset = 0.0 if then == "goes_on" else warmup_epochs
+    if isinstance(schedule, ExponentialDecay):
         # a hair above: 2.4 * k is not exact in binary
         return base_lr * schedule.factor ** math.floor((time - offset) / schedule.every + 1e-9)
-    progress = min(1.0, (time - offset) / (epochs - offset))
-    if schedule.kind == "poly":
+    end = epochs + warmup_epochs if then == "begins_whole" else epochs
+    progress = min(1.0, max(0.0, time - offset) / (end - offset))
+    if isinstance(schedule, Polynomial):
         return base_lr * (1 - progress) ** schedule.power
     return schedule.final_lr + (base_lr - schedule.final_lr) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def _warmup_epochs(warmup: Warmup, steps_per_epoch: int) -> float:
+    if warmup is None:
+        return 0.0
+    if isinstance(warmup, EpochWarmup):
+        return warmup.epochs
+    steps = min(warmup.steps, max(steps_per_epoch - 1, 1)) if warmup.within_epoch else warmup.steps
+    return steps / steps_per_epoch

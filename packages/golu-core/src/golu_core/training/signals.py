@@ -1,15 +1,25 @@
-"""SIGINT and SIGTERM as a request to stop behind the present step."""
+"""SIGINT, SIGTERM and SIGHUP as a request to stop after the present step."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+# a signal to the whole process group comes again from the launcher, which passes on its own
+_SECONDS_OF_ECHO = 2.0
+_PARENT_DIED = 1  # PR_SET_PDEATHSIG
+
 
 class StopSignal:
-    """Notes the first SIGINT or SIGTERM; a second one, or one before there is anything to save, ends the process.
+    """Notes the first signal; one before there is anything to save, or a later Ctrl-C, ends the process.
 
     Attributes:
         number: the signal that came, None before.
@@ -21,21 +31,72 @@ class StopSignal:
         self.number: int | None = None
         self.armed = False
         self.announce = announce
+        self._noted = 0.0
         self._previous: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Takes over both signals."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._note)
+        """Takes over the signals, but for those that this process was told to ignore, as by nohup."""
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._note)
 
     def restore(self) -> None:
-        """Gives both back."""
+        """Gives them back."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None or not self.armed:
+        if _is_hangup(number):
+            _leave_terminal()
+        if not self.armed:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-        self.number = number
+        if self.number is not None:
+            if number == signal.SIGINT and time.monotonic() - self._noted > _SECONDS_OF_ECHO:
+                raise KeyboardInterrupt
+            return
+        self.number, self._noted = number, time.monotonic()
         if self.announce:
-            os.write(2, b"\nstopping after this step; the same command will continue the run\n")
+            with contextlib.suppress(OSError):
+                os.write(2, b"\nstopping after this step; the same command will continue the run\n")
+
+
+def _is_hangup(number: int) -> bool:
+    return number == getattr(signal, "SIGHUP", None)
+
+
+def _leave_terminal() -> None:
+    """Nobody reads a terminal that was closed, and writing to it fails."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            if os.isatty(stream.fileno()):
+                os.dup2(nowhere, stream.fileno())
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Keeps the signals from this process while it starts others, which inherit that until `outlive_signals`."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def outlive_signals(worker: int) -> None:
+    """For loader processes: a signal to the whole group is their parent's to answer; they end with it.
+
+    Args:
+        worker: number of the loader process, as DataLoader's `worker_init_fn` is told it.
+    """
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PARENT_DIED, signal.SIGKILL)

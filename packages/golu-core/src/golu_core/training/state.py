@@ -21,6 +21,8 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.tensor import DTensor
 
+from .errors import RequestError
+
 
 @dataclass
 class Position:
@@ -32,7 +34,6 @@ class Position:
         train_seconds, eval_seconds: so far, over all continuations.
         loss_sum, loss_count: the training loss since the last line of metrics.
         best: best test metrics so far, with their step.
-        metrics_bytes: length of metrics.jsonl.
     """
 
     step: int = 0
@@ -43,7 +44,6 @@ class Position:
     loss_sum: float = 0.0
     loss_count: int = 0
     best: dict[str, float] = field(default_factory=dict)
-    metrics_bytes: int = 0
 
     @property
     def epoch_of_last_step(self) -> int:
@@ -85,7 +85,23 @@ class TrainingState:
         return files
 
     def restore(self, checkpoint: Path) -> Position:
-        """Loads a checkpoint into the objects and returns where it stands."""
+        """Loads a checkpoint into the objects and returns where it stands.
+
+        Raises:
+            RequestError: a file of it cannot be read, or does not fit.
+        """
+        try:
+            return self._restored(checkpoint)
+        except RequestError:
+            raise
+        except Exception as error:  # safetensors, torch and its unpickler have their own
+            problem = str(error).strip().partition("\n")[0][:300]
+            raise RequestError(
+                f"the checkpoint {checkpoint} cannot be restored: {type(error).__name__}: {problem}"
+            ) from None
+
+    def _restored(self, checkpoint: Path) -> Position:
+        position = read_position(checkpoint)
         weights = checkpoint / "model.safetensors"
         if is_sharded(self.model):
             whole: dict[str, Any] = load_file(weights)
@@ -97,8 +113,8 @@ class TrainingState:
         if self.average is not None:
             load_model(self.average, checkpoint / "average.safetensors")
         if self.scaler is not None:
-            self.scaler.load_state_dict(json.loads((checkpoint / "scaler.json").read_text()))
-        return read_position(checkpoint)
+            self.scaler.load_state_dict(json.loads((checkpoint / "scaler.json").read_text(encoding="utf-8")))
+        return position
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -120,8 +136,18 @@ def _whole(model: nn.Module) -> StateDictOptions:
 
 
 def read_position(checkpoint: Path) -> Position:
-    """Where a checkpoint stands."""
-    return Position(**json.loads((checkpoint / "position.json").read_text()))
+    """Where a checkpoint stands; RequestError if its file is malformed."""
+    path = checkpoint / "position.json"
+    try:
+        position = Position(**json.loads(path.read_text(encoding="utf-8")))
+        counts = (position.step, position.epoch, position.step_in_epoch, position.loss_count)
+        seconds = (position.train_seconds, position.eval_seconds)
+        possible = all(type(n) is int and 0 <= n < 2**53 for n in counts) and all(0 <= t < 1e18 for t in seconds)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise RequestError(f"{path} cannot be read: {error}") from None
+    if not possible or not isinstance(position.best, dict):
+        raise RequestError(f"{path} has numbers that no run has: {str(position)[:300]}")
+    return position
 
 
 def _write_json(path: Path, value: Any) -> None:

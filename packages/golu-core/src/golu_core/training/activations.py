@@ -1,0 +1,43 @@
+"""The run's activation in the architecture's network, and what a result says of that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from golu_core.activation import find_activations, replace_activations
+from golu_core.activation.registry import canonical_name
+
+from .errors import RequestError
+from .results import SwappedActivations
+
+
+def swapped_for(
+    network: nn.Module, own: str, activation: str, example_inputs: tuple[Any, ...] | None = None
+) -> SwappedActivations:
+    """Puts the run's activation into a network in place of its own, and says what was swapped and what was left.
+
+    Args:
+        network: is changed in place.
+        own: the activation of the network as published.
+        activation: of the run; if it is the network's own, its modules are only looked for.
+        example_inputs: of one forward pass.
+
+    Raises:
+        RequestError: the network has no module of its own activation, so that it would not be what the result says.
+    """
+    try:
+        own = canonical_name(own)
+    except ValueError as error:
+        raise RequestError(f"--model.own-activation: {error}") from None
+    if own == activation:
+        report = find_activations(network, own, example_inputs=example_inputs)
+    else:
+        report = replace_activations(network, own, activation, example_inputs=example_inputs)
+    if not report.swapped:
+        raise RequestError(
+            f"the network has no {own} to be swapped for {activation}: --model.own-activation must be what it has"
+        )
+    left = None if report.left is None else [str(call) for call in report.left]
+    return SwappedActivations(0 if own == activation else len(report.swapped), left, report.untraced)

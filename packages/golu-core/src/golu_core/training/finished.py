@@ -1,0 +1,123 @@
+"""A finished run: its config, its result, and its weights, each checked before it is used."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic
+
+from .config import Config, config_sha256
+from .errors import RequestError
+from .fields import Amount, Samples
+from .fingerprint import Fingerprint, file_digest
+from .folder import AVERAGE_FILE, CONFIG_FILE, WEIGHTS_FILE, read_config
+from .optim import WeightAverage
+from .results import RESULT_FILE, Result, compared, read_result
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .run import Run
+
+_COMPLETES = "the command that trains it completes it from its last checkpoint"
+
+
+@dataclass(frozen=True)
+class EvaluationFlags:
+    """Where and how a finished run is evaluated."""
+
+    data_dir: Path | None = None
+    """Folder that holds the data sets; by default the one of the run."""
+    num_workers: Amount | None = None
+    """Loader processes."""
+
+
+@dataclass(frozen=True)
+class BatchEvaluationFlags(EvaluationFlags):
+    """Where and how a finished run is evaluated."""
+
+    eval_batch: Samples | None = None
+    """Samples that a device takes at once; by default those of the run."""
+
+
+@dataclass(frozen=True)
+class FinishedRun(Generic[Config]):
+    """A finished run.
+
+    Attributes:
+        folder: of the run.
+        config: of the run, without a tracker and the like.
+        result: the content of its result.json.
+    """
+
+    folder: Path
+    config: Config
+    result: Result
+
+    @classmethod
+    def at(cls, folder: Path, config_type: type[Config]) -> FinishedRun[Config]:
+        """The finished run in a folder; RequestError where there is none, or it is damaged."""
+        config = read_config(folder, config_type)
+        path = folder / RESULT_FILE
+        if not path.exists():
+            raise RequestError(f"{path} is missing: the run is not finished; {_COMPLETES}")
+        result = read_result(path)
+        if result.config_sha256 != config_sha256(config):
+            raise RequestError(
+                f"{folder / CONFIG_FILE} is not the config that {RESULT_FILE} names: one of them was changed"
+            )
+        plain = dataclasses.replace(config, tracker="none", overwrite=False, dry_run=False, check_data=False)
+        return cls(folder, plain, result)
+
+    def evaluated_with(self, flags: Any) -> Config:
+        """The config with the flags of `evaluate` that were given."""
+        given = {name: value for name, value in dataclasses.asdict(flags).items() if value is not None}
+        return dataclasses.replace(self.config, **given)
+
+    def check_input(self, name: str, fingerprint: Fingerprint) -> None:
+        """Raises RequestError if the run was made with other data than these."""
+        inputs = {"data": self.result.data.get("fingerprint"), **self.result.data.get("inputs", {})}
+        there = inputs.get(name)
+        if there != fingerprint.text:
+            raise RequestError(
+                f"the {name} are not those of the run in {self.folder}: {there} there, {fingerprint.text} now; "
+                f"its numbers are of the others"
+            )
+
+    def check_file(self, name: str) -> Path:
+        """The path of a file of the run; RequestError if it is missing or not as result.json names it."""
+        path = self.folder / name
+        expected = self.result.files.get(name)
+        if not path.exists():
+            raise RequestError(f"{path} is missing: {_COMPLETES}")
+        if expected is None:
+            raise RequestError(f"{self.folder / RESULT_FILE} does not name a checksum of {name}: {_COMPLETES}")
+        if file_digest(path) != expected:
+            raise RequestError(
+                f"{path} is damaged: it does not have the checksum that {RESULT_FILE} names; {_COMPLETES}"
+            )
+        return path
+
+    def load_weights(self, model: nn.Module, name: str = WEIGHTS_FILE) -> None:
+        """Loads the run's final weights into a model; RequestError where they are missing, damaged, or do not fit."""
+        from safetensors.torch import load_model
+
+        path = self.check_file(name)
+        try:
+            load_model(model, path)
+        except Exception as error:  # safetensors and torch each have their own
+            raise RequestError(f"{path} does not fit the model of its config: {str(error)[:300]}") from None
+
+    def load_evaluated_weights(self, model: nn.Module, average: WeightAverage | None) -> None:
+        """Loads the weights that the run's metrics are of: the moving average, where it was evaluated."""
+        averaged = average is not None and average.evaluate
+        self.load_weights(model, AVERAGE_FILE if averaged else WEIGHTS_FILE)
+
+    def print_beside_result(self, metrics: dict[str, float], run: Run[Any]) -> None:
+        """Prints metrics that were just taken, and on standard error whether they are those of result.json."""
+        for name, value in metrics.items():
+            run.say(f"{name} {value:.6g}")
+        if run.is_main:
+            print(compared(metrics, self.result), file=sys.stderr, flush=True)

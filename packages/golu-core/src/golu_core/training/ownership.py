@@ -1,0 +1,311 @@
+"""The one place that removes or replaces files: only what carries the mark of the program that made it.
+
+Folders of ours have a marker, a JSON file whose `format` begins with `golu-`; pictures and JSON files that a person
+asks for have `made by golu` in them. What has neither is the user's, and is left alone: a refusal, not a removal.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import fnmatch
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .errors import RequestError
+
+RUN_MARKER = "run.json"
+SAMPLE_MARKER = "complete.json"
+TOKENS_MARKER = "meta.json"
+REPORT_MARKER = "report.json"
+CHECKPOINT_MARKER = "manifest.json"
+STUDY_MARKER = "study.json"
+_PARTIAL_MARKER = "partial.json"
+_MARKERS = (
+    _PARTIAL_MARKER,
+    CHECKPOINT_MARKER,
+    RUN_MARKER,
+    SAMPLE_MARKER,
+    TOKENS_MARKER,
+    REPORT_MARKER,
+    STUDY_MARKER,
+)
+MADE_BY = "made by golu"
+_BYTES_SEARCHED = 4096
+
+
+# ------------------------------------------------------------------------------------------------------------ folders
+
+
+def read_marker(folder: Path, name: str) -> dict[str, Any] | None:
+    """A folder's marker; None where it has none of ours."""
+    try:
+        values = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    ours = isinstance(values, dict) and str(values.get("format", values.get("schema", ""))).startswith("golu-")
+    return values if ours else None
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether this program made a folder, which is no symbolic link."""
+    return not folder.is_symlink() and any(read_marker(folder, name) is not None for name in _MARKERS)
+
+
+def foreign_files(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    """What lies in a folder and is not of the program's layout, symbolic links and folders without files included.
+
+    Args:
+        folder: of ours.
+        patterns: of the files that we write, relative to it, such as `samples/epoch-*.png`.
+    """
+    known = tuple(patterns)
+    found = []
+    for place, folders, files in os.walk(folder):
+        inside = Path(place).relative_to(folder)
+        linked = [name for name in folders if (Path(place) / name).is_symlink()]
+        for name in [*files, *linked]:
+            path = (inside / name).as_posix()
+            if (Path(place) / name).is_symlink() or not any(fnmatch.fnmatchcase(path, p) for p in known):
+                found.append(folder / path)
+    return sorted(found)
+
+
+def discard(folder: Path) -> None:
+    """Removes a folder of ours with all that is in it; does nothing where there is none.
+
+    It is renamed first and its marker goes last, so that a kill leaves nothing that looks whole, and what it leaves is
+    removed by the next call.
+
+    Raises:
+        RequestError: this program did not make it.
+    """
+    doomed = _doomed(folder)
+    if os.path.lexists(doomed):
+        _remove_tree(doomed)
+    if os.path.lexists(folder):
+        _require_ours(folder)
+        folder.rename(doomed)
+        _remove_tree(doomed)
+
+
+def _doomed(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.discarded")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what a killed making or removal of a folder left beside it."""
+    for left in (_doomed(folder), partial_of(folder)):
+        if os.path.lexists(left):
+            _remove_tree(left)
+
+
+def _require_ours(folder: Path) -> None:
+    if folder.is_symlink():
+        raise RequestError(f"{folder} is a symbolic link, and nothing is removed through one")
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if not is_ours(folder):
+        raise RequestError(
+            f"{folder} was not made by this program, so it is not removed: move it away, or choose another place"
+        )
+
+
+def _remove_tree(folder: Path) -> None:
+    _require_ours(folder)
+    markers = [folder / name for name in _MARKERS if (folder / name).exists()]
+    for path in folder.iterdir():
+        if path in markers:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    for path in markers:
+        path.unlink()
+    folder.rmdir()
+
+
+def begin_partial(folder: Path) -> Path:
+    """An empty folder beside a folder that is to be made, which `publish` renames into place.
+
+    Raises:
+        RequestError: a folder that is not ours lies there.
+    """
+    partial = partial_of(folder)
+    discard(partial)
+    partial.mkdir(parents=True)
+    (partial / _PARTIAL_MARKER).write_text('{"format": "golu-partial/1"}\n', encoding="utf-8")
+    return partial
+
+
+def partial_of(folder: Path) -> Path:
+    """Where the unfinished form of a file or folder lies."""
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def publish(partial: Path, folder: Path) -> None:
+    """Renames what `begin_partial` began into its place, which must be free."""
+    if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir() or any(folder.iterdir())):
+        raise RequestError(f"{folder} has appeared meanwhile, and is not replaced")
+    (partial / _PARTIAL_MARKER).unlink()
+    partial.rename(folder)
+    sync(folder.parent)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder that appears whole or not at all: the block fills what it is given, and an error leaves nothing."""
+    partial = begin_partial(folder)
+    try:
+        yield partial
+    except BaseException:
+        discard(partial)
+        raise
+    publish(partial, folder)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A temporary folder; also removes those of processes that were killed."""
+    top = Path(tempfile.gettempdir())
+    for old in top.glob(f"golu-scratch-{_user()}-*"):
+        pid = old.name.split("-")[3]
+        if pid.isdigit() and not _is_running(int(pid)):
+            with contextlib.suppress(OSError, RequestError):
+                discard(old)
+    folder = Path(tempfile.mkdtemp(prefix=f"golu-scratch-{_user()}-{os.getpid()}-"))
+    (folder / _PARTIAL_MARKER).write_text('{"format": "golu-scratch/1"}\n', encoding="utf-8")
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):
+            discard(folder)
+
+
+@cache
+def dry_run_folder() -> Path:
+    """A temporary folder for the sample data of a dry run, which leaves nothing behind."""
+    scratch = scratch_folder()
+    atexit.register(scratch.__exit__, None, None, None)
+    return scratch.__enter__()
+
+
+def _user() -> int:
+    return os.getuid() if hasattr(os, "getuid") else 0
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+# -------------------------------------------------------------------------------------------------------------- files
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Writes a file beside its place and renames it, so that it is there whole or not at all.
+
+    For files of our own folders; what a person names goes through `write_output`.
+
+    Args:
+        path: of the file.
+        write: writes it to the path that it is given, and may leave temporary files of its own beside that.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = begin_partial(path)
+    try:
+        write(partial / path.name)
+        sync(partial / path.name)
+        (partial / path.name).replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            discard(partial)
+    sync(path.parent)
+
+
+def write_output(path: Path, write: Callable[[Path], None]) -> None:
+    """Writes a file that a person named, whole or not at all.
+
+    Raises:
+        RequestError: another file lies there, which this program did not make.
+    """
+    check_output(path)
+    write_atomically(path, write)
+
+
+def check_output(path: Path) -> None:
+    """Raises RequestError if something lies at a path that this program did not make."""
+    if path.is_symlink() or path.is_dir():
+        raise RequestError(f"{path} is a {'symbolic link' if path.is_symlink() else 'folder'}: name another file")
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        if MADE_BY.encode() not in file.read(_BYTES_SEARCHED):
+            raise RequestError(f"{path} is there already, and was not made by this program: name another file")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in UTF-8, whole or not at all."""
+
+    def write(partial: Path) -> None:
+        partial.write_text(text, encoding="utf-8")
+
+    write_atomically(path, write)
+
+
+def remove_file(path: Path) -> None:
+    """Removes a file of a folder of ours, if it is there."""
+    if not any(is_ours(folder) for folder in path.parents):
+        raise RequestError(f"{path} is in no folder that this program made, so it is not removed")
+    path.unlink(missing_ok=True)
+
+
+def truncate_file(path: Path, length: int) -> None:
+    """Cuts a file of a folder of ours."""
+    if not any(is_ours(folder) for folder in path.parents):
+        raise RequestError(f"{path} is in no folder that this program made, so it is not cut")
+    os.truncate(path, length)
+
+
+def remove_lock(path: Path) -> None:
+    """Removes a lock file that this process holds."""
+    path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Makes sure that a file or folder is on the disk; where a file system cannot say so of a folder, that is that."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sweep_partials(folder: Path) -> None:
+    """Removes what killed writes of ours left beside the files of a folder."""
+    for pattern in (".*.partial", ".*.discarded"):
+        for left in folder.glob(pattern):
+            with contextlib.suppress(RequestError):
+                _remove_tree(left)
