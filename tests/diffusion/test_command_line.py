@@ -108,7 +108,7 @@ def test_celeba_is_read_by_its_partition(layout, tmp_path, run_here):
     root = tmp_path / "data" / "celeba" / ("celeba" if layout == "torchvision" else "")
     csv = {"partition": "list_eval_partition.csv", "header": "image_id,partition\n"} if layout == "csv" else {}
     write_celeba(root, **csv)
-    done = run_here("train", "ddpm-celeba", "--dry-run", "--check-data", "--eval-batch", "2", cwd=tmp_path)
+    done = run_here("train", "ddpm-celeba", "--dry-run", "--check-data", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "4 training, 4 test images" in done.stdout and "all 8 images" in done.stdout
     assert "celeba has 4 train images, the recipe's own data have 162,770" in done.stderr

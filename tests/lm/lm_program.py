@@ -9,7 +9,7 @@ from command_line import Program
 
 LM = Program("golu_lm")
 MODEL = ["--model.layers", "2", "--model.heads", "2", "--model.width", "32", "--model.context", "32"]
-SHORT = ["--steps", "12", "--eval-every", "4", "--eval-sequences", "11", "--eval-batch", "4", "--sample-tokens", "20"]
+SHORT = ["--steps", "12", "--eval-every", "4", "--eval-sequences", "11", "--sample-tokens", "20"]
 TINY = [*MODEL, "--model.dropout", "0.1", *SHORT, "--batch-size", "8", "--log-every", "1", "--checkpoint-every", "3"]
 FOLDER = Path("runs/lm/babygpt-pydocs/golu/seed0")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from golu_core.training.config import EpochConfig, placement
 from golu_core.training.errors import RequestError
-from golu_core.training.fields import Amount, Count, FolderName, Range, Samples, Share
+from golu_core.training.fields import Amount, Count, FolderName, Range, Share
 from golu_core.training.optim import WeightAverage
 
 
@@ -23,7 +23,6 @@ class Model:
         attention: levels with self-attention, counted from 0; the middle always has it.
         groups: of the group norms.
         dropout: in the residual blocks.
-        own_activation: the activation of the network as published, which is swapped.
     """
 
     width: Count = 128
@@ -32,7 +31,6 @@ class Model:
     attention: tuple[Amount, ...] = (1,)
     groups: Count = 32
     dropout: Share = 0.1
-    own_activation: str = "swish"
 
     @property
     def factor(self) -> int:
@@ -115,8 +113,6 @@ class DiffusionConfig(EpochConfig):
     data: Data = Data()
     average: WeightAverage | None = None
     """Moving average of the weights."""
-    eval_batch: Samples = 64
-    """Images that a device takes at once in evaluation and sampling; sums are rounded differently for each."""
     eval_draws: Count = 1
     """How often each test image is noised in evaluation."""
     samples: Amount = placement(16)
@@ -133,7 +129,7 @@ class DiffusionConfig(EpochConfig):
 
     @property
     def own_activation(self) -> str:
-        return self.model.own_activation
+        return "swish"
 
     def check(self, flag: str) -> None:
         if self.data.size % self.model.factor:

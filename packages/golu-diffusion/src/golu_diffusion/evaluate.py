@@ -33,9 +33,16 @@ def squared_errors(model: nn.Module, batch: NoisyBatch, diffusion: Diffusion, de
 
 @torch.inference_mode()
 def evaluate(
-    run: Run[DiffusionConfig], model: nn.Module, data: DiffusionData, diffusion: Diffusion
+    run: Run[DiffusionConfig],
+    model: nn.Module,
+    data: DiffusionData,
+    diffusion: Diffusion,
+    at_once: int | None = None,
 ) -> dict[str, float]:
     """Test loss over all processes, each image counted once for each of its draws.
+
+    Args:
+        at_once: images that a device takes at once; by default the config's.
 
     Returns:
         `loss`, and `loss_standard_error` over the draws: steps and noise are the same for every activation, so that
@@ -43,7 +50,8 @@ def evaluate(
     """
     model.eval()
     config = run.config
-    loader = evaluation_loader(data.test, config.eval_batch, run.world_size, run.rank, config.num_workers)
+    at_once = at_once or config.evaluation_batch
+    loader = evaluation_loader(data.test, at_once, run.world_size, run.rank, config.num_workers)
     sums = torch.zeros(3, dtype=torch.float32 if run.device.type == "mps" else torch.float64, device=run.device)
     for batch in run.evaluation_batches(loader):
         with run.accelerator.autocast():
@@ -85,4 +93,5 @@ def evaluate_run(folder: Path, flags: BatchEvaluationFlags) -> None:
     model = load_run(finished)
     with Run(config, task="diffusion", unit=UNIT, primary=PRIMARY, folder=folder) as run:
         diffusion = Diffusion(config.noise, run.device)
-        finished.print_beside_result(evaluate(run, model.to(run.device), data, diffusion), run)
+        metrics = evaluate(run, model.to(run.device), data, diffusion, flags.eval_batch)
+        finished.print_beside_result(metrics, run)

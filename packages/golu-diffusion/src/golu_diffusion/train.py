@@ -94,15 +94,15 @@ def train(config: DiffusionConfig) -> None:
 def build_model(config: DiffusionConfig) -> tuple[UNet, SwappedActivations]:
     """The UNet, its weights a function of the seed alone, and what became of its activations."""
     seed_global_generators(config.seed, "weights")
-    model = UNet(config.model, config.model.own_activation)
+    model = UNet(config.model, config.own_activation)
     example = (torch.zeros(1, 3, config.model.factor, config.model.factor), torch.zeros(1, dtype=torch.int64))
-    return model, swapped_for(model, config.model.own_activation, config.activation, example)
+    return model, swapped_for(model, config.own_activation, config.activation, example)
 
 
 def add_frechet_distance(run: Run[DiffusionConfig], result: Result, data: DiffusionData, diffusion: Diffusion) -> None:
     """Draws images and adds their distance to the result, which is written already: a failure costs no run."""
     config = run.config
-    sampling = Sampling("ddpm", None, config.seed, config.eval_batch)
+    sampling = Sampling("ddpm", None, config.seed, config.evaluation_batch)
     try:
         images = draw(run, run.evaluated_model, diffusion, config.fid_images, sampling)
         if run.is_main:
@@ -123,7 +123,7 @@ def draw_grid(run: Run[DiffusionConfig], diffusion: Diffusion, epoch: int) -> No
     if config.samples == 0:
         return
     sampler = "ddpm" if config.sample_steps is None else "ddim"
-    sampling = Sampling(sampler, config.sample_steps, config.seed, config.eval_batch)
+    sampling = Sampling(sampler, config.sample_steps, config.seed, config.evaluation_batch)
     images = draw(run, run.evaluated_model, diffusion, config.samples, sampling)
     if run.is_main:
         save_grid(run.folder / "samples" / f"epoch-{epoch:03d}.png", images)
@@ -147,7 +147,7 @@ def describe(
     run.say(f"run folder   {run.folder}")
     run.say(f"data         {state}")
     run.say(f"model        UNet, {sum(p.numel() for p in model.parameters()):,} parameters")
-    run.say(f"activations  {swapped.swapped} {config.model.own_activation} swapped for {config.activation}")
+    run.say(f"activations  {swapped.swapped} {config.own_activation} swapped for {config.activation}")
     for line in swapped.lines():
         run.say(f"             {line}")
     run.say(

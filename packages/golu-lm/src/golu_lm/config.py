@@ -8,7 +8,7 @@ from typing import Literal
 
 from golu_core.training.config import RunConfig, placement
 from golu_core.training.errors import RequestError
-from golu_core.training.fields import Amount, Count, FolderName, Samples, Share
+from golu_core.training.fields import Amount, Count, FolderName, Share
 from golu_core.training.schedules import check_steps_only
 
 TokenizerName = Literal["gpt2", "bytes", "none"]
@@ -73,8 +73,6 @@ class LmConfig(RunConfig):
     """Steps between evaluations, each followed by a checkpoint."""
     eval_sequences: Count = 3200
     """Random sequences of the test split in each of these evaluations; at the end the whole split is evaluated too."""
-    eval_batch: Samples = 16
-    """Sequences that a device takes at once in evaluation; sums are rounded differently for each."""
     init_from: str | None = placement(None)
     """Start from Hugging Face GPT-2 weights: a local folder or a name on the hub."""
     sample_tokens: Count = placement(500)

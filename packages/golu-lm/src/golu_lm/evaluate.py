@@ -22,15 +22,21 @@ OUTPUTS = ("samples/generated.txt",)
 
 
 @torch.no_grad()
-def evaluate(run: Run[LmConfig], model: nn.Module, windows: TokenWindows) -> dict[str, float]:
+def evaluate(
+    run: Run[LmConfig], model: nn.Module, windows: TokenWindows, at_once: int | None = None
+) -> dict[str, float]:
     """Test metrics over all processes, each token of each window counted once.
+
+    Args:
+        at_once: sequences that a device takes at once; by default the config's.
 
     Returns:
         `loss`, mean cross-entropy in nats a token; `perplexity`, its exponential; `token_accuracy` in %; and `tokens`.
     """
     model.eval()
     config = run.config
-    loader = evaluation_loader(windows, config.eval_batch, run.world_size, run.rank, config.num_workers)
+    at_once = at_once or config.evaluation_batch
+    loader = evaluation_loader(windows, at_once, run.world_size, run.rank, config.num_workers)
     sums = torch.zeros(3, dtype=torch.float32 if run.device.type == "mps" else torch.float64, device=run.device)
     for batch in run.evaluation_batches(loader):
         inputs, targets, counted = _on_device(batch, run.device)
@@ -61,9 +67,9 @@ def evaluate_sample(run: Run[LmConfig], model: nn.Module, data: LmData) -> dict[
     return metrics
 
 
-def evaluate_whole(run: Run[LmConfig], model: nn.Module, data: LmData) -> dict[str, float]:
+def evaluate_whole(run: Run[LmConfig], model: nn.Module, data: LmData, at_once: int | None = None) -> dict[str, float]:
     """Metrics on the whole test split in fixed windows; `bits_per_byte` too where the text's length is known."""
-    metrics = evaluate(run, model, whole_split(data.test, run.config.model.context))
+    metrics = evaluate(run, model, whole_split(data.test, run.config.model.context), at_once)
     tokens = metrics.pop("tokens")
     if data.test_bytes:
         metrics["bits_per_byte"] = metrics["loss"] * tokens / math.log(2) / data.test_bytes
@@ -79,4 +85,4 @@ def evaluate_run(folder: Path, flags: BatchEvaluationFlags) -> None:
     model = GPT(config.model, config.activation)
     finished.load_weights(model)
     with Run(config, task="lm", unit=UNIT, primary=PRIMARY, folder=folder) as run:
-        finished.print_beside_result(evaluate_whole(run, model.to(run.device), data), run)
+        finished.print_beside_result(evaluate_whole(run, model.to(run.device), data, flags.eval_batch), run)

@@ -46,7 +46,6 @@ BABYGPT_TINYSTORIES = LmConfig(
     max_device_batch=16,
     eval_every=250,
     eval_sequences=200 * 16,
-    eval_batch=16,
     clip=1.0,
     mixed_precision="bf16",
 )
@@ -71,7 +70,6 @@ GPT2S_OPENWEBTEXT = LmConfig(
     max_device_batch=12,
     eval_every=1_000,
     eval_sequences=200 * 12,
-    eval_batch=12,
     clip=1.0,
     mixed_precision="bf16",
 )
@@ -89,7 +87,6 @@ BABYGPT_PYDOCS = LmConfig(
     max_device_batch=8,
     eval_every=600,
     eval_sequences=128,
-    eval_batch=32,
     clip=1.0,
 )
 """Real text that needs no download; bytes as tokens. About two minutes on two CPU cores."""
@@ -106,7 +103,6 @@ BABYGPT_TEXT = LmConfig(
     max_device_batch=64,
     eval_every=250,
     eval_sequences=200 * 64,
-    eval_batch=64,
     clip=1.0,
 )
 """nanoGPT's `train_shakespeare_char`, on bytes, for any text: `--data.text FILE`."""

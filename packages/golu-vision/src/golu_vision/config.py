@@ -188,8 +188,6 @@ class VisionConfig(EpochConfig):
     """MixUp and CutMix."""
     average: WeightAverage | None = None
     """Moving average of the weights."""
-    eval_batch: Samples = 256
-    """Images that a device takes at once in evaluation; sums are rounded differently for each."""
     label_smoothing: Share = 0.0
     """Of the training loss."""
 

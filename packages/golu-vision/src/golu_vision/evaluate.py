@@ -135,6 +135,7 @@ def evaluate_run(folder: Path, flags: BatchEvaluationFlags) -> None:
     model, _ = build_model(config, len(data.classes))
     finished.load_evaluated_weights(model, config.average)
     with Run(config, task="vision", unit=UNIT, primary=PRIMARY, folder=folder) as run:
-        loader = evaluation_loader(data.test, config.eval_batch, run.world_size, run.rank, config.num_workers)
+        at_once = flags.eval_batch or config.evaluation_batch
+        loader = evaluation_loader(data.test, at_once, run.world_size, run.rank, config.num_workers)
         metrics, _ = evaluate(run, model.to(run.device).to(memory_format=torch.channels_last), loader, config.data)
         finished.print_beside_result(metrics, run)

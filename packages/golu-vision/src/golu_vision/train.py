@@ -52,7 +52,7 @@ def train(config: VisionConfig) -> None:
         for difference in data.differences:
             run.warn(difference)
         if config.check_data:
-            read = max(check_every_image(data, config.eval_batch, config.num_workers))
+            read = max(check_every_image(data, config.evaluation_batch, config.num_workers))
             run.say(f"data: all {read:,} images can be decoded")
 
         model, swapped = build_model(config, len(data.classes))
@@ -69,7 +69,9 @@ def train(config: VisionConfig) -> None:
             model, optimizer, total_steps=steps, inputs={"data": data.fingerprint}, average=config.average
         )
         train_batches = train_loader(data.train, order, plan, run.rank, config.num_workers)
-        test_batches = evaluation_loader(data.test, config.eval_batch, run.world_size, run.rank, config.num_workers)
+        test_batches = evaluation_loader(
+            data.test, config.evaluation_batch, run.world_size, run.rank, config.num_workers
+        )
         schedule = partial(
             learning_rate,
             config.schedule,

@@ -23,6 +23,7 @@ from .variants import KIND, NONE, alternatives, kind_of
 
 Config = TypeVar("Config", bound="RunConfig")
 
+_LARGEST_EVALUATION_BATCH = 256
 _TABLE_COLUMNS = ("relu", "gelu", "swish", "mish", "golu")
 
 
@@ -117,6 +118,15 @@ class RunConfig:
     def own_activation(self) -> str:
         """The activation of the architecture as published, with which training times are compared."""
         raise NotImplementedError
+
+    @property
+    def evaluation_batch(self) -> int:
+        """Samples that a device takes at once in evaluation.
+
+        It follows from the training's and is no field of its own: networks round differently for other batches, and
+        so a number would depend on where a run was evaluated.
+        """
+        return min(self.max_device_batch or self.batch_size, _LARGEST_EVALUATION_BATCH)
 
 
 @dataclass(frozen=True, kw_only=True)

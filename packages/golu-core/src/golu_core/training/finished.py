@@ -39,7 +39,7 @@ class BatchEvaluationFlags(EvaluationFlags):
     """Where and how a finished run is evaluated."""
 
     eval_batch: Samples | None = None
-    """Samples that a device takes at once; by default those of the run."""
+    """Samples that a device takes at once; by default as in the run, and other ones change the numbers' last digits."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class FinishedRun(Generic[Config]):
         plain = dataclasses.replace(config, tracker="none", overwrite=False, dry_run=False, check_data=False)
         return cls(folder, plain, result)
 
-    def evaluated_with(self, flags: Any) -> Config:
+    def evaluated_with(self, flags: EvaluationFlags) -> Config:
         """The config with the flags of `evaluate` that were given."""
-        given = {name: value for name, value in dataclasses.asdict(flags).items() if value is not None}
+        given = {name: getattr(flags, name) for name in ("data_dir", "num_workers") if getattr(flags, name) is not None}
         return dataclasses.replace(self.config, **given)
 
     def check_input(self, name: str, fingerprint: Fingerprint) -> None:

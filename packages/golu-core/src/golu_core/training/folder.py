@@ -184,8 +184,8 @@ class RunFolder:
         raise RequestError(f"{self.path} is there, and is not a run of this program: use another --output-dir")
 
     def _config_there(self, config_type: type[Config]) -> Config | None:
-        """The config of the run that lies there, from run.json or config.json; None where there is no run."""
-        marker = read_marker(self.path, RUN_MARKER)
+        """The config of the run that lies there, as far as it can be found; None where there is no run."""
+        marker = self._marker()
         if marker is not None and isinstance(marker.get("config"), dict):
             return _config_from_file(marker["config"], config_type, self.path / RUN_MARKER)
         if (self.path / CONFIG_FILE).exists():
@@ -238,11 +238,11 @@ class RunFolder:
                 f"the finished run in {self.path} is damaged and has no checkpoint to complete it from: "
                 f"restore it from a backup, or start it anew with --overwrite"
             )
-        if marker is None:
-            values = identity.to_json()
-            write_json(self.path / RUN_MARKER, {**values, "begun_by_overwrite": config.overwrite})
-        elif set(identity.inputs) - set(marker.get("inputs", {})):  # all content was read for the first time
-            write_json(self.path / RUN_MARKER, {**marker, "inputs": {**marker["inputs"], **identity.inputs}})
+        values = identity.to_json()
+        if marker is not None:
+            values = {**marker, "inputs": {**marker["inputs"], **identity.inputs}}  # all content may be new among them
+        if read_marker(self.path, RUN_MARKER) != values:
+            write_json(self.path / RUN_MARKER, {"begun_by_overwrite": config.overwrite, **values})
         write_config(self.path, config)
         remove_file(self.path / RESULT_FILE)
         self._restore_metrics(found, warn)

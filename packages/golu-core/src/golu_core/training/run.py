@@ -558,8 +558,7 @@ class Run(Generic[Config]):
         primary = PrimaryMetric(self.primary_name, metrics[self.primary_name], self.higher_is_better)
         bare = self._bare_model()
         assert self._identity is not None
-        inputs = dict(self._identity.inputs)
-        data = {**data, "fingerprint": inputs.pop("data"), **({"inputs": inputs} if inputs else {})}
+        data = {**data, **_fingerprints(self._identity.inputs)}
         result = Result(
             task=self.task,
             recipe=self.config.recipe,
@@ -612,6 +611,16 @@ class Run(Generic[Config]):
 
     def _device_name(self) -> str:
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+
+
+def _fingerprints(inputs: Mapping[str, str]) -> dict[str, Any]:
+    """What result.json says of a run's inputs: of the data, of all their content if it was read, and of the others."""
+    found: dict[str, Any] = {"fingerprint": inputs["data"]}
+    whole = {name: text for name, text in inputs.items() if name.endswith("_whole")}
+    others = {name: text for name, text in inputs.items() if name != "data" and name not in whole}
+    if others:
+        found["inputs"] = others
+    return found | ({"content": whole} if whole else {})
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -90,31 +92,35 @@ class TrainingState:
         Raises:
             RequestError: a file of it cannot be read, or does not fit.
         """
-        try:
-            return self._restored(checkpoint)
-        except RequestError:
-            raise
-        except Exception as error:  # safetensors, torch and its unpickler have their own
-            problem = str(error).strip().partition("\n")[0][:300]
-            raise RequestError(
-                f"the checkpoint {checkpoint} cannot be restored: {type(error).__name__}: {problem}"
-            ) from None
-
-    def _restored(self, checkpoint: Path) -> Position:
         position = read_position(checkpoint)
-        weights = checkpoint / "model.safetensors"
-        if is_sharded(self.model):
-            whole: dict[str, Any] = load_file(weights)
-            set_model_state_dict(self.model, whole, options=_whole(self.model))
-        else:
-            load_model(self.model, weights)
-        optimizer = torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True)
-        set_optimizer_state_dict(self.model, self.optimizer, optimizer, options=_whole(self.model))
+        with _named(checkpoint / "model.safetensors") as weights:
+            if is_sharded(self.model):
+                whole: dict[str, Any] = load_file(weights)
+                set_model_state_dict(self.model, whole, options=_whole(self.model))
+            else:
+                load_model(self.model, weights)
+        with _named(checkpoint / "optimizer.pt") as path:
+            optimizer = torch.load(path, map_location="cpu", weights_only=True)
+            set_optimizer_state_dict(self.model, self.optimizer, optimizer, options=_whole(self.model))
         if self.average is not None:
-            load_model(self.average, checkpoint / "average.safetensors")
+            with _named(checkpoint / "average.safetensors") as path:
+                load_model(self.average, path)
         if self.scaler is not None:
-            self.scaler.load_state_dict(json.loads((checkpoint / "scaler.json").read_text(encoding="utf-8")))
+            with _named(checkpoint / "scaler.json") as path:
+                self.scaler.load_state_dict(json.loads(path.read_text(encoding="utf-8")))
         return position
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[Path]:
+    """Says which file of a checkpoint it was, whatever the library has to say."""
+    try:
+        yield path
+    except UnpicklingError:
+        raise RequestError(f"{path} holds more than tensors and numbers, which this program did not write") from None
+    except Exception as error:  # safetensors and torch have their own
+        problem = str(error).strip().partition("\n")[0][:300] or type(error).__name__
+        raise RequestError(f"{path} cannot be restored: {problem}") from None
 
 
 def is_sharded(model: nn.Module) -> bool:

@@ -1,0 +1,256 @@
+"""Nothing is removed or replaced that this program did not make, and one module alone removes and replaces."""
+
+from __future__ import annotations
+
+import ast
+import os
+from pathlib import Path
+
+import pytest
+
+from golu_core.samples import write_digits
+from golu_core.training.errors import RequestError
+from golu_core.training.locks import only_writer
+from golu_core.training.ownership import (
+    MADE_BY,
+    begin_partial,
+    discard,
+    foreign_files,
+    is_ours,
+    new_folder,
+    partial_of,
+    publish,
+    remove_file,
+    scratch_folder,
+    sweep_partials,
+    truncate_file,
+    write_atomically,
+    write_json,
+    write_output,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = [*ROOT.glob("packages/*/src/**/*.py"), *ROOT.glob("tools/**/*.py")]
+OF_OS = {"remove", "unlink", "rename", "replace", "renames", "rmdir", "removedirs", "truncate", "ftruncate"}
+
+
+def removals(source: str) -> list[str]:
+    """Calls that remove or replace something on disk, as far as a reader can tell from their form.
+
+    `replace` of a path takes one argument, that of a text two, that of a dataclass named ones after the first.
+    """
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module in ("os", "shutil"):
+            found += [f"{node.lineno}: {a.name}" for a in node.names if a.name in OF_OS | {"rmtree", "move"}]
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        name, owner = node.func.attr, node.func.value
+        of = owner.id if isinstance(owner, ast.Name) else ""
+        if of in ("os", "shutil"):
+            forbidden = name in OF_OS | {"rmtree", "move"}
+        elif name == "rename":
+            forbidden = len(node.args) == 1 and not node.keywords
+        elif name == "replace":
+            forbidden = len(node.args) == 1 and not node.keywords and of != "dataclasses"
+        else:
+            forbidden = name in {"rmtree", "unlink", "rmdir", "truncate"}
+        if forbidden:
+            found.append(f"{node.lineno}: {of}.{name}")
+    return found
+
+
+def test_one_module_owns_all_removals():
+    assert len(SOURCES) > 80
+    found = {path.relative_to(ROOT).as_posix(): removals(path.read_text()) for path in SOURCES}
+    assert [path for path, calls in found.items() if calls] == [
+        "packages/golu-core/src/golu_core/training/ownership.py"
+    ], found
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "path.unlink()",
+        "shutil.rmtree(x)",
+        "os.replace(a, b)",
+        "path.replace(other)",
+        "from os import remove",
+        "p.rmdir()",
+    ],
+)
+def test_the_reader_finds_removals(call):
+    assert removals(call)
+    assert not removals("text.replace('a', 'b'); dataclasses.replace(config, seed=1); frame.rename(index=names)")
+
+
+# ------------------------------------------------------------------------------------------------------------ folders
+
+
+def users_folder(place: Path) -> Path:
+    place.mkdir(parents=True)
+    (place / "wedding.jpg").write_bytes(b"the only copy")
+    return place
+
+
+def content(top: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(top)): p.read_bytes() for p in top.rglob("*") if p.is_file()}
+
+
+def test_a_folder_without_our_marker_stays(tmp_path):
+    folder = users_folder(tmp_path / "photographs")
+    for attempt in (discard, lambda f: publish(begin_partial(f), f)):
+        with pytest.raises(RequestError):
+            attempt(folder)
+    assert content(folder) == {"wedding.jpg": b"the only copy"}
+
+
+def test_nothing_is_removed_through_a_symbolic_link(tmp_path):
+    with new_folder(tmp_path / "ours") as partial:
+        write_json(partial / "run.json", {"format": "golu-run/2"})
+    (tmp_path / "link").symlink_to(tmp_path / "ours")
+    assert is_ours(tmp_path / "ours") and not is_ours(tmp_path / "link")
+    with pytest.raises(RequestError, match="symbolic link"):
+        discard(tmp_path / "link")
+    assert (tmp_path / "link").exists()
+
+
+def test_a_partial_folder_of_somebody_else_stays(tmp_path):
+    users_folder(partial_of(tmp_path / "digits"))
+    with pytest.raises(RequestError, match="not made by this program"):
+        begin_partial(tmp_path / "digits")
+    sweep_partials(tmp_path)
+    assert content(tmp_path) == {".digits.partial/wedding.jpg": b"the only copy"}
+
+
+@pytest.mark.parametrize("stop_at", range(1, 12))
+def test_a_killed_removal_is_finished_by_the_next(tmp_path, stop_at, monkeypatch):
+    """Killed at any operation: what is left is either whole, or out of the way and ours."""
+    folder = tmp_path / "seed0"
+    folder.mkdir()
+    write_json(folder / "run.json", {"format": "golu-run/2"})
+    (folder / "samples").mkdir()
+    for name in ("a", "b", "samples/c"):
+        (folder / name).write_text(name)
+    count = 0
+
+    def counted(function):
+        def call(*args, **kwargs):
+            nonlocal count
+            count += 1
+            if count == stop_at:
+                raise KeyboardInterrupt
+            return function(*args, **kwargs)
+
+        return call
+
+    with monkeypatch.context() as patch, pytest.MonkeyPatch.context():
+        for name in ("unlink", "rmdir", "rename"):
+            patch.setattr(Path, name, counted(getattr(Path, name)))
+        try:
+            discard(folder)
+        except KeyboardInterrupt:
+            assert not folder.exists() or len(content(folder)) == 4
+    discard(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_foreign_files_are_found_at_any_depth(tmp_path):
+    for name in ("run.json", "samples/epoch-1.png", "samples/thesis.tex", "notes/a.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "link.json").symlink_to(tmp_path / "run.json")
+    found = foreign_files(tmp_path, ("run.json", "samples/epoch-*.png", "link.json"))
+    assert [str(p.relative_to(tmp_path)) for p in found] == ["link.json", "notes/a.txt", "samples/thesis.tex"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_new_folder_appears_whole_or_not_at_all(tmp_path, error):
+    def half_way():
+        with new_folder(tmp_path / "data") as partial:
+            (partial / "half").write_text("")
+            raise error
+
+    with pytest.raises(error):
+        half_way()
+    assert list(tmp_path.iterdir()) == []
+
+
+# -------------------------------------------------------------------------------------------------------------- files
+
+
+def test_a_file_that_a_person_named_is_replaced_only_if_it_is_ours(tmp_path):
+    path = tmp_path / "samples.png"
+    path.write_bytes(b"\x89PNG a photograph")
+    with pytest.raises(RequestError, match="was not made by this program"):
+        write_output(path, lambda p: p.write_bytes(b"new"))
+    assert path.read_bytes() == b"\x89PNG a photograph"
+    path.write_bytes(b"\x89PNG " + MADE_BY.encode())
+    write_output(path, lambda p: p.write_bytes(b"new"))
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_are_removed_and_cut_in_our_folders_alone(tmp_path):
+    folder = users_folder(tmp_path / "photographs")
+    for attempt in (remove_file, lambda p: truncate_file(p, 1)):
+        with pytest.raises(RequestError, match="no folder that this program made"):
+            attempt(folder / "wedding.jpg")
+    assert content(folder) == {"wedding.jpg": b"the only copy"}
+
+
+def test_temporary_files_of_libraries_are_not_left(tmp_path):
+    """safetensors writes `.tmpXXXXXX` beside the file that it is given; a kill leaves it."""
+
+    def killed(path):
+        path.with_name(".tmp123456").write_text("a whole model")
+        os._exit(9)
+
+    child = os.fork()
+    if child == 0:
+        write_atomically(tmp_path / "model.safetensors", killed)
+    os.waitpid(child, 0)
+    write_atomically(tmp_path / "model.safetensors", lambda p: p.write_text("weights"))
+    assert content(tmp_path) == {"model.safetensors": b"weights"}
+
+
+def test_scratch_folders_of_killed_processes_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    child = os.fork()
+    if child == 0:
+        scratch = scratch_folder()  # a name, or it would be closed at once
+        scratch.__enter__()
+        os._exit(9)
+    os.waitpid(child, 0)
+    (left,) = tmp_path.iterdir()
+    with scratch_folder() as folder:
+        assert not left.exists()
+        assert folder.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_locks_leave_nothing(tmp_path):
+    with only_writer(tmp_path / "digits"):
+        assert (tmp_path / ".digits.lock").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+# -------------------------------------------------------------------------------------------------------- sample data
+
+
+def test_digits_are_not_written_over_anything_else(tmp_path):
+    folder = users_folder(tmp_path / "digits")
+    with pytest.raises(RequestError, match="holds something else than the digits"):
+        write_digits(folder)
+    assert content(folder) == {"wedding.jpg": b"the only copy"}
+    (tmp_path / "empty").mkdir()
+    write_digits(tmp_path / "empty")
+    assert len(content(tmp_path / "empty")) == 1798
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["digits", "empty"]
+
+
+def test_digits_of_version_0_1_are_taken(tmp_path):
+    folder = write_digits(tmp_path / "digits")
+    (folder / "complete.json").write_text('{"train": 1442, "test": 355}')
+    assert write_digits(folder) == folder
+    assert (folder / "complete.json").read_text() == '{"train": 1442, "test": 355}'

@@ -1,0 +1,92 @@
+"""Signals to the whole process group, for every task, with loader processes and without, in one process and in two."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from command_line import Program
+from detect_program import DETECT
+from detect_program import FAST as DETECT_FAST
+from diffusion_program import DIFFUSION
+from diffusion_program import TINY as DIFFUSION_TINY
+from golu_core.samples import write_digits
+from golu_detect.samples import write_digit_scenes
+from lm_program import LM
+from lm_program import TINY as LM_TINY
+from signals_and_loaders import a_killed_loader_is_one_message, loaders_end_with_their_parent, stops_and_continues
+from vision_program import FAST as VISION_FAST
+from vision_program import VISION
+
+VISION_FLAGS = ["--data.no-in-memory", "--max-steps", "30", *VISION_FAST]
+DETECT_FLAGS = [*DETECT_FAST, "--max-steps", "14"]
+DIFFUSION_FLAGS = [*DIFFUSION_TINY, "--max-steps", "24"]
+LM_FLAGS = [*LM_TINY, "--steps", "24"]
+TASKS: dict[str, tuple[Program, list[str], str]] = {
+    "vision": (VISION, ["train", "digits", *VISION_FLAGS], "digits"),
+    "lm": (LM, ["train", "babygpt-pydocs", *LM_FLAGS], "babygpt-pydocs"),
+    "detect": (DETECT, ["train", "deeplabv3-digits", *DETECT_FLAGS], "deeplabv3-digits"),
+    "diffusion": (DIFFUSION, ["train", "ddpm-digits", *DIFFUSION_FLAGS], "ddpm-digits"),
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    top = tmp_path_factory.mktemp("data")
+    write_digits(top / "digits")
+    write_digit_scenes(top / "digit-scenes")
+    return top
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """The uninterrupted run of a task in so many processes."""
+    made: dict[tuple[str, int], Path] = {}
+
+    def run(task: str, processes: int) -> Path:
+        if (task, processes) not in made:
+            program, arguments, recipe = TASKS[task]
+            cwd = tmp_path_factory.mktemp("whole")
+            done = program.run(*arguments, "--data-dir", str(data), cwd=cwd, processes=processes)
+            assert done.returncode == 0, done.stderr
+            made[task, processes] = cwd / "runs" / task / recipe / "golu" / "seed0"
+        return made[task, processes]
+
+    return run
+
+
+CASES = [
+    (task, number, workers, processes)
+    for task in TASKS
+    for number, workers, processes in (
+        (signal.SIGTERM, 1, 1),
+        (signal.SIGTERM, 2, 1),
+        (signal.SIGTERM, 1, 2),
+        (signal.SIGTERM, 2, 2),
+        (signal.SIGHUP, 1, 1),
+    )
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "number", "workers", "processes"), CASES)
+def test_a_signal_to_the_group_saves(task, number, workers, processes, data, whole, tmp_path):
+    program, arguments, recipe = TASKS[task]
+    folder = Path("runs") / task / recipe / "golu" / "seed0"
+    common = [*arguments, "--data-dir", str(data), "--num-workers", str(workers)]
+    stops_and_continues(program, common, folder, whole(task, processes), tmp_path, number, processes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_loader_processes(task, data, tmp_path):
+    program, arguments, recipe = TASKS[task]
+    folder = Path("runs") / task / recipe / "golu" / "seed0"
+    common = [*arguments, "--data-dir", str(data), "--num-workers", "1"]
+    common += ["--steps" if task == "lm" else "--epochs", "5000", "--max-steps", "5000"]
+    for check in (a_killed_loader_is_one_message, loaders_end_with_their_parent):
+        cwd = tmp_path / check.__name__
+        cwd.mkdir()
+        check(program, common, folder, cwd)
