@@ -59,7 +59,7 @@ def a_killed_loader_is_one_message(program: Program, arguments: list[str], folde
         loader.kill()
     _, errors = process.communicate(timeout=90)
     assert process.returncode == 1, errors
-    assert "a loader process ended" in errors and "Traceback" not in errors
+    assert "a loader process ended" in errors and "Traceback" not in errors, errors
     assert len(errors.strip().splitlines()) < 12, errors
 
 
@@ -67,10 +67,10 @@ def loaders_end_with_their_parent(program: Program, arguments: list[str], folder
     process = started_in_a_group(program, arguments, cwd, 1)
     assert wait_for_step(process, cwd / folder, 1)
     loaders = psutil.Process(process.pid).children()
-    assert loaders
+    assert loaders, "no loader process"
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=30)
     _, alive = psutil.wait_procs(loaders, timeout=3)
     if alive:
         kill_all(process)
-    assert not alive
+    assert not alive, alive

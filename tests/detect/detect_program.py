@@ -1,6 +1,7 @@
 """golu-detect as a program, and flags that make its recipes on digits a matter of seconds."""
 
 from command_line import Program
+from golu_detect.recipes import RECIPES
 
 DETECT = Program("golu_detect")
 FAST = [
@@ -15,3 +16,18 @@ FAST = [
     "--schedule.warmup",
     "none",
 ]
+
+
+def shrink(name: str) -> list[str]:
+    """Flags that make a recipe a matter of seconds, on scenes of two sizes."""
+    recipe = RECIPES[name]
+    flags = ["--model.backbone", "small", "--data.classes", "file", "--epochs", "3", "--batch-size", "4"]
+    flags += ["--max-device-batch", "None", "--schedule.warmup", "steps", "--schedule.warmup.steps", "1"]
+    if recipe.segments:
+        flags += ["--augment.resize", "64", "96", "--augment.crop", "48", "--augment.eval-side", "64"]
+        flags += ["--augment.fewest-pixels", "150"]
+    else:
+        flags += ["--model.shorter-side", "64", "96", "--model.longer-side", "112"]
+    if recipe.schedule.kind == "milestones":
+        flags += ["--schedule.milestones", "1", "--schedule.factors", "0.1"]
+    return flags

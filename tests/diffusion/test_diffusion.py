@@ -285,3 +285,22 @@ def test_the_published_rate_never_changes():
         theirs.step(step)
         ours = learning_rate(config.schedule, config.optim.lr, step, steps, epochs)
         assert ours == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6), step
+
+
+def test_a_short_runs_average_does_not_consist_of_its_first_weights():
+    """The decay of update n is at most (1 + n) / (10 + n); a recipe that fixes its decay has it from the first on."""
+    from golu_core.training.optim import WeightAverage, averaged_model
+
+    model = nn.Linear(1, 1, bias=False)
+    averages = {ramp: averaged_model(model, WeightAverage(decay=0.9999, ramp=ramp)) for ramp in (True, False)}
+    expected = 0.0
+    for number in range(200):
+        nn.init.constant_(model.weight, float(number > 0))
+        for average in averages.values():
+            average.update_parameters(model)
+        if number:
+            decay = min(0.9999, (1 + number) / (10 + number))
+            expected = expected * decay + (1 - decay)
+    assert averages[True].module.weight.item() == pytest.approx(expected, rel=1e-4)
+    assert averages[True].module.weight.item() > 0.99
+    assert averages[False].module.weight.item() < 0.05

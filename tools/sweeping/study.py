@@ -171,7 +171,7 @@ def study_from(values: Mapping[str, Any], source: str) -> Study:
     try:
         study = converter.structure(dict(values), Study)
     except Exception as error:
-        raise RequestError(f"{source} is no study: {'; '.join(cattrs.transform_error(error))}") from None
+        raise RequestError(f"{source} is not a study: {'; '.join(cattrs.transform_error(error))}") from None
     if not study.experiment:
         raise RequestError(f"{source} has no [[experiment]]")
     counts = [("parallel", study.parallel), ("processes", study.processes)]

@@ -78,9 +78,9 @@ class CommandLine(Generic[Config]):
         except OSError as error:
             return _complain(f"{self.program}: {error or type(error).__name__}", 1)
         except (MemoryError, RuntimeError) as error:
+            problem = str(error).strip().partition("\n")[0] or type(error).__name__
             if not _is_lack_of_memory(error):
                 raise
-            problem = str(error).strip().partition("\n")[0] or type(error).__name__
             return _complain(f"{self.program}: not enough memory: {problem}", 1)
         return 0
 

@@ -251,13 +251,22 @@ def loaded(loader: DataLoader[Any]) -> Iterator[Any]:
             batch = next(batches)
         except StopIteration:
             return
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+            if not loader.num_workers or not _is_of_a_dead_loader(error):
                 raise
-            raise RunFailure(f"a loader process ended: {str(error).splitlines()[0]}") from error
+            raise RunFailure(
+                f"a loader process ended, as the system ends processes when memory is short "
+                f"({str(error).splitlines()[0]}); --num-workers 0 loads without one"
+            ) from error
         if isinstance(batch, _Refusal):
             raise RequestError(batch.message)
         yield batch
+
+
+def _is_of_a_dead_loader(error: Exception) -> bool:
+    """Whether a loader was found dead, or fell silent in the middle of a batch; an error of its own says `Caught`."""
+    text = str(error)
+    return "DataLoader worker (pid" in text or (not isinstance(error, RuntimeError) and "Caught" not in text)
 
 
 def default_workers(in_memory: bool, processes: int) -> int:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,15 +76,21 @@ def _leave_terminal() -> None:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Keeps the signals from this process while it starts others, which inherit that until `outlive_signals`."""
-    if not hasattr(signal, "pthread_sigmask"):
+    """Keeps the signals from this process while it starts others, which inherit that until `outlive_signals`.
+
+    It also takes back torch's handler of SIGCHLD, which raises wherever the program happens to be: a loader that died
+    is found where its next batch is waited for.
+    """
+    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
         yield
         return
+    of_children = signal.getsignal(signal.SIGCHLD)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGCHLD, of_children or signal.SIG_DFL)
 
 
 def outlive_signals(worker: int) -> None:

@@ -1,0 +1,50 @@
+"""What a result says of the activations is what was done, and unknown is not none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from golu_core.activation import GoLU, find_activations
+from golu_core.training.activations import swapped_for
+from golu_core.training.errors import RequestError
+from golu_core.training.results import SwappedActivations
+from golu_vision.models import build_model
+from golu_vision.recipes import RECIPES
+
+
+class Untraceable(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        if x.sum() > 0:
+            raise RuntimeError("no example suits")
+        return self.act(x)
+
+
+def test_where_tracing_failed_the_result_says_so():
+    swapped = swapped_for(Untraceable(), "relu", "golu", (torch.ones(2),))
+    assert swapped == SwappedActivations(1, None, "RuntimeError: no example suits")
+    assert "could not be looked for: RuntimeError" in swapped.lines()[0]
+
+
+def test_a_network_without_its_own_activation_is_refused():
+    recipe = RECIPES["digits"]
+    for activation in ("golu", "gelu"):
+        wrong = replace(recipe, activation=activation, model=replace(recipe.model, own_activation="gelu"))
+        with pytest.raises(RequestError, match="the network has no gelu"):
+            build_model(wrong, 10)
+    with pytest.raises(RequestError, match=r"--model\.own-activation: unknown activation 'nosuch'"):
+        build_model(replace(recipe, model=replace(recipe.model, own_activation="nosuch")), 10)
+
+
+def test_finding_changes_nothing_and_finds_what_a_swap_would():
+    network = nn.Sequential(nn.Linear(2, 2), nn.ReLU(inplace=True), nn.Sequential(nn.ReLU(), nn.GELU()))
+    found = find_activations(network, "relu", example_inputs=(torch.ones(1, 2),))
+    assert found.swapped == ("1", "2.0") and found.left == ()
+    assert network[1].inplace and not any(isinstance(module, GoLU) for module in network.modules())
