@@ -122,7 +122,7 @@ def test_activations_vary_fastest(tmp_path):
         ({"experiment": [{"recipes": ["digits"]}], "activations": ["reul"]}, "reul"),
         ({"experiment": [{"recipes": ["digits"], "flags": {"epoch": 3}}]}, "flags of digits are not understood"),
         ({"experiment": [{"recipes": ["digits"], "flags": {"epochs": "three"}}]}, "not understood"),
-        ({"experiment": [{"recipe": ["digits"]}]}, "no study"),
+        ({"experiment": [{"recipe": ["digits"]}]}, "not a study"),
         ({"experiment": [{"recipes": ["digits"]}], "seed": [0]}, "seed"),
         ({"experiment": [{"recipes": ["digits"]}], "parallel": 0}, "parallel must be at least 1"),
         ({"experiment": [{"recipes": ["digits", "digits"]}]}, "two runs of the study"),
