@@ -42,8 +42,7 @@ def _is_complete(folder: Path) -> bool:
     Raises:
         RequestError: something else does, which this program did not write.
     """
-    from .training.errors import RequestError
-    from .training.ownership import SAMPLE_MARKER, read_marker
+    from .training.ownership import SAMPLE_MARKER, read_marker, require_free
 
     marker = read_marker(folder, SAMPLE_MARKER)
     if marker is None:
@@ -51,11 +50,7 @@ def _is_complete(folder: Path) -> bool:
             marker = json.loads((folder / SAMPLE_MARKER).read_text(encoding="utf-8"))
     if marker in ({"format": _FORMAT, **_COUNTS}, _COUNTS):  # version 0.1 wrote no format
         return True
-    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        raise RequestError(
-            f"{folder} holds something else than the digits that would be written there: choose another --data-dir "
-            f"or --data.name, or move it away"
-        )
+    require_free(folder, "the digits")
     return False
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
@@ -20,7 +19,7 @@ from golu_core.training.devices import default_device
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import Probability
 from golu_core.training.finished import FinishedRun
-from golu_core.training.images import decode
+from golu_core.training.images import decode, png_writer
 from golu_core.training.ownership import MADE_BY, check_output, write_atomically, write_output
 
 from .config import DetectConfig
@@ -97,13 +96,7 @@ def save_predictions(path: Path, model: nn.Module, data: DetectData, device: tor
         tiles.append(predict(model, image, data.names, 0.5, device)[0])
     height, width = (max(tile.shape[axis] for tile in tiles) for axis in (1, 2))
     padded = [torch.nn.functional.pad(t, (0, width - t.shape[2], 0, height - t.shape[1])) for t in tiles]
-    write_atomically(path, _png_writer(make_grid(padded, nrow=4, padding=4)))
-
-
-def _png_writer(pixels: Tensor) -> Callable[[Path], None]:
-    picture, text = to_pil_image(pixels), PngInfo()
-    text.add_text("Software", MADE_BY)
-    return lambda path: picture.save(path, format="png", pnginfo=text)
+    write_atomically(path, png_writer(to_pil_image(make_grid(padded, nrow=4, padding=4))))
 
 
 @dataclass(frozen=True)
@@ -140,7 +133,7 @@ def predict_command(arguments: Sequence[str]) -> None:
     labels = {int(label): name for label, name in classes["names"].items()}
     for name, image in zip(names, pixels, strict=True):
         drawn, found = predict(model, image, labels, flags.threshold, device)
-        write_output(flags.out / f"{name}.png", _png_writer(drawn))
+        write_output(flags.out / f"{name}.png", png_writer(to_pil_image(drawn)))
         write_output(flags.out / f"{name}.json", _json_writer({"software": MADE_BY, **found}))
         print(f"{name}: {_summary(found)}")
     print(f"predicted: {flags.out}")

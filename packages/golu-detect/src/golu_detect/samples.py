@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from golu_core.training.errors import RequestError
 from golu_core.training.locks import only_writer
-from golu_core.training.ownership import SAMPLE_MARKER, new_folder
+from golu_core.training.ownership import SAMPLE_MARKER, new_folder, require_free
 
 if TYPE_CHECKING:
     import numpy
@@ -54,11 +53,7 @@ def _is_complete(folder: Path) -> bool:
     """Whether scenes lie there, ours or others in COCO's layout; RequestError if something else does."""
     if all((folder / "annotations" / f"instances_{split}2017.json").is_file() for split in _IMAGES):
         return True
-    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        raise RequestError(
-            f"{folder} holds something else than the scenes that would be written there: choose another place, "
-            f"or move it away"
-        )
+    require_free(folder, "the scenes")
     return False
 
 

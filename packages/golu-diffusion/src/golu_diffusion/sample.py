@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
@@ -19,7 +18,7 @@ from golu_core.training.cli import parsed_flags, run_directory
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import Amount, Count, Samples, Seed
 from golu_core.training.finished import FinishedRun
-from golu_core.training.images import decode
+from golu_core.training.images import decode, png_writer
 from golu_core.training.ownership import MADE_BY, check_output, write_atomically, write_output
 from golu_core.training.run import Run
 
@@ -105,13 +104,7 @@ def _predictor(run: Run[DiffusionConfig], model: nn.Module) -> Callable[[Tensor,
 
 def save_grid(path: Path, images: Tensor) -> None:
     """Writes (N, 3, H, W) uint8 images side by side, enlarged if they are small, as PNG into a folder of ours."""
-    write_atomically(path, _png_writer(_grid(images)))
-
-
-def _png_writer(picture: Any) -> Callable[[Path], None]:
-    text = PngInfo()
-    text.add_text("Software", MADE_BY)
-    return lambda path: picture.save(path, format="png", pnginfo=text)
+    write_atomically(path, png_writer(_grid(images)))
 
 
 def _grid(images: Tensor, columns: int | None = None) -> Any:
@@ -172,10 +165,10 @@ def sample_command(arguments: Sequence[str]) -> None:
         sampling = Sampling(flags.sampler, flags.steps, flags.seed, flags.batch_size, flags.clip)
         images = draw(run, model.to(run.device), Diffusion(config.noise, run.device), flags.count, sampling, watch)
         if run.is_main:
-            write_output(flags.grid, _png_writer(_grid(images)))
+            write_output(flags.grid, png_writer(_grid(images)))
             for number, image in enumerate(images) if flags.out is not None else ():
                 assert flags.out is not None
-                write_output(_single(flags.out, number), _png_writer(_grid(image[None])))
+                write_output(_single(flags.out, number), png_writer(_grid(image[None])))
             if flags.gif is not None:
                 _save_film(flags.gif, frames)
         run.say(f"drawn: {flags.count} images, {flags.grid}")
@@ -278,7 +271,7 @@ def interpolate_command(arguments: Sequence[str]) -> None:
         x = deque(steps, maxlen=1).pop()
         if run.is_main:
             row = _grid(torch.cat([ends[:1], pixels_of(x), ends[1:]]), columns=flags.points + 2)
-            write_output(flags.grid, _png_writer(row))
+            write_output(flags.grid, png_writer(row))
         run.say(f"drawn: {flags.grid}")
 
 

@@ -214,7 +214,9 @@ def _nearest(word: str, known: Mapping[str, Any]) -> str:
 
 def _is_lack_of_memory(error: BaseException) -> bool:
     text = str(error).lower()
-    return isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text
+    return isinstance(error, MemoryError) or any(
+        words in text for words in ("allocate memory", "out of memory", "size calculation overflowed")
+    )
 
 
 def _complain(message: str, status: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import torch
@@ -28,6 +29,8 @@ def build_accelerator(config: RunConfig, folder: Path) -> Accelerator:
     use_cpu = default_device().type == "cpu"
     if config.mixed_precision == "fp16" and use_cpu and not config.dry_run:
         raise RequestError("--mixed-precision fp16 needs a GPU; a CPU takes bf16 or no")
+    if config.compile and use_cpu and not config.dry_run and not any(map(shutil.which, _compilers())):
+        raise RequestError("--compile needs a C++ compiler on a CPU: install g++ or clang++, or name one by CXX")
     if config.deterministic and use_cpu and not config.dry_run:
         raise RequestError("--deterministic chooses kernels of a GPU; a CPU's are deterministic already: leave it out")
     if config.deterministic:
@@ -48,3 +51,8 @@ def build_accelerator(config: RunConfig, folder: Path) -> Accelerator:
             f"on a machine without GPUs set ACCELERATE_USE_CPU=true"
         )
     return accelerator
+
+
+def _compilers() -> tuple[str, ...]:
+    """Where torch's Inductor looks for a compiler."""
+    return (os.environ.get("CXX", "g++"), "g++", "clang++", "g++-10", "cl")

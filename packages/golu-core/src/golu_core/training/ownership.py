@@ -134,6 +134,19 @@ def _remove_tree(folder: Path) -> None:
     folder.rmdir()
 
 
+def require_free(folder: Path, what: str) -> None:
+    """Raises RequestError if something lies where this program would write a folder; an empty folder does not count.
+
+    Args:
+        what: would be written, `the digits`.
+    """
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise RequestError(
+            f"{folder} holds something else than {what} that would be written there: choose another --data-dir or "
+            f"name, or move it away"
+        )
+
+
 def begin_partial(folder: Path) -> Path:
     """An empty folder beside a folder that is to be made, which `publish` renames into place.
 
@@ -154,8 +167,7 @@ def partial_of(folder: Path) -> Path:
 
 def publish(partial: Path, folder: Path) -> None:
     """Renames what `begin_partial` began into its place, which must be free."""
-    if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir() or any(folder.iterdir())):
-        raise RequestError(f"{folder} has appeared meanwhile, and is not replaced")
+    require_free(folder, "the data")
     (partial / _PARTIAL_MARKER).unlink()
     partial.rename(folder)
     sync(folder.parent)
