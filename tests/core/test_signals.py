@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,25 @@ def test_loader_processes(task, data, tmp_path):
         cwd = tmp_path / check.__name__
         cwd.mkdir()
         check(program, common, folder, cwd)
+
+
+@pytest.mark.slow
+def test_a_program_that_fails_does_not_wait_for_its_loaders():
+    """They ignore SIGTERM, by which multiprocessing would end them; an uncaught error keeps the loader's iterator."""
+    code = """
+import torch
+from golu_core.training.data import EpochOrder, loaded, plan_batches, train_loader
+
+class Numbers:
+    in_memory = False
+    def __len__(self): return 64
+    def __getitems__(self, keys): return torch.tensor([key.sample for key in keys])
+
+if __name__ == "__main__":
+    loader = train_loader(Numbers(), EpochOrder(64, 4, 0), plan_batches(4, 1), 0, 2)
+    for batch in loaded(loader):
+        raise RuntimeError("no reason")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "no reason" in done.stderr

@@ -8,7 +8,7 @@ from detect_program import shrink
 from flips import Flip, FlipCases
 from golu_detect.cli import COMMAND_LINE
 
-CASES = FlipCases(COMMAND_LINE, shrink, slow=("deeplabv3-digits", "maskrcnn-digits"))
+CASES = FlipCases(COMMAND_LINE, shrink, slow=("deeplabv3-digits",))
 
 
 @pytest.mark.parametrize(("recipe", "flip"), CASES.parameters())

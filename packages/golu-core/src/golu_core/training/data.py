@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -245,7 +247,9 @@ def loaded(loader: DataLoader[Any]) -> Iterator[Any]:
         RunFailure: a loader process was killed.
     """
     with held_back():  # while the loader processes start
+        before = set(multiprocessing.active_children())
         batches = iter(loader)
+        _loader_processes.update(set(multiprocessing.active_children()) - before)
     while True:
         try:
             batch = next(batches)
@@ -261,6 +265,17 @@ def loaded(loader: DataLoader[Any]) -> Iterator[Any]:
         if isinstance(batch, _Refusal):
             raise RequestError(batch.message)
         yield batch
+
+
+_loader_processes: set[Any] = set()
+
+
+@atexit.register
+def _end_loaders() -> None:
+    """Ends the loaders of a program that fails: they ignore the signal that multiprocessing would end them by."""
+    for process in _loader_processes:
+        if process.is_alive():
+            process.kill()
 
 
 def _is_of_a_dead_loader(error: Exception) -> bool:
