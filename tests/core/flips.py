@@ -268,7 +268,7 @@ class FlipCases:
         (cwd / "flipped").mkdir()
         done = run(*common, *flip.flags, cwd=cwd / "flipped")
         seen = outcome(done, cwd / "flipped", self._numbers[recipe])
-        note_outcome(recipe, flip, seen, done.stderr)
+        note_outcome(self.command_line.program, recipe, flip, seen, done.stderr)
 
 
 def _is_sampled(recipe: str, flip: Flip) -> bool:
@@ -279,10 +279,17 @@ def _save_nothing(figure: Any, path: Path, **options: Any) -> None:
     Path(path).write_bytes(b"a picture")
 
 
-def note_outcome(recipe: str, flip: Flip, seen: str, message: str) -> None:
-    """Adds a line to the file that GOLU_FLIPS names, of which `docs/fields.md` is made."""
+def note_outcome(task: str, recipe: str, flip: Flip, seen: str, message: str) -> None:
+    """Adds a line to the file that GOLU_FLIPS names, of which tools/field_table.py makes a page."""
     path = os.environ.get("GOLU_FLIPS")
     if path:
-        line = {"recipe": recipe, "path": flip.path, "flags": str(flip), "outcome": seen, "message": message[-300:]}
+        line = {
+            "task": task,
+            "recipe": recipe,
+            "path": flip.path,
+            "flags": str(flip),
+            "outcome": seen,
+            "message": message[-300:],
+        }
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

@@ -21,8 +21,18 @@ FAST = [
 def shrink(name: str) -> list[str]:
     """Flags that make a recipe a matter of seconds, on scenes of two sizes."""
     recipe = RECIPES[name]
-    flags = ["--model.backbone", "small", "--data.classes", "file", "--epochs", "3", "--batch-size", "4"]
-    flags += ["--max-device-batch", "None", "--schedule.warmup", "steps", "--schedule.warmup.steps", "1"]
+    flags = [
+        "--model.backbone",
+        "small",
+        "--data.classes",
+        "file",
+        "--epochs",
+        "3",
+        "--batch-size",
+        "3" if recipe.segments else "5",
+    ]
+    flags += ["--max-device-batch", "None", "--schedule.warmup", "steps", "--schedule.warmup.steps", "2"]
+    flags += ["--schedule.warmup.no-within-epoch", "--group-size", "1"]
     if recipe.segments:
         flags += ["--augment.resize", "64", "96", "--augment.crop", "48", "--augment.eval-side", "64"]
         flags += ["--augment.fewest-pixels", "150"]

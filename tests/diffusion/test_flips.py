@@ -13,6 +13,8 @@ from golu_diffusion.recipes import RECIPES
 def shrink(name: str) -> list[str]:
     flags = [*MODEL, "--model.attention", "0", "--epochs", "2", "--samples", "1", "--sample-steps", "2"]
     flags += ["--data.size", "16", "--batch-size", "16", "--mixed-precision", "no", "--eval-draws", "1"]
+    if RECIPES[name].schedule.kind == "constant":  # long enough for a decay
+        flags += ["--epochs", "4"]
     if RECIPES[name].schedule.warmup is not None:
         flags += ["--schedule.warmup.steps", "3"]
     return flags

@@ -48,3 +48,19 @@ def test_finding_changes_nothing_and_finds_what_a_swap_would():
     found = find_activations(network, "relu", example_inputs=(torch.ones(1, 2),))
     assert found.swapped == ("1", "2.0") and found.left == ()
     assert network[1].inplace and not any(isinstance(module, GoLU) for module in network.modules())
+
+
+def test_the_strongest_posterize_of_timm_is_no_error():
+    """Level 10 of `inc1` keeps 0 bits, which Pillow 13 refuses."""
+    from PIL import Image
+
+    from golu_vision.config import TimmAugment
+    from golu_vision.transforms import training_transform
+
+    _, pipeline = training_transform(RECIPES["digits"].data, TimmAugment(rand_augment="rand-m10-inc1")).transforms
+    operations = [op for step in pipeline.transforms for op in getattr(step, "ops", ()) if "Posterize" in op.name]
+    picture = Image.new("RGB", (8, 8), (200, 100, 50))
+    assert operations
+    for operation in operations:
+        operation.prob = 1.0
+        assert operation(picture).getextrema() == ((0, 0), (0, 0), (0, 0))

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -57,7 +58,22 @@ def _timm_pipeline(data: Data, augment: TimmAugment) -> Callable[[Tensor], Tenso
             f"timm does not understand --augment.rand-augment {augment.rand_augment!r} "
             f"({error or type(error).__name__}); it takes for instance rand-m9-mstd0.5"
         ) from None
+    for step in pipeline.transforms:
+        for operation in getattr(step, "ops", ()):
+            if operation.name.startswith("Posterize"):
+                operation.aug_fn = _posterized
     return v2.Compose([v2.ToPILImage(), pipeline])
+
+
+def _posterized(image: Image.Image, bits: int, **_: Any) -> Image.Image:
+    """timm's posterize, where Pillow 13 refuses the 0 bits of its strongest level: an image without bits is black."""
+    if bits >= 8:
+        return image
+    return ImageOps.posterize(image, bits) if bits > 0 else image.point(_black)
+
+
+def _black(value: int) -> int:
+    return 0
 
 
 def evaluation_transform(data: Data) -> Callable[[Tensor], Tensor]:
