@@ -199,34 +199,30 @@ def _gpu_median(call: Callable[[int], object], rounds: int = 30) -> float:
 
 def loop_rows() -> list[Row]:
     """Images a second of golu-vision's loop and of a bare PyTorch loop, same model, optimizer, batch and layout."""
-    from golu_core.training.data import train_loader
     from golu_core.training.optim import build_optimizer
     from golu_core.training.run import Run
     from golu_vision.data import load_data
-    from golu_vision.evaluate import PRIMARY, UNIT
     from golu_vision.models import build_model
     from golu_vision.recipes import RECIPES
+    from golu_vision.task import TASK
     from golu_vision.train import epoch_order, training_loss
     from golu_vision.transforms import normalized
 
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         config = replace(RECIPES["digits"], data_dir=Path(folder) / "data", output_dir=Path(folder) / "runs")
-        config = replace(config, epochs=1000)
+        config = replace(config, epochs=1000, num_workers=0)
         data = load_data(config)
         order = epoch_order(config, len(data.train))
-        with Run(config, task="vision", unit=UNIT, primary=PRIMARY) as run:
-            plan = run.plan_batches(config.batch_size, None)
+        with Run(config, TASK) as run:
             model = build_model(config, 10)[0].to(run.device).to(memory_format=torch.channels_last)
             optimizer = build_optimizer(model, config.optim, run.device)
-            model, _ = run.prepare(model, optimizer, total_steps=10**9, inputs={"data": data.fingerprint})
-            loader = train_loader(data.train, order, plan, run.rank, 0)
+            model = run.prepare(model, optimizer, data.train, order, inputs={"data": data.fingerprint})
 
             def ours() -> Iterator[None]:
-                for epoch in range(10**6):
-                    run.position.step_in_epoch = 0
-                    for batch in run.batches(loader, epoch):
-                        run.step(training_loss(model, batch, config, 10, epoch, run.device), lambda step: 1e-3)
+                for epoch in run.epochs():
+                    for piece in run.pieces():
+                        run.step(piece, training_loss(model, piece.batch, config, 10, epoch, run.device))
                         yield
 
             bare_model = build_model(config, 10)[0].to(run.device).to(memory_format=torch.channels_last)
@@ -410,7 +406,7 @@ def main() -> None:
     print(markdown(rows))
     if flags.json:
         command = "python tools/benchmark.py " + " ".join(sys.argv[1:])
-        content = {"command": command, "environment": environment(device, "vision"), "rows": rows}
+        content = {"command": command, "environment": environment(device, "golu-vision"), "rows": rows}
         flags.json.parent.mkdir(parents=True, exist_ok=True)
         flags.json.write_text(json.dumps(content, indent=1) + "\n")
 

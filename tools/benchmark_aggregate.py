@@ -10,12 +10,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from golu_core.studies.reporting.metrics import metric_of
 from golu_core.training.config import config_sha256
-from golu_core.training.folder import run_folder, write_config
 from golu_core.training.results import PrimaryMetric, Result, SwappedActivations, Throughput, write_result
+from golu_core.training.run_files import run_folder, write_config
+from golu_core.training.tasks import installed_tasks
 from measuring import Row
-from reporting.metrics import metric_of
-from sweeping.study import command_lines
 
 _ACTIVATIONS = ("leaky_relu", "relu", "elu", "gelu", "swish", "mish", "golu")
 
@@ -24,10 +24,7 @@ def write_results(folder: Path, count: int) -> int:
     """Writes config.json and result.json of about `count` runs, spread over all recipes and seven activations."""
     values = random.Random(0)
     recipes = [
-        (task, recipe)
-        for task, commands in command_lines().items()
-        for recipe in commands.recipes.values()
-        if recipe.paper
+        (task, recipe) for task, found in installed_tasks().items() for recipe in found.recipes.values() if recipe.paper
     ]
     seeds = -(-count // (len(recipes) * len(_ACTIVATIONS)))
     written = 0
@@ -44,7 +41,7 @@ def write_results(folder: Path, count: int) -> int:
                     model=recipe.paper.model,
                     activation=activation,
                     seed=seed,
-                    primary_metric=PrimaryMetric(name, value, metric_of(name).higher_is_better),
+                    primary_metric=PrimaryMetric(name, value, metric_of(task, name).higher_is_better),
                     metrics={name: value, "loss": 1.0},
                     best={name: value, "step": 1000},
                     parameters=recipe.paper.size,

@@ -22,15 +22,15 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
-from golu_core.training.data import train_loader
 from golu_core.training.optim import build_optimizer
 from golu_core.training.run import Run
 from golu_detect.coco import read_annotations
 from golu_detect.config import DetectConfig, FasterRcnn
 from golu_detect.data import load_data, training_order
-from golu_detect.evaluate import UNIT, coco_metrics, detections, primary_metric
+from golu_detect.evaluate import coco_metrics, detections
 from golu_detect.models import build_model
 from golu_detect.recipes import RECIPES
+from golu_detect.task import TASK
 from golu_detect.train import training_loss
 from measuring import Row, interleaved, peak_resident_mib
 
@@ -74,18 +74,17 @@ def training_rows() -> list[Row]:
 def _our_loop(config: DetectConfig) -> Iterator[None]:
     data = load_data(config)
     order = training_order(config, data)
-    with Run(config, task="detect", unit=UNIT, primary=primary_metric(config)) as run:
-        plan = run.plan_batches(config.batch_size, config.max_device_batch)
+    with Run(config, TASK) as run:
         model, _ = build_model(config, data.classes)
         optimizer = build_optimizer(model.to(run.device), config.optim, run.device)
-        model, _ = run.prepare(model, optimizer, total_steps=10**9, inputs={"data": data.fingerprint})
+        model = run.prepare(model, optimizer, data.train, order, inputs={"data": data.fingerprint})
         model.train()
-        loader = train_loader(data.train, order, plan, run.rank, config.num_workers)
-        for batch in run.batches(loader, 0):
-            run.step(training_loss(model, batch, config, run.device), lambda step: 1e-4)
-            if run.device.type == "cuda":
-                torch.cuda.synchronize()
-            yield
+        for _ in run.epochs():
+            for piece in run.pieces():
+                run.step(piece, training_loss(model, piece.batch, config, run.device))
+                if run.device.type == "cuda":
+                    torch.cuda.synchronize()
+                yield
 
 
 def _bare_loop(config: DetectConfig) -> Iterator[None]:

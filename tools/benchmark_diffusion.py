@@ -15,14 +15,15 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from golu_core.training.data import EpochOrder, train_loader
+from golu_core.training.data import EpochOrder
 from golu_core.training.optim import build_optimizer
 from golu_core.training.run import Run
 from golu_diffusion.config import DiffusionConfig
 from golu_diffusion.data import load_data, scaled
 from golu_diffusion.diffusion import Diffusion, in_fixed_batches, sampled
-from golu_diffusion.evaluate import PRIMARY, UNIT, squared_errors
+from golu_diffusion.evaluate import squared_errors
 from golu_diffusion.recipes import RECIPES
+from golu_diffusion.task import TASK
 from golu_diffusion.train import build_model
 from measuring import Row, interleaved, peak_resident_mib, seconds_of
 
@@ -63,20 +64,16 @@ def all_rows() -> list[Row]:
 
 def _our_loop(config: DiffusionConfig) -> Iterator[None]:
     data = load_data(config)
-    with Run(config, task="diffusion", unit=UNIT, primary=PRIMARY) as run:
-        plan = run.plan_batches(config.batch_size, None)
+    with Run(config, TASK) as run:
         diffusion = Diffusion(config.noise, run.device)
         model = build_model(config)[0].to(run.device)
         optimizer = build_optimizer(model, config.optim, run.device)
-        prepared, _ = run.prepare(model, optimizer, total_steps=10**9, inputs={"data": data.fingerprint})
-        prepared.train()
         order = EpochOrder(data.train.source.count, config.batch_size, 0, drop_last=True)
-        loader = train_loader(data.train, order, plan, run.rank, config.num_workers)
-        for epoch in range(10**6):
-            run.position.step_in_epoch = 0
-            for batch in run.batches(loader, epoch):
-                loss = squared_errors(prepared, batch, diffusion, run.device).mean()
-                run.step(loss, lambda step: 1e-4, clip=config.clip)
+        prepared = run.prepare(model, optimizer, data.train, order, inputs={"data": data.fingerprint})
+        prepared.train()
+        for _ in run.epochs():
+            for piece in run.pieces():
+                run.step(piece, squared_errors(prepared, piece.batch, diffusion, run.device).mean())
                 if run.device.type == "cuda":
                     torch.cuda.synchronize()
                 yield

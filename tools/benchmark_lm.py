@@ -123,12 +123,11 @@ def bare_loop(size: Size, folder: Path) -> Iterator[None]:
 
 def our_loop(size: Size, folder: Path) -> Iterator[None]:
     """golu-lm's loop, with GELU as in the other."""
-    from golu_core.training.data import train_loader
     from golu_core.training.optim import build_optimizer
     from golu_core.training.run import Run
     from golu_lm.data import TokenWindows, WindowOrder, load_data
-    from golu_lm.evaluate import PRIMARY, UNIT
     from golu_lm.recipes import RECIPES
+    from golu_lm.task import TASK
     from golu_lm.train import build_model
 
     recipe = RECIPES["gpt2s-openwebtext"]
@@ -144,19 +143,20 @@ def our_loop(size: Size, folder: Path) -> Iterator[None]:
         mixed_precision="bf16" if size.mixed_precision == "bf16" else "no",
         compile=size.compile,
         log_every=10**9,
+        num_workers=0,
+        clip=1.0,
     )
     data = load_data(config)
-    with Run(config, task="lm", unit=UNIT, primary=PRIMARY, units_per_sample=size.model.context) as run:
-        plan = run.plan_batches(config.batch_size, config.max_device_batch)
+    with Run(config, TASK) as run:
         model = build_model(config)[0].to(run.device)
         optimizer = build_optimizer(model, config.optim, run.device)
-        prepared, _ = run.prepare(model, optimizer, total_steps=10**9, inputs={"data": data.fingerprint})
-        prepared.train()
         order = WindowOrder(len(data.train), size.model.context, config.batch_size, 0, 10**9)
-        loader = train_loader(TokenWindows(data.train, size.model.context), order, plan, run.rank, 0)
-        for batch in run.batches(loader, 0):
-            tokens = batch.tokens.to(run.device, non_blocking=True)
-            run.step(prepared(tokens[:, :-1], tokens[:, 1:]), lambda step: 1e-3, clip=1.0)
+        windows = TokenWindows(data.train, size.model.context)
+        prepared = run.prepare(model, optimizer, windows, order, inputs={"data": data.fingerprint})
+        prepared.train()
+        for piece in run.pieces():
+            tokens = piece.batch.tokens.to(run.device, non_blocking=True)
+            run.step(piece, prepared(tokens[:, :-1], tokens[:, 1:]))
             if run.device.type == "cuda":
                 torch.cuda.synchronize()
             yield
@@ -180,21 +180,21 @@ def training_rows() -> list[Row]:
         for loop, speed in speeds.items():
             row: Row = {"size": size.name, "loop": loop, "tokens_per_second": speed}
             row["of_the_bare_loop"] = speed / speeds["bare nanoGPT-style loop"]
-            rows.append(row | (_utilisation(size, speed) if on_gpu else {}))
+            rows.append(row | (_utilization(size, speed) if on_gpu else {}))
     for size in _GPU_SIZES if on_gpu else _CPU_MEMORY:
         for loop in _LOOPS:
             rows.append({"size": size.name, "loop": loop, "peak_memory_mib": _in_new_process(size, loop)})
     return rows
 
 
-def _utilisation(size: Size, tokens_per_second: float) -> Row:
+def _utilization(size: Size, tokens_per_second: float) -> Row:
     from golu_lm.model import GPT, flops_per_token
-    from golu_lm.utilisation import device_peak
+    from golu_lm.utilization import device_peak
 
     with torch.device("meta"):
         flops = flops_per_token(GPT(size.model, "gelu"))
     peak = device_peak(torch.device("cuda"), size.mixed_precision)
-    return {"model_flops_utilisation": tokens_per_second * flops / peak.flops}
+    return {"model_flops_utilization": tokens_per_second * flops / peak.flops}
 
 
 def _token_files(folder: Path, vocabulary: int) -> Path:

@@ -210,7 +210,9 @@ def test_flips_cover_every_flag_of_the_command_line():
 
 
 COMMANDS = [
-    (program, name) for program, line in PROGRAMS.items() for name in ("recipes", "train", "evaluate", *line.commands)
+    (program, name)
+    for program, line in PROGRAMS.items()
+    for name in ("recipes", "train", "evaluate", *line.task.commands)
 ]
 
 

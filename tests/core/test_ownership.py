@@ -21,13 +21,13 @@ from golu_core.training.ownership import (
     partial_of,
     publish,
     remove_file,
-    scratch_folder,
     sweep_partials,
     truncate_file,
     write_atomically,
     write_json,
     write_output,
 )
+from golu_core.training.scratch import scratch_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [*ROOT.glob("packages/*/src/**/*.py"), *ROOT.glob("tools/**/*.py")]

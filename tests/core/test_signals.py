@@ -99,7 +99,8 @@ def test_a_program_that_fails_does_not_wait_for_its_loaders():
     """They ignore SIGTERM, by which multiprocessing would end them; an uncaught error keeps the loader's iterator."""
     code = """
 import torch
-from golu_core.training.data import EpochOrder, loaded, plan_batches, train_loader
+from golu_core.training.data import EpochOrder, plan_batches
+from golu_core.training.loading import TrainingLoader
 
 class Numbers:
     in_memory = False
@@ -107,8 +108,8 @@ class Numbers:
     def __getitems__(self, keys): return torch.tensor([key.sample for key in keys])
 
 if __name__ == "__main__":
-    loader = train_loader(Numbers(), EpochOrder(64, 4, 0), plan_batches(4, 1), 0, 2)
-    for batch in loaded(loader):
+    loader = TrainingLoader(Numbers(), EpochOrder(64, 4, 0), plan_batches(4, 1), 0, 2)
+    for piece in loader.pieces(0, 0):
         raise RuntimeError("no reason")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)

@@ -108,7 +108,7 @@ def test_celeba_is_read_by_its_partition(layout, tmp_path, run_here):
     root = tmp_path / "data" / "celeba" / ("celeba" if layout == "torchvision" else "")
     csv = {"partition": "list_eval_partition.csv", "header": "image_id,partition\n"} if layout == "csv" else {}
     write_celeba(root, **csv)
-    done = run_here("train", "ddpm-celeba", "--dry-run", "--check-data", cwd=tmp_path)
+    done = run_here("train", "ddpm-celeba", "--batch-size", "4", "--dry-run", "--check-data", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "4 training, 4 test images" in done.stdout and "all 8 images" in done.stdout
     assert "celeba has 4 train images, the recipe's own data have 162,770" in done.stderr
@@ -121,7 +121,8 @@ def test_a_saved_copy_of_the_hub(tmp_path, run_here):
     features = datasets.Features({"image": datasets.Image()})
     split = datasets.Dataset.from_dict({"image": pictures}, features=features)
     datasets.DatasetDict({"train": split, "valid": split.select(range(2))}).save_to_disk(tmp_path / "saved")
-    done = run_here("train", "ddpm-celeba", "--data.hub", "saved", "--dry-run", "--check-data", cwd=tmp_path)
+    flags = ["--data.hub", "saved", "--batch-size", "4", "--dry-run", "--check-data"]
+    done = run_here("train", "ddpm-celeba", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "6 training, 2 test images" in done.stdout
 

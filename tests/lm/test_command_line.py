@@ -29,7 +29,7 @@ def finished(tmp_path_factory):
 
 def test_a_finished_run_has_all_its_files(finished):
     cwd, done = finished
-    assert "bits_per_byte" in done.stdout and "model FLOPs utilisation" in done.stdout
+    assert "bits_per_byte" in done.stdout and "model FLOPs utilization" in done.stdout
     result = json.loads((cwd / FOLDER / "result.json").read_text())
     assert result["schema"] == "golu-result/1" and result["steps"] == 12 and result["task"] == "lm"
     assert result["activations"] == {"swapped": 2, "left": []}
@@ -37,7 +37,7 @@ def test_a_finished_run_has_all_its_files(finished):
     assert metrics["perplexity"] == pytest.approx(math.exp(metrics["loss"]))
     assert {"token_accuracy", "bits_per_byte", "sampled_perplexity"} <= set(metrics)
     assert result["throughput"]["unit"] == "tokens/s"
-    assert 0 < result["model_flops_utilisation"]["value"] < 1
+    assert 0 < result["model_flops_utilization"]["value"] < 1
     assert result["data"]["test"]["tokens"] > 30_000
     assert (cwd / FOLDER / "samples" / "generated.txt").stat().st_size > 20
     lines = [json.loads(line) for line in (cwd / FOLDER / "metrics.jsonl").read_text().splitlines()]

@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 import tyro
 
-import aggregate
-import sweep
+from golu_core.studies import aggregate, sweep
+from golu_core.studies.sweeping.study import planned_runs
 from golu_core.training.errors import RequestError
 from golu_detect.cli import COMMAND_LINE as GOLU_DETECT
 from golu_diffusion.cli import COMMAND_LINE as GOLU_DIFFUSION
 from golu_lm.cli import COMMAND_LINE as GOLU_LM
 from golu_vision.cli import COMMAND_LINE as GOLU_VISION
-from sweeping.study import planned_runs
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = {
@@ -54,24 +53,26 @@ def test_calls_are_understood(program, arguments):
         config = command_line.config(arguments[1:])
         assert config.recipe in command_line.recipes
     else:
-        assert arguments[0] in ("recipes", "evaluate", *command_line.commands)
+        assert arguments[0] in ("recipes", "evaluate", *command_line.task.commands)
 
 
 def calls_of(script: str) -> list[list[str]]:
     found = [
-        shlex.split(command.partition(f"tools/{script} ")[2]) for command in commands() if f"tools/{script} " in command
+        shlex.split(command.partition(f"golu-core {script} ")[2])
+        for command in commands()
+        if f"golu-core {script} " in command
     ]
     assert len(found) >= 2
     return found
 
 
-@pytest.mark.parametrize("arguments", calls_of("sweep.py"), ids=" ".join)
+@pytest.mark.parametrize("arguments", calls_of("sweep"), ids=" ".join)
 def test_sweeps_are_understood(arguments):
     flags = tyro.cli(sweep.Flags, args=arguments)
     assert planned_runs(sweep.study_of(flags))
 
 
-@pytest.mark.parametrize("arguments", calls_of("aggregate.py"), ids=" ".join)
+@pytest.mark.parametrize("arguments", calls_of("aggregate"), ids=" ".join)
 def test_aggregations_are_understood(arguments):
     flags = tyro.cli(aggregate.Flags, args=arguments)
     assert bool(flags.runs) != bool(flags.run)

@@ -207,7 +207,7 @@ def test_own_folder_and_its_facts(few_digits, tmp_path):
     data = load_data(config)
     assert data.classes == ("0", "1", "2", "3")
     assert (len(data.train), len(data.test)) == (52, 23)
-    assert data.differences[0] == "digits has 52 train images, the recipe's own data have 1,442"
+    assert data.remarks[0] == "digits has 52 train images, the recipe's own data have 1,442"
     assert not data.facts["as_published"]
     assert list(check_every_image(data, 16, 0))[-1] == 75
 

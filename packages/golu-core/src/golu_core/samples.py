@@ -26,49 +26,31 @@ def write_digits(folder: Path) -> Path:
     Raises:
         RequestError: something else lies there.
     """
-    if _is_complete(folder):
-        return folder
-    from .training.locks import only_writer
+    from .training.sample_folder import written_once
 
-    with only_writer(folder):
-        if not _is_complete(folder):
-            _write_digits(folder)
-    return folder
+    return written_once(folder, "the digits", lambda: _are_there(folder), _write, {"format": _FORMAT, **_COUNTS})
 
 
-def _is_complete(folder: Path) -> bool:
-    """Whether the digits lie there.
+def _are_there(folder: Path) -> bool:
+    from .training.ownership import SAMPLE_MARKER
 
-    Raises:
-        RequestError: something else does, which this program did not write.
-    """
-    from .training.ownership import SAMPLE_MARKER, read_marker, require_free
-
-    marker = read_marker(folder, SAMPLE_MARKER)
-    if marker is None:
-        with contextlib.suppress(OSError, ValueError):
-            marker = json.loads((folder / SAMPLE_MARKER).read_text(encoding="utf-8"))
-    if marker in ({"format": _FORMAT, **_COUNTS}, _COUNTS):  # version 0.1 wrote no format
-        return True
-    require_free(folder, "the digits")
+    with contextlib.suppress(OSError, ValueError):
+        marker = json.loads((folder / SAMPLE_MARKER).read_text(encoding="utf-8"))
+        return marker in ({"format": _FORMAT, **_COUNTS}, _COUNTS)  # version 0.1 wrote no format
     return False
 
 
-def _write_digits(folder: Path) -> None:
+def _write(folder: Path) -> None:
     import numpy
     from PIL import Image
     from sklearn.datasets import load_digits
 
-    from .training.ownership import SAMPLE_MARKER, new_folder
-
     digits = load_digits()
     pixels = numpy.rint(digits.images * (255 / 16)).astype(numpy.uint8)
     seen = [0] * 10
-    with new_folder(folder) as partial:
-        for number, (image, label) in enumerate(zip(pixels, digits.target, strict=True)):
-            split = "test" if seen[label] % 5 == 4 else "train"
-            seen[label] += 1
-            path = partial / split / str(label) / f"{number:04d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(path)
-        (partial / SAMPLE_MARKER).write_text(json.dumps({"format": _FORMAT, **_COUNTS}), encoding="utf-8")
+    for number, (image, label) in enumerate(zip(pixels, digits.target, strict=True)):
+        split = "test" if seen[label] % 5 == 4 else "train"
+        seen[label] += 1
+        path = folder / split / str(label) / f"{number:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)

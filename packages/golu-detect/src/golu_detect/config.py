@@ -179,6 +179,10 @@ class DetectConfig(EpochConfig):
         return self.model.own_activation
 
     @property
+    def primary_metric(self) -> str:
+        return "miou" if self.segments else "box_map"
+
+    @property
     def segments(self) -> bool:
         """Whether the network segments; others detect."""
         return isinstance(self.model, DeepLabV3)

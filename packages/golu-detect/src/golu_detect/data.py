@@ -12,12 +12,13 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from golu_core.training.data import EpochOrder, SampleKey, evaluation_loader, loaded
+from golu_core.training.data import EpochOrder, SampleKey
 from golu_core.training.errors import RequestError
 from golu_core.training.fingerprint import Fingerprint, files_fingerprint, joined, whole_files_fingerprint
-from golu_core.training.images import decode
-from golu_core.training.ownership import dry_run_folder
-from golu_core.training.seeding import seeded
+from golu_core.training.images import decode, read_file
+from golu_core.training.loading import evaluation_loader, loaded
+from golu_core.training.scratch import dry_run_folder
+from golu_core.training.seeding import Purpose, seeded
 
 from .coco import (
     IGNORED,
@@ -114,7 +115,7 @@ class Scenes:
         if self.seed is None:
             done = self.transform(wrapped)
         else:
-            with seeded(self.seed, "augment", key.epoch, key.position):
+            with seeded(self.seed, Purpose.AUGMENT, key.epoch, key.position):
                 done = self.transform(wrapped)
         plain = {name: value.as_subclass(Tensor) for name, value in done.items()}
         return plain.pop("image"), plain
@@ -130,10 +131,7 @@ class Scenes:
 
 
 def _read_image(path: Path, image: Image) -> Tensor:
-    try:
-        encoded = path.read_bytes()
-    except OSError as error:
-        raise RequestError(f"the image {path} cannot be read: {error.strerror}") from None
+    encoded = read_file(path)
     expected = image.height, image.width
     pixels = decode(encoded, str(path))
     if tuple(pixels.shape[-2:]) != expected:  # annotated before it was turned as its EXIF data say

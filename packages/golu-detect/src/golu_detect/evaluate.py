@@ -16,28 +16,22 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from golu_core.training.data import evaluation_loader
+from golu_core.training.evaluation import Evaluation
 from golu_core.training.finished import EvaluationFlags, FinishedRun
-from golu_core.training.run import Run
 
 from .coco import IGNORED, Annotations
 from .config import IMAGENET_MEAN, IMAGENET_STD, DetectConfig, MaskRcnn
 from .data import DetectData, SceneBatch, load_data
 from .models import build_model
 
-UNIT = "images/s"
-OUTPUTS = ("classes.json", "detections.json", "samples/predictions.png")
 Detection = dict[str, Any]
 _COCO_NUMBERS = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
 _COCO_RECALLS = {"ar1": 6, "ar10": 7, "ar": 8}
 
 
-def primary_metric(config: DetectConfig) -> tuple[str, bool]:
-    """Name of the primary metric, and that higher is better."""
-    return ("miou" if config.segments else "box_map"), True
-
-
-def evaluate(run: Run[DetectConfig], model: nn.Module, data: DetectData) -> tuple[dict[str, float], list[Detection]]:
+def evaluate(
+    evaluation: Evaluation[DetectConfig], model: nn.Module, data: DetectData
+) -> tuple[dict[str, float], list[Detection]]:
     """Test metrics over all processes, each image counted once; and for a detector what it found, in COCO's format.
 
     Each image goes through the network by itself, at its own size: what fills a batch up to a common size reaches the
@@ -48,27 +42,22 @@ def evaluate(run: Run[DetectConfig], model: nn.Module, data: DetectData) -> tupl
         number is left out where the test set has nothing to take it from, such as no large object.
     """
     model.eval()
-    config = run.config
-    loader = evaluation_loader(data.test, 1, run.world_size, run.rank, config.num_workers)
-    if config.segments:
-        return _evaluate_segmentation(run, model, loader, data.classes), []
+    if evaluation.config.segments:
+        return _evaluate_segmentation(evaluation, model, data), []
     found: list[Detection] = []
     categories = {label: category for category, label in data.labels.items()}
     with torch.inference_mode():
-        for batch in run.evaluation_batches(loader):
-            images = [unit_range(image, run.device) for image in batch.images]
-            with run.accelerator.autocast():
+        for batch in evaluation.test_batches(data.test, at_once=1):
+            images = [unit_range(image, evaluation.device) for image in batch.images]
+            with evaluation.processes.autocast():
                 outputs = model(images)
             for output, sample, position in zip(outputs, batch.samples.tolist(), batch.positions.tolist(), strict=True):
                 if position >= 0:
                     found += detections(output, data.test.images[sample].id, categories)
-    if run.world_size > 1:
-        gathered: list[list[Detection]] = [[] for _ in range(run.world_size)]
-        torch.distributed.all_gather_object(gathered, found)
-        found = [detection for part in gathered for detection in part]
+    found = evaluation.processes.gathered(found)
     found.sort(key=lambda detection: (detection["image_id"], -detection["score"], detection["bbox"]))
     metrics = coco_metrics(data.test.annotations, data, found, "bbox", "box")
-    if isinstance(config.model, MaskRcnn):
+    if isinstance(evaluation.config.model, MaskRcnn):
         metrics |= coco_metrics(data.test.annotations, data, found, "segm", "mask")
     return metrics, found
 
@@ -164,21 +153,24 @@ def padded_targets(batch: SceneBatch, device: torch.device) -> Tensor:
 
 
 @torch.inference_mode()
-def _evaluate_segmentation(run: Run[DetectConfig], model: nn.Module, loader: Any, classes: int) -> dict[str, float]:
-    counts = torch.zeros(classes * classes, dtype=torch.float64, device=run.device)
-    sums = torch.zeros(2, dtype=torch.float64, device=run.device)
-    for batch in run.evaluation_batches(loader):
-        targets = padded_targets(batch, run.device)
-        with run.accelerator.autocast():
-            logits = model(normalized(batch.images, run.device))["out"]
+def _evaluate_segmentation(
+    evaluation: Evaluation[DetectConfig], model: nn.Module, data: DetectData
+) -> dict[str, float]:
+    classes, device = data.classes, evaluation.device
+    counts = torch.zeros(classes * classes, dtype=torch.float64, device=device)
+    sums = torch.zeros(2, dtype=torch.float64, device=device)
+    for batch in evaluation.test_batches(data.test, at_once=1):
+        targets = padded_targets(batch, device)
+        with evaluation.processes.autocast():
+            logits = model(normalized(batch.images, device))["out"]
         logits = logits.float()
         valid = targets != IGNORED
         pairs = targets[valid] * classes + logits.argmax(dim=1)[valid]
         counts += torch.bincount(pairs, minlength=classes * classes)
         loss = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
         sums += torch.stack([loss.double(), valid.sum().double()])
-    matrix = run.reduce_sum(counts).view(classes, classes)
-    loss_sum, pixels = run.reduce_sum(sums).tolist()
+    matrix = evaluation.processes.sum(counts).view(classes, classes)
+    loss_sum, pixels = evaluation.processes.sum(sums).tolist()
     return {**segmentation_metrics(matrix), "loss": loss_sum / max(pixels, 1)}
 
 
@@ -211,6 +203,6 @@ def evaluate_run(folder: Path, flags: EvaluationFlags) -> None:
     data = load_data(config)
     finished.check_input("data", data.fingerprint)
     model = load_run(finished, data.classes)
-    with Run(config, task="detect", unit=UNIT, primary=primary_metric(config), folder=folder) as run:
-        metrics, _ = evaluate(run, model.to(run.device), data)
-        finished.print_beside_result(metrics, run)
+    with Evaluation(config, folder) as evaluation:
+        metrics, _ = evaluate(evaluation, model.to(evaluation.device), data)
+        finished.print_beside_result(metrics, evaluation.processes)

@@ -26,9 +26,9 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from golu_core.training.activations import swapped_for
 from golu_core.training.errors import RequestError
-from golu_core.training.folder import WEIGHTS_FILE, damaged_files
 from golu_core.training.results import RESULT_FILE, SwappedActivations, read_result
-from golu_core.training.seeding import seed_global_generators
+from golu_core.training.run_files import WEIGHTS_FILE, damaged_files
+from golu_core.training.seeding import Purpose, seed_global_generators
 
 from .config import DeepLabV3, DetectConfig, FasterRcnn, MaskRcnn, Model, RetinaNet
 
@@ -54,7 +54,7 @@ def build_model(
     Raises:
         RequestError: the backbone's weights are of another shape.
     """
-    seed_global_generators(config.seed, "weights")
+    seed_global_generators(config.seed, Purpose.WEIGHTS)
     network = build_network(config.model, classes)
     if weights is not None:
         _load_backbone(network, weights, config)

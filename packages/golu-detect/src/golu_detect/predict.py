@@ -19,7 +19,7 @@ from golu_core.training.devices import default_device
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import Probability
 from golu_core.training.finished import FinishedRun
-from golu_core.training.images import decode, png_writer
+from golu_core.training.images import png_writer, read_image
 from golu_core.training.ownership import MADE_BY, check_output, write_atomically, write_output
 
 from .config import DetectConfig
@@ -120,7 +120,7 @@ def predict_command(arguments: Sequence[str]) -> None:
     names = [path.stem for path in images]
     if len(set(names)) < len(names):
         raise RequestError("two images have the same name, and so would their predictions")
-    pixels = [decode(_content(path), str(path)) for path in images]
+    pixels = [read_image(path) for path in images]
     for name in names:
         check_output(flags.out / f"{name}.png")
         check_output(flags.out / f"{name}.json")
@@ -137,13 +137,6 @@ def predict_command(arguments: Sequence[str]) -> None:
         write_output(flags.out / f"{name}.json", _json_writer({"software": MADE_BY, **found}))
         print(f"{name}: {_summary(found)}")
     print(f"predicted: {flags.out}")
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise RequestError(f"the image {path} cannot be read: {error.strerror}") from None
 
 
 def _json_writer(value: Any) -> Callable[[Path], None]:

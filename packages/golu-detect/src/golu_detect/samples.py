@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from golu_core.training.locks import only_writer
-from golu_core.training.ownership import SAMPLE_MARKER, new_folder, require_free
+from golu_core.training.errors import RequestError
+from golu_core.training.sample_folder import written_once
 
 if TYPE_CHECKING:
     import numpy
@@ -41,51 +42,53 @@ def write_digit_scenes(folder: Path) -> Path:
     Raises:
         RequestError: something else lies there.
     """
-    if _is_complete(folder):
-        return folder
-    with only_writer(folder):
-        if not _is_complete(folder):
-            _write_digit_scenes(folder)
-    return folder
+    marker = {"format": _FORMAT, **_IMAGES}
+    return written_once(folder, "the scenes", lambda: _are_there(folder), _write, marker)
 
 
-def _is_complete(folder: Path) -> bool:
-    """Whether scenes lie there, ours or others in COCO's layout; RequestError if something else does."""
-    if all((folder / "annotations" / f"instances_{split}2017.json").is_file() for split in _IMAGES):
-        return True
-    require_free(folder, "the scenes")
-    return False
+def sample_data_command(arguments: Sequence[str]) -> None:
+    """`golu-detect sample-data DIR`."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        raise RequestError("usage: golu-detect sample-data DIR")
+    print(f"written: {write_digit_scenes(Path(arguments[0]))}")
 
 
-def _write_digit_scenes(folder: Path) -> None:
-    import numpy
-    from PIL import Image
+def _are_there(folder: Path) -> bool:
+    """Whether scenes lie there, ours or others in COCO's layout."""
+    return all((folder / "annotations" / f"instances_{split}2017.json").is_file() for split in _IMAGES)
+
+
+def _write(folder: Path) -> None:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    with new_folder(folder) as partial:
-        (partial / "annotations").mkdir()
-        for split, count in _IMAGES.items():
-            scans = [n for n in range(len(digits.images)) if (n % 5 == 4) == (split == "val")]
-            random = numpy.random.default_rng(len(split))
-            (partial / f"{split}2017").mkdir()
-            images: list[dict[str, Any]] = []
-            annotations: list[dict[str, Any]] = []
-            for number in range(count):
-                scene = _Scene(random)
-                _fill(scene, number, digits, scans)
-                name = f"{number:012d}.png"
-                Image.fromarray(scene.pixels).save(partial / f"{split}2017" / name)
-                images.append({"id": 1000 + 3 * number, "file_name": name, "height": _SIDE, "width": _SIDE})
-                for annotation in scene.annotations:
-                    annotations.append({"id": len(annotations) + 1, "image_id": 1000 + 3 * number, **annotation})
-            categories = [
-                {"id": i, "name": str(digit), "supercategory": "digit"} for digit, i in enumerate(_CATEGORY_IDS)
-            ]
-            content = {"images": images, "annotations": annotations, "categories": categories}
-            path = partial / "annotations" / f"instances_{split}2017.json"
-            path.write_text(json.dumps(content), encoding="utf-8")
-        (partial / SAMPLE_MARKER).write_text(json.dumps({"format": _FORMAT, **_IMAGES}), encoding="utf-8")
+    (folder / "annotations").mkdir()
+    for split, count in _IMAGES.items():
+        scans = [n for n in range(len(digits.images)) if (n % 5 == 4) == (split == "val")]
+        content = _write_scenes(folder / f"{split}2017", count, digits, scans, seed=len(split))
+        path = folder / "annotations" / f"instances_{split}2017.json"
+        path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _write_scenes(folder: Path, count: int, digits: Any, scans: list[int], seed: int) -> dict[str, Any]:
+    """Writes the images of a split, and returns what its annotation file holds."""
+    import numpy
+    from PIL import Image
+
+    random = numpy.random.default_rng(seed)
+    folder.mkdir()
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number in range(count):
+        scene = _Scene(random)
+        _fill(scene, number, digits, scans)
+        name = f"{number:012d}.png"
+        Image.fromarray(scene.pixels).save(folder / name)
+        images.append({"id": 1000 + 3 * number, "file_name": name, "height": _SIDE, "width": _SIDE})
+        for annotation in scene.annotations:
+            annotations.append({"id": len(annotations) + 1, "image_id": 1000 + 3 * number, **annotation})
+    categories = [{"id": i, "name": str(digit), "supercategory": "digit"} for digit, i in enumerate(_CATEGORY_IDS)]
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 class _Scene:

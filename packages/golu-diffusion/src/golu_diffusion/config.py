@@ -131,6 +131,10 @@ class DiffusionConfig(EpochConfig):
     def own_activation(self) -> str:
         return "swish"
 
+    @property
+    def primary_metric(self) -> str:
+        return "loss"
+
     def check(self, flag: str) -> None:
         if self.data.size % self.model.factor:
             raise RequestError(

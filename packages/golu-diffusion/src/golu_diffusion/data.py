@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import center_crop, resize
 
 from golu_core.samples import write_digits
-from golu_core.training.data import SampleKey, evaluation_loader, loaded
+from golu_core.training.data import SampleKey
 from golu_core.training.errors import RequestError
 from golu_core.training.fingerprint import (
     Fingerprint,
@@ -23,13 +23,13 @@ from golu_core.training.fingerprint import (
     pixels_fingerprint,
 )
 from golu_core.training.hub import encoded_images, load_image_splits
-from golu_core.training.images import decode
-from golu_core.training.ownership import dry_run_folder
-from golu_core.training.seeding import generator
+from golu_core.training.images import decode, image_files, read_file
+from golu_core.training.loading import evaluation_loader, loaded
+from golu_core.training.scratch import dry_run_folder
+from golu_core.training.seeding import Purpose, generator
 
 from .config import Data, DiffusionConfig
 
-_EXTENSIONS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
 _PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")
 
 
@@ -98,11 +98,11 @@ class NoisyImages:
     def _drawn(self, key: SampleKey) -> tuple[Tensor, Tensor, Tensor]:
         pixels = self.image(key.sample // self.draws)
         if self.training:
-            random = generator(self.seed, "diffuse", key.epoch, key.position)
+            random = generator(self.seed, Purpose.DIFFUSE, key.epoch, key.position)
             if self.data.flip and torch.rand((), generator=random) < 0.5:
                 pixels = pixels.flip(-1)
         else:
-            random = generator(self.seed, "test", key.sample)
+            random = generator(self.seed, Purpose.TEST_DIFFUSE, key.sample)
         step = torch.randint(self.steps, (), generator=random)
         return pixels, step, torch.randn(pixels.shape, generator=random)
 
@@ -160,14 +160,14 @@ class DiffusionData:
 
     Attributes:
         facts: what result.json says: sizes, and the published sizes.
-        differences: what differs from the published sizes, as sentences.
+        remarks: what differs from the published sizes, as sentences.
         fingerprint: of names and content.
     """
 
     train: NoisyImages
     test: NoisyImages
     facts: dict[str, Any]
-    differences: tuple[str, ...]
+    remarks: tuple[str, ...]
     fingerprint: Fingerprint
 
 
@@ -195,7 +195,7 @@ def load_data(config: DiffusionConfig) -> DiffusionData:
     published = {"train": data.train_size, "test": data.test_size}
     found = {split: source.count for split, source in sources.items()}
     differing = {split: count for split, count in published.items() if count and found[split] != count}
-    differences = tuple(
+    remarks = tuple(
         f"{data.title} has {found[split]:,} {split} images, the recipe's own data have {count:,}"
         for split, count in differing.items()
         if data.images is None
@@ -203,7 +203,7 @@ def load_data(config: DiffusionConfig) -> DiffusionData:
     facts = {**found, "published": published, "as_published": not differing and not data.is_own}
     if train.in_memory:  # pictures that this program wrote are the same whatever their files look like
         fingerprint = Fingerprint(lambda: pixels_fingerprint(_named_images(train, test)))
-    return DiffusionData(train, test, facts, differences, fingerprint)
+    return DiffusionData(train, test, facts, remarks, fingerprint)
 
 
 def _named_images(*splits: NoisyImages) -> Iterator[tuple[str, Tensor]]:
@@ -215,7 +215,7 @@ def _named_images(*splits: NoisyImages) -> Iterator[tuple[str, Tensor]]:
 def _listed(config: DiffusionConfig) -> dict[str, list[Path]]:
     data, root = config.data, config.data_dir / config.data.name
     if data.images is not None:
-        paths = _images_below(data.images)
+        paths = image_files(data.images)
         split = {"train": [p for n, p in enumerate(paths) if n % 10 != 9], "test": paths[9::10]}
         if not split["test"]:
             raise RequestError(f"{data.images} has {len(paths)} images: at least 10 are needed")
@@ -224,17 +224,8 @@ def _listed(config: DiffusionConfig) -> dict[str, list[Path]]:
         if config.dry_run and not root.exists():
             root = dry_run_folder() / data.name
         write_digits(root)
-        return {split: _images_below(root / split) for split in ("train", "test")}
+        return {split: image_files(root / split) for split in ("train", "test")}
     return _celeba(root)
-
-
-def _images_below(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise RequestError(f"there is no image folder {folder}")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _EXTENSIONS)
-    if not paths:
-        raise RequestError(f"the folder {folder} has no image ({', '.join(sorted(_EXTENSIONS))})")
-    return paths
 
 
 def _celeba(root: Path) -> dict[str, list[Path]]:
@@ -280,10 +271,7 @@ def _files(paths: Sequence[Path]) -> ImageSource:
     names = [str(path) for path in paths]  # strings: they are copied to each loader process
 
     def read(number: int) -> tuple[bytes, str]:
-        try:
-            return Path(names[number]).read_bytes(), names[number]
-        except OSError as error:
-            raise RequestError(f"the image {names[number]} cannot be read: {error.strerror}") from None
+        return read_file(Path(names[number])), names[number]
 
     return ImageSource(len(names), read)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import check_fields
-from golu_core.training.seeding import generator
+from golu_core.training.seeding import Purpose, generator
 
 from .config import Noise
 
@@ -130,7 +130,7 @@ def check_sampling(sampler: str, count: int | None, steps: int) -> None:
 
 def image_noise(seed: int, image: int, purpose: int | str, shape: Sequence[int]) -> Tensor:
     """Standard normal numbers for one image: a function of (seed, image, purpose), whatever batch it is in."""
-    return torch.randn(tuple(shape), generator=generator(seed, "noise", image, purpose))
+    return torch.randn(tuple(shape), generator=generator(seed, Purpose.NOISE, image, purpose))
 
 
 def batch_noise(seed: int, images: Sequence[int], purpose: int | str, shape: Sequence[int], device: Any) -> Tensor:

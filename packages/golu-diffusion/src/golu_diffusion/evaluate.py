@@ -8,20 +8,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from golu_core.training.data import evaluation_loader
 from golu_core.training.errors import RequestError
+from golu_core.training.evaluation import Evaluation
 from golu_core.training.finished import BatchEvaluationFlags, FinishedRun
-from golu_core.training.folder import AVERAGE_FILE, WEIGHTS_FILE
-from golu_core.training.run import Run
+from golu_core.training.run_files import AVERAGE_FILE, WEIGHTS_FILE
 
 from .config import DiffusionConfig
 from .data import DiffusionData, NoisyBatch, load_data, scaled
 from .diffusion import Diffusion
 from .unet import UNet
-
-PRIMARY = ("loss", False)
-UNIT = "images/s"
-OUTPUTS = ("samples/epoch-*.png",)
 
 
 def squared_errors(model: nn.Module, batch: NoisyBatch, diffusion: Diffusion, device: torch.device) -> Tensor:
@@ -33,7 +28,7 @@ def squared_errors(model: nn.Module, batch: NoisyBatch, diffusion: Diffusion, de
 
 @torch.inference_mode()
 def evaluate(
-    run: Run[DiffusionConfig],
+    evaluation: Evaluation[DiffusionConfig],
     model: nn.Module,
     data: DiffusionData,
     diffusion: Diffusion,
@@ -42,6 +37,10 @@ def evaluate(
     """Test loss over all processes, each image counted once for each of its draws.
 
     Args:
+        evaluation: the processes, or the run that trains the model.
+        model: predicts the noise of (N, 3, H, W) float32 images at (N,) int64 steps.
+        data: whose test set is taken.
+        diffusion: the noise at each step.
         at_once: images that a device takes at once; by default the config's.
 
     Returns:
@@ -49,16 +48,14 @@ def evaluate(
         differences between activations are much smaller than it.
     """
     model.eval()
-    config = run.config
-    at_once = at_once or config.evaluation_batch
-    loader = evaluation_loader(data.test, at_once, run.world_size, run.rank, config.num_workers)
-    sums = torch.zeros(3, dtype=torch.float32 if run.device.type == "mps" else torch.float64, device=run.device)
-    for batch in run.evaluation_batches(loader):
-        with run.accelerator.autocast():
-            errors = squared_errors(model, batch, diffusion, run.device)
-        errors = errors.to(sums.dtype)[(batch.positions >= 0).to(run.device)]
+    device = evaluation.device
+    sums = torch.zeros(3, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+    for batch in evaluation.test_batches(data.test, at_once):
+        with evaluation.processes.autocast():
+            errors = squared_errors(model, batch, diffusion, device)
+        errors = errors.to(sums.dtype)[(batch.positions >= 0).to(device)]
         sums += torch.stack([torch.ones_like(errors).sum(), errors.sum(), errors.square().sum()])
-    count, total, squares = run.reduce_sum(sums).tolist()
+    count, total, squares = evaluation.processes.sum(sums).tolist()
     mean = total / count
     variance = max(squares - count * mean**2, 0.0) / max(count - 1, 1)
     return {"loss": mean, "loss_standard_error": math.sqrt(variance / count)}
@@ -91,7 +88,7 @@ def evaluate_run(folder: Path, flags: BatchEvaluationFlags) -> None:
     data = load_data(config)
     finished.check_input("data", data.fingerprint)
     model = load_run(finished)
-    with Run(config, task="diffusion", unit=UNIT, primary=PRIMARY, folder=folder) as run:
-        diffusion = Diffusion(config.noise, run.device)
-        metrics = evaluate(run, model.to(run.device), data, diffusion, flags.eval_batch)
-        finished.print_beside_result(metrics, run)
+    with Evaluation(config, folder) as evaluation:
+        diffusion = Diffusion(config.noise, evaluation.device)
+        metrics = evaluate(evaluation, model.to(evaluation.device), data, diffusion, flags.eval_batch)
+        finished.print_beside_result(metrics, evaluation.processes)

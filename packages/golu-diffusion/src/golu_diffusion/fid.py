@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from golu_core.training.errors import RequestError
-from golu_core.training.ownership import scratch_folder
+from golu_core.training.scratch import scratch_folder
 
 from .config import DiffusionConfig
 from .data import NoisyImages

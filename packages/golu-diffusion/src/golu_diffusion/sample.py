@@ -16,16 +16,17 @@ from torchvision.utils import make_grid
 
 from golu_core.training.cli import parsed_flags, run_directory
 from golu_core.training.errors import RequestError
+from golu_core.training.evaluation import Evaluation
 from golu_core.training.fields import Amount, Count, Samples, Seed
 from golu_core.training.finished import FinishedRun
-from golu_core.training.images import decode, png_writer
+from golu_core.training.images import png_writer, read_image
 from golu_core.training.ownership import MADE_BY, check_output, write_atomically, write_output
-from golu_core.training.run import Run
+from golu_core.training.processes import Processes
 
 from .config import DiffusionConfig
 from .data import fitted, pixels_of, scaled
 from .diffusion import Diffusion, batch_noise, check_sampling, in_fixed_batches, sampled
-from .evaluate import PRIMARY, UNIT, load_run
+from .evaluate import load_run
 
 _FRAMES = 60
 
@@ -48,9 +49,10 @@ class Sampling:
 
 
 def draw(
-    run: Run[DiffusionConfig],
+    processes: Processes,
     model: nn.Module,
     diffusion: Diffusion,
+    size: int,
     count: int,
     sampling: Sampling,
     watch: Callable[[int, Tensor], None] | None = None,
@@ -58,44 +60,46 @@ def draw(
     """Images number 0 to `count` - 1, drawn by all processes together, the same on each of them.
 
     Args:
+        processes: that draw together.
+        model: predicts the noise of (N, 3, size, size) float32 images at (N,) int64 steps.
+        diffusion: the noise at each step.
+        size: side of the images in pixels.
+        count: of images.
+        sampling: how they are drawn.
         watch: is called after each step with its number and the images of this process's batch.
 
     Returns:
         (count, 3, size, size) uint8.
     """
     model.eval()
-    size = run.config.data.size
-    mine = list(range(run.rank, count, run.world_size))
-    drawn: dict[int, Tensor] = {}
+    mine = list(range(processes.rank, count, processes.count))
+    drawn: list[tuple[int, Tensor]] = []
     for start in range(0, len(mine), sampling.batch_size):
         numbers = mine[start : start + sampling.batch_size]
         x = None
         steps = sampled(
             diffusion,
-            _predictor(run, model),
+            _predictor(processes, model),
             numbers,
             (3, size, size),
             seed=sampling.seed,
             sampler=sampling.sampler,
             steps=sampling.steps,
             clip=sampling.clip,
-            device=run.device,
+            device=processes.device,
         )
         for number, x in enumerate(steps):
             if watch is not None:
                 watch(number, x)
         assert x is not None
-        drawn |= dict(zip(numbers, pixels_of(x), strict=True))
-    if run.world_size > 1:
-        parts: list[dict[int, Tensor]] = [{} for _ in range(run.world_size)]
-        torch.distributed.all_gather_object(parts, drawn)
-        drawn = {number: image for part in parts for number, image in part.items()}
-    return torch.stack([drawn[number] for number in range(count)])
+        drawn += zip(numbers, pixels_of(x), strict=True)
+    by_number = dict(processes.gathered(drawn))
+    return torch.stack([by_number[number] for number in range(count)])
 
 
-def _predictor(run: Run[DiffusionConfig], model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+def _predictor(processes: Processes, model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
     def predict(x: Tensor, steps: Tensor) -> Tensor:
-        with run.accelerator.autocast() if run.device.type != "cpu" else nullcontext():
+        with processes.autocast() if processes.device.type != "cpu" else nullcontext():
             noise: Tensor = model(x, steps)
         return noise.float()
 
@@ -149,29 +153,32 @@ def sample_command(arguments: Sequence[str]) -> None:
     config = finished.config
     check_sampling(flags.sampler, flags.steps, config.noise.steps)
     model = load_run(finished, flags.weights)
-    with Run(config, task="diffusion", unit=UNIT, primary=PRIMARY, folder=folder) as run, _bar(run, flags) as advance:
+    total = config.noise.steps if flags.sampler == "ddpm" else flags.steps or 50
+    with Evaluation(config, folder) as evaluation, _bar(evaluation.processes, total, flags.count) as advance:
+        processes = evaluation.processes
         frames: list[Any] = []
-        total = config.noise.steps if flags.sampler == "ddpm" else flags.steps or 50
 
         def watch(number: int, x: Tensor) -> None:
             if (
                 flags.gif is not None
-                and run.is_main
+                and processes.is_main
                 and (number % max(1, total // _FRAMES) == 0 or number == total - 1)
             ):
                 frames.append(_grid(pixels_of(x)))
             advance(len(x))
 
         sampling = Sampling(flags.sampler, flags.steps, flags.seed, flags.batch_size, flags.clip)
-        images = draw(run, model.to(run.device), Diffusion(config.noise, run.device), flags.count, sampling, watch)
-        if run.is_main:
+        diffusion = Diffusion(config.noise, processes.device)
+        model.to(processes.device)
+        images = draw(processes, model, diffusion, config.data.size, flags.count, sampling, watch)
+        if processes.is_main:
             write_output(flags.grid, png_writer(_grid(images)))
             for number, image in enumerate(images) if flags.out is not None else ():
                 assert flags.out is not None
                 write_output(_single(flags.out, number), png_writer(_grid(image[None])))
             if flags.gif is not None:
                 _save_film(flags.gif, frames)
-        run.say(f"drawn: {flags.count} images, {flags.grid}")
+        processes.say(f"drawn: {flags.count} images, {flags.grid}")
 
 
 def _single(folder: Path, number: int) -> Path:
@@ -207,14 +214,13 @@ def _save_film(path: Path, frames: Sequence[Any]) -> None:
 
 
 @contextmanager
-def _bar(run: Run[DiffusionConfig], flags: SampleFlags) -> Iterator[Callable[[int], None]]:
+def _bar(processes: Processes, steps: int, count: int) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error, on the main process; gives a function that takes images times steps done."""
     from rich.console import Console
     from rich.progress import Progress
 
-    steps = run.config.noise.steps if flags.sampler == "ddpm" else flags.steps or 50
-    with Progress(console=Console(stderr=True), disable=not run.is_main) as progress:
-        task = progress.add_task("sampling", total=steps * -(-flags.count // run.world_size))
+    with Progress(console=Console(stderr=True), disable=not processes.is_main) as progress:
+        task = progress.add_task("sampling", total=steps * -(-count // processes.count))
         yield lambda done: progress.advance(task, done)
 
 
@@ -247,36 +253,30 @@ def interpolate_command(arguments: Sequence[str]) -> None:
     config = finished.config
     if flags.at >= config.noise.steps:
         raise RequestError(f"--at must be 0 to {config.noise.steps - 1}, not {flags.at}")
-    ends = torch.stack([fitted(_read(Path(path)), config.data.size) for path in rest[:2]])
+    ends = torch.stack([fitted(read_image(Path(path)), config.data.size) for path in rest[:2]])
     model = load_run(finished, flags.weights)
-    with Run(config, task="diffusion", unit=UNIT, primary=PRIMARY, folder=folder) as run:
-        diffusion = Diffusion(config.noise, run.device)
-        model.to(run.device).eval()
+    with Evaluation(config, folder) as evaluation:
+        device = evaluation.device
+        diffusion = Diffusion(config.noise, device)
+        model.to(device).eval()
         # one noise for both, as in the paper's figure 8, so that only the images are mixed
-        noise = batch_noise(flags.seed, [0], "interpolate", ends.shape[1:], run.device)
-        noisy = diffusion.noised(scaled(ends, run.device), torch.tensor([flags.at] * 2, device=run.device), noise)
-        weights = torch.linspace(0, 1, flags.points + 2, device=run.device)[1:-1, None, None, None]
+        noise = batch_noise(flags.seed, [0], "interpolate", ends.shape[1:], device)
+        noisy = diffusion.noised(scaled(ends, device), torch.tensor([flags.at] * 2, device=device), noise)
+        weights = torch.linspace(0, 1, flags.points + 2, device=device)[1:-1, None, None, None]
         between = (1 - weights) * noisy[:1] + weights * noisy[1:]
         numbers = [0] * flags.points  # the same draws for all, for the same reason
         steps = sampled(
             diffusion,
-            _predictor(run, model),
+            _predictor(evaluation.processes, model),
             numbers,
             ends.shape[1:],
             seed=flags.seed,
             start=between,
             from_step=flags.at,
-            device=run.device,
+            device=device,
         )
         x = deque(steps, maxlen=1).pop()
-        if run.is_main:
+        if evaluation.is_main:
             row = _grid(torch.cat([ends[:1], pixels_of(x), ends[1:]]), columns=flags.points + 2)
             write_output(flags.grid, png_writer(row))
-        run.say(f"drawn: {flags.grid}")
-
-
-def _read(path: Path) -> Tensor:
-    try:
-        return decode(path.read_bytes(), str(path))
-    except OSError as error:
-        raise RequestError(f"the image {path} cannot be read: {error.strerror}") from None
+        evaluation.processes.say(f"drawn: {flags.grid}")

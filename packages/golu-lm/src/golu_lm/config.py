@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from golu_core.training.config import RunConfig, placement
+from golu_core.training.config import RunConfig, RunLength, placement
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import Amount, Count, FolderName, Share
 from golu_core.training.schedules import check_steps_only
@@ -81,6 +81,17 @@ class LmConfig(RunConfig):
     @property
     def own_activation(self) -> str:
         return "gelu"
+
+    @property
+    def primary_metric(self) -> str:
+        return "perplexity"
+
+    @property
+    def units_per_sample(self) -> int:
+        return self.model.context
+
+    def length(self, steps_per_epoch: int) -> RunLength:
+        return RunLength(self.steps, 1)
 
     def check(self, flag: str) -> None:
         check_steps_only(self.schedule)

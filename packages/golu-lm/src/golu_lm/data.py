@@ -17,8 +17,8 @@ from golu_core.training.data import SampleKey
 from golu_core.training.errors import RequestError
 from golu_core.training.fingerprint import Fingerprint, file_digest, whole_files_fingerprint
 from golu_core.training.locks import only_writer
-from golu_core.training.ownership import dry_run_folder
-from golu_core.training.seeding import generator
+from golu_core.training.scratch import dry_run_folder
+from golu_core.training.seeding import Purpose, generator
 
 from .config import LmConfig
 from .corpora import HUB_CORPORA, TextFile, python_docs
@@ -99,7 +99,7 @@ class LmData:
         name: of the data set, in results.
         test_bytes: of the test split's text, if that is known.
         facts: what result.json says: counts, published counts, and the tokenizer.
-        differences: what differs from the published counts, as sentences.
+        remarks: what differs from the published counts, as sentences.
         fingerprint: of all tokens.
     """
 
@@ -108,7 +108,7 @@ class LmData:
     test: TokenFile
     test_bytes: int | None
     facts: dict[str, Any]
-    differences: tuple[str, ...]
+    remarks: tuple[str, ...]
     fingerprint: Fingerprint
 
 
@@ -208,16 +208,16 @@ def _described(config: LmConfig, name: str, train: TokenFile, test: TokenFile, m
     if meta:
         facts = {split: {k: v for k, v in meta["splits"][split].items() if k != "sha256"} for split in facts}
     published = {"train": config.data.train_documents, "test": config.data.test_documents}
-    differences = []
+    remarks = []
     for split, expected in published.items():
         found = facts[split].get("documents")
         if expected and config.data.text is None and found not in (None, expected):
-            differences.append(f"{name} has {found:,} {split} documents, the recipe's own data have {expected:,}")
-    as_published = not differences and config.data.text is None
+            remarks.append(f"{name} has {found:,} {split} documents, the recipe's own data have {expected:,}")
+    as_published = not remarks and config.data.text is None
     facts |= {"published": published, "as_published": as_published, "tokenizer": config.data.tokenizer}
     test_bytes = facts["test"].get("text_bytes")
     fingerprint = whole_files_fingerprint("tokens", [train.path, test.path])
-    return LmData(name, train, test, test_bytes, facts, tuple(differences), fingerprint)
+    return LmData(name, train, test, test_bytes, facts, tuple(remarks), fingerprint)
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ class WindowOrder:
     def global_batches(self, epoch: int, first_step: int) -> Iterator[list[int]]:
         """First token of each window, for each step of an epoch from a step on."""
         for step in range(first_step, self.steps_per_epoch):
-            random = generator(self.seed, "windows", epoch * self.steps_per_epoch + step)
+            random = generator(self.seed, Purpose.WINDOWS, epoch * self.steps_per_epoch + step)
             yield torch.randint(self.tokens - self.context, (self.batch_size,), generator=random).tolist()
 
 
@@ -277,5 +277,5 @@ def whole_split(split: TokenFile, context: int) -> TokenWindows:
 
 def random_windows(split: TokenFile, context: int, count: int, seed: int, step: int) -> TokenWindows:
     """The windows of one evaluation: a function of (seed, step)."""
-    random = generator(seed, "evaluation", step)
+    random = generator(seed, Purpose.TEST_WINDOWS, step)
     return TokenWindows(split, context, torch.randint(len(split) - context, (count,), generator=random))

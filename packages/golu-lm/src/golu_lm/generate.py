@@ -14,7 +14,7 @@ from golu_core.training.devices import default_device
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import Count, NotNegative, Seed
 from golu_core.training.finished import FinishedRun
-from golu_core.training.seeding import generator
+from golu_core.training.seeding import Purpose, generator
 
 from .config import LmConfig
 from .model import GPT, KeyValueCache
@@ -49,7 +49,7 @@ def generated_tokens(
         cached: False reads everything anew for each token, for comparison.
     """
     device = next(model.parameters()).device
-    draws = generator(seed, "generate")
+    draws = generator(seed, Purpose.GENERATE)
     tokens = list(prompt)
     cache = KeyValueCache()
     for _ in range(count):

@@ -194,3 +194,7 @@ class VisionConfig(EpochConfig):
     @property
     def own_activation(self) -> str:
         return self.model.own_activation
+
+    @property
+    def primary_metric(self) -> str:
+        return "top1"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from golu_core.samples import write_digits
-from golu_core.training.data import BatchDataset, SampleKey, evaluation_loader, loaded
+from golu_core.training.data import BatchDataset, SampleKey
 from golu_core.training.errors import RequestError
 from golu_core.training.fingerprint import (
     Fingerprint,
@@ -24,14 +24,14 @@ from golu_core.training.fingerprint import (
     text_fingerprint,
 )
 from golu_core.training.hub import encoded_images, load_image_splits
-from golu_core.training.images import decode
-from golu_core.training.ownership import dry_run_folder
-from golu_core.training.seeding import generator, seeded
+from golu_core.training.images import decode, image_files, read_file
+from golu_core.training.loading import evaluation_loader, loaded
+from golu_core.training.scratch import dry_run_folder
+from golu_core.training.seeding import Purpose, generator, seeded
 
 from .config import Crop, Data, VisionConfig
 from .transforms import evaluation_transform, fitted, training_transform
 
-_EXTENSIONS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
 _TEST_FOLDERS = ("val", "test", "validation")
 
 
@@ -81,7 +81,7 @@ class TransformedImages:
         """One image; in training on random numbers of (seed, epoch, position) alone."""
         if self.seed is None:
             return self.transform(self.source.decoded(key.sample))
-        with seeded(self.seed, "augment", key.epoch, key.position):
+        with seeded(self.seed, Purpose.AUGMENT, key.epoch, key.position):
             return self.transform(self.source.decoded(key.sample))
 
     def __getitems__(self, keys: list[SampleKey]) -> ImageBatch:
@@ -143,7 +143,7 @@ _DRAWN_AT_ONCE = 1 << 16
 @lru_cache(maxsize=4)
 def _epoch_draws(seed: int, epoch: int, part: int) -> Tensor:
     """Three uniform numbers for each of 65,536 positions of an epoch: a function of (seed, epoch, position)."""
-    return torch.rand(_DRAWN_AT_ONCE, 3, generator=generator(seed, "augment", epoch, part))
+    return torch.rand(_DRAWN_AT_ONCE, 3, generator=generator(seed, Purpose.AUGMENT, epoch, part))
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class ImageData:
     Attributes:
         classes: their names, in the order of the labels.
         facts: what result.json says: sizes, and the published sizes.
-        differences: what differs from the published sizes, as sentences.
+        remarks: what differs from the published sizes, as sentences.
         fingerprint: of names and content.
     """
 
@@ -161,7 +161,7 @@ class ImageData:
     test: BatchDataset
     classes: tuple[str, ...]
     facts: dict[str, Any]
-    differences: tuple[str, ...]
+    remarks: tuple[str, ...]
     fingerprint: Fingerprint
 
 
@@ -177,17 +177,17 @@ def load_data(config: VisionConfig) -> ImageData:
     found = _sources(data, config.data_dir)
     published = {"train": data.train_images, "test": data.test_images, "classes": data.classes}
     counts = {"train": len(found.train), "test": len(found.test), "classes": len(found.classes)}
-    differences = tuple(
+    remarks = tuple(
         f"{data.title} has {counts[key]:,} {key} {'' if key == 'classes' else 'images'}".rstrip()
         + f", the recipe's own data have {published[key]:,}"
         for key in counts
         if counts[key] != published[key]
     )
-    facts = {**counts, "published": published, "as_published": not differences and not data.is_own}
+    facts = {**counts, "published": published, "as_published": not remarks and not data.is_own}
     if not data.in_memory:
         train = _as_encoded(found.train)
         test = TransformedImages(_as_encoded(found.test), evaluation_transform(data), seed=None)
-        return ImageData(_augmented(train, config), test, found.classes, facts, differences, found.fingerprint)
+        return ImageData(_augmented(train, config), test, found.classes, facts, remarks, found.fingerprint)
     stored, fingerprint = _in_memory(found, data)
     if isinstance(config.augment, Crop):
         training: BatchDataset = StoredImages(
@@ -195,7 +195,7 @@ def load_data(config: VisionConfig) -> ImageData:
         )
     else:
         training = _augmented(_as_encoded(stored[0]), config)
-    return ImageData(training, stored[1], found.classes, facts, differences, fingerprint)
+    return ImageData(training, stored[1], found.classes, facts, remarks, fingerprint)
 
 
 def _augmented(source: EncodedImages, config: VisionConfig) -> TransformedImages:
@@ -289,10 +289,7 @@ def _folders(root: Path) -> _Sources:
 def _listed(split: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
     listed = []
     for label, name in enumerate(classes):
-        paths = sorted(p for p in (split / name).rglob("*") if p.suffix.lower() in _EXTENSIONS)
-        if not paths:
-            raise RequestError(f"the class folder {split / name} has no image ({', '.join(sorted(_EXTENSIONS))})")
-        listed += [(path, label) for path in paths]
+        listed += [(path, label) for path in image_files(split / name)]
     return listed
 
 
@@ -302,11 +299,7 @@ class _FolderImages(EncodedImages):
         super().__init__(self._read, [label for _, label in listed])
 
     def _read(self, index: int) -> tuple[bytes, str]:
-        path = self.paths[index]
-        try:
-            return Path(path).read_bytes(), path
-        except OSError as error:
-            raise RequestError(f"the image {path} cannot be read: {error.strerror}") from None
+        return read_file(Path(self.paths[index])), self.paths[index]
 
 
 # --------------------------------------------------------------------------------------------- CIFAR-10 and the hub

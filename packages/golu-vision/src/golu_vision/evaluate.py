@@ -5,25 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from golu_core.training.data import BatchDataset, SampleKey, evaluation_loader
+from golu_core.training.data import BatchDataset, SampleKey
+from golu_core.training.evaluation import Evaluation
 from golu_core.training.finished import BatchEvaluationFlags, FinishedRun
 from golu_core.training.ownership import MADE_BY, write_atomically
-from golu_core.training.run import Run
 
 from .config import Data, VisionConfig
-from .data import ImageBatch, load_data
+from .data import ImageBatch, ImageData, load_data
 from .models import build_model
 from .transforms import normalized
 
-PRIMARY = ("top1", True)
-UNIT = "images/s"
-OUTPUTS = ("samples/worst.png",)
 _WORST = 25
 
 
@@ -58,9 +53,15 @@ def classification_metrics(logits: Tensor, labels: Tensor, counted: Tensor) -> T
 
 @torch.no_grad()
 def evaluate(
-    run: Run[VisionConfig], model: nn.Module, loader: DataLoader[Any], data: Data
+    evaluation: Evaluation[VisionConfig], model: nn.Module, data: ImageData, at_once: int | None = None
 ) -> tuple[dict[str, float], list[Mistake]]:
     """Test metrics over all processes, each image counted once, and the 25 images with the least probable right class.
+
+    Args:
+        evaluation: the processes, or the run that trains the model.
+        model: takes (N, 3, H, W) float32 images and gives (N, classes) logits.
+        data: whose test set is taken.
+        at_once: images that a device takes at once; by default as the config's training follows.
 
     Returns:
         `top1` and `top5` in %, `loss` as mean cross-entropy without label smoothing; and the worst images, the same on
@@ -69,20 +70,17 @@ def evaluate(
     model.eval()
     sums: Tensor | None = None
     worst: list[Mistake] = []
-    for batch in run.evaluation_batches(loader):
-        images, labels, positions = _on_device(batch, data, run.device)
-        with run.accelerator.autocast():
+    for batch in evaluation.test_batches(data.test, at_once):
+        images, labels, positions = _on_device(batch, evaluation.config.data, evaluation.device)
+        with evaluation.processes.autocast():
             logits = model(images)
         logits = logits.float()
         batch_sums = classification_metrics(logits, labels, positions >= 0)
         sums = batch_sums if sums is None else sums + batch_sums
         worst = _worst_of([*worst, *_mistakes(logits, labels, positions)])
     assert sums is not None
-    count, loss, first, five = run.reduce_sum(sums).tolist()
-    if run.world_size > 1:
-        gathered: list[list[Mistake]] = [[] for _ in range(run.world_size)]
-        torch.distributed.all_gather_object(gathered, worst)
-        worst = _worst_of([mistake for part in gathered for mistake in part])
+    count, loss, first, five = evaluation.processes.sum(sums).tolist()
+    worst = _worst_of(evaluation.processes.gathered(worst))
     return {"top1": 100 * first / count, "top5": 100 * five / count, "loss": loss / count}, worst
 
 
@@ -134,8 +132,7 @@ def evaluate_run(folder: Path, flags: BatchEvaluationFlags) -> None:
     finished.check_input("data", data.fingerprint)
     model, _ = build_model(config, len(data.classes))
     finished.load_evaluated_weights(model, config.average)
-    with Run(config, task="vision", unit=UNIT, primary=PRIMARY, folder=folder) as run:
-        at_once = flags.eval_batch or config.evaluation_batch
-        loader = evaluation_loader(data.test, at_once, run.world_size, run.rank, config.num_workers)
-        metrics, _ = evaluate(run, model.to(run.device).to(memory_format=torch.channels_last), loader, config.data)
-        finished.print_beside_result(metrics, run)
+    with Evaluation(config, folder) as evaluation:
+        model.to(evaluation.device).to(memory_format=torch.channels_last)
+        metrics, _ = evaluate(evaluation, model, data, flags.eval_batch)
+        finished.print_beside_result(metrics, evaluation.processes)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from golu_core.training.data import BatchPlan
 from golu_core.training.errors import RequestError
-from golu_core.training.seeding import derive_seed
+from golu_core.training.seeding import Purpose, derive_seed
 
 from .config import Mix
 
@@ -53,7 +53,7 @@ def mix_batch(
     groups = positions.div(mix.group, rounding_mode="floor")
     for group in groups.unique().tolist():
         rows = groups == group
-        rng = numpy.random.default_rng(derive_seed(seed, "mix", epoch, group))
+        rng = numpy.random.default_rng(derive_seed(seed, Purpose.MIX, epoch, group))
         use_cutmix = mix.cutmix > 0 and (mix.mixup == 0 or rng.random() < 0.5)
         ratio = float(rng.beta(*(2 * (mix.cutmix if use_cutmix else mix.mixup,))))
         device_rows = rows.nonzero().flatten().to(images.device)

@@ -10,7 +10,7 @@ from torch import nn
 from golu_core.training.activations import swapped_for
 from golu_core.training.errors import RequestError
 from golu_core.training.results import SwappedActivations
-from golu_core.training.seeding import seed_global_generators
+from golu_core.training.seeding import Purpose, seed_global_generators
 
 from .cifar import CIFAR_MODELS
 from .config import Model, VisionConfig
@@ -66,7 +66,7 @@ def build_model(config: VisionConfig, classes: int) -> tuple[nn.Module, SwappedA
     Returns:
         The network, and how many activations were swapped and which functional calls were left as published.
     """
-    seed_global_generators(config.seed, "weights")
+    seed_global_generators(config.seed, Purpose.WEIGHTS)
     network = build_network(config.model, classes)
     example = (torch.zeros(1, 3, config.data.size, config.data.size),)
     return network, swapped_for(network, config.model.own_activation, config.activation, example)

@@ -31,6 +31,12 @@ def checkpoint_folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(f"{_PREFIX}*") if path.is_dir())
 
 
+def last_good_checkpoint(folder: Path) -> str:
+    """Half a sentence that names the newest checkpoint."""
+    good = checkpoint_folders(folder)
+    return f"the last good checkpoint is {good[-1]}" if good else "there is no earlier checkpoint"
+
+
 def save_checkpoint(folder: Path, step: int, writers: dict[str, Callable[[Path], None]], keep: int) -> Path:
     """Writes the files of one checkpoint and removes all but the newest `keep`.
 
@@ -59,10 +65,9 @@ def save_checkpoint(folder: Path, step: int, writers: dict[str, Callable[[Path],
     except Exception as error:  # each library has its own error for a full disk
         with contextlib.suppress(OSError, RequestError):
             discard(partial_of(final))
-        good = checkpoint_folders(folder)
-        last = f"the last good checkpoint is {good[-1]}" if good else "there is no earlier checkpoint"
         raise RunFailure(
-            f"could not write the checkpoint of step {step} ({error}); {_free_space(folder)}; {last}"
+            f"could not write the checkpoint of step {step} ({error}); {_free_space(folder)}; "
+            f"{last_good_checkpoint(folder)}"
         ) from error
     for old in checkpoint_folders(folder)[:-keep]:
         if not foreign_files(old, [*_files_of(old), CHECKPOINT_MARKER]):

@@ -8,57 +8,35 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from .config import Config, checked
+from .config import Config, PaperRow, checked
 from .errors import Interrupted, RequestError, RunFailure
 from .fields import check_fields
+from .tasks import Command, Task, resolved
 from .variants import chosen, help_of
 
 Flags = TypeVar("Flags")
 
 
 @dataclass(frozen=True)
-class Command:
-    """One subcommand.
-
-    Attributes:
-        help: one line.
-        run: takes the arguments after the subcommand's name.
-        usage: what stands after the name.
-        flags: gives the dataclass of the flags, which `--help` lists; None if there are none.
-    """
-
-    help: str
-    run: Callable[[Sequence[str]], None]
-    usage: str = ""
-    flags: Callable[[], type] | None = None
-
-
-@dataclass(frozen=True)
 class CommandLine(Generic[Config]):
-    """A task's command line.
+    """The command line of a task."""
 
-    Attributes:
-        program: the console script's name, such as `golu-vision`.
-        recipes: by name.
-        train: trains, or describes the run if `config.dry_run`.
-        evaluate: prints the test metrics of a finished run.
-        evaluation_flags: gives the dataclass of the flags of `evaluate`.
-        distribution: the task package's name, for its version.
-        commands: the task's own subcommands.
-    """
+    task: Task[Config]
 
-    program: str
-    recipes: Mapping[str, Config]
-    train: Callable[[Config], Any]
-    evaluate: Callable[[Path, Any], None]
-    evaluation_flags: Callable[[], type]
-    distribution: str
-    commands: Mapping[str, Command]
+    @property
+    def program(self) -> str:
+        """The console script's name, such as `golu-vision`."""
+        return self.task.program
+
+    @property
+    def recipes(self) -> Mapping[str, Config]:
+        """By name."""
+        return self.task.recipes
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Runs the command line and returns its exit status."""
@@ -89,9 +67,9 @@ class CommandLine(Generic[Config]):
             "recipes": Command("table of recipes", self._recipes),
             "train": Command("train a recipe, or continue its run", self._train, "RECIPE [flags]"),
             "evaluate": Command(
-                "test metrics of a finished run", self._evaluate, "RUN_DIR [flags]", self.evaluation_flags
+                "test metrics of a finished run", self._evaluate, "RUN_DIR [flags]", self.task.evaluation_flags
             ),
-            **self.commands,
+            **self.task.commands,
         }
         first, *rest = arguments or ["--help"]
         if first in ("-h", "--help"):
@@ -99,11 +77,11 @@ class CommandLine(Generic[Config]):
         elif first == "--version":
             from importlib.metadata import version
 
-            print(version(self.distribution))
+            print(version(self.program))
         elif first in commands and first != "train" and any(word in ("-h", "--help") for word in rest):
             self._print_help_of(first, commands[first])
         elif first in commands:
-            commands[first].run(rest)
+            resolved(commands[first].run)(rest)
         else:
             raise RequestError(f"unknown command {first!r}{_nearest(first, commands)}; try {self.program} --help")
 
@@ -112,7 +90,7 @@ class CommandLine(Generic[Config]):
         if command.flags is None:
             print(f"usage: {usage}\n\n{command.help}")
         else:
-            parsed_flags(command.flags(), ["--help"], usage.removesuffix(" [flags]"))
+            parsed_flags(resolved(command.flags), ["--help"], usage.removesuffix(" [flags]"))
 
     def _help(self, commands: Mapping[str, Command]) -> str:
         width = max(len(f"{name} {command.usage}") for name, command in commands.items()) + 2
@@ -126,7 +104,7 @@ class CommandLine(Generic[Config]):
                 "",
                 f"recipes: {', '.join(self.recipes)}",
                 f"flags of a recipe: {self.program} train {first} --help",
-                f"several processes: accelerate launch -m {self.program.replace('-', '_')} train RECIPE [flags]",
+                f"several processes: accelerate launch -m {self.task.package} train RECIPE [flags]",
             ]
         )
 
@@ -140,7 +118,8 @@ class CommandLine(Generic[Config]):
             print(f"usage: {self.program} train RECIPE [flags]\n\nrecipes: {', '.join(self.recipes)}")
             print(f"flags of a recipe: {self.program} train {next(iter(self.recipes))} --help")
             return
-        self.train(self.config(arguments))
+        config = self.config(arguments)
+        resolved(self.task.describe if config.dry_run else self.task.train)(config)
 
     def config(self, arguments: Sequence[str]) -> Config:
         """The config of `RECIPE [flags]`; exits with status 2 and tyro's message on a wrong flag."""
@@ -164,8 +143,8 @@ class CommandLine(Generic[Config]):
 
     def _evaluate(self, arguments: Sequence[str]) -> None:
         folder, rest = run_directory(arguments, f"{self.program} evaluate RUN_DIR")
-        flags: Any = parsed_flags(self.evaluation_flags(), rest, f"{self.program} evaluate RUN_DIR")
-        self.evaluate(folder, flags)
+        flags: Any = parsed_flags(resolved(self.task.evaluation_flags), rest, f"{self.program} evaluate RUN_DIR")
+        resolved(self.task.evaluate)(folder, flags)
 
 
 def run_directory(arguments: Sequence[str], usage: str) -> tuple[Path, list[str]]:
@@ -197,14 +176,16 @@ def print_recipes(program: str, recipes: Mapping[str, Config]) -> None:
         numeric = column in ("parameters", "paper: ReLU", "GELU", "GoLU")
         table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
     for name, recipe in recipes.items():
-        row = recipe.paper
-        if row is None:
-            continue
+        row = recipe.paper or PaperRow("-", "-", recipe.primary_metric, 0)
         means = {name: mean for name, (mean, _) in row.results.get(row.metric, {}).items()}
         results = [f"{means[name]:g}" if name in means else "-" for name in ("relu", "gelu", "golu")]
-        size = f"{row.size / 1e6:.1f} M" if row.size >= 1e6 else f"{row.size / 1e3:.0f} k"
+        size = _shown_size(row.size) if row.size else "-"
         table.add_row(name, row.model, row.dataset, row.metric, size, *results)
     Console(width=max(120, Console().width)).print(table)
+
+
+def _shown_size(parameters: int) -> str:
+    return f"{parameters / 1e6:.1f} M" if parameters >= 1e6 else f"{parameters / 1e3:.0f} k"
 
 
 def _nearest(word: str, known: Mapping[str, Any]) -> str:

@@ -61,6 +61,19 @@ def published(columns: str) -> dict[str, tuple[float, float]]:
     return {name: (mean, spread) for name, (mean, spread) in zip(_TABLE_COLUMNS, cells, strict=True)}
 
 
+@dataclass(frozen=True)
+class RunLength:
+    """How long a run is, in the epochs that its schedule counts."""
+
+    epochs: int
+    steps_per_epoch: int
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps."""
+        return self.epochs * self.steps_per_epoch
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """What every recipe has. Task packages inherit from it and add their own fields."""
@@ -120,6 +133,24 @@ class RunConfig:
         raise NotImplementedError
 
     @property
+    def primary_metric(self) -> str:
+        """The metric by which runs of this config are compared, as result.json names it."""
+        raise NotImplementedError
+
+    def length(self, steps_per_epoch: int) -> RunLength:
+        """How long the run is as planned, without `max_steps`.
+
+        Args:
+            steps_per_epoch: of the training set's order.
+        """
+        raise NotImplementedError
+
+    @property
+    def units_per_sample(self) -> int:
+        """How many of the throughput's units a sample has."""
+        return 1
+
+    @property
     def evaluation_batch(self) -> int:
         """Samples that a device takes at once in evaluation.
 
@@ -137,6 +168,9 @@ class EpochConfig(RunConfig):
     """Passes over the training set."""
     drop_last: bool = False
     """Leave out the samples that do not fill the epoch's last batch; otherwise the epoch's first ones fill it."""
+
+    def length(self, steps_per_epoch: int) -> RunLength:
+        return RunLength(self.epochs, steps_per_epoch)
 
 
 def checked(config: Config) -> Config:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
-import multiprocessing
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Sampler
 
-from .errors import RequestError, RunFailure
-from .seeding import generator
-from .signals import held_back, outlive_signals
+from .errors import RequestError
+from .seeding import Purpose, generator
 
 
 class SampleKey(NamedTuple):
@@ -126,7 +122,7 @@ class EpochOrder:
 
     def indices(self, epoch: int) -> torch.Tensor:
         """The epoch's sample indices: (steps_per_epoch * batch_size,) int64."""
-        order = torch.randperm(self.length, generator=generator(self.seed, "order", epoch))
+        order = torch.randperm(self.length, generator=generator(self.seed, Purpose.ORDER, epoch))
         order = order.repeat_interleave(self.repeats)
         needed = self.steps_per_epoch * self.batch_size
         return order.repeat(-(-needed // len(order)))[:needed]
@@ -147,6 +143,10 @@ class TrainBatches(Sampler[list[SampleKey]]):
         self.rank = rank
         self.epoch = 0
         self.first_step = 0
+
+    def begin(self, epoch: int, first_step: int) -> None:
+        """Says where the next iteration starts."""
+        self.epoch, self.first_step = epoch, first_step
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         size = self.plan.device_size
@@ -181,112 +181,3 @@ class EvaluationBatches(Sampler[list[SampleKey]]):
 
     def __len__(self) -> int:
         return -(-self.length // (self.device_size * self.processes))
-
-
-def train_loader(
-    dataset: BatchDataset, order: SampleOrder, plan: BatchPlan, rank: int, num_workers: int | None
-) -> DataLoader[Any]:
-    """A loader of one process's training batches; `Run.batches` tells its sampler the epoch and the step."""
-    return _loader(dataset, TrainBatches(order, plan, rank), num_workers, plan.processes)
-
-
-def evaluation_loader(
-    dataset: BatchDataset, device_size: int, processes: int, rank: int, num_workers: int | None
-) -> DataLoader[Any]:
-    """A loader of one process's share of a test set, in batches of one size."""
-    size = min(device_size, -(-len(dataset) // processes)) if len(dataset) else device_size
-    return _loader(dataset, EvaluationBatches(len(dataset), size, processes, rank), num_workers, processes)
-
-
-def _loader(
-    dataset: BatchDataset, batches: Sampler[list[SampleKey]], num_workers: int | None, processes: int
-) -> DataLoader[Any]:
-    workers = default_workers(dataset.in_memory, processes) if num_workers is None else num_workers
-    return DataLoader(
-        _Guarded(dataset),
-        batch_sampler=batches,
-        collate_fn=_as_loaded,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        worker_init_fn=outlive_signals if workers else None,
-        pin_memory=torch.cuda.is_available(),
-        generator=generator("loader"),  # or iterating would draw from torch's global generator
-    )
-
-
-def _as_loaded(batch: Any) -> Any:
-    return batch
-
-
-@dataclass(frozen=True)
-class _Refusal:
-    """A RequestError on its way out of a loader process, which would wrap it in a traceback."""
-
-    message: str
-
-
-class _Guarded(Dataset[Any]):
-    def __init__(self, dataset: BatchDataset) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitems__(self, keys: list[SampleKey]) -> Any:
-        try:
-            return self.dataset.__getitems__(keys)
-        except RequestError as error:
-            return _Refusal(str(error))
-
-
-def loaded(loader: DataLoader[Any]) -> Iterator[Any]:
-    """The loader's batches.
-
-    Raises:
-        RequestError: a sample cannot be read; with the data set's own message.
-        RunFailure: a loader process was killed.
-    """
-    with held_back():  # while the loader processes start
-        before = set(multiprocessing.active_children())
-        batches = iter(loader)
-        _loader_processes.update(set(multiprocessing.active_children()) - before)
-    while True:
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
-            if not loader.num_workers or not _is_of_a_dead_loader(error):
-                raise
-            raise RunFailure(
-                f"a loader process ended, as the system ends processes when memory is short "
-                f"({str(error).splitlines()[0]}); --num-workers 0 loads without one"
-            ) from error
-        if isinstance(batch, _Refusal):
-            raise RequestError(batch.message)
-        yield batch
-
-
-_loader_processes: set[Any] = set()
-
-
-@atexit.register
-def _end_loaders() -> None:
-    """Ends the loaders of a program that fails: they ignore the signal that multiprocessing would end them by."""
-    for process in _loader_processes:
-        if process.is_alive():
-            process.kill()
-
-
-def _is_of_a_dead_loader(error: Exception) -> bool:
-    """Whether a loader was found dead, or fell silent in the middle of a batch; an error of its own says `Caught`."""
-    text = str(error)
-    return "DataLoader worker (pid" in text or (not isinstance(error, RuntimeError) and "Caught" not in text)
-
-
-def default_workers(in_memory: bool, processes: int) -> int:
-    """Loader processes of one training process: none for data in memory, else its share of the cores, at most 16."""
-    if in_memory:
-        return 0
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
-    return max(1, min(16, (os.cpu_count() or 1) // max(1, local)))

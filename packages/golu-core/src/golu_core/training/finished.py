@@ -6,20 +6,20 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Generic
 
 from .config import Config, config_sha256
 from .errors import RequestError
 from .fields import Amount, Samples
 from .fingerprint import Fingerprint, file_digest
-from .folder import AVERAGE_FILE, CONFIG_FILE, WEIGHTS_FILE, read_config
 from .optim import WeightAverage
 from .results import RESULT_FILE, Result, compared, read_result
+from .run_files import AVERAGE_FILE, CONFIG_FILE, WEIGHTS_FILE, read_config
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .run import Run
+    from .processes import Processes
 
 _COMPLETES = "the command that trains it completes it from its last checkpoint"
 
@@ -115,9 +115,9 @@ class FinishedRun(Generic[Config]):
         averaged = average is not None and average.evaluate
         self.load_weights(model, AVERAGE_FILE if averaged else WEIGHTS_FILE)
 
-    def print_beside_result(self, metrics: dict[str, float], run: Run[Any]) -> None:
+    def print_beside_result(self, metrics: dict[str, float], processes: Processes) -> None:
         """Prints metrics that were just taken, and on standard error whether they are those of result.json."""
         for name, value in metrics.items():
-            run.say(f"{name} {value:.6g}")
-        if run.is_main:
+            processes.say(f"{name} {value:.6g}")
+        if processes.is_main:
             print(compared(metrics, self.result), file=sys.stderr, flush=True)

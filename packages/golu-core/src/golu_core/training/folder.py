@@ -1,21 +1,21 @@
-"""The folder of a run: where it is, whose it is, and each file in it whole, checked and accounted for."""
+"""The folder of a run as its one writer sees it: whose it is, and each file in it whole, checked and accounted for."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import newest_whole_checkpoint
-from .config import Config, RunConfig, config_sha256, differences, from_json, to_json
-from .errors import RequestError
+from .checkpoint import newest_whole_checkpoint, save_checkpoint
+from .config import Config, RunConfig, differences
+from .errors import RequestError, RunFailure
 from .fingerprint import file_digest
+from .locks import FolderLock, claim
 from .ownership import (
-    CHECKPOINT_MARKER,
     RUN_MARKER,
+    bytes_writer,
     discard,
     foreign_files,
     is_ours,
@@ -26,96 +26,20 @@ from .ownership import (
     write_atomically,
     write_json,
 )
+from .plots import read_metrics, save_curves
 from .provenance import changes
-from .results import RESULT_FILE, Result, read_result
-
-CONFIG_FILE = "config.json"
-METRICS_FILE = "metrics.jsonl"
-WEIGHTS_FILE = "model.safetensors"
-AVERAGE_FILE = "model_ema.safetensors"
-POSITION_FILE = "position.json"
-CHECKPOINT_FILES = (WEIGHTS_FILE, "optimizer.pt", POSITION_FILE, METRICS_FILE, RUN_MARKER)
-_POSSIBLE_IN_CHECKPOINTS = (*CHECKPOINT_FILES, CHECKPOINT_MARKER, "average.safetensors", "scaler.json")
-_CONFIG_FORMAT = "golu-config/2"
-_RUN_FORMAT = "golu-run/2"
-_LAYOUT = (
+from .results import RESULT_FILE, Result, read_result, write_result
+from .run_files import (
+    CHECKPOINT_FILES,
     CONFIG_FILE,
+    LAYOUT,
     METRICS_FILE,
-    RESULT_FILE,
-    RUN_MARKER,
-    WEIGHTS_FILE,
-    AVERAGE_FILE,
-    "curves.png",
-    *(f"checkpoints/step-????????/{name}" for name in _POSSIBLE_IN_CHECKPOINTS),
-    "checkpoints/.step-*.partial/*",
-    "checkpoints/.step-*.discarded/*",
-    ".*.partial/*",
-    "golu-*/*events.out.tfevents*",
+    RunIdentity,
+    config_from_file,
+    damaged_files,
+    read_config,
+    write_config,
 )
-
-
-def run_folder(config: RunConfig, task: str) -> Path:
-    """OUTPUT_DIR/<task>/<recipe>/<activation>/seed<N>."""
-    return config.output_dir / task / config.recipe / config.activation / f"seed{config.seed}"
-
-
-@dataclass(frozen=True)
-class RunIdentity:
-    """What a run is: all that its numbers follow from.
-
-    Attributes:
-        config: the resolved config.
-        inputs: fingerprints of what the run reads: `data`, `data_whole` where all of it was read, `backbone` and so on.
-        environment: versions of the code; they may change, and that is said.
-    """
-
-    config: RunConfig
-    inputs: Mapping[str, str]
-    environment: Mapping[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "format": _RUN_FORMAT,
-            "config_sha256": config_sha256(self.config),
-            "inputs": dict(self.inputs),
-            "environment": dict(self.environment),
-            "config": config_to_file(self.config),
-        }
-
-
-def config_to_file(config: RunConfig) -> dict[str, Any]:
-    """What config.json holds."""
-    return {"format": _CONFIG_FORMAT, **to_json(config)}
-
-
-def write_config(folder: Path, config: RunConfig) -> None:
-    """Writes config.json, whole or not at all."""
-    write_json(folder / CONFIG_FILE, config_to_file(config))
-
-
-def read_config(folder: Path, config_type: type[Config]) -> Config:
-    """The config of a run folder; RequestError where there is none or it cannot be read."""
-    path = folder / CONFIG_FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RequestError(f"{folder} is not a run folder: it has no {CONFIG_FILE}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise RequestError(f"{path} cannot be read: {error}") from None
-    return _config_from_file(values, config_type, path)
-
-
-def _config_from_file(values: Any, config_type: type[Config], path: Path) -> Config:
-    if not isinstance(values, dict):
-        raise RequestError(f"{path} is not a config: it holds no object")
-    written_as = values.get("format")
-    if written_as != _CONFIG_FORMAT:
-        version = "version 0.1 of golu" if written_as is None else f"another version of golu ({written_as})"
-        raise RequestError(
-            f"{path} was written by {version}, whose runs this version can put into tables but not evaluate or "
-            f"continue: use that version for it"
-        )
-    return from_json(config_type, {name: value for name, value in values.items() if name != "format"})
 
 
 class RunFolder:
@@ -128,7 +52,9 @@ class RunFolder:
 
     def __init__(self, path: Path, outputs: Sequence[str] = ()) -> None:
         self.path = path
-        self.layout = (*_LAYOUT, *outputs, *(f"{Path(o).parent}/.*.partial/*" for o in outputs))
+        self._identity: RunIdentity | None = None
+        self._lock: FolderLock | None = None
+        self.layout = (*LAYOUT, *outputs, *(f"{Path(o).parent}/.*.partial/*" for o in outputs))
 
     @property
     def checkpoints(self) -> Path:
@@ -187,7 +113,7 @@ class RunFolder:
         """The config of the run that lies there, as far as it can be found; None where there is no run."""
         marker = self._marker()
         if marker is not None and isinstance(marker.get("config"), dict):
-            return _config_from_file(marker["config"], config_type, self.path / RUN_MARKER)
+            return config_from_file(marker["config"], config_type, self.path / RUN_MARKER)
         if (self.path / CONFIG_FILE).exists():
             return read_config(self.path, config_type)
         return None
@@ -210,16 +136,32 @@ class RunFolder:
 
     # ------------------------------------------------------------------------------------------------- the transaction
 
-    def take(self, identity: RunIdentity, warn: Callable[[str], None]) -> Path | None:
+    def open(self, identity: RunIdentity, warn: Callable[[str], None]) -> Path | None:
         """Makes the folder ready for this run, and finds the checkpoint from which it continues.
 
-        To be called by one process, which holds the folder's lock.
+        To be called by one process, which is the folder's only writer until `close`.
 
         Raises:
             RequestError: what lies there is another run, or of other data, or cannot be continued.
+            RunFailure: the folder cannot be written.
         """
-        config = identity.config
+        try:
+            self._lock = claim(self.path)
+            found = self._take(identity, warn)
+        except OSError as error:
+            raise RunFailure(f"the run folder {self.path} cannot be written: {error}") from error
+        self._identity = identity
+        return found
+
+    def close(self) -> None:
+        """Lets other processes have the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _take(self, identity: RunIdentity, warn: Callable[[str], None]) -> Path | None:
         remove_leftovers(self.path)
+        config = identity.config
         if config.overwrite and not self._is_this_overwriting_run(identity, warn):
             self.check_removable()
             discard(self.path)
@@ -280,7 +222,7 @@ class RunFolder:
 
     def _check_same(self, marker: Mapping[str, Any], identity: RunIdentity, warn: Callable[[str], None]) -> None:
         """Compares a run.json with what is asked for: config and inputs must be the same, versions are said."""
-        there = _config_from_file(marker.get("config"), type(identity.config), self.path / RUN_MARKER)
+        there = config_from_file(marker.get("config"), type(identity.config), self.path / RUN_MARKER)
         differing = differences(identity.config, there)
         inputs: Mapping[str, str] = marker.get("inputs", {})
         for name in sorted(set(inputs) & set(identity.inputs)):
@@ -308,30 +250,50 @@ class RunFolder:
             return
         if not there.startswith(kept):
             warn(f"{path} lacked or changed lines that the checkpoint knows; it is restored from there")
-        write_atomically(path, lambda partial: _write_bytes(partial, kept))
+        write_atomically(path, bytes_writer(kept))
 
+    def save_checkpoint(self, step: int, state: Mapping[str, Callable[[Path], None]], keep: int) -> None:
+        """Writes a checkpoint: the state, and what it must know by itself: whose it is, and the metrics so far.
 
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+        Raises:
+            RunFailure: it could not be written; the message names the last good one.
+        """
+        assert self._identity is not None
+        marker = json.dumps(self._identity.to_json(), indent=1).encode()
+        writers = {
+            **state,
+            RUN_MARKER: bytes_writer(marker),
+            METRICS_FILE: bytes_writer(self._metrics_so_far()),
+        }
+        save_checkpoint(self.checkpoints, step, writers, keep)
 
+    def _metrics_so_far(self) -> bytes:
+        path = self.path / METRICS_FILE
+        return path.read_bytes() if path.exists() else b""
 
-def append_metrics(folder: Path, line: dict[str, Any]) -> None:
-    """Adds a line to metrics.jsonl, and makes sure that it is on the disk."""
-    with (folder / METRICS_FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    def finish(self, result: Result, weights: Mapping[str, Callable[[Path], None]], others: Sequence[str]) -> Result:
+        """Writes weights, curves and result.json, in this order.
 
+        Args:
+            result: without the checksums of files.
+            weights: file names, each with the function that writes it.
+            others: files of the task without which the run cannot be used.
 
-def damaged_files(folder: Path, result: Result) -> list[str]:
-    """Which of a finished run's files are missing or do not have the checksum that its result.json names."""
-    problems = []
-    for name, expected in result.files.items():
+        Returns:
+            The result with the checksums.
+
+        Raises:
+            RunFailure: a file could not be written.
+        """
         try:
-            if file_digest(folder / name) != expected:
-                problems.append(f"{folder / name} does not have the checksum that {RESULT_FILE} names")
-        except FileNotFoundError:
-            problems.append(f"{folder / name} is missing")
+            for name, write in weights.items():
+                write_atomically(self.path / name, write)
+            title = f"{result.recipe}  {result.activation}  seed {result.seed}"
+            metrics = read_metrics(self.path / METRICS_FILE)
+            save_curves(self.path / "curves.png", metrics, result.primary_metric.name, title)
+            named = [METRICS_FILE, *weights, *others]
+            result = dataclasses.replace(result, files={name: file_digest(self.path / name) for name in named})
+            write_result(self.path / RESULT_FILE, result)
         except OSError as error:
-            problems.append(f"{folder / name} cannot be read: {error.strerror}")
-    return problems
+            raise RunFailure(f"the result could not be written: {error}") from error
+        return result

@@ -21,6 +21,33 @@ except ImportError:
     decode_image = None
 
 
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"})
+"""Of the files that are taken for images where a folder is searched."""
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files below a folder, sorted; RequestError if the folder or an image in it is missing."""
+    if not folder.is_dir():
+        raise RequestError(f"there is no image folder {folder}")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    if not paths:
+        raise RequestError(f"the folder {folder} has no image ({', '.join(sorted(EXTENSIONS))})")
+    return paths
+
+
+def read_file(path: Path) -> bytes:
+    """The content of an image file; RequestError with its name if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RequestError(f"the image {path} cannot be read: {error.strerror}") from None
+
+
+def read_image(path: Path, upright: bool = True) -> Tensor:
+    """An image file as (3, H, W) uint8 RGB; RequestError with its name if it cannot be read or decoded."""
+    return decode(read_file(path), str(path), upright)
+
+
 def decode(encoded: bytes, name: str, upright: bool = True) -> Tensor:
     """A JPEG, PNG, WebP, GIF or other image as (3, H, W) uint8 RGB.
 

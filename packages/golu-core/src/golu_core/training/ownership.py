@@ -6,17 +6,14 @@ asks for have `made by golu` in them. What has neither is the user's, and is lef
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import errno
 import fnmatch
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +25,9 @@ TOKENS_MARKER = "meta.json"
 REPORT_MARKER = "report.json"
 CHECKPOINT_MARKER = "manifest.json"
 STUDY_MARKER = "study.json"
-_PARTIAL_MARKER = "partial.json"
+PARTIAL_MARKER = "partial.json"
 _MARKERS = (
-    _PARTIAL_MARKER,
+    PARTIAL_MARKER,
     CHECKPOINT_MARKER,
     RUN_MARKER,
     SAMPLE_MARKER,
@@ -156,7 +153,7 @@ def begin_partial(folder: Path) -> Path:
     partial = partial_of(folder)
     discard(partial)
     partial.mkdir(parents=True)
-    (partial / _PARTIAL_MARKER).write_text('{"format": "golu-partial/1"}\n', encoding="utf-8")
+    (partial / PARTIAL_MARKER).write_text('{"format": "golu-partial/1"}\n', encoding="utf-8")
     return partial
 
 
@@ -168,7 +165,7 @@ def partial_of(folder: Path) -> Path:
 def publish(partial: Path, folder: Path) -> None:
     """Renames what `begin_partial` began into its place, which must be free."""
     require_free(folder, "the data")
-    (partial / _PARTIAL_MARKER).unlink()
+    (partial / PARTIAL_MARKER).unlink()
     partial.rename(folder)
     sync(folder.parent)
 
@@ -183,46 +180,6 @@ def new_folder(folder: Path) -> Iterator[Path]:
         discard(partial)
         raise
     publish(partial, folder)
-
-
-@contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """A temporary folder; also removes those of processes that were killed."""
-    top = Path(tempfile.gettempdir())
-    for old in top.glob(f"golu-scratch-{_user()}-*"):
-        pid = old.name.split("-")[3]
-        if pid.isdigit() and not _is_running(int(pid)):
-            with contextlib.suppress(OSError, RequestError):
-                discard(old)
-    folder = Path(tempfile.mkdtemp(prefix=f"golu-scratch-{_user()}-{os.getpid()}-"))
-    (folder / _PARTIAL_MARKER).write_text('{"format": "golu-scratch/1"}\n', encoding="utf-8")
-    try:
-        yield folder
-    finally:
-        with contextlib.suppress(OSError):
-            discard(folder)
-
-
-@cache
-def dry_run_folder() -> Path:
-    """A temporary folder for the sample data of a dry run, which leaves nothing behind."""
-    scratch = scratch_folder()
-    atexit.register(scratch.__exit__, None, None, None)
-    return scratch.__enter__()
-
-
-def _user() -> int:
-    return os.getuid() if hasattr(os, "getuid") else 0
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 # -------------------------------------------------------------------------------------------------------------- files
@@ -268,6 +225,15 @@ def check_output(path: Path) -> None:
     with path.open("rb") as file:
         if MADE_BY.encode() not in file.read(_BYTES_SEARCHED):
             raise RequestError(f"{path} is there already, and was not made by this program: name another file")
+
+
+def bytes_writer(content: bytes) -> Callable[[Path], None]:
+    """A function that writes bytes to the path that it is given."""
+
+    def write(path: Path) -> None:
+        path.write_bytes(content)
+
+    return write
 
 
 def write_json(path: Path, value: Any) -> None:

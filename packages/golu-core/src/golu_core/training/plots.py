@@ -32,8 +32,8 @@ def save_curves(path: Path, metrics: list[dict[str, Any]], primary: str, title: 
         points = [(line["step"], line["loss"]) for line in metrics if line["split"] == split and "loss" in line]
         if points:
             loss_axes.plot(*zip(*points, strict=True), style, label=split, markersize=4)
+            loss_axes.legend()
     loss_axes.set(xlabel="optimizer step", ylabel="loss")
-    loss_axes.legend()
     points = [(line["step"], line[primary]) for line in metrics if line["split"] == "test" and primary in line]
     if points:
         metric_axes.plot(*zip(*points, strict=True), "o-", markersize=4, color="tab:green")

@@ -14,17 +14,17 @@ from pathlib import Path
 _MACHINE = {"device", "host_cpu", "host_cores", "system"}
 
 
-def environment(device_name: str, task: str) -> dict[str, str]:
+def environment(device_name: str, distribution: str) -> dict[str, str]:
     """Versions of what computes a result, and on what.
 
     Args:
         device_name: of the device.
-        task: whose package, `golu-<task>`, is asked for its dependencies.
+        distribution: of the task's package, which is asked for its dependencies.
     """
     import torch
 
     found = {"python": platform.python_version(), "cuda": str(torch.version.cuda), "device": device_name}
-    found |= versions(f"golu-{task}")
+    found |= versions(distribution)
     found |= code_revision()
     found["host_cpu"] = _processor_name()
     found["host_cores"] = str(os.cpu_count())

@@ -149,6 +149,11 @@ def write_result(path: Path, result: Result) -> None:
     write_json(path, result_to_json(result))
 
 
+def amend_result(path: Path, result: Result, metrics: Mapping[str, float]) -> None:
+    """Adds metrics to a result that is written already."""
+    write_result(path, dataclasses.replace(result, metrics={**result.metrics, **metrics}))
+
+
 def read_result(path: Path) -> Result:
     """Reads result.json; RequestError with the file's name if it is not one."""
     try:

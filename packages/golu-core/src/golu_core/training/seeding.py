@@ -6,10 +6,40 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import cache
 
 import numpy
 import torch
+
+
+class Purpose(StrEnum):
+    """What random numbers are drawn for: each word has its own, and a word that is changed changes all numbers."""
+
+    WEIGHTS = "weights"
+    """Initial weights; (seed, purpose)."""
+    ORDER = "order"
+    """Order of an epoch's samples; (seed, purpose, epoch)."""
+    STEP = "step"
+    """Dropout and the like in one forward pass; (seed, purpose, step, piece, process)."""
+    LOADER = "loader"
+    """Torch's own base seed of a loader, which nothing is drawn from."""
+    AUGMENT = "augment"
+    """Augmentation of one sample; (seed, purpose, epoch, position in the epoch)."""
+    MIX = "mix"
+    """Mixing of a group of samples; (seed, purpose, epoch, group)."""
+    WINDOWS = "windows"
+    """Where training windows of text begin; (seed, purpose, step)."""
+    TEST_WINDOWS = "evaluation"
+    """Where test windows of text begin; (seed, purpose, step)."""
+    GENERATE = "generate"
+    """Text; (seed, purpose)."""
+    DIFFUSE = "diffuse"
+    """Step and noise of a training image; (seed, purpose, epoch, position in the epoch)."""
+    TEST_DIFFUSE = "test"
+    """Steps and noises of a test image; (seed, purpose, image)."""
+    NOISE = "noise"
+    """Noise that images are drawn from; (seed, purpose, image, what for)."""
 
 
 def derive_seed(*purpose: int | str) -> int:

@@ -1,0 +1,80 @@
+"""The console script `golu-core`: what GoLU runs on here, and studies over many runs."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import platform
+import sys
+from collections.abc import Sequence
+
+from . import __version__
+
+_STUDIES = {
+    "sweep": "train a study: recipes x activations x seeds",
+    "aggregate": "tables, statistics and a report of finished runs",
+}
+_HELP = "\n".join(
+    [
+        "usage: golu-core [COMMAND]",
+        "",
+        "  (none)     what computes GoLU on this machine, for a question or a bug report",
+        *(f"  {name:<11}{text}; golu-core {name} --help" for name, text in _STUDIES.items()),
+        "",
+        'sweep and aggregate need the extra: pip install "golu-core[studies]"',
+    ]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `golu-core` and returns its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words:
+        return print_report()
+    command, *rest = words
+    if command in ("-h", "--help"):
+        print(_HELP)
+    elif command == "--version":
+        print(__version__)
+    elif command in _STUDIES:
+        return _run_study_command(command, rest)
+    else:
+        print(f"golu-core: unknown command {command!r}\n\n{_HELP}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run_study_command(command: str, arguments: Sequence[str]) -> int:
+    try:
+        module = importlib.import_module(f"golu_core.studies.{command}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("golu_core"):
+            raise
+        print(f'golu-core: {command} needs {error.name}: pip install "golu-core[studies]"', file=sys.stderr)
+        return 2
+    status: int = module.main(list(arguments))
+    return status
+
+
+def print_report() -> int:
+    """Prints versions, devices and what computes GoLU on each."""
+    import torch
+
+    from .activation import kernel
+
+    print(f"golu-core {__version__}, torch {torch.__version__}, Python {platform.python_version()}")
+    print("cpu: in-place torch operations")
+    if torch.backends.mps.is_available():
+        print("mps: in-place torch operations")
+    for index in range(torch.cuda.device_count()):
+        implementation = "CuPy kernel" if kernel.kernels_available() else "in-place torch operations"
+        print(f"cuda:{index} {torch.cuda.get_device_name(index)}: {implementation}")
+    if not torch.cuda.is_available():
+        cupy = "installed" if importlib.util.find_spec("cupy") else "not installed"
+        print(f"cuda: no device (CuPy is {cupy})")
+    print("torch.compile, export, ONNX and functional transforms: a pointwise expression")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

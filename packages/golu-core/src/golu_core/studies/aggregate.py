@@ -1,0 +1,140 @@
+"""Collects finished runs into tables with statistics, beside the published values.
+
+    golu-core aggregate runs                     tables on the terminal
+    golu-core aggregate runs more --out report   and report/report.html, tables.md, tables.tex, CSV, JSON, figures
+    golu-core aggregate --run runs/vision/digits/golu/seed0     one run's curves and tables
+
+What a run is follows from its result.json, never from where it lies. Exit status: 0; 2 a wrong request or input that
+cannot be used, and nothing is written; 1 a failure to write.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from golu_core.activation.registry import canonical_name
+from golu_core.training.errors import RequestError
+
+from .reporting.collect import Collection, collect
+from .reporting.comparison import load_libraries
+from .reporting.formats import console, print_table
+from .reporting.mixtures import refuse_differing_metrics, refuse_mixed
+from .reporting.report import Report, check_report_folder, write_report
+
+_LEFT_OUT_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Collects finished runs into tables with statistics, beside the published values."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Folders; results are found at any depth below."""
+    out: Path | None = None
+    """Folder for the report: HTML, Markdown, LaTeX, CSV, JSON and figures."""
+    run: Path | None = None
+    """A single run, finished or not: its curves and tables."""
+    allow_mixed: bool = False
+    """Runs of one recipe with differing configs are rows of their own, instead of refused."""
+    reference: str = "golu"
+    """Activation that is compared with each other."""
+    figures: Literal["png", "pdf", "svg"] = "png"
+    """Format of the figures beside the HTML report."""
+
+
+def aggregate(flags: Flags) -> None:
+    """Prints the tables of the runs, and writes the report if asked to."""
+    with _results_stay():
+        report = _report_of(flags)
+        load_libraries()
+        gc.freeze()
+        files = None if flags.out is None else report.files(flags.figures)
+        _print(report)
+        if flags.out is not None and files is not None:
+            write_report(flags.out, files)
+            print(f"written: {flags.out}/report.html and {len(files) - 1} files beside it")
+
+
+@contextmanager
+def _results_stay() -> Iterator[None]:
+    """Spares the garbage collector the walk over ten thousand results, which all stay.
+
+    statsmodels collects garbage in every call, which took most of the time.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.enable()
+
+
+def _report_of(flags: Flags) -> Report:
+    if flags.out is not None:
+        check_report_folder(flags.out)
+    try:
+        reference = canonical_name(flags.reference)
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+    collection = collect(flags.runs)
+    refuse_differing_metrics(collection.runs)
+    if not flags.allow_mixed:
+        refuse_mixed(collection.runs)
+    return Report(collection, reference)
+
+
+def _print(report: Report) -> None:
+    """All tables, what may be claimed, and what was left out."""
+    output = console()
+    for table in report.tables():
+        print_table(table, output)
+    for sentence in report.findings():
+        output.print(sentence, markup=False)
+    _print_left_out(report.collection, output)
+
+
+def _print_left_out(collection: Collection, output: Console) -> None:
+    left_out = collection.left_out
+    output.print(f"{len(collection.runs)} runs are in the tables, {len(left_out)} were left out.", markup=False)
+    for left in left_out[:_LEFT_OUT_SHOWN]:
+        output.print(f"  {left}", markup=False)
+    if len(left_out) > _LEFT_OUT_SHOWN:
+        output.print(f"  and {len(left_out) - _LEFT_OUT_SHOWN} more; --out lists all", markup=False)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line and returns its exit status."""
+    try:
+        flags = tyro.cli(Flags, args=arguments, prog="golu-core aggregate", config=(tyro.conf.FlagCreatePairsOff,))
+        if bool(flags.runs) == (flags.run is not None):
+            raise RequestError("name the folders of runs, or one run by --run; --help says more")
+        if flags.run is not None:
+            from .reporting.single import show_run
+
+            show_run(flags.run, flags.out)
+        else:
+            aggregate(flags)
+    except RequestError as error:
+        print(f"golu-core aggregate: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of a pipe is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"golu-core aggregate: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,365 @@
+"""Reads the results below some folders: what they are follows from their content, never from their path."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, overload
+
+from golu_core.training.config import (
+    RunConfig,
+    flat_identity,
+    flattened,
+    identity,
+    identity_sha256,
+    placement_fields,
+)
+from golu_core.training.errors import RequestError
+from golu_core.training.results import RESULT_FILE, SCHEMA, Result, result_from_json
+from golu_core.training.run_files import CONFIG_FILE
+from golu_core.training.tasks import installed_tasks
+
+_NOT_SEARCHED = {"checkpoints", "samples"}
+_NAMED = 10
+_LARGEST = 2.0**63
+DATA = "data (fingerprint)"
+"""The name under which the settings of runs have what their data are."""
+_PLACEMENTS_OF_0_1 = frozenset(
+    {"paper", "data_dir", "output_dir", "num_workers", "checkpoint_every", "keep_checkpoints", "log_every", "tracker"}
+    | {"overwrite", "dry_run", "check_data", "data.download", "data.vocab_file", "max_device_batch", "eval_batch"}
+    | {"sample_tokens", "samples", "sample_steps", "fid_images", "fid_weights"}
+)
+"""What did not count as a run's identity in version 0.1, whose config.json names no format."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A run that no table has, and why."""
+
+    folder: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{shown(self.folder)}: {self.reason}"
+
+
+def shown(folder: Path) -> str:
+    """A folder as people name it: from where they are, if it lies below."""
+    try:
+        return str(folder.relative_to(os.path.realpath(".")))
+    except ValueError:
+        return str(folder)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        result: the content of its result.json.
+        folder: where it was found.
+        settings: identity fields of its config without activation and seed, flat, and what its data are; None where
+            there is no config.json and no sibling's config fits its checksum.
+    """
+
+    result: Result
+    folder: Path
+    settings: Mapping[str, Any] | None
+
+    @property
+    def failed(self) -> bool:
+        """Whether its metric is no number."""
+        return not math.isfinite(self.result.primary_metric.value)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What was found: runs in an order that does not depend on that of the folders."""
+
+    runs: list[RunResult]
+    left_out: list[LeftOut] = field(default_factory=list)
+
+
+def collect(folders: Sequence[Path]) -> Collection:
+    """Reads all results below the folders.
+
+    Raises:
+        RequestError: a folder is missing, a result or config cannot be read, schemas are mixed, or there is no result.
+    """
+    for folder in folders:
+        if not folder.exists():
+            raise RequestError(f"there is no folder {folder}")
+    found = dict(sorted(_run_folders(folders)))
+    finished = [folder for folder, has_result in found.items() if has_result]
+    unfinished = [Path(folder) for folder, has_result in found.items() if not has_result]
+    left_out = [LeftOut(folder, "unfinished: it has no result.json") for folder in unfinished]
+    read = _read_all(finished)
+    if not read:
+        more = f"; {len(unfinished)} runs there are unfinished" if unfinished else ""
+        raise RequestError(f"no result.json below {', '.join(map(str, folders))}{more}")
+    runs, mismatched = _Settings().joined(read)
+    runs, duplicates = _without_duplicates(runs)
+    return Collection(_sorted(runs), [*left_out, *mismatched, *duplicates])
+
+
+def _run_folders(folders: Iterable[Path]) -> Iterator[tuple[str, bool]]:
+    """Folders of runs, and whether they are finished."""
+    for top in folders:
+        for place, subfolders, files in os.walk(os.path.realpath(top)):
+            if CONFIG_FILE in files or RESULT_FILE in files:
+                subfolders[:] = [name for name in subfolders if name not in _NOT_SEARCHED]
+            if RESULT_FILE in files:
+                yield place, True
+            elif CONFIG_FILE in files and "metrics.jsonl" in files:
+                yield place, False
+
+
+def _read_all(folders: Sequence[str]) -> list[tuple[Path, Result, dict[str, Any] | None]]:
+    """Results with their configs; one RequestError that names all files that cannot be read."""
+    read, problems = [], []
+    schemas: dict[str, str] = {}
+    for folder in folders:
+        path, config_path = f"{folder}/{RESULT_FILE}", f"{folder}/{CONFIG_FILE}"
+        try:
+            values = _json_object(path)
+            schemas.setdefault(str(values.get("schema")), path)
+            if values.get("schema") != SCHEMA:
+                continue
+            result = _checked(values, path)
+            config = _json_object(config_path, required=False)
+            read.append((Path(folder), result, config))
+        except RequestError as error:
+            problems.append(str(error))
+    if problems:
+        more = f"\n  and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+        raise RequestError("files that cannot be used:\n  " + "\n  ".join(problems[:_NAMED]) + more)
+    if schemas.keys() - {SCHEMA}:
+        listed = ", ".join(f"{schema} ({path})" for schema, path in sorted(schemas.items()))
+        what = "mixed schemas" if len(schemas) > 1 else "another schema"
+        raise RequestError(f"{what}: {listed}; this tool reads {SCHEMA}")
+    return read
+
+
+@overload
+def _json_object(path: str) -> dict[str, Any]: ...
+@overload
+def _json_object(path: str, required: bool) -> dict[str, Any] | None: ...
+def _json_object(path: str, required: bool = True) -> dict[str, Any] | None:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            values = json.loads(file.read())
+    except FileNotFoundError as error:
+        if not required:
+            return None
+        raise RequestError(f"{path}: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RequestError(f"{path}: {error}") from None
+    if not isinstance(values, dict):
+        raise RequestError(f"{path}: it holds no object")
+    return values
+
+
+def _checked(values: Mapping[str, Any], path: str) -> Result:
+    """The result, with its fields checked as far as tables need them."""
+    try:
+        result = result_from_json(values)
+    except (RequestError, RecursionError) as error:
+        raise RequestError(f"{path}: {error}") from None
+    metric = result.primary_metric
+    numbers = {
+        "primary_metric.value": metric.value,
+        **{f"metrics.{name}": value for name, value in _mapping(result.metrics, "metrics", path).items()},
+        "train_seconds": result.train_seconds,
+        "eval_seconds": result.eval_seconds,
+        "steps": result.steps,
+        "seed": result.seed,
+        "world_size": result.world_size,
+    }
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise RequestError(f"{path}: {name} is {_short(value)}, which is not a number")
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise RequestError(f"{path}: {name} has {value.bit_length()} bits, which no run gives")
+    for name in ("train_seconds", "eval_seconds"):
+        if not 0 <= numbers[name] < _LARGEST:
+            raise RequestError(f"{path}: {name} is {numbers[name]}, which no run takes")
+    for name in ("steps", "seed", "world_size"):
+        if not isinstance(numbers[name], int) or numbers[name] < 0:
+            raise RequestError(f"{path}: {name} is {numbers[name]}, which is not a count")
+    for name in ("task", "recipe", "dataset", "model", "activation", "config_sha256"):
+        if not isinstance(getattr(result, name), str):
+            raise RequestError(f"{path}: {name} is {_short(getattr(result, name))}, which is not text")
+    if not isinstance(metric.name, str) or not isinstance(metric.higher_is_better, bool):
+        raise RequestError(f"{path}: primary_metric is {_short(metric)}")
+    for name in ("environment", "data"):
+        _mapping(getattr(result, name), name, path)
+    return result
+
+
+def _mapping(value: Any, name: str, path: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RequestError(f"{path}: {name} is not an object")
+    return value
+
+
+def _short(value: Any) -> str:
+    """A value for a message: a hostile file may hold anything."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # deep nesting, or more digits than Python writes
+        return f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+class _Settings:
+    """Joins results with the settings of their configs; equal settings are one object, however many runs have them."""
+
+    def __init__(self) -> None:
+        self._placements: dict[str, frozenset[str] | None] = {}
+        self._shared: dict[str, dict[str, Any]] = {}
+
+    def joined(
+        self, read: Sequence[tuple[Path, Result, dict[str, Any] | None]]
+    ) -> tuple[list[RunResult], list[LeftOut]]:
+        """Runs with their settings, and those whose config.json is not the one that their result names."""
+        runs, left_out, without = [], [], []
+        known: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = defaultdict(dict)
+        for folder, result, config in read:
+            if config is None:
+                without.append(RunResult(result, folder, None))
+                continue
+            settings, fits = self._settings(result, config)
+            if not fits:
+                left_out.append(LeftOut(folder, "its config.json is not the config that its result.json names"))
+                continue
+            known[result.task, result.recipe][id(settings)] = settings
+            runs.append(RunResult(result, folder, settings))
+        for run in without:
+            candidates = [*known[run.result.task, run.result.recipe].values(), *self._of_recipe(run.result)]
+            fitting = (
+                settings for settings in candidates if _sha256_with(settings, run.result) == run.result.config_sha256
+            )
+            runs.append(dataclasses.replace(run, settings=next(fitting, None)))
+        runs, strangers = _without_strangers(runs)
+        return [self._with_data(run) for run in runs], [*left_out, *strangers]
+
+    def _with_data(self, run: RunResult) -> RunResult:
+        if run.settings is None:
+            return run
+        data = {DATA: str(run.result.data.get("fingerprint", "not known"))}
+        return dataclasses.replace(run, settings=self._share({**run.settings, **data}))
+
+    def _settings(self, result: Result, config: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        placements = self._placement_fields(result.task)
+        if "format" not in config:
+            flat = flattened(config, _PLACEMENTS_OF_0_1)
+            return self._share(_generic(flat, result)), placements is None or identity_sha256(
+                flat
+            ) == result.config_sha256
+        fields = _BASE_PLACEMENTS if placements is None else placements
+        flat = flat_identity(config, fields | {"format"})
+        # which fields of an unknown task's config are placement is not known, so its checksum cannot be checked
+        fits = placements is None or identity_sha256(flat) == result.config_sha256
+        return self._share(_generic(flat, result)), fits
+
+    def _share(self, settings: dict[str, Any]) -> dict[str, Any]:
+        return self._shared.setdefault(json.dumps(settings, sort_keys=True), settings)
+
+    def _placement_fields(self, task: str) -> frozenset[str] | None:
+        if task not in self._placements:
+            known = installed_tasks().get(task)
+            example = next(iter(known.recipes.values())) if known else None
+            self._placements[task] = None if example is None else frozenset(placement_fields(example))
+        return self._placements[task]
+
+    def _of_recipe(self, result: Result) -> list[dict[str, Any]]:
+        recipe = recipe_of(result)
+        return [] if recipe is None else [self._share(recipe_settings(recipe))]
+
+
+_BASE_PLACEMENTS = frozenset(placement_fields(RunConfig()))
+
+
+def recipe_of(result: Result) -> RunConfig | None:
+    """The recipe that a result names, if the task's package is installed and has it."""
+    task = installed_tasks().get(result.task)
+    recipe: RunConfig | None = task.recipes.get(result.recipe) if task else None
+    return recipe
+
+
+def recipe_settings(recipe: RunConfig) -> dict[str, Any]:
+    """A recipe's identity fields without activation and seed."""
+    return {name: value for name, value in identity(recipe).items() if name not in ("activation", "seed")}
+
+
+def _generic(flat: Mapping[str, Any], result: Result) -> dict[str, Any]:
+    """Settings that siblings share: without activation and seed, also where a path names them, as a backbone's does."""
+    own, any_run = f"/{result.activation}/seed{result.seed}", "/{activation}/seed{seed}"
+    return {
+        name: value.replace(own, any_run) if isinstance(value, str) else value
+        for name, value in flat.items()
+        if name not in ("activation", "seed")
+    }
+
+
+def _sha256_with(settings: Mapping[str, Any], result: Result) -> str:
+    """Checksum that a config of these settings has for the result's activation and seed."""
+    own, any_run = f"/{result.activation}/seed{result.seed}", "/{activation}/seed{seed}"
+    flat = {name: v.replace(any_run, own) if isinstance(v, str) else v for name, v in settings.items()}
+    return identity_sha256({**flat, "activation": result.activation, "seed": result.seed})
+
+
+def _without_strangers(runs: Sequence[RunResult]) -> tuple[list[RunResult], list[LeftOut]]:
+    """Leaves out runs of which nobody knows the config, where that of their siblings is known."""
+    known = {(run.result.task, run.result.recipe) for run in runs if run.settings is not None}
+    kept, left_out = [], []
+    for run in runs:
+        if run.settings is None and (run.result.task, run.result.recipe) in known:
+            left_out.append(
+                LeftOut(run.folder, "it has no config.json, and its checksum fits none of its siblings' configs")
+            )
+        else:
+            kept.append(run)
+    return kept, left_out
+
+
+def _without_duplicates(runs: Sequence[RunResult]) -> tuple[list[RunResult], list[LeftOut]]:
+    """One run of each config, activation and seed: chosen by a checksum of its content, so never by its metric."""
+    same: dict[tuple[Any, ...], list[RunResult]] = defaultdict(list)
+    for run in runs:
+        result = run.result
+        config = None if run.settings is None else result.config_sha256  # unknown configs count as one
+        same[result.task, result.recipe, result.activation, result.seed, config].append(run)
+    kept, left_out = [], []
+    for group in same.values():
+        first, *others = group if len(group) == 1 else sorted(group, key=lambda run: (_content(run), str(run.folder)))
+        kept.append(first)
+        for other in others:
+            left_out.append(LeftOut(other.folder, f"duplicate of {shown(first.folder)}, {_difference(first, other)}"))
+    return kept, left_out
+
+
+def _content(run: RunResult) -> str:
+    result = run.result
+    return hashlib.sha256(json.dumps([result.metrics, result.train_seconds], sort_keys=True).encode()).hexdigest()
+
+
+def _difference(first: RunResult, other: RunResult) -> str:
+    metric, there = first.result.primary_metric, other.result.primary_metric
+    if first.result.metrics == other.result.metrics:
+        return "with the same metrics"
+    return f"with other metrics: {metric.name} {there.value:.6g}, and {metric.value:.6g} in the one that is kept"
+
+
+def _sorted(runs: Iterable[RunResult]) -> list[RunResult]:
+    return sorted(
+        runs,
+        key=lambda run: (run.result.task, run.result.recipe, run.result.activation, run.result.seed, _content(run)),
+    )

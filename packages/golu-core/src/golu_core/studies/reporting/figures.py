@@ -1,0 +1,257 @@
+"""The report's figures, by matplotlib: readable on a light and on a dark page."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from golu_core.training.run_files import METRICS_FILE
+
+from .comparison import OverRecipes
+from .metrics import in_table_order, paper_name
+from .summary import Row, relative_times
+
+_INK = "#16181d"  # becomes the page's own colour of text
+_COLOURS = {
+    "golu": "#e4572e",
+    "relu": "#3d87d8",
+    "gelu": "#1f9d7a",
+    "swish": "#9a6bd0",
+    "mish": "#c29a1c",
+    "elu": "#7b8794",
+    "leaky_relu": "#d773a8",
+}
+_OTHER_COLOURS = ("#5bb0c2", "#a3764a", "#8fa63c", "#6b7fd7", "#c25b5b", "#4f9d4f", "#a88fc2", "#7d7d7d")
+_STYLE: Any = {
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "grid.alpha": 0.18,
+    "grid.color": _INK,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+}
+
+
+@dataclass(frozen=True)
+class NamedFigure:
+    """A figure of the report.
+
+    Attributes:
+        name: of its file, without a suffix.
+        title: what it shows, also for those who cannot see it.
+        caption: how to read it.
+        figure: matplotlib's.
+    """
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+
+
+def all_figures(rows: Sequence[Row], over: OverRecipes) -> list[NamedFigure]:
+    """The figures that the runs give: curves of each recipe, ranks, critical differences, relative times."""
+    with matplotlib.rc_context(_STYLE):
+        found = [curves(row) for row in rows if row.is_primary]
+        found += [ranks(over), critical_differences(over), times(rows)]
+    return [figure for figure in found if figure is not None]
+
+
+def colour(activation: str) -> str:
+    """The activation's colour in every figure."""
+    known = _COLOURS.get(activation)
+    return known or _OTHER_COLOURS[sum(map(ord, activation)) % len(_OTHER_COLOURS)]
+
+
+# ------------------------------------------------------------------------------------------------------------- curves
+
+
+def curves(row: Row) -> NamedFigure | None:
+    """The test metric over steps: mean over seeds, and the band from the lowest to the highest seed."""
+    points = _points(row)
+    if not points:
+        return None
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    for activation in in_table_order(points):
+        by_step = points[activation]
+        steps = sorted(by_step)
+        means = [math.fsum(by_step[step]) / len(by_step[step]) for step in steps]
+        ours = activation == "golu"
+        style: dict[str, Any] = {
+            "color": colour(activation),
+            "linewidth": 2.2 if ours else 1.3,
+            "zorder": 3 if ours else 2,
+        }
+        axes.plot(
+            steps, means, label=paper_name(activation), marker="o" if len(steps) < 8 else "", markersize=3, **style
+        )
+        if any(len(values) > 1 for values in by_step.values()):
+            low, high = [min(by_step[s]) for s in steps], [max(by_step[s]) for s in steps]
+            axes.fill_between(steps, low, high, color=colour(activation), alpha=0.13, linewidth=0)
+    values = [value for by_step in points.values() for listed in by_step.values() for value in listed]
+    if min(values) > 0 and max(values) > 8 * min(values) and not row.metric.higher_is_better:
+        axes.set_yscale("log")
+    axes.set(xlabel="optimizer step", ylabel=f"test {row.metric.label}")
+    axes.grid(True)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return NamedFigure(
+        name="curves-" + _file_name(row.name),
+        title=f"{row.name}: test {row.metric.label} over training",
+        caption="Mean over seeds; the band goes from the lowest to the highest seed.",
+        figure=figure,
+    )
+
+
+def _points(row: Row) -> dict[str, dict[int, list[float]]]:
+    """Finite test metrics of the runs by activation and step."""
+    points: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for run in row.runs:
+        for line in read_test_metrics(run.folder):
+            value = line.get(row.metric_name)
+            if isinstance(value, (int, float)) and math.isfinite(value):
+                points[run.result.activation][int(line["step"])].append(value)
+    return points
+
+
+def read_test_metrics(folder: Path) -> Iterator[dict[str, Any]]:
+    """The test lines of a run's metrics.jsonl; none where it is missing, and without lines that are torn."""
+    try:
+        lines = (folder / METRICS_FILE).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        if '"test"' in line:
+            try:
+                values = json.loads(line)
+            except ValueError:
+                continue
+            if values.get("split") == "test":
+                yield values
+
+
+def _file_name(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)
+
+
+# ------------------------------------------------------------------------------------------------------- comparisons
+
+
+def ranks(over: OverRecipes) -> NamedFigure | None:
+    """Mean rank of each activation, and its rank in each recipe."""
+    if not over.rows:
+        return None
+    ordered = sorted(over.mean_ranks.items(), key=lambda item: -item[1])
+    figure = Figure(figsize=(6.4, 0.8 + 0.36 * len(ordered)), layout="constrained")
+    axes = figure.add_subplot()
+    columns = dict(zip(over.activations, over.ranks.T.tolist(), strict=True))
+    for place, (activation, mean) in enumerate(ordered):
+        offsets = [place + 0.16 * math.sin(2.4 * n) for n in range(len(over.rows))]  # so that equal ranks are seen
+        axes.scatter(columns[activation], offsets, s=22, color=colour(activation), alpha=0.55, linewidth=0)
+        axes.plot([mean], [place], "D", color=colour(activation), markersize=7)
+        axes.annotate(f"{mean:.2f}", (mean, place), textcoords="offset points", xytext=(0, 8), ha="center", fontsize=8)
+    axes.set_yticks(range(len(ordered)), [paper_name(name) for name, _ in ordered])
+    axes.set(xlabel="rank (1 is the best)", xlim=(0.7, len(ordered) + 0.3), ylim=(-0.6, len(ordered) - 0.2))
+    axes.set_xticks(range(1, len(ordered) + 1))
+    axes.grid(True, axis="x")
+    caption = f"Diamonds: mean over {len(over.rows)} recipes; dots: single recipes. A description, not a test."
+    return NamedFigure("ranks", "Rank of each activation", caption, figure)
+
+
+def critical_differences(over: OverRecipes) -> NamedFigure | None:
+    """Demsar's diagram: activations that a bar joins are not told apart; None where there is no test."""
+    friedman = over.friedman
+    if friedman is None or not friedman.rejects:
+        return None
+    import scikit_posthocs
+
+    names = {name: paper_name(name) for name in over.activations}
+    figure = Figure(figsize=(6.8, 1.1 + 0.3 * len(names)), layout="constrained")
+    axes = figure.add_subplot()
+    scikit_posthocs.critical_difference_diagram(
+        {names[name]: rank for name, rank in over.mean_ranks.items()},
+        friedman.nemenyi.rename(index=names, columns=names),
+        ax=axes,
+        label_fmt_left="{label} ({rank:.2f})",
+        label_fmt_right="({rank:.2f}) {label}",
+        elbow_props={"linewidth": 1},
+        crossbar_props={"color": _INK, "linewidth": 2.5},
+        color_palette={names[name]: colour(name) for name in over.activations},
+        text_h_margin=0.12,
+    )
+    caption = (
+        f"Mean ranks over {len(over.rows)} recipes, 1 the best. Nemenyi's test at 0.05 does not tell apart activations "
+        f"that a bar joins; mean ranks that are {friedman.critical_difference:.2f} apart are told apart."
+    )
+    return NamedFigure("critical-difference", "Critical-difference diagram", caption, figure)
+
+
+def times(rows: Sequence[Row]) -> NamedFigure | None:
+    """Training time relative to the architecture's own activation."""
+    found = [(row, times) for row in rows if row.is_primary for times in [relative_times(row)[0]] if times]
+    if not found:
+        return None
+    figure = Figure(figsize=(6.4, 1.0 + 0.3 * len(found)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvline(1.0, color=_INK, linewidth=0.8)
+    for place, (_, relative) in enumerate(reversed(found)):
+        for activation, time in relative.items():
+            axes.plot([time.training], [place], "o", color=colour(activation), markersize=6, alpha=0.9)
+    activations = in_table_order(name for _, relative in found for name in relative)
+    for activation in activations:
+        axes.plot([], [], "o", color=colour(activation), label=paper_name(activation))
+    axes.set_yticks(range(len(found)), [row.name for row, _ in reversed(found)])
+    axes.set(xlabel="training time, own activation = 1", ylim=(-0.6, len(found) - 0.4))
+    axes.grid(True, axis="x")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    caption = "Seconds of an optimizer step as a multiple of the architecture's own activation, on the same hardware."
+    return NamedFigure("relative-time", "Relative training time", caption, figure)
+
+
+# ------------------------------------------------------------------------------------------------------------- output
+
+
+def as_bytes(named: NamedFigure, kind: str) -> bytes:
+    """The figure as PNG, PDF or SVG on white, the same bytes for the same figure."""
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": named.name}):
+        buffer = io.BytesIO()
+        dates: dict[str, Any] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+        named.figure.savefig(buffer, format=kind, dpi=160, facecolor="white", metadata=dates[kind])
+        return buffer.getvalue()
+
+
+def as_inline_svg(named: NamedFigure) -> str:
+    """The figure as an SVG element that takes the page's colour of text."""
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": named.name}):
+        text = io.StringIO()
+        named.figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    svg = text.getvalue().replace(_INK, "currentColor")
+    label = html.escape(named.title, quote=True)
+    return f'<svg role="img" aria-label="{label}"' + svg[svg.index("<svg") + len("<svg") :]
+
+
+@contextmanager
+def plain_style() -> Iterator[None]:
+    """The report's style, for figures that are drawn elsewhere."""
+    with matplotlib.rc_context(_STYLE):
+        yield

@@ -1,0 +1,191 @@
+"""The report: all tables, findings and figures of some runs, and the files that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from golu_core.training.errors import RequestError
+from golu_core.training.ownership import REPORT_MARKER, bytes_writer, read_marker, write_atomically
+
+from .card import Card, card
+from .collect import Collection
+from .comparison import (
+    ALPHA,
+    FEWEST_RECIPES,
+    FEWEST_VALUES,
+    OverRecipes,
+    PairedComparison,
+    over_recipes,
+    paired_comparisons,
+)
+from .formats import csv_text, json_text, latex, markdown, run_records, summary_records
+from .metrics import paper_name
+from .summary import Row, rows_of
+from .tables import Table, p_value, paired_table, pairs_table, rank_table, task_tables, time_table
+
+METHODS = [
+    (
+        "Mean, standard error",
+        "over seeds; the standard deviation is the sample's, with n - 1 (Python's statistics). One seed has neither.",
+    ),
+    (
+        "Paired differences over seeds",
+        "runs of the same seed have the same data in the same order, so that activations are compared seed by seed. "
+        "The interval is Student's t (SciPy): it assumes that differences are normal, which 3 seeds cannot show. "
+        "P-values are Wilcoxon's signed-rank test's (SciPy; two-sided, exact for few seeds), which assumes differences "
+        "symmetric around their median, corrected by Holm's method over the activations of the recipe (statsmodels). "
+        "They are given where the seeds can carry one below 0.05: from 6 seeds on against one activation, from 8 "
+        "against four. With 3 seeds not even an uncorrected p can fall below 0.25.",
+    ),
+    (
+        "Over recipes",
+        "ranks of means, each recipe a block, as Demsar (JMLR 2006) has it. Friedman's test with a p-value by "
+        "permuting ranks within recipes (SciPy, 9,999 permutations) assumes that recipes are independent; recipes "
+        "that share a network or data set are not quite. If it rejects: Nemenyi's test, with the critical-difference "
+        "diagram, and Wilcoxon's signed-rank test over relative means with Holm's correction (scikit-posthocs). At "
+        f"least {FEWEST_RECIPES} recipes.",
+    ),
+    (
+        "Bootstrap intervals",
+        f"of the mean over seeds (in summary.csv and report.json) and of mean ranks over recipes: 95 %, BCa (SciPy, "
+        f"9,999 resamples), from {FEWEST_VALUES} values on; they assume that the values are independent draws.",
+    ),
+    (
+        "Relative time",
+        "mean seconds of an optimizer step, and of all evaluations of a run, over those of the architecture's own "
+        "activation; only for runs with the same device, processor, processes and steps. Other work on the machine is "
+        "not known to this tool.",
+    ),
+]
+
+
+class Report:
+    """What is said about some runs.
+
+    Args:
+        collection: the runs.
+        reference: the activation that is compared with each other.
+    """
+
+    def __init__(self, collection: Collection, reference: str) -> None:
+        self.collection = collection
+        self.reference = reference
+        self.rows: list[Row] = rows_of(collection.runs)
+
+    @cached_property
+    def over(self) -> OverRecipes:
+        """The comparison over recipes."""
+        return over_recipes(self.rows)
+
+    @cached_property
+    def cards(self) -> list[Card]:
+        """A reproducibility card for each recipe."""
+        return [card(row) for row in self.rows if row.is_primary]
+
+    @cached_property
+    def paired(self) -> list[tuple[Row, list[PairedComparison]]]:
+        """Each row with the reference against each other activation."""
+        return [(row, paired_comparisons(row, self.reference)) for row in self.rows]
+
+    @cached_property
+    def result_tables(self) -> list[Table]:
+        """Per task, across tasks, and times."""
+        found = [*task_tables(self.rows), rank_table(self.over), time_table(self.rows)]
+        return [table for table in found if table is not None]
+
+    @cached_property
+    def statistics_tables(self) -> list[Table]:
+        """Pairs of activations over seeds, and over recipes where Friedman's test finds something."""
+        tables = [paired_table(self.paired, self.reference)]
+        friedman = self.over.friedman
+        if friedman is not None and friedman.rejects:
+            names = self.over.activations
+            tables.append(pairs_table("Pairs over recipes: Nemenyi's test, p", friedman.nemenyi, names))
+            if friedman.wilcoxon_holm is not None:
+                title = "Pairs over recipes: Wilcoxon's test with Holm's correction, p"
+                tables.append(pairs_table(title, friedman.wilcoxon_holm, names))
+        return [table for table in tables if table is not None]
+
+    def tables(self) -> list[Table]:
+        """All tables."""
+        return [*self.result_tables, *self.statistics_tables]
+
+    def findings(self) -> list[str]:
+        """What may be said over all recipes, in sentences."""
+        over = self.over
+        if over.friedman is None:
+            return [f"No claim over recipes: {over.reason}."]
+        means = over.mean_ranks
+        best = min(means, key=lambda name: means[name])
+        sentence = f"Friedman's test over {len(over.rows)} recipes: p {p_value(over.friedman.p)}"
+        if not over.friedman.rejects:
+            return [f"{sentence}; it shows no difference between the activations."]
+        sentences = [
+            f"{sentence}; the activations differ. {paper_name(best)} has the best mean rank, {means[best]:.2f}."
+        ]
+        for test, p_values in (
+            ("Nemenyi's test", over.friedman.nemenyi),
+            ("Wilcoxon's test with Holm's correction", over.friedman.wilcoxon_holm),
+        ):
+            if p_values is None:
+                sentences.append(f"{test} could not reach {ALPHA} for so many pairs over {len(over.rows)} recipes.")
+                continue
+            apart = [paper_name(name) for name in means if name != best and float(p_values[best][name]) < ALPHA]
+            told = f"tells it apart from {', '.join(apart)}" if apart else "tells it apart from none"
+            sentences.append(f"{test} {told}.")
+        return sentences
+
+    def files(self, figures: str) -> dict[str, bytes]:
+        """The report's files by name.
+
+        Args:
+            figures: `png`, `pdf` or `svg`, of the figures beside the HTML report.
+        """
+        from .figures import all_figures, as_bytes  # matplotlib takes half a second, which tables alone do not need
+        from .page import PageContent, html_page
+
+        drawn = all_figures(self.rows, self.over)
+        tables = self.tables()
+        content = PageContent(
+            runs=self.collection.runs,
+            recipes=len({(row.task, row.recipe) for row in self.rows}),
+            result_tables=self.result_tables,
+            statistics_tables=self.statistics_tables,
+            findings=self.findings(),
+            cards=self.cards,
+            methods=METHODS,
+            left_out=self.collection.left_out,
+        )
+        texts = {
+            "report.html": html_page(content, drawn),
+            "tables.md": "\n".join([*map(markdown, tables), *self.findings(), ""]),
+            "tables.tex": "\n".join(map(latex, tables)),
+            "summary.csv": csv_text(summary_records(self.rows)),
+            "runs.csv": csv_text(run_records(self.rows)),
+            "report.json": json_text(self.collection, self.rows, self.paired, self.over),
+        }
+        files = {name: text.encode() for name, text in texts.items()}
+        return files | {f"figures/{figure.name}.{figures}": as_bytes(figure, figures) for figure in drawn}
+
+
+def check_report_folder(folder: Path) -> None:
+    """Raises RequestError if something lies at a report's place that these tools did not write."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise RequestError(f"--out {folder} is not a folder: name another one")
+    if folder.exists() and any(folder.iterdir()) and read_marker(folder, REPORT_MARKER) is None:
+        raise RequestError(f"--out {folder} holds something else than a report: name another folder, or an empty one")
+
+
+def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Writes the files, each whole or not at all; OSError with the file's name where that fails."""
+    check_report_folder(folder)
+    marked = {REPORT_MARKER: b'{"format": "golu-report/1"}\n', **files}
+    for name, content in marked.items():
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, bytes_writer(content))
+        except OSError as error:
+            raise OSError(f"{path} could not be written: {error.strerror}") from error

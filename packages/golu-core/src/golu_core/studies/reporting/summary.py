@@ -1,0 +1,283 @@
+"""Runs of one recipe and config side by side: means over seeds, published values, relative times."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from golu_core.training.config import RunConfig
+from golu_core.training.tasks import Metric, installed_tasks
+
+from .collect import DATA, RunResult, recipe_of, recipe_settings
+from .metrics import in_table_order, metric_of, secondary_metrics
+from .mixtures import differing_settings
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One activation in one row.
+
+    Attributes:
+        values: of the runs that did not fail, by seed.
+        failed: seeds whose metric is no number.
+        mean: NaN where all failed.
+        std: sample standard deviation; NaN for one run.
+        published: mean and spread as the paper prints them.
+    """
+
+    values: Mapping[int, float]
+    failed: tuple[int, ...]
+    published: tuple[float, float] | None = None
+
+    @property
+    def n(self) -> int:
+        """Runs that did not fail."""
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        return math.fsum(self.values.values()) / self.n if self.n else math.nan
+
+    @property
+    def std(self) -> float:
+        return statistics.stdev(self.values.values()) if self.n > 1 else math.nan
+
+    @property
+    def standard_error(self) -> float:
+        """Standard deviation over the root of n; NaN for one run."""
+        return self.std / math.sqrt(self.n) if self.n > 1 else math.nan
+
+    @property
+    def difference(self) -> float:
+        """Mean less the published mean; NaN where the paper prints none."""
+        return self.mean - self.published[0] if self.published else math.nan
+
+
+@dataclass(frozen=True)
+class Row:
+    """A metric of one recipe and config, for each activation.
+
+    Attributes:
+        task, recipe: of its runs.
+        model, dataset: as the paper writes them, or as the results do.
+        variant: the settings in which the recipe's configs differ, where they are mixed.
+        overrides: settings that are not the recipe's: name, the recipe's value, the runs' value.
+        metric, metric_name: what is compared.
+        is_primary: whether runs are compared by it, rather than shown beneath.
+        cells: by activation, in the order of tables.
+        own_activation: of the architecture; None where it is not known.
+        runs: of all activations.
+        settings: of the runs; None where they are not known.
+    """
+
+    task: str
+    recipe: str
+    model: str
+    dataset: str
+    variant: str
+    overrides: tuple[tuple[str, Any, Any], ...]
+    metric: Metric
+    metric_name: str
+    is_primary: bool
+    cells: Mapping[str, Cell]
+    own_activation: str | None
+    runs: tuple[RunResult, ...]
+    settings: Mapping[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        """The recipe, and what of it was varied."""
+        return f"{self.recipe} ({self.variant})" if self.variant else self.recipe
+
+    @property
+    def best(self) -> frozenset[str]:
+        """Activations with the best mean; more than one where means are equal, none where one alone has a mean."""
+        means = {name: cell.mean for name, cell in self.cells.items() if cell.n}
+        if len(means) < 2:
+            return frozenset()
+        best = max(means.values()) if self.metric.higher_is_better else min(means.values())
+        return frozenset(name for name, mean in means.items() if mean == best)
+
+    @property
+    def activations(self) -> list[str]:
+        """Those with a mean."""
+        return [name for name, cell in self.cells.items() if cell.n]
+
+
+def rows_of(runs: Sequence[RunResult]) -> list[Row]:
+    """The rows of all tables: by task and recipe, the primary metric first."""
+    differing = differing_settings(runs)
+    groups: dict[tuple[str, str], dict[int, list[RunResult]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        groups[run.result.task, run.result.recipe][id(run.settings)].append(run)
+    rows: list[Row] = []
+    for recipe, by_settings in sorted(groups.items(), key=lambda item: _place_among_recipes(*item[0])):
+        fields = list(differing.get(recipe, {}))
+        for group in sorted(by_settings.values(), key=lambda group: _variant(group, fields)):
+            rows += _rows_of_group(sorted(group, key=_order), _variant(group, fields))
+    return rows
+
+
+def _place_among_recipes(task: str, recipe: str) -> tuple[Any, ...]:
+    """Tasks and recipes in the order of the packages, and then those that are not known."""
+    known = installed_tasks()
+    tasks, recipes = list(known), list(known[task].recipes) if task in known else []
+    return (
+        tasks.index(task) if task in tasks else len(tasks),
+        task,
+        recipes.index(recipe) if recipe in recipes else len(recipes),
+        recipe,
+    )
+
+
+def _order(run: RunResult) -> tuple[str, int]:
+    return run.result.activation, run.result.seed
+
+
+def _variant(group: Sequence[RunResult], fields: Sequence[str]) -> str:
+    settings = group[0].settings or {}
+    return ", ".join(f"{name}={settings.get(name)}" for name in fields)
+
+
+def _rows_of_group(group: Sequence[RunResult], variant: str) -> list[Row]:
+    first = group[0].result
+    recipe = recipe_of(first)
+    paper = None if recipe is None else recipe.paper
+    primary = first.primary_metric
+    names = [primary.name]
+    names += [
+        name
+        for name in secondary_metrics(first.task)
+        if name != primary.name and all(name in run.result.metrics for run in group)
+    ]
+    settings = group[0].settings
+    on_own_data = all(is_on_recipes_data(run, recipe) for run in group)
+    return [
+        Row(
+            task=first.task,
+            recipe=first.recipe,
+            model=first.model if paper is None else paper.model,
+            dataset=paper.dataset if paper is not None and on_own_data else first.dataset,
+            variant=variant,
+            overrides=overrides(recipe, settings),
+            metric=metric_of(first.task, name, primary.higher_is_better),
+            metric_name=name,
+            is_primary=name == primary.name,
+            cells=_cells(group, name, paper.results.get(name, {}) if paper is not None and on_own_data else {}),
+            own_activation=None if recipe is None else recipe.own_activation,
+            runs=tuple(group),
+            settings=settings,
+        )
+        for name in names
+    ]
+
+
+def is_on_recipes_data(run: RunResult, recipe: RunConfig | None) -> bool:
+    """Whether a run used the data of its recipe, beside which alone published numbers stand."""
+    data = getattr(recipe, "data", None)
+    return data is not None and run.result.dataset == data.name and run.result.data.get("as_published") is not False
+
+
+def _cells(group: Sequence[RunResult], name: str, published: Mapping[str, tuple[float, float]]) -> dict[str, Cell]:
+    by_activation: dict[str, list[RunResult]] = defaultdict(list)
+    for run in group:
+        by_activation[run.result.activation].append(run)
+    cells = {}
+    for activation in in_table_order(by_activation):
+        values = {run.result.seed: _value(run, name) for run in by_activation[activation]}
+        cells[activation] = Cell(
+            values={seed: value for seed, value in values.items() if math.isfinite(value)},
+            failed=tuple(seed for seed, value in values.items() if not math.isfinite(value)),
+            published=published.get(activation),
+        )
+    return cells
+
+
+def _value(run: RunResult, name: str) -> float:
+    metric = run.result.primary_metric
+    return metric.value if name == metric.name else run.result.metrics[name]
+
+
+def overrides(recipe: RunConfig | None, settings: Mapping[str, Any] | None) -> tuple[tuple[str, Any, Any], ...]:
+    """Settings of runs that are not those of their recipe: name, the recipe's value, the runs' value."""
+    if recipe is None or settings is None:
+        return ()
+    expected = recipe_settings(recipe)
+    return tuple(
+        (name, expected.get(name), settings.get(name))
+        for name in sorted({*expected, *settings} - {DATA})
+        if expected.get(name) != settings.get(name)
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ relative times
+
+
+@dataclass(frozen=True)
+class RelativeTime:
+    """Time of an activation's runs, as a multiple of that of the architecture's own activation.
+
+    Attributes:
+        training: of an optimizer step.
+        evaluation: of all evaluations of a run.
+    """
+
+    training: float
+    evaluation: float
+
+
+def relative_times(row: Row) -> tuple[dict[str, RelativeTime], str]:
+    """Relative times by activation, and why there are none.
+
+    Only runs on the same hardware are compared, with as many processes and steps.
+    """
+    if row.own_activation is None:
+        return {}, "the architecture's own activation is not known"
+    places = Counter(_place(run) for run in row.runs)
+    if len(places) > 1:
+        return {}, f"its runs were on {len(places)} different machines or lengths"
+    seconds: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for run in row.runs:
+        if not run.failed and run.result.steps:
+            seconds[run.result.activation].append(
+                (run.result.train_seconds / run.result.steps, run.result.eval_seconds)
+            )
+    own = _mean_times(seconds.get(row.own_activation, ()))
+    if own is None:
+        return {}, f"there is no run of {row.own_activation}, the architecture's own activation"
+    found = {}
+    for activation in in_table_order(seconds):
+        times = _mean_times(seconds[activation])
+        if times is not None:
+            found[activation] = RelativeTime(times[0] / own[0], times[1] / own[1])
+    return found, ""
+
+
+def _place(run: RunResult) -> tuple[Any, ...]:
+    result = run.result
+    return (*hardware(run), result.world_size, result.steps)
+
+
+def hardware(run: RunResult) -> tuple[str, str]:
+    """The device and the processor of a run."""
+    environment = run.result.environment
+    return str(environment.get("device", "unknown device")), str(environment.get("host_cpu", "unknown processor"))
+
+
+def _mean_times(times: Iterable[tuple[float, float]]) -> tuple[float, float] | None:
+    """Mean seconds of training and evaluation; None where one of them was not measured."""
+    listed = list(times)
+    if not listed:
+        return None
+    training, evaluation = (statistics.fmean(column) for column in zip(*listed, strict=True))
+    return (training, evaluation) if training > 0 and evaluation > 0 else None
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    """NaN for no values."""
+    listed = list(values)
+    return statistics.geometric_mean(listed) if listed else math.nan

@@ -1,0 +1,223 @@
+"""Trains a study: recipes x activations x seeds, each run the plain command that a person could type.
+
+    golu-core sweep quick                      the study of that name, here and now
+    golu-core sweep my-study.toml --print      the commands of its runs, one a line
+    golu-core sweep my-study.toml --status     what is finished, stopped or failed
+    golu-core sweep my-study.toml --cluster slurm --partition gpu
+    golu-core sweep --recipes digits --activations relu golu --seeds 0 1 2 --set "optim.lr=[0.1, 0.05]"
+
+The same command goes on with a study that was stopped or killed: finished runs stay, stopped ones continue where they
+were. Exit status: 0 all runs are finished; 1 some failed, and are named; 2 a wrong request; 130 or 143 stopped by a
+signal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import sys
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from golu_core.training.errors import Interrupted, RequestError
+
+from .sweeping.study import ClusterNeeds, PlannedRun, Study, find_study, planned_runs, read_study, study_from
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Trains a study: recipes x activations x seeds. What is given here replaces what the study's file says."""
+
+    study: Annotated[str | None, tyro.conf.Positional] = None
+    """TOML file, or the name of one that golu-core brings: quick, paper, learning-rates."""
+    recipes: tuple[str, ...] = ()
+    """Only these recipes of the study; without a file, the recipes."""
+    activations: tuple[str, ...] = ()
+    """Activations to compare."""
+    seeds: tuple[int, ...] = ()
+    """Seeds of each."""
+    set: tuple[str, ...] = ()
+    """Flags of `train` for all runs as `name=value`, values as in TOML; a list is varied: `optim.lr=[0.1, 0.05]`."""
+    output_dir: Path | None = None
+    """Folder for the runs."""
+    data_dir: Path | None = None
+    """Folder that holds the data sets."""
+    processes: int | None = None
+    """GPUs, or processes on a CPU, of one run."""
+    parallel: int | None = None
+    """Runs at a time on this machine."""
+    retry: bool = False
+    """Try again what failed."""
+    print_only: Annotated[bool, tyro.conf.arg(name="print")] = False
+    """Print the commands, and run nothing."""
+    status: bool = False
+    """Say what is finished, and run nothing."""
+    cluster: Literal["slurm", "local"] | None = None
+    """Submit through submitit to SLURM, or to its executor on this machine, which starts all runs at once."""
+    wait: bool = False
+    """With --cluster: wait for the runs to end."""
+    needs: tyro.conf.OmitArgPrefixes[ClusterNeeds] = field(default_factory=ClusterNeeds)
+
+
+def study_of(flags: Flags) -> Study:
+    """The study that the flags name or describe; RequestError where they do neither."""
+    if flags.study is None:
+        if not flags.recipes:
+            raise RequestError("name a study (quick, or a TOML file), or give --recipes; --help says more")
+        study = study_from({"experiment": [{"recipes": list(flags.recipes)}]}, "the command line")
+    else:
+        study = read_study(find_study(flags.study))
+    names = ("output_dir", "data_dir", "processes", "parallel")
+    given = {name: value for name in names if (value := getattr(flags, name)) is not None}
+    experiments = [_changed(experiment, flags) for experiment in study.experiment]
+    experiments = [experiment for experiment in experiments if experiment.recipes]
+    if not experiments:
+        raise RequestError(f"the study has none of the recipes {', '.join(flags.recipes)}")
+    for name in ("parallel", "processes"):
+        if given.get(name, 1) < 1:
+            raise RequestError(f"--{name} must be at least 1, not {given[name]}")
+    changes: dict[str, Any] = {"experiment": experiments, **given}
+    if flags.activations:
+        changes["activations"] = list(flags.activations)
+    if flags.seeds:
+        changes["seeds"] = list(flags.seeds)
+    return dataclasses.replace(study, **changes)
+
+
+def _changed(experiment: Any, flags: Flags) -> Any:
+    changes: dict[str, Any] = {"flags": {**experiment.flags, **_settings(flags.set)}}
+    if flags.recipes:
+        changes["recipes"] = [recipe for recipe in experiment.recipes if recipe in flags.recipes]
+    if flags.activations:
+        changes["activations"] = None
+    if flags.seeds:
+        changes["seeds"] = None
+    return dataclasses.replace(experiment, **changes)
+
+
+def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise RequestError(f"--set takes name=value, but got {text!r}")
+        try:
+            found[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[name] = value
+    return found
+
+
+def print_commands(runs: list[PlannedRun], parallel: int, gpus: int) -> None:
+    """Prints each run's command as a shell takes it."""
+    from .sweeping.local import threads_of
+
+    for run in runs:
+        words = run.command(None if gpus else threads_of(run, parallel))
+        print("" if gpus or run.processes == 1 else "ACCELERATE_USE_CPU=true ", shlex.join(words), sep="")
+
+
+def run_here(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
+    """Runs the study on this machine, or says where it stands, and returns the exit status."""
+    from .sweeping.local import LocalStudy, jobs_of, refuse_running, visible_gpus
+    from .sweeping.view import StudyView, summary
+
+    jobs = jobs_of(runs, study.output_dir / "logs", flags.retry)
+    if flags.status:
+        summary(jobs)
+        return 0
+    refuse_running(jobs)
+    devices = visible_gpus()
+    parallel = _parallel(study, runs, len(devices))
+    try:
+        with StudyView(jobs, parallel) as view:
+            LocalStudy(jobs, parallel, devices, view).run()
+    finally:
+        summary(jobs)
+    return _ended(jobs, study)
+
+
+def _parallel(study: Study, runs: list[PlannedRun], gpus: int) -> int:
+    """Runs at a time: what the study says, but no more than there are GPUs for; RequestError if not even for one."""
+    if gpus == 0:
+        return study.parallel or 1
+    most = max(run.processes for run in runs)
+    if most > gpus:
+        raise RequestError(
+            f"a run of {most} processes needs {most} GPUs, but {gpus} are here; choose other --processes"
+        )
+    return min(study.parallel or gpus, gpus // most)
+
+
+def submit_all(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
+    """Submits the study, waits if asked to, and returns the exit status."""
+    from .sweeping.cluster import submit
+    from .sweeping.local import State, jobs_of
+    from .sweeping.view import summary
+
+    assert flags.cluster is not None
+    logs = study.output_dir / "logs"
+    jobs = jobs_of(runs, logs, retry=True)
+    submitted = submit(jobs, flags.cluster, flags.needs, logs)
+    for run in submitted:
+        print(f"submitted {run.handle.job_id:>12}  {run.job.run.name}")
+    finished = len(runs) - len(submitted)
+    print(
+        f"{len(submitted)} runs submitted, {finished} were finished; logs: {logs}/<job>; --status says how far they are"
+    )
+    if not flags.wait:
+        return 0
+    for run in submitted:
+        error = run.handle.exception()
+        run.job.log = Path(run.handle.paths.stderr)
+        run.job.state = State.FINISHED if error is None else State.FAILED
+        run.job.reason = "" if error is None else run.job.last_words()
+    summary(jobs)
+    return _ended(jobs, study)
+
+
+def _ended(jobs: Any, study: Study) -> int:
+    from .sweeping.local import State
+
+    if any(job.state is not State.FINISHED for job in jobs):
+        return 1
+    print(f"all runs are finished; their tables: golu-core aggregate {shlex.quote(str(study.output_dir))}")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line and returns its exit status."""
+    try:
+        flags = tyro.cli(Flags, args=arguments, prog="golu-core sweep", config=(tyro.conf.FlagCreatePairsOff,))
+        study = study_of(flags)
+        runs = planned_runs(study)
+        if flags.print_only:
+            from .sweeping.local import visible_gpus
+
+            gpus = len(visible_gpus())
+            print_commands(runs, _parallel(study, runs, gpus), gpus)
+            return 0
+        if flags.cluster is not None and not flags.status:
+            return submit_all(study, runs, flags)
+        return run_here(study, runs, flags)
+    except RequestError as error:
+        print(f"golu-core sweep: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as stop:
+        print(f"golu-core sweep: {stop}", file=sys.stderr)
+        return 128 + stop.signal_number
+    except BrokenPipeError:  # the reader of `--print | head` is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"golu-core sweep: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

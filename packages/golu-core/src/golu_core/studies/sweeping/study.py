@@ -1,0 +1,332 @@
+"""A study: which recipes, activations, seeds and flags; and the runs that it expands to."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import string
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from golu_core.activation.registry import canonical_name
+from golu_core.training.cli import CommandLine
+from golu_core.training.config import RunConfig
+from golu_core.training.errors import RequestError
+from golu_core.training.run_files import run_folder
+from golu_core.training.tasks import Task, task_of
+
+_STUDIES = Path(__file__).resolve().parents[1] / "plans"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Recipes that are trained with every activation and seed.
+
+    Attributes:
+        recipes: of any task.
+        flags: of `train`, by name, for instance `{"optim.lr": [0.1, 0.05], "epochs": 4}`. A list is varied, a run for
+            each of its values; a value that is itself a list stands in a list. `{activation}`, `{seed}` and
+            `{output_dir}` are filled in.
+        activations, seeds: instead of the study's.
+        after: a recipe whose run with the same activation and seed, if the study has it, must be finished first.
+        processes: GPUs of one run, instead of the study's.
+    """
+
+    recipes: list[str]
+    flags: dict[str, Any] = field(default_factory=dict)
+    activations: list[str] | None = None
+    seeds: list[int] | None = None
+    after: str | None = None
+    processes: int | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study's file holds.
+
+    Attributes:
+        experiment: one or more.
+        activations, seeds: each recipe is trained with each of them.
+        output_dir: the runs lie in OUTPUT_DIR/<task>/<recipe>/<activation>/seed<N>, and their logs in OUTPUT_DIR/logs;
+            where flags are varied, a folder such as `optim.lr=0.1` lies between.
+        data_dir: folder that holds the data sets.
+        processes: GPUs, or processes on a CPU, of one run.
+        parallel: runs at a time on one machine, at most as many as it has GPUs for, if it has any.
+    """
+
+    experiment: list[Experiment]
+    activations: list[str] = field(default_factory=lambda: ["relu", "gelu", "swish", "mish", "golu"])
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    output_dir: Path = Path("runs")
+    data_dir: Path | None = None
+    processes: int = 1
+    parallel: int | None = None
+
+
+@dataclass(frozen=True)
+class ClusterNeeds:
+    """What a run asks of a cluster; partition, account and constraint as SLURM has them."""
+
+    partition: str | None = None
+    """With --cluster slurm, like the following."""
+    account: str | None = None
+    """To be charged."""
+    constraint: str | None = None
+    """Features of nodes."""
+    minutes: int = 24 * 60
+    """Time limit of a run; one that needs longer is queued again and continues."""
+    gpus: int | None = None
+    """Of a run; by default one a process."""
+    cpus: int = 8
+    """Of a run."""
+    memory_gb: int | None = None
+    """Of a run."""
+    at_a_time: int = 64
+    """Runs of an array that SLURM runs at once."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a study.
+
+    Attributes:
+        task: of its recipe.
+        config: as its command resolves it.
+        arguments: of `train`: recipe and flags.
+        variant: what was varied, such as `optim.lr=0.1`.
+        after: the folder of a run that must be finished first.
+        processes: that train together.
+    """
+
+    task: Task[Any]
+    config: RunConfig
+    arguments: tuple[str, ...]
+    variant: str
+    after: Path | None
+    processes: int
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lies."""
+        return run_folder(self.config, self.task.name)
+
+    @property
+    def name(self) -> str:
+        """How people and log files call it."""
+        parts = (self.config.recipe, self.variant, self.config.activation, f"seed{self.config.seed}")
+        return "-".join(part for part in parts if part)
+
+    @property
+    def module(self) -> list[str]:
+        """The part of its command that launchers take."""
+        return ["-m", self.task.package, "train", *self.arguments]
+
+    def command(self, threads: int | None) -> list[str]:
+        """The whole command.
+
+        Args:
+            threads: of each process on a CPU; None leaves that to the launcher.
+        """
+        several = ["--multi_gpu", "--main_process_port", "0"] if self.processes > 1 else []
+        per_process = [] if threads is None else ["--num_cpu_threads_per_process", str(threads)]
+        launcher = ["--num_processes", str(self.processes), *several, "--num_machines", "1"]
+        launcher += ["--mixed_precision", "no", "--dynamo_backend", "no", *per_process]
+        return ["accelerate", "launch", *launcher, *self.module]
+
+
+def find_study(name: str) -> Path:
+    """The file of a study: a path, or the name of one that golu-core brings; RequestError if there is none."""
+    path, ours = Path(name), _STUDIES / f"{name}.toml"
+    if path.is_file() or not ours.is_file():
+        return path
+    return ours
+
+
+def read_study(path: Path) -> Study:
+    """Reads a study's TOML file; RequestError with its name where it cannot be read or has another shape."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(file.stem for file in _STUDIES.glob("*.toml")))
+        raise RequestError(f"there is no study {path}; golu-core brings {known}") from None
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path} cannot be read: {error}") from None
+    return study_from(values, str(path))
+
+
+def study_from(values: Mapping[str, Any], source: str) -> Study:
+    """The study that TOML values describe; RequestError that names the source and the field."""
+    import cattrs
+
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_structure_hook(Path, lambda value, _: Path(value))
+    converter.register_structure_hook(str, _as_it_is(str))
+    converter.register_structure_hook(int, _as_it_is(int))
+    _check_lists(values, source)
+    try:
+        study = converter.structure(dict(values), Study)
+    except Exception as error:
+        raise RequestError(f"{source} is not a study: {'; '.join(cattrs.transform_error(error))}") from None
+    if not study.experiment:
+        raise RequestError(f"{source} has no [[experiment]]")
+    counts = [("parallel", study.parallel), ("processes", study.processes)]
+    counts += [("processes", experiment.processes) for experiment in study.experiment]
+    for name, value in counts:
+        if value is not None and value < 1:
+            raise RequestError(f"{source}: {name} must be at least 1, not {value}")
+    parts: list[Study | Experiment] = [study, *study.experiment]
+    for part in parts:
+        for name in ("recipes", "activations", "seeds"):
+            if getattr(part, name, None) == []:
+                raise RequestError(f"{source}: {name} is empty, so that there is nothing to run")
+        if min(part.seeds or [0]) < 0:
+            raise RequestError(f"{source}: a seed must not be negative, but one is {min(part.seeds or [0])}")
+    return study
+
+
+def _as_it_is(kind: type) -> Callable[[Any, Any], Any]:
+    """Takes values of a type only, where cattrs would make one of the other: 1 of true, or '3' of 3."""
+
+    def structure(value: Any, _: Any) -> Any:
+        if type(value) is not kind:
+            raise ValueError(f"{value!r} is not {'text' if kind is str else 'a whole number'}")
+        return value
+
+    return structure
+
+
+def _check_lists(values: Mapping[str, Any], source: str) -> None:
+    """A text would be taken for the list of its letters."""
+    experiments = values.get("experiment", [])
+    if not isinstance(experiments, list):
+        raise RequestError(f"{source}: an experiment is written as [[experiment]]")
+    for part in (values, *experiments):
+        for name in ("recipes", "activations", "seeds"):
+            if isinstance(part, Mapping) and not isinstance(part.get(name, []), list):
+                raise RequestError(f"{source}: {name} must be a list, not {part[name]!r}")
+
+
+def planned_runs(study: Study) -> list[PlannedRun]:
+    """The runs of a study, in the order of its file; activations vary fastest, then seeds.
+
+    Raises:
+        RequestError: a recipe, activation or flag is not known, or two runs would share a folder.
+    """
+    runs = [run for experiment in study.experiment for run in _runs_of(experiment, study)]
+    folders: dict[Path, PlannedRun] = {}
+    for run in runs:
+        if run.folder in folders:
+            raise RequestError(f"two runs of the study are {run.name}, and both would lie in {run.folder}")
+        folders[run.folder] = run
+    _refuse_cycles(folders)
+    # a run that is not part of the study is done already, or its command says what is missing
+    return [run if run.after in folders else dataclasses.replace(run, after=None) for run in runs]
+
+
+def _refuse_cycles(runs: Mapping[Path, PlannedRun]) -> None:
+    """Raises RequestError where runs would wait for each other for ever."""
+    for first in runs.values():
+        chain, run = [first.name], first
+        while run.after is not None and run.after in runs:
+            run = runs[run.after]
+            chain.append(run.name)
+            if run is first:
+                raise RequestError(f"these runs would wait for each other for ever: {' after '.join(chain)}")
+            if len(chain) > len(runs):
+                break  # a cycle that does not lead back to this run is found from one of its own
+
+
+def _runs_of(experiment: Experiment, study: Study) -> Iterator[PlannedRun]:
+    activations = [_activation(name) for name in experiment.activations or study.activations]
+    seeds = study.seeds if experiment.seeds is None else experiment.seeds
+    for recipe, (variant, flags) in itertools.product(experiment.recipes, _variants(experiment.flags)):
+        task = task_of(recipe)
+        output_dir = study.output_dir / variant if variant else study.output_dir
+        placement = ["--output-dir", str(output_dir)]
+        if study.data_dir is not None:
+            placement += ["--data-dir", str(study.data_dir)]
+        template = _parsed(task, [recipe, *placement, *flags])
+        # activations in turn, so that what else a machine does meets all alike, and a half-done study compares already
+        for seed, activation in itertools.product(seeds, activations):
+            known = {"activation": activation, "seed": seed, "output_dir": study.output_dir}
+            config = dataclasses.replace(_filled(template, known), activation=activation, seed=seed)
+            filled = [_fill(flag, known) for flag in flags]
+            after = None
+            if experiment.after is not None:
+                earlier = task_of(experiment.after)
+                after = study.output_dir / earlier.name / experiment.after / activation / f"seed{seed}"
+            yield PlannedRun(
+                task=task,
+                config=config,
+                arguments=(recipe, "--activation", activation, "--seed", str(seed), *placement, *filled),
+                variant=variant,
+                after=after,
+                processes=experiment.processes or study.processes,
+            )
+
+
+def _activation(name: str) -> str:
+    try:
+        return canonical_name(name)
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+
+
+def _variants(flags: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Each combination of the varied flags: its name, and all flags as the command line takes them."""
+    flat = dict(_flattened(flags))
+    varied = {name: value for name, value in flat.items() if isinstance(value, list)}
+    for combination in itertools.product(*varied.values()):
+        chosen = dict(zip(varied, combination, strict=True))
+        name = ",".join(f"{key}={_shown(value)}" for key, value in chosen.items() if len(varied[key]) > 1)
+        yield name, [token for key, value in {**flat, **chosen}.items() for token in _flag(key, value)]
+
+
+def _flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else "--" + ".".join([*flag.split(".")[:-1], "no-" + flag.split(".")[-1]])]
+    return [f"--{flag}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
+
+
+def _shown(value: Any) -> str:
+    shown = "_".join(map(str, value)) if isinstance(value, list) else str(value)
+    return "".join(letter if letter in string.ascii_letters + string.digits + "-+.,_" else "_" for letter in shown)
+
+
+def _parsed(task: Task[Any], arguments: Sequence[str]) -> RunConfig:
+    try:
+        config: RunConfig = CommandLine(task).config(arguments)
+    except SystemExit:  # tyro has printed what is wrong
+        raise RequestError(f"the flags of {arguments[0]} are not understood, see above") from None
+    return config
+
+
+def _fill(text: str, known: Mapping[str, Any]) -> str:
+    try:
+        return text.format_map(known)
+    except (KeyError, ValueError, IndexError, AttributeError):
+        raise RequestError(f"{text!r}: what can be filled in is {{{'}, {'.join(known)}}}") from None
+
+
+def _filled(value: Any, known: Mapping[str, Any]) -> Any:
+    """A config whose texts have their placeholders filled in."""
+    if isinstance(value, str):
+        return _fill(value, known)
+    if isinstance(value, Path):
+        return Path(_fill(str(value), known))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: _filled(getattr(value, f.name), known) for f in dataclasses.fields(value) if f.init}
+        return dataclasses.replace(value, **fields)
+    return value

@@ -1,0 +1,44 @@
+"""Norms of gradient, weights and update: the first thing to look at when a run goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+
+def total_norm(tensors: Iterable[Tensor]) -> Tensor:
+    """The Euclidean norm over all elements of some tensors: a scalar on their device, also where they are sharded."""
+    norm = nn.utils.get_total_norm(list(tensors))
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+class StepNorms:
+    """Norms around one optimizer step.
+
+    The weights are copied before it, when the memory of the forward pass is free again.
+
+    Args:
+        parameters: that are trained, with their gradients.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self._before = [parameter.detach().clone() for parameter in self._parameters]
+
+    def gradient(self) -> Tensor:
+        """The norm of the gradient as it is."""
+        return total_norm(parameter.grad for parameter in self._parameters if parameter.grad is not None)
+
+    @torch.no_grad()
+    def after_step(self, gradient: Tensor) -> dict[str, Tensor]:
+        """`grad_norm` as given, and `weight_norm` and `update_norm` after the step: scalars on the device.
+
+        Args:
+            gradient: its norm before clipping.
+        """
+        updates = [now - before for now, before in zip(self._parameters, self._before, strict=True)]
+        whole = gradient.full_tensor() if isinstance(gradient, DTensor) else gradient
+        return {"grad_norm": whole, "weight_norm": total_norm(self._parameters), "update_norm": total_norm(updates)}

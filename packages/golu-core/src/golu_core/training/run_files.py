@@ -1,0 +1,138 @@
+"""The files of a run: where they are, what they are called, and how its config is written and read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .config import Config, RunConfig, config_sha256, from_json, to_json
+from .errors import RequestError
+from .fingerprint import file_digest
+from .ownership import CHECKPOINT_MARKER, RUN_MARKER, write_json
+from .results import RESULT_FILE, Result
+
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.jsonl"
+WEIGHTS_FILE = "model.safetensors"
+AVERAGE_FILE = "model_ema.safetensors"
+POSITION_FILE = "position.json"
+# what a checkpoint needs, and what may lie in one
+CHECKPOINT_FILES = (WEIGHTS_FILE, "optimizer.pt", POSITION_FILE, METRICS_FILE, RUN_MARKER)
+_IN_CHECKPOINTS = (*CHECKPOINT_FILES, CHECKPOINT_MARKER, "average.safetensors", "scaler.json")
+# all files of a run but those of its task, relative to its folder
+LAYOUT = (
+    CONFIG_FILE,
+    METRICS_FILE,
+    RESULT_FILE,
+    RUN_MARKER,
+    WEIGHTS_FILE,
+    AVERAGE_FILE,
+    "curves.png",
+    *(f"checkpoints/step-????????/{name}" for name in _IN_CHECKPOINTS),
+    "checkpoints/.step-*.partial/*",
+    "checkpoints/.step-*.discarded/*",
+    ".*.partial/*",
+    "golu-*/*events.out.tfevents*",
+)
+_CONFIG_FORMAT = "golu-config/2"
+_RUN_FORMAT = "golu-run/2"
+
+
+def run_folder(config: RunConfig, task: str) -> Path:
+    """OUTPUT_DIR/<task>/<recipe>/<activation>/seed<N>."""
+    return config.output_dir / task / config.recipe / config.activation / f"seed{config.seed}"
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What a run is: all that its numbers follow from.
+
+    Attributes:
+        config: the resolved config.
+        inputs: fingerprints of what the run reads: `data`, `data_whole` where all of it was read, `backbone` and so on.
+        environment: versions of the code; they may change, and that is said.
+    """
+
+    config: RunConfig
+    inputs: Mapping[str, str]
+    environment: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": _RUN_FORMAT,
+            "config_sha256": config_sha256(self.config),
+            "inputs": dict(self.inputs),
+            "environment": dict(self.environment),
+            "config": config_to_file(self.config),
+        }
+
+    def inputs_to_result(self) -> dict[str, Any]:
+        """What result.json says of the inputs: the data, all of its content if that was read, and the others."""
+        found: dict[str, Any] = {"fingerprint": self.inputs["data"]}
+        whole = {name: text for name, text in self.inputs.items() if name.endswith("_whole")}
+        others = {name: text for name, text in self.inputs.items() if name != "data" and name not in whole}
+        if others:
+            found["inputs"] = others
+        return found | ({"content": whole} if whole else {})
+
+
+def config_to_file(config: RunConfig) -> dict[str, Any]:
+    """What config.json holds."""
+    return {"format": _CONFIG_FORMAT, **to_json(config)}
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Writes config.json, whole or not at all."""
+    write_json(folder / CONFIG_FILE, config_to_file(config))
+
+
+def read_config(folder: Path, config_type: type[Config]) -> Config:
+    """The config of a run folder; RequestError where there is none or it cannot be read."""
+    path = folder / CONFIG_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RequestError(f"{folder} is not a run folder: it has no {CONFIG_FILE}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RequestError(f"{path} cannot be read: {error}") from None
+    return config_from_file(values, config_type, path)
+
+
+def config_from_file(values: Any, config_type: type[Config], path: Path) -> Config:
+    """The config that JSON values from a file hold; RequestError if they hold none, or another version's."""
+    if not isinstance(values, dict):
+        raise RequestError(f"{path} is not a config: it holds no object")
+    written_as = values.get("format")
+    if written_as != _CONFIG_FORMAT:
+        version = "version 0.1 of golu" if written_as is None else f"another version of golu ({written_as})"
+        raise RequestError(
+            f"{path} was written by {version}, whose runs this version can put into tables but not evaluate or "
+            f"continue: use that version for it"
+        )
+    return from_json(config_type, {name: value for name, value in values.items() if name != "format"})
+
+
+def append_metrics(folder: Path, line: dict[str, Any]) -> None:
+    """Adds a line to metrics.jsonl, and makes sure that it is on the disk."""
+    with (folder / METRICS_FILE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def damaged_files(folder: Path, result: Result) -> list[str]:
+    """Which of a finished run's files are missing or do not have the checksum that its result.json names."""
+    problems = []
+    for name, expected in result.files.items():
+        try:
+            if file_digest(folder / name) != expected:
+                problems.append(f"{folder / name} does not have the checksum that {RESULT_FILE} names")
+        except FileNotFoundError:
+            problems.append(f"{folder / name} is missing")
+        except OSError as error:
+            problems.append(f"{folder / name} cannot be read: {error.strerror}")
+    return problems

@@ -1,0 +1,123 @@
+"""A task, such as image classification: what one package tells the others of itself. Found by entry points."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Generic
+
+from .config import Config
+from .errors import RequestError
+
+GROUP = "golu.tasks"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of result.json.
+
+    Attributes:
+        label: as tables write it, with its unit.
+        decimals: that tables show, as the paper does.
+        higher_is_better: its direction.
+        secondary: shown below the metric by which runs are compared, where results have it.
+    """
+
+    label: str
+    decimals: int
+    higher_is_better: bool
+    secondary: bool = False
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand of a task.
+
+    Attributes:
+        help: one line.
+        run: takes the arguments after the subcommand's name; a function, or where to find it as `package.module:name`.
+        usage: what stands after the name.
+        flags: the dataclass of the flags that `--help` lists, or where to find it; None if there are none.
+    """
+
+    help: str
+    run: str | Callable[..., None]
+    usage: str = ""
+    flags: str | type | None = None
+
+
+@dataclass(frozen=True)
+class Task(Generic[Config]):
+    """What a package says of its task. Functions are named as `package.module:name` and imported when they are called.
+
+    Attributes:
+        name: a folder of OUTPUT_DIR and a field of result.json, such as `vision`.
+        title: over its tables.
+        package: that is imported, such as `golu_vision`; its console script and distribution are called `golu-vision`.
+        recipes: by name.
+        metrics: by their names in result.json; at least the one by which runs are compared.
+        unit: what throughput counts, such as `images/s`.
+        outputs: patterns of the files that the task itself writes into a run's folder, such as `samples/*.png`.
+        train: takes a config and trains it.
+        describe: takes a config and prints what its run would be.
+        evaluate: takes a run's folder and flags, and prints the test metrics of its final weights.
+        evaluation_flags: the dataclass of these flags.
+        commands: subcommands of its own.
+        order: where its tables stand among those of other tasks.
+    """
+
+    name: str
+    title: str
+    package: str
+    recipes: Mapping[str, Config]
+    metrics: Mapping[str, Metric]
+    unit: str
+    train: str
+    describe: str
+    evaluate: str
+    evaluation_flags: str = "golu_core.training.finished:BatchEvaluationFlags"
+    outputs: tuple[str, ...] = ()
+    commands: Mapping[str, Command] = field(default_factory=dict)
+    order: int = 100
+
+    @property
+    def program(self) -> str:
+        """The console script, and the distribution that holds it."""
+        return self.package.replace("_", "-")
+
+
+def resolved(reference: Any) -> Any:
+    """What a reference such as `golu_vision.train:train` names; anything else as it is."""
+    return pkgutil.resolve_name(reference) if isinstance(reference, str) else reference
+
+
+@cache
+def installed_tasks() -> dict[str, Task[Any]]:
+    """The tasks of all installed packages, by name.
+
+    Raises:
+        RequestError: two packages call their task the same, or one's entry point cannot be loaded.
+    """
+    found: dict[str, Task[Any]] = {}
+    for entry in entry_points(group=GROUP):
+        try:
+            task = entry.load()
+        except Exception as error:  # another package's code
+            raise RequestError(f"the task {entry.name} ({entry.value}) cannot be loaded: {error}") from error
+        if not isinstance(task, Task):
+            raise RequestError(f"the task {entry.name} ({entry.value}) is not a golu_core.training.tasks.Task")
+        if found.setdefault(task.name, task) is not task:
+            raise RequestError(f"{found[task.name].package} and {task.package} both have a task named {task.name}")
+    return dict(sorted(found.items(), key=lambda item: (item[1].order, item[0])))
+
+
+def task_of(recipe: str) -> Task[Any]:
+    """The task that a recipe belongs to; RequestError if no installed package has it."""
+    for task in installed_tasks().values():
+        if recipe in task.recipes:
+            return task
+    known = [name for task in installed_tasks().values() for name in task.recipes]
+    raise RequestError(f"unknown recipe {recipe!r}; the installed packages have {', '.join(known)}")

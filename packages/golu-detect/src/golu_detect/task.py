@@ -1,0 +1,39 @@
+"""What golu-core and its tools need to know of segmentation and detection."""
+
+from __future__ import annotations
+
+from golu_core.training.tasks import Command, Metric, Task
+
+from .config import DetectConfig
+from .recipes import RECIPES
+
+TASK: Task[DetectConfig] = Task(
+    name="detect",
+    title="Segmentation and detection",
+    package="golu_detect",
+    recipes=RECIPES,
+    metrics={
+        "miou": Metric("mIoU (%)", 2, True),
+        "box_map": Metric("box mAP (%)", 2, True),
+        "mask_map": Metric("mask mAP (%)", 2, True, secondary=True),
+        "loss": Metric("loss", 5, False),
+    },
+    unit="images/s",
+    outputs=("classes.json", "detections.json", "samples/predictions.png"),
+    train="golu_detect.train:train",
+    describe="golu_detect.describe:describe",
+    evaluate="golu_detect.evaluate:evaluate_run",
+    evaluation_flags="golu_core.training.finished:EvaluationFlags",
+    commands={
+        "predict": Command(
+            "what a finished run sees in images",
+            "golu_detect.predict:predict_command",
+            "RUN_DIR IMAGE... [flags]",
+            "golu_detect.predict:PredictFlags",
+        ),
+        "sample-data": Command(
+            "write scenes of digits in COCO's format", "golu_detect.samples:sample_data_command", "DIR"
+        ),
+    },
+    order=3,
+)

@@ -1,0 +1,39 @@
+"""What golu-core and its tools need to know of denoising diffusion models."""
+
+from __future__ import annotations
+
+from golu_core.training.tasks import Command, Metric, Task
+
+from .config import DiffusionConfig
+from .recipes import RECIPES
+
+TASK: Task[DiffusionConfig] = Task(
+    name="diffusion",
+    title="Diffusion",
+    package="golu_diffusion",
+    recipes=RECIPES,
+    metrics={
+        "loss": Metric("loss", 5, False),
+        "fid": Metric("FID", 2, False, secondary=True),
+    },
+    unit="images/s",
+    outputs=("samples/epoch-*.png",),
+    train="golu_diffusion.train:train",
+    describe="golu_diffusion.describe:describe",
+    evaluate="golu_diffusion.evaluate:evaluate_run",
+    commands={
+        "sample": Command(
+            "images from a finished run",
+            "golu_diffusion.sample:sample_command",
+            "RUN_DIR [flags]",
+            "golu_diffusion.sample:SampleFlags",
+        ),
+        "interpolate": Command(
+            "from one image to another",
+            "golu_diffusion.sample:interpolate_command",
+            "RUN_DIR IMAGE IMAGE [flags]",
+            "golu_diffusion.sample:InterpolateFlags",
+        ),
+    },
+    order=4,
+)

@@ -1,0 +1,31 @@
+"""What a run of golu-lm would be: `--dry-run`."""
+
+from __future__ import annotations
+
+from golu_core.training.config import limited_steps
+from golu_core.training.dry_run import DryRun, parameter_count
+
+from .config import LmConfig
+from .task import TASK
+from .train import build_model, checked_data
+
+
+def describe(config: LmConfig) -> None:
+    """Prints what a run of the config would be; RequestError where it would be refused."""
+    dry, sizes = DryRun(config, TASK), config.model
+    model, swapped = build_model(config)
+    data = dry.data(lambda: checked_data(config, dry.processes))
+    tokens = config.batch_size * sizes.context
+    found = passes = ""
+    if data is not None:
+        found = f"{len(data.train):,} training, {len(data.test):,} test tokens"
+        passes = f", {limited_steps(config, config.steps) * tokens / len(data.train):.3g} passes over the data"
+    dry.show(
+        data=found,
+        model=f"GPT-2, {sizes.layers} layers, {sizes.heads} heads, width {sizes.width}, context {sizes.context:,}, "
+        f"vocabulary {sizes.vocabulary:,}: {parameter_count(model):,} parameters",
+        swapped=swapped,
+        steps_per_epoch=config.eval_every,
+        batch=f"{tokens:,} tokens",
+        epoch=passes,
+    )

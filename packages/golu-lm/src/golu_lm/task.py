@@ -1,0 +1,45 @@
+"""What golu-core and its tools need to know of language models."""
+
+from __future__ import annotations
+
+from golu_core.training.tasks import Command, Metric, Task
+
+from .config import LmConfig
+from .recipes import RECIPES
+
+TASK: Task[LmConfig] = Task(
+    name="lm",
+    title="Language models",
+    package="golu_lm",
+    recipes=RECIPES,
+    metrics={
+        "perplexity": Metric("perplexity", 3, False),
+        "token_accuracy": Metric("token accuracy (%)", 3, True, secondary=True),
+        "loss": Metric("loss", 5, False),
+    },
+    unit="tokens/s",
+    outputs=("samples/generated.txt",),
+    train="golu_lm.train:train",
+    describe="golu_lm.describe:describe",
+    evaluate="golu_lm.evaluate:evaluate_run",
+    commands={
+        "prepare": Command(
+            "tokenize a data set or a file",
+            "golu_lm.prepare:prepare_command",
+            "DATASET [flags]",
+            "golu_lm.prepare:PrepareFlags",
+        ),
+        "generate": Command(
+            "text from a finished run",
+            "golu_lm.generate:generate_command",
+            "RUN_DIR [flags]",
+            "golu_lm.generate:GenerateFlags",
+        ),
+        "export": Command(
+            "a finished run's weights as a Hugging Face GPT-2",
+            "golu_lm.hugging_face:export_command",
+            "RUN_DIR OUT_DIR",
+        ),
+    },
+    order=2,
+)

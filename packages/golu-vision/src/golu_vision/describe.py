@@ -1,0 +1,27 @@
+"""What a run of golu-vision would be: `--dry-run`."""
+
+from __future__ import annotations
+
+from golu_core.training.dry_run import DryRun, parameter_count
+
+from .config import VisionConfig
+from .models import build_model
+from .task import TASK
+from .train import check_request, checked_data, epoch_order
+
+
+def describe(config: VisionConfig) -> None:
+    """Prints what a run of the config would be; RequestError where it would be refused."""
+    dry = DryRun(config, TASK)
+    check_request(config, dry.plan)
+    data = dry.data(lambda: checked_data(config, dry.processes))
+    model, swapped = build_model(config, config.data.classes if data is None else len(data.classes))
+    order = epoch_order(config, config.data.train_images if data is None else len(data.train))
+    dry.show(
+        data="" if data is None else f"{len(data.train):,} training and {len(data.test):,} test images",
+        model=f"{config.model.name}, {parameter_count(model):,} parameters",
+        swapped=swapped,
+        steps_per_epoch=order.steps_per_epoch,
+        batch=f"{config.batch_size} images",
+        epoch=f", {order.steps_per_epoch:,} an epoch",
+    )

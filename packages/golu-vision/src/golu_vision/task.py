@@ -1,0 +1,26 @@
+"""What golu-core and its tools need to know of image classification."""
+
+from __future__ import annotations
+
+from golu_core.training.tasks import Metric, Task
+
+from .config import VisionConfig
+from .recipes import RECIPES
+
+TASK: Task[VisionConfig] = Task(
+    name="vision",
+    title="Image classification",
+    package="golu_vision",
+    recipes=RECIPES,
+    metrics={
+        "top1": Metric("top-1 (%)", 2, True),
+        "top5": Metric("top-5 (%)", 2, True),
+        "loss": Metric("loss", 5, False),
+    },
+    unit="images/s",
+    outputs=("samples/worst.png",),
+    train="golu_vision.train:train",
+    describe="golu_vision.describe:describe",
+    evaluate="golu_vision.evaluate:evaluate_run",
+    order=1,
+)

@@ -1,0 +1,331 @@
+"""The statistics against values worked out by hand, and against SciPy called directly."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import friedmanchisquare, rankdata, ttest_rel, wilcoxon
+
+from golu_core.studies.reporting.collect import RunResult
+from golu_core.studies.reporting.comparison import (
+    FEWEST_RECIPES,
+    bootstrap_interval,
+    holm,
+    over_recipes,
+    paired_comparisons,
+    rank_intervals,
+    signed_rank_p,
+)
+from golu_core.studies.reporting.summary import Cell, Row, rows_of
+from golu_core.training.results import PrimaryMetric, Result, SwappedActivations, Throughput
+from runs_on_disk import ENVIRONMENT
+
+# Demsar (2006), table 6: AUC of C4.5 with its parameter m and/or cf chosen, on fourteen data sets
+C45 = [0.763, 0.599, 0.954, 0.628, 0.882, 0.936, 0.661, 0.583, 0.775, 1.000, 0.940, 0.619, 0.972, 0.957]
+C45_M = [0.768, 0.591, 0.971, 0.661, 0.888, 0.931, 0.668, 0.583, 0.838, 1.000, 0.962, 0.666, 0.981, 0.978]
+C45_CF = [0.771, 0.590, 0.968, 0.654, 0.886, 0.916, 0.609, 0.563, 0.866, 1.000, 0.965, 0.614, 0.9751, 0.946]
+C45_M_CF = [0.798, 0.569, 0.967, 0.657, 0.898, 0.931, 0.685, 0.625, 0.875, 1.000, 0.962, 0.669, 0.975, 0.970]
+
+
+def run_of(recipe: str, activation: str, seed: int, value: float, task: str = "own", higher: bool = True) -> RunResult:
+    """A run in memory, of a task that no package has."""
+    result = Result(
+        task=task, recipe=recipe, dataset="d", model="m", activation=activation, seed=seed,
+        primary_metric=PrimaryMetric("score", value, higher), metrics={"score": value}, best={}, parameters=1,
+        steps=10, train_seconds=1.0, eval_seconds=1.0, throughput=Throughput("images/s", 1.0), world_size=1, data={},
+        environment=ENVIRONMENT, config_sha256="", activations=SwappedActivations(1, []),
+    )  # fmt: skip
+    return RunResult(result, Path(recipe, activation, str(seed)), None)
+
+
+def rows_from(table: dict[str, list[float]], higher: bool = True) -> list[Row]:
+    """A recipe for each place of the lists, an activation for each list, one seed."""
+    runs = [
+        run_of(f"recipe{place:02d}", activation, 0, value, higher=higher)
+        for activation, values in table.items()
+        for place, value in enumerate(values)
+    ]
+    return rows_of(runs)
+
+
+def row_from(table: dict[str, list[float]], higher: bool = True) -> Row:
+    """One recipe, seeds by place."""
+    runs = [
+        run_of("r", a, seed, value, higher=higher) for a, values in table.items() for seed, value in enumerate(values)
+    ]
+    (row,) = rows_of(runs)
+    return row
+
+
+# ---------------------------------------------------------------------------------------------------------- cells
+
+
+def test_mean_error_and_deviation_by_hand():
+    cell = Cell({0: 2.0, 1: 4.0, 2: 9.0}, ())
+    assert cell.mean == 5.0
+    assert cell.std == pytest.approx(math.sqrt(13))  # squares 9, 1, 16 over n - 1 = 2
+    assert cell.standard_error == pytest.approx(math.sqrt(13 / 3))
+    assert math.isnan(Cell({0: 2.0}, ()).std)
+    assert math.isnan(Cell({}, (0,)).mean)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30))
+def test_cells_agree_with_numpy(values):
+    cell = Cell(dict(enumerate(values)), ())
+    assert cell.mean == pytest.approx(numpy.mean(values), abs=1e-6)
+    assert cell.std == pytest.approx(numpy.std(values, ddof=1), abs=1e-6)
+    assert min(values) - 1e-9 <= cell.mean <= max(values) + 1e-9
+
+
+# ------------------------------------------------------------------------------------------------------- over seeds
+
+
+def test_three_seeds_claim_nothing_however_clear_they_are():
+    row = row_from({"relu": [1.0, 2.0, 3.0], "golu": [101.0, 102.001, 103.0]})
+    (pair,) = paired_comparisons(row, "golu")
+    assert pair.difference == pytest.approx(100, abs=0.01)
+    assert pair.better == 3
+    assert pair.p is None
+    assert pair.smallest_p == 0.25
+    assert pair.verdict == "too few seeds"
+
+
+def test_the_interval_is_that_of_the_paired_t_test():
+    mine, other = [5.0, 7.0, 6.5, 8.0], [4.0, 6.5, 6.6, 6.0]
+    (pair,) = paired_comparisons(row_from({"relu": other, "golu": mine}), "golu")
+    expected = ttest_rel(mine, other).confidence_interval(0.95)
+    assert pair.interval == pytest.approx((expected.low, expected.high))
+
+
+def test_six_seeds_by_hand():
+    """All six differences positive: 2 of the 64 patterns of signs are as extreme."""
+    row = row_from({"relu": [0.0] * 6, "golu": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]})
+    (pair,) = paired_comparisons(row, "golu")
+    assert pair.p == pytest.approx(2 / 64)
+    assert pair.verdict == "better"
+    assert paired_comparisons(row, "relu")[0].verdict == "worse"
+
+
+@pytest.mark.parametrize(("seeds", "others", "tested"), [(5, 1, False), (6, 1, True), (7, 4, False), (8, 4, True)])
+def test_as_many_seeds_as_the_comparisons_need(seeds, others, tested):
+    names = ["relu", "gelu", "swish", "mish"][:others]
+    table = {name: [float(seed) for seed in range(seeds)] for name in names}
+    row = row_from({**table, "golu": [100.0 + seed * 1.5 for seed in range(seeds)]})
+    pairs = paired_comparisons(row, "golu")
+    assert [pair.verdict for pair in pairs] == ["better" if tested else "too few seeds"] * others
+    if tested:  # all differences are positive, so that each p is the smallest there is
+        assert [pair.p for pair in pairs] == pytest.approx([pair.smallest_p for pair in pairs])
+
+
+def test_wilcoxon_and_holm_over_several_activations():
+    random = numpy.random.default_rng(3)
+    table = {name: random.normal(place, 1, 10).tolist() for place, name in enumerate(("relu", "gelu", "mish", "golu"))}
+    pairs = paired_comparisons(row_from(table), "golu")
+    raw = [wilcoxon(numpy.subtract(table["golu"], table[pair.other])).pvalue for pair in pairs]
+    assert [pair.p for pair in pairs] == pytest.approx(holm(raw))
+
+
+@pytest.mark.parametrize(
+    ("differences", "p"),
+    [
+        ([1.0, 2.0, 3.0, 4.0, 5.0], 2 / 32),
+        ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], 2 / 32),
+        ([1.0, 1.0, 2.0, 3.0, 4.0, 5.0], 2 / 64),
+        ([-1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 4 / 64),
+        ([0.0, 0.0], 1.0),
+    ],
+)
+def test_zeros_and_ties_make_no_difference_clearer(differences, p):
+    assert signed_rank_p(differences) == pytest.approx(p)
+
+
+def test_equal_seeds_do_not_count_as_seeds():
+    row = row_from({"relu": [1.0] * 6, "golu": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]})
+    (pair,) = paired_comparisons(row, "golu")
+    assert pair.smallest_p == 2 / 32
+    assert pair.verdict == "too few seeds"
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # 3 x 0.01, 2 x 0.03, and never below the last
+    assert holm([]) == []
+
+
+def test_only_common_seeds_are_paired():
+    runs = [run_of("r", "relu", seed, float(seed)) for seed in (0, 1, 2)]
+    runs += [run_of("r", "golu", seed, seed + 1.0) for seed in (1, 2, 3)]
+    (row,) = rows_of(runs)
+    (pair,) = paired_comparisons(row, "golu")
+    assert pair.seeds == (1, 2)
+    assert pair.difference == 1.0
+    assert pair.interval is None
+
+
+def test_lower_is_better():
+    (pair,) = paired_comparisons(row_from({"relu": [5.0, 5.0, 5.0], "golu": [4.0, 4.0, 4.5]}, higher=False), "golu")
+    assert pair.difference == pytest.approx(2.5 / 3)
+    assert pair.better == 3
+
+
+def test_equal_values_show_no_difference():
+    (pair,) = paired_comparisons(row_from({"relu": [1.0] * 8, "golu": [1.0] * 8}), "golu")
+    assert pair.p is None
+    assert pair.smallest_p == 1.0
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 5), st.floats(0.1, 1e6))
+def test_no_p_value_where_the_seeds_cannot_carry_one(seeds, difference):
+    row = row_from({"relu": [0.0] * seeds, "golu": [difference + place for place in range(seeds)]})
+    (pair,) = paired_comparisons(row, "golu")
+    assert pair.p is None
+    assert "better" not in pair.verdict
+    assert pair.smallest_p > 0.05
+
+
+def test_bootstrap_interval():
+    values = numpy.random.default_rng(0).normal(10, 1, 50).tolist()
+    low, high = bootstrap_interval(values)
+    error = statistics.stdev(values) / math.sqrt(50)
+    assert low == pytest.approx(statistics.fmean(values) - 1.96 * error, abs=0.1 * error + 0.03)
+    assert high == pytest.approx(statistics.fmean(values) + 1.96 * error, abs=0.1 * error + 0.03)
+    assert bootstrap_interval(values) == bootstrap_interval(values[::-1])
+    assert bootstrap_interval([1.0] * 9) == (1.0, 1.0)
+    assert bootstrap_interval([1.0, 2.0, 3.0]) is None
+
+
+# ----------------------------------------------------------------------------------------------------- over recipes
+
+
+def test_demsars_example():
+    """Mean ranks 3.143, 2.000, 2.893, 1.964, chi-squared 9.28 and CD 1.25, as printed in sections 3.2.2 and 3.2.3."""
+    over = over_recipes(rows_from({"relu": C45, "gelu": C45_M, "swish": C45_CF, "golu": C45_M_CF}))
+    assert [over.mean_ranks[name] for name in ("relu", "gelu", "swish", "golu")] == pytest.approx(
+        [3.143, 2.000, 2.893, 1.964], abs=5e-4
+    )
+    # Demsar's formula does not correct for ties, SciPy's does
+    n, k = over.ranks.shape
+    uncorrected = 12 * n / (k * (k + 1)) * (sum(r**2 for r in over.mean_ranks.values()) - k * (k + 1) ** 2 / 4)
+    assert uncorrected == pytest.approx(9.28, abs=0.005)
+    assert over.friedman.statistic == pytest.approx(friedmanchisquare(C45, C45_M, C45_CF, C45_M_CF).statistic)
+    assert over.friedman.critical_difference == pytest.approx(1.25, abs=0.005)
+    assert over.friedman.p == pytest.approx(friedmanchisquare(C45, C45_M, C45_CF, C45_M_CF).pvalue, abs=0.01)
+    assert over.friedman.rejects
+
+
+def test_the_permutation_p_is_exact_where_all_can_be_listed():
+    """Three activations always in the same order in six recipes: 6 of the 6^6 arrangements agree so perfectly."""
+    over = over_recipes(rows_from({"relu": [1.0] * 6, "gelu": [2.0] * 6, "golu": [3.0] * 6}))
+    assert over.friedman.statistic == pytest.approx(12)
+    assert over.friedman.p <= 2e-4 + 6 / 6**6
+    assert float(over.friedman.nemenyi.loc["relu", "golu"]) < 0.05
+    assert float(over.friedman.nemenyi.loc["relu", "gelu"]) > 0.05
+    assert over.friedman.wilcoxon_holm is None  # three pairs over six recipes could give 3 x 2 / 64 at best
+
+
+def test_chance_is_not_called_a_difference():
+    random = numpy.random.default_rng(5)
+    rejected = 0
+    for _ in range(40):
+        table = {name: random.normal(size=8).tolist() for name in ("relu", "gelu", "golu")}
+        rejected += over_recipes(rows_from(table)).friedman.rejects
+    assert rejected <= 6  # 5 % of 40 is 2
+
+
+def test_wilcoxon_over_recipes_is_scipys():
+    random = numpy.random.default_rng(1)
+    table = {name: (10 + place + random.normal(size=9)).tolist() for place, name in enumerate(("relu", "gelu", "golu"))}
+    over = over_recipes(rows_from(table))
+    values = numpy.array(list(table.values()))
+    relative = values / values.mean(axis=0)
+    raw = [wilcoxon(relative[i], relative[j]).pvalue for i, j in itertools.combinations(range(3), 2)]
+    found = over.friedman.wilcoxon_holm
+    pairs = [found.iloc[i, j] for i, j in itertools.combinations(range(3), 2)]
+    assert pairs == pytest.approx(holm(raw))
+
+
+@pytest.mark.parametrize("recipes", [1, 3, FEWEST_RECIPES - 1])
+def test_too_few_recipes(recipes):
+    over = over_recipes(rows_from({"relu": [1.0] * recipes, "gelu": [2.0] * recipes, "golu": [3.0] * recipes}))
+    assert over.friedman is None
+    assert f"{recipes} recipe" in over.reason
+    assert "too few" in over.reason
+    assert rank_intervals(over) == {}
+    assert over.mean_ranks["golu"] == 1.0
+
+
+def test_two_activations_are_too_few_for_friedman():
+    over = over_recipes(rows_from({"relu": [1.0] * 8, "golu": [2.0] * 8}))
+    assert "2 activations are too few" in over.reason
+
+
+def test_ties_share_their_ranks():
+    over = over_recipes(rows_from({"relu": [1.0], "gelu": [2.0], "golu": [2.0]}))
+    assert over.ranks.tolist() == [[3.0, 1.5, 1.5]]
+    assert over.wins == {"relu": 0, "gelu": 1, "golu": 1}
+
+
+def test_a_recipe_that_lacks_activations_takes_no_part():
+    rows = rows_from({"relu": [1.0, 1.0, 1.0], "gelu": [2.0, 2.0], "golu": [3.0, 3.0, 3.0, 3.0]})
+    over = over_recipes(rows)
+    assert over.activations == ("relu", "golu") or len(over.rows) == 2
+    assert {row.recipe for row, _ in over.left_out} >= {"recipe03"}
+    assert len(over.rows) + len(over.left_out) == 4
+
+
+def test_all_failed_is_no_rank():
+    rows = rows_from({"relu": [1.0, 2.0], "golu": [2.0, math.nan]})
+    over = over_recipes(rows)
+    assert [row.recipe for row in over.rows] == ["recipe00"]
+
+
+tables = st.integers(2, 5).flatmap(
+    lambda k: st.lists(st.lists(st.floats(0.1, 100), min_size=k, max_size=k), min_size=1, max_size=5)
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables, st.randoms())
+def test_ranks_are_scipys_and_do_not_depend_on_order(values, random):
+    names = ["relu", "gelu", "swish", "mish", "golu"][: len(values[0])]
+    runs = [run_of(f"r{i}", name, 0, row[j]) for i, row in enumerate(values) for j, name in enumerate(names)]
+    shuffled = list(runs)
+    random.shuffle(shuffled)
+    over, other = over_recipes(rows_of(runs)), over_recipes(rows_of(shuffled))
+    expected = [rankdata([-value for value in row]).tolist() for row in values]
+    by_recipe = dict(zip((row.recipe for row in over.rows), over.ranks.tolist(), strict=True))
+    assert [by_recipe[f"r{i}"] for i in range(len(values))] == expected
+    assert (over.ranks == other.ranks).all()
+    assert [row.recipe for row in over.rows] == [row.recipe for row in other.rows]
+    assert over.ranks.sum() == pytest.approx(len(values) * sum(range(1, len(names) + 1)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(1.0, 100.0), min_size=4, max_size=4), st.floats(0.1, 10.0), st.floats(-50, 50))
+def test_ranks_do_not_depend_on_the_unit(values, scale, shift):
+    names = ["relu", "gelu", "mish", "golu"]
+    moved = [value * scale + shift for value in values]
+    if len(set(moved)) == len(set(values)):
+        one = over_recipes(rows_from({n: [v] for n, v in zip(names, values, strict=True)}))
+        two = over_recipes(rows_from({n: [v] for n, v in zip(names, moved, strict=True)}))
+        assert one.ranks.tolist() == two.ranks.tolist()
+
+
+def test_a_row_stands_for_its_recipe_once():
+    def row(variant: str, overrides: Any, value: float) -> Row:
+        (made,) = rows_of([run_of("r", "relu", 0, 1.0), run_of("r", "golu", 0, value)])
+        return dataclasses.replace(made, variant=variant, overrides=overrides)
+
+    plain, other = row("lr=0.1", (), 2.0), row("lr=0.2", (("lr", 0.1, 0.2),), 0.5)
+    over = over_recipes([other, plain])
+    assert over.ranks.tolist() == [[2.0, 1.0]]
+    assert [left.variant for left, _ in over.left_out] == ["lr=0.2"]

@@ -1,0 +1,434 @@
+"""tools/sweep.py run as a person runs it; most runs are stood in for, the slow ones train."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from golu_core.studies import sweep
+from golu_core.studies.sweeping import local, view
+from golu_core.studies.sweeping.study import find_study, planned_runs, read_study, study_from
+from golu_core.training.cli import CommandLine
+from golu_core.training.config import config_sha256
+from golu_core.training.errors import RequestError
+from golu_core.training.tasks import installed_tasks
+
+PLANS = Path(sweep.__file__).parent / "plans"
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+STAND_IN = Path(__file__).with_name("stand_in.py")
+
+
+def run(*arguments: object) -> int:
+    """Calls the command line in this process."""
+    return sweep.main([str(argument) for argument in arguments])
+
+
+def study(values: dict[str, Any], folder: Path) -> list[Any]:
+    return planned_runs(study_from({"output_dir": str(folder), **values}, "a test"))
+
+
+@pytest.fixture
+def stood_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Runs are stood in for; gives a function that tells which were started."""
+    starts = tmp_path / "starts.jsonl"
+    starts.touch()
+    monkeypatch.setenv("STARTS", str(starts))
+    monkeypatch.setattr(local, "with_this_python", lambda command: [sys.executable, str(STAND_IN), *command[2:]])
+    monkeypatch.setattr(local, "visible_gpus", list)
+    return lambda: [json.loads(line) for line in starts.read_text().splitlines()]
+
+
+def digits(tmp_path: Path, *more: object) -> list[object]:
+    return ["--recipes", "digits", "--set", "epochs=2", "--output-dir", tmp_path / "runs", *more]
+
+
+# ----------------------------------------------------------------------------------------------- from study to runs
+
+
+@pytest.mark.parametrize("path", sorted(PLANS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_study_that_we_bring_expands(path):
+    runs = planned_runs(read_study(path))
+    assert len({planned.folder for planned in runs}) == len(runs)
+    assert len({config_sha256(planned.config) for planned in runs}) == len(runs)
+    for planned in runs[:: max(1, len(runs) // 20)]:
+        words = planned.command(threads=None)
+        config = CommandLine(planned.task).config(words[words.index("train") + 1 :])
+        assert config == planned.config
+
+
+def test_quick_is_four_tasks_five_activations_three_seeds():
+    runs = planned_runs(read_study(find_study("quick")))
+    assert len(runs) == 4 * 5 * 3
+    assert {planned.task.name for planned in runs} == {"vision", "lm", "detect", "diffusion"}
+
+
+def test_paper_has_every_recipe_of_the_paper():
+    runs = planned_runs(read_study(find_study("paper")))
+    ours = {"digits", "babygpt-pydocs", "babygpt-text", "ddpm-digits", "ddpm-celeba-cosine"}
+    ours |= {f"{kind}-digits" for kind in ("deeplabv3", "fasterrcnn", "retinanet", "maskrcnn")}
+    every = {name for task in installed_tasks().values() for name in task.recipes}
+    assert {planned.config.recipe for planned in runs} == every - ours
+    detectors = [planned for planned in runs if planned.task.name == "detect"]
+    for planned in detectors:
+        assert planned.after is not None
+        assert str(planned.after) == planned.config.backbone
+        assert planned.after.parts[-2:] == (planned.config.activation, f"seed{planned.config.seed}")
+
+
+def test_a_list_is_varied_and_everything_else_stays(tmp_path):
+    flags = {"optim": {"lr": [0.1, 0.05]}, "epochs": 2, "drop_last": True, "compile": False}
+    runs = study(
+        {"experiment": [{"recipes": ["digits"], "flags": flags}], "activations": ["golu"], "seeds": [4]}, tmp_path
+    )
+    assert [planned.config.optim.lr for planned in runs] == [0.1, 0.05]
+    assert [planned.variant for planned in runs] == ["optim.lr=0.1", "optim.lr=0.05"]
+    assert runs[0].folder == tmp_path / "optim.lr=0.1" / "vision" / "digits" / "golu" / "seed4"
+    assert all(planned.config.epochs == 2 and planned.config.drop_last for planned in runs)
+    assert "--drop-last" in runs[0].arguments
+    assert "--no-compile" in runs[0].arguments
+
+
+def test_a_list_in_a_list_is_one_value(tmp_path):
+    flags = {"schedule.milestones": [[1, 2]], "schedule": "milestones"}
+    (planned,) = study(
+        {"experiment": [{"recipes": ["digits"], "flags": flags, "activations": ["SiLU"], "seeds": [0]}]}, tmp_path
+    )
+    assert planned.config.schedule.milestones == (1, 2)
+    assert planned.config.activation == "swish"
+    assert planned.variant == ""
+
+
+def test_activations_vary_fastest(tmp_path):
+    runs = study({"experiment": [{"recipes": ["digits"]}], "activations": ["relu", "golu"], "seeds": [0, 1]}, tmp_path)
+    assert [(planned.config.seed, planned.config.activation) for planned in runs] == [
+        (0, "relu"), (0, "golu"), (1, "relu"), (1, "golu"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"experiment": []}, "no [[experiment]]"),
+        ({"experiment": [{"recipes": ["digit"]}]}, "unknown recipe 'digit'"),
+        ({"experiment": [{"recipes": ["digits"]}], "activations": ["reul"]}, "reul"),
+        ({"experiment": [{"recipes": ["digits"], "flags": {"epoch": 3}}]}, "flags of digits are not understood"),
+        ({"experiment": [{"recipes": ["digits"], "flags": {"epochs": "three"}}]}, "not understood"),
+        ({"experiment": [{"recipe": ["digits"]}]}, "not a study"),
+        ({"experiment": [{"recipes": ["digits"]}], "seed": [0]}, "seed"),
+        ({"experiment": [{"recipes": ["digits"]}], "parallel": 0}, "parallel must be at least 1"),
+        ({"experiment": [{"recipes": ["digits", "digits"]}]}, "two runs of the study"),
+        ({"experiment": [{"recipes": ["digits"], "after": "resnet5-imagenet"}]}, "unknown recipe 'resnet5-imagenet'"),
+        ({"experiment": [{"recipes": ["digits"], "flags": {"data.name": "{seeds}"}}]}, "what can be filled in"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_wrong_studies(values, message, tmp_path):
+    with pytest.raises(RequestError, match=re.escape(message)):
+        study(values, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nothing"], ["--recipes", "digits", "--set", "epochs"], ["quick", "--recipes", "x"]]
+)
+def test_wrong_requests(arguments, capsys):
+    assert run(*arguments) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_malformed_file_is_named(tmp_path, capsys):
+    (tmp_path / "mine.toml").write_text("seeds = [")
+    assert run(tmp_path / "mine.toml") == 2
+    assert "mine.toml cannot be read" in capsys.readouterr().err
+
+
+def test_print_shows_the_plain_commands(tmp_path, capsys):
+    assert run(*digits(tmp_path, "--activations", "relu", "golu", "--seeds", "0", "--print")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    words = shlex.split(lines[1])
+    assert words[:2] == ["accelerate", "launch"]
+    assert words[words.index("-m") :][:4] == ["-m", "golu_vision", "train", "digits"]
+    assert not (tmp_path / "runs").exists()
+
+
+# ---------------------------------------------------------------------------------------------------- on this machine
+
+
+def test_a_study_runs_and_is_not_run_again(tmp_path, stood_in, capsys):
+    arguments = digits(tmp_path, "--activations", "relu", "golu", "--seeds", "0", "1")
+    assert run(*arguments) == 0
+    assert len(stood_in()) == 4
+    assert "all runs are finished" in capsys.readouterr().out
+    assert run(*arguments) == 0
+    assert len(stood_in()) == 4
+    log = (tmp_path / "runs" / "logs" / "digits-golu-seed1.log").read_text()
+    assert log.startswith("$ accelerate launch ")
+
+
+def test_several_at_a_time(tmp_path, stood_in):
+    assert run(*digits(tmp_path, "--activations", "relu", "golu", "mish", "--seeds", "0", "--parallel", "3")) == 0
+    times = [start["time"] for start in stood_in()]
+    threads = {start["words"][start["words"].index("--num_cpu_threads_per_process") + 1] for start in stood_in()}
+    assert len(times) == 3
+    assert threads == {str(max(1, (os.cpu_count() or 1) // 3))}
+
+
+def test_each_run_has_its_own_gpus(tmp_path, stood_in, monkeypatch):
+    monkeypatch.setattr(local, "visible_gpus", lambda: ["3", "5", "6", "7"])
+    assert run(*digits(tmp_path, "--activations", "relu", "golu", "--seeds", "0", "--processes", "2")) == 0
+    assert {start["gpus"] for start in stood_in()} == {"3,5", "6,7"}
+    assert all("--multi_gpu" in start["words"] for start in stood_in())
+    assert run(*digits(tmp_path, "--processes", "5")) == 2
+
+
+def test_runs_of_several_sizes_share_no_gpu(tmp_path, stood_in, monkeypatch):
+    monkeypatch.setattr(local, "visible_gpus", lambda: list("01234567"))
+    file = tmp_path / "study.toml"
+    file.write_text(
+        f"""
+        output_dir = "{tmp_path / "runs"}"
+        activations = ["golu"]
+        seeds = [0]
+        [[experiment]]
+        recipes = ["digits"]
+        processes = 4
+        [[experiment]]
+        recipes = ["resnet20-cifar10"]
+        """
+    )
+    assert run(file) == 0
+    assert {start["gpus"] for start in stood_in()} == {"0,1,2,3", "4"}
+
+
+def test_a_part_of_a_study_needs_nothing_of_the_rest():
+    flags = sweep.Flags(study="paper", recipes=("fasterrcnn-resnet50-fpn-coco",))
+    assert {planned.after for planned in planned_runs(sweep.study_of(flags))} == {None}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "processes", "asked", "given"), [(1, 1, 2, 1), (4, 1, None, 4), (4, 2, None, 2), (4, 1, 3, 3)]
+)
+def test_no_more_runs_than_gpus(gpus, processes, asked, given, tmp_path):
+    values = {"experiment": [{"recipes": ["digits"]}], "processes": processes, "output_dir": str(tmp_path)}
+    made = study_from(values | ({} if asked is None else {"parallel": asked}), "a test")
+    assert sweep._parallel(made, planned_runs(made), gpus) == given
+
+
+def test_a_failed_run_does_not_stop_the_others(tmp_path, stood_in, monkeypatch, capsys):
+    monkeypatch.setenv("BEHAVIOUR", '{"mish": "fail"}')
+    arguments = digits(tmp_path, "--activations", "mish", "golu", "--seeds", "0", "1")
+    assert run(*arguments) == 1
+    shown = capsys.readouterr().out
+    assert "failed: digits-mish-seed1: golu-vision: the loss of step 7 is nan; log: " in shown
+    assert len(stood_in()) == 4
+    monkeypatch.delenv("BEHAVIOUR")
+    assert run(*arguments) == 1  # not tried again unless asked to
+    assert "failed before; --retry tries again" in capsys.readouterr().out
+    assert len(stood_in()) == 4
+    assert run(*arguments, "--status") == 0
+    assert run(*arguments, "--retry") == 0
+    assert len(stood_in()) == 6
+
+
+def test_a_killed_run_is_named_as_such(tmp_path, stood_in, monkeypatch, capsys):
+    monkeypatch.setenv("BEHAVIOUR", '{"golu": "killed"}')
+    assert run(*digits(tmp_path, "--activations", "golu", "--seeds", "0")) == 1
+    assert "digits-golu-seed0: killed by SIGKILL; last line: step 7; log: " in capsys.readouterr().out
+
+
+def test_a_signal_stops_the_runs_and_the_same_command_goes_on(tmp_path, stood_in, monkeypatch, capsys):
+    monkeypatch.setenv("BEHAVIOUR", '{"golu": "sleep"}')
+    arguments = digits(tmp_path, "--activations", "relu", "golu", "--seeds", "0", "--parallel", "2")
+    folder = tmp_path / "runs" / "vision" / "digits" / "golu" / "seed0"
+
+    def once_it_runs() -> None:
+        while not (folder / "config.json").exists():
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=once_it_runs).start()
+    begun = time.monotonic()
+    assert run(*arguments) == 143
+    assert time.monotonic() - begun < 30
+    assert "the same command continues the study" in capsys.readouterr().err
+    assert run(*arguments) == 0
+    assert [start["continued"] for start in stood_in() if "golu" in start["folder"]] == [False, True]
+
+
+def test_what_a_failed_run_was_for_is_not_tried(tmp_path, stood_in, monkeypatch, capsys):
+    monkeypatch.setenv("BEHAVIOUR", '{"mish": "fail"}')
+    file = tmp_path / "study.toml"
+    file.write_text(
+        f"""
+        output_dir = "{tmp_path / "runs"}"
+        activations = ["mish", "golu"]
+        seeds = [0]
+        parallel = 2
+        [[experiment]]
+        recipes = ["resnet20-cifar10"]
+        after = "digits"
+        [[experiment]]
+        recipes = ["digits"]
+        """
+    )
+    assert run(file) == 1
+    order = [
+        (start["words"][start["words"].index("train") + 1], start["folder"].split("/")[-2]) for start in stood_in()
+    ]
+    assert sorted(order[:2]) == [("digits", "golu"), ("digits", "mish")]
+    assert order[2:] == [("resnet20-cifar10", "golu")]
+    assert "waits in vain: resnet20-cifar10-mish-seed0" in capsys.readouterr().out
+
+
+def test_a_run_of_another_config_is_not_taken_for_ours(tmp_path, stood_in, capsys):
+    assert run(*digits(tmp_path, "--activations", "golu", "--seeds", "0")) == 0
+    other = ["--recipes", "digits", "--set", "epochs=3", "--activations", "golu", "--seeds", "0"]
+    assert run(*other, "--output-dir", tmp_path / "runs") == 2
+    assert "epochs: 2 there, 3 asked for" in capsys.readouterr().err
+
+
+def test_a_run_that_somebody_trains_already_is_refused(tmp_path, stood_in, capsys, monkeypatch):
+    monkeypatch.setenv("BEHAVIOUR", '{"golu": "sleep"}')
+    (planned,) = study(
+        {"experiment": [{"recipes": ["digits"], "flags": {"epochs": 2}}], "activations": ["golu"], "seeds": [0]},
+        tmp_path / "runs",
+    )
+    process = subprocess.Popen([sys.executable, str(STAND_IN), *planned.command(None)[2:]])
+    try:
+        while not planned.folder.exists():
+            time.sleep(0.1)
+        assert run(*digits(tmp_path, "--activations", "golu", "--seeds", "0")) == 2
+        assert f"trained by process {process.pid}" in capsys.readouterr().err
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_view_counts_and_tells_the_time_left(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(view.time, "monotonic", lambda: 1000.0)
+    jobs = [
+        local.Job(planned, tmp_path / planned.name, state)
+        for planned, state in zip(
+            study(
+                {"experiment": [{"recipes": ["digits"]}], "activations": ["golu"], "seeds": list(range(5))}, tmp_path
+            ),
+            [local.State.RUNNING, local.State.NEW, local.State.NEW, local.State.FAILED, local.State.NEW],
+            strict=True,
+        )
+    ]
+    shown = view.StudyView(jobs, parallel=2)
+    assert shown.left() == "time left not known yet"
+    jobs[4].state, jobs[4].seconds = local.State.FINISHED, 60.0
+    jobs[0].started = 980.0
+    assert shown.left() == "80 s left"  # 40 s of the running one and 60 s of each of two, two at a time
+    Console(width=100).print(shown._picture())
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "1 of 5 runs finished, 1 running, 2 waiting, 1 failed; 80 s left"
+    assert printed[2].split() == ["digits-golu-seed0", "20", "s", "starting"]
+
+
+def test_durations():
+    assert [view.duration(seconds) for seconds in (0.2, 47, 89.5, 600, 3 * 3600 + 300)] == [
+        "1 s", "47 s", "90 s", "10 min", "3 h 05 min",
+    ]  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------------------- SLURM
+
+
+def test_slurm_arrays(tmp_path, stood_in, monkeypatch, capsys):
+    """An sbatch that only keeps what it was given."""
+    scripts = tmp_path / "scripts"
+    programs = tmp_path / "bin"
+    for folder in (scripts, programs):
+        folder.mkdir()
+    (programs / "srun").write_text("#!/bin/sh\n")
+    (programs / "sbatch").write_text(
+        f'#!/bin/sh\nn=$(ls {scripts} | wc -l)\ncp "$1" {scripts}/$n\necho "Submitted batch job 10$n"\n'
+    )
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    file = tmp_path / "study.toml"
+    file.write_text(
+        f"""
+        output_dir = "{tmp_path / "runs"}"
+        activations = ["relu", "golu"]
+        seeds = [0, 1]
+        [[experiment]]
+        recipes = ["digits"]
+        processes = 4
+        [[experiment]]
+        recipes = ["resnet20-cifar10"]
+        after = "digits"
+        """
+    )
+    assert run(file, "--cluster", "slurm", "--partition", "gpu", "--minutes", "90", "--at-a-time", "3") == 0
+    first, second = (path.read_text() for path in sorted(scripts.iterdir()))
+    for line in ("--array=0-3%3", "--partition=gpu", "--time=90", "--gpus-per-node=4", "--job-name=digits"):
+        assert f"#SBATCH {line}" in first
+    assert "--gpus-per-node=1" in second
+    assert "#SBATCH --dependency=afterany:100" in second
+    assert "8 runs submitted, 0 were finished" in capsys.readouterr().out
+
+
+def test_no_slurm_here(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run(*digits(tmp_path, "--cluster", "slurm")) == 2
+    assert "slurm" in capsys.readouterr().err.lower()
+
+
+@pytest.mark.slow
+def test_submitits_local_executor_trains(tmp_path, capsys):
+    arguments = [
+        "--recipes",
+        "digits",
+        "--set",
+        "max-steps=2",
+        "--activations",
+        "golu",
+        "--output-dir",
+        tmp_path / "runs",
+    ]
+    arguments += ["--seeds", "0", "--data-dir", tmp_path / "data", "--cluster", "local", "--wait"]
+    assert run(*arguments) == 0, capsys.readouterr().out
+    assert (tmp_path / "runs" / "vision" / "digits" / "golu" / "seed0" / "result.json").exists()
+    assert run(*arguments) == 0
+    assert "0 runs submitted, 1 were finished" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_study_trains_and_its_commands_are_those_of_a_person(tmp_path):
+    common = ["--recipes", "digits", "--set", "max-steps=3", "--activations", "relu", "golu", "--seeds", "0"]
+    common += ["--data-dir", str(tmp_path / "data"), "--parallel", "2"]
+    script = str(TOOLS / "sweep.py")
+
+    def sweep_in(folder: str, *more: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, script, *common, "--output-dir", str(tmp_path / folder), *more]
+        return subprocess.run(words, capture_output=True, text=True, timeout=300)
+
+    done = sweep_in("runs")
+    assert done.returncode == 0, done.stdout + done.stderr
+    printed = sweep_in("typed", "--print").stdout.splitlines()
+    programs = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    typed = subprocess.run(printed[1], shell=True, env=environment, capture_output=True, text=True, timeout=300)
+    assert typed.returncode == 0, typed.stderr
+    one, two = (
+        json.loads((tmp_path / folder / "vision" / "digits" / "golu" / "seed0" / "result.json").read_text())
+        for folder in ("runs", "typed")
+    )
+    assert one["metrics"] == two["metrics"]
+    assert one["config_sha256"] == two["config_sha256"]
