@@ -180,7 +180,7 @@ def _gpu_rows(dtype: torch.dtype, size: int, compiled: bool) -> list[Row]:
 
 
 def _gpu_median(call: Callable[[int], object], rounds: int = 30) -> float:
-    """Median seconds of one call by device events, behind a warm-up."""
+    """Median seconds of one call by device events, after a warm-up."""
     for n in range(5):
         call(n)
     pairs = []
@@ -304,7 +304,7 @@ def image_rows(count: int = 128) -> list[Row]:
 
 
 def _torchvision_reference() -> Callable[[Path], Tensor]:
-    """The training preset of torchvision's reference scripts: Pillow, crop, flip, to float, normalise."""
+    """The training preset of torchvision's reference scripts: Pillow, crop, flip, to float, normalize."""
     from PIL import Image
     from torchvision import transforms
 

@@ -36,9 +36,9 @@ def draw(path: Path) -> None:
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     panels = figure.subplots(1, 3)
     titles = ("activation  f(x)", "gate  f(x) / x", "slope  df(x) / dx")
-    for name, colour in SHOWN.items():
+    for name, color in SHOWN.items():
         function = build_activation(name)
-        style = {"color": colour, "linewidth": 2.4 if name == "golu" else 1.4, "label": ACTIVATIONS[name].paper_name}
+        style = {"color": color, "linewidth": 2.4 if name == "golu" else 1.4, "label": ACTIVATIONS[name].paper_name}
         curves = (function(x), gate(function, x), slope(function, x))
         for axes, values in zip(panels, curves, strict=True):
             axes.plot(x.numpy(), values.detach().numpy(), **style)

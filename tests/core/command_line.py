@@ -96,7 +96,7 @@ def metrics_without_time(folder: Path) -> list[dict[str, float]]:
 def survives_kills(
     program: Program, arguments: list[str], folder: Path, cwd: Path, processes: int, steps: list[int]
 ) -> None:
-    """Starts a run again and again, kills it by `kill -9` behind each of the steps, and lets it finish."""
+    """Starts a run again and again, kills it by `kill -9` after each of the steps, and lets it finish."""
     kills = 0
     for step in steps:
         process = program.start(*arguments, cwd=cwd, processes=processes)
@@ -111,7 +111,7 @@ def survives_kills(
 
 
 def finishes_again(program: Program, arguments: list[str], folder: Path, whole: Path, cwd: Path) -> None:
-    """Continues a copy of a finished run as if it had been killed behind its last checkpoint, before its result."""
+    """Continues a copy of a finished run as if it had been killed after its last checkpoint, before its result."""
     shutil.copytree(whole, cwd / folder)
     for name in ("result.json", "model.safetensors", "curves.png"):
         (cwd / folder / name).unlink()

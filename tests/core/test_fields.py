@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
+from collections.abc import Iterator
 
 import pytest
+import tyro
 
 from command_line import runner_in_this_process
 from flips import flips_of
+from golu_core.studies import aggregate, sweep
 from golu_core.training.config import EpochConfig, RunConfig, checked
 from golu_core.training.errors import RequestError
 from golu_core.training.optim import AdamW, RmsPropTf, Sgd, WeightAverage
 from golu_core.training.schedules import Constant, Cosine, ExponentialDecay, Milestones, Polynomial
-from golu_core.training.variants import chosen
+from golu_core.training.tasks import resolved
+from golu_core.training.variants import alternatives, chosen
 from golu_detect.cli import COMMAND_LINE as GOLU_DETECT
 from golu_diffusion.cli import COMMAND_LINE as GOLU_DIFFUSION
 from golu_lm.cli import COMMAND_LINE as GOLU_LM
@@ -107,7 +112,7 @@ def _value(config, path):
         (["digits", "--augment", "tim"], "one of crop, torchvision, timm, not 'tim', did you mean timm?"),
         (["digits", "--average.decay", "0"], "keeps no average"),
         (["digits", "--mix", "mix"], "--mix.mixup or --mix.cutmix must be above 0"),
-        (["digits", "--data.download"], "is for CIFAR-10 alone"),
+        (["digits", "--data.download"], "is for CIFAR-10 only"),
         (["digits", "--data.revision", "main"], "name one by --data.hub"),
         (["digits", "--seed", str(2**64)], "--seed must be at most"),
         (["digits", "--schedule", "milestones", "--schedule.milestones", "5", "3"], "must grow"),
@@ -236,3 +241,41 @@ def test_every_command_refuses_nonsense_with_one_message(program, command, words
         assert done.returncode in (1, 2), done.stdout
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def described(cls: type, seen: set[type]) -> Iterator[tuple[type, str]]:
+    """All fields of a dataclass and of those in it, each class once."""
+    if cls in seen or not dataclasses.is_dataclass(cls):
+        return
+    seen.add(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
+    for f in dataclasses.fields(cls):
+        hint = hints[f.name]
+        inner = [*(alternatives(hint) or {}).values(), hint, *typing.get_args(hint)]
+        classes = [part for part in inner if isinstance(part, type) and dataclasses.is_dataclass(part)]
+        if classes:
+            for part in classes:
+                yield from described(part, seen)
+        elif tyro.conf.Suppress not in typing.get_args(hint):
+            yield cls, f.name
+
+
+def all_described() -> list[tuple[type, str]]:
+    seen: set[type] = set()
+    roots = [type(recipe) for line in PROGRAMS.values() for recipe in line.recipes.values()]
+    for line in PROGRAMS.values():
+        flags = [command.flags for command in line.task.commands.values() if command.flags]
+        roots += [resolved(found) for found in (*flags, line.task.evaluation_flags)]
+    roots += [sweep.Flags, aggregate.Flags]
+    return [found for root in roots for found in described(root, seen)]
+
+
+@pytest.mark.parametrize(("cls", "name"), all_described(), ids=lambda part: getattr(part, "__name__", part))
+def test_every_flag_says_what_it_does(cls, name):
+    """In a sentence: from a capital letter or a value to a full stop."""
+    from tyro._docstrings import get_field_docstring
+
+    said = get_field_docstring(cls, name, ()) or ""
+    assert re.match(r"[A-Z0-9`]", said), said
+    assert said.rstrip().endswith("."), said
+    assert not re.match(r"(Of|Its|By) ", said), said

@@ -115,7 +115,7 @@ def test_runs_on_the_current_stream():
     x = torch.randn(1 << 24, device="cuda")
     torch.cuda.synchronize()
     with torch.cuda.stream(stream):
-        torch.cuda._sleep(200_000_000)  # the kernel must wait behind this
+        torch.cuda._sleep(200_000_000)  # the kernel must wait for this
         x.mul_(2)
         y = golu(x)
     stream.synchronize()

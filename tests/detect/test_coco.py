@@ -127,7 +127,7 @@ WRONG = {
     "category": (lambda c: edited(c, category_id=4), "has category 4, which is not in the file"),
     "image": (lambda c: edited(c, image_id=5), "belongs to image 5, which is not in the file"),
     "no box": (lambda c: edited(c, bbox=None, drop="bbox"), "has no bbox"),
-    "nothing": (lambda c: json.dumps({**c, "annotations": []}), "has no object to learn from"),
+    "nothing": (lambda c: json.dumps({**c, "annotations": []}), "has no objects to learn from"),
 }
 
 

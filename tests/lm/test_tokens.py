@@ -279,7 +279,7 @@ DAMAGE = {
     "one token more": (lambda f: grow(f, data=b"\x01\x00"), "says 2,201"),
     "no JSON": (lambda f: (f / META_FILE).write_text("{"), "meta.json is damaged"),
     "no dtype": (lambda f: edit_meta(f, dtype="float99"), "meta.json is damaged"),
-    "other tokenizer": (lambda f: edit_meta(f, tokenizer="gpt2"), "was tokenised by gpt2"),
+    "other tokenizer": (lambda f: edit_meta(f, tokenizer="gpt2"), "was tokenized by gpt2"),
     "large vocabulary": (lambda f: edit_meta(f, vocabulary=50_257), "vocabulary of 50,257"),
     "wrong dtype": (lambda f: ((f / META_FILE).unlink(), grow(f, data=b"\xff\xff")), "has token 65,535 at place 2,201"),
     "short": (lambda f: ((f / META_FILE).unlink(), (f / "test.bin").write_bytes(b"\0" * 256)), "needs at least 129"),

@@ -42,11 +42,16 @@ def wheels(tmp_path_factory) -> Path:
 def test_wheels_hold_what_is_needed(wheels):
     core = zipfile.ZipFile(next(wheels.glob("golu_core-*.whl")))
     assert {"golu_core/activation/golu.cu", "golu_core/py.typed"} <= set(core.namelist())
+    beside_code = {
+        path for path in (ROOT / "packages/golu-core/src").rglob("*.*") if path.suffix in (".toml", ".jinja")
+    }
+    assert len(beside_code) >= 7
+    assert {str(path.relative_to(ROOT / "packages/golu-core/src")) for path in beside_code} <= set(core.namelist())
     for package in TASKS:
         wheel = zipfile.ZipFile(next(wheels.glob(f"{package}-*.whl")))
         assert f"{package}/py.typed" in wheel.namelist()
         metadata = wheel.read(next(n for n in wheel.namelist() if n.endswith("METADATA"))).decode()
-        assert "golu-core[train]<0.3,>=0.2" in metadata
+        assert "golu-core[studies,train]<0.3,>=0.2" in metadata
         assert "Provides-Extra: cuda13" in metadata
 
 
@@ -73,9 +78,17 @@ def test_a_wheel_installs_and_runs_in_a_new_environment(package, wheels, tmp_pat
         value, training_came_along = run(python, "-c", code).split()
         assert float(value) == pytest.approx(math.exp(-math.exp(-1)), rel=1e-6)
         assert training_came_along == "False"
+        asked = [str(environment / "bin" / "golu-core"), "sweep", "quick"]
+        refused = subprocess.run(asked, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+        assert refused.returncode == 2
+        assert 'pip install "golu-core[studies]"' in refused.stderr and "Traceback" not in refused.stderr
     else:
         task, recipe, flags, metric = TASKS[package]
         script = str(environment / "bin" / package.replace("_", "-"))
         assert recipe in run(script, "recipes")
         assert f"finished: {metric}" in run(script, "train", recipe, "--max-steps", "2", *flags)
         assert (tmp_path / "runs" / task / recipe / "golu/seed0/result.json").exists()
+        core = str(environment / "bin" / "golu-core")
+        assert "1 run is in the tables" in run(core, "aggregate", "runs", "--out", "report")
+        assert (tmp_path / "report" / "report.html").exists()
+        assert f"-m {package} train {recipe}" in run(core, "sweep", "--recipes", recipe, "--print")

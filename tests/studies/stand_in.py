@@ -2,7 +2,7 @@
 
     python stand_in.py [launcher's flags] -m golu_vision train RECIPE [flags]
 
-BEHAVIOUR in the environment is JSON, by activation: `{"mish": "fail"}`. What it does is written down in STARTS.
+BEHAVIOR in the environment is JSON, by activation: `{"mish": "fail"}`. What it does is written down in STARTS.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def main() -> None:
     with open(os.environ["STARTS"], "a") as file:
         start = {"folder": str(folder), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "time": time.time()}
         file.write(json.dumps({**start, "words": words, "continued": folder.exists()}) + "\n")
-    behaviour = json.loads(os.environ.get("BEHAVIOUR", "{}")).get(config.activation)
-    if behaviour == "fail":
+    behavior = json.loads(os.environ.get("BEHAVIOR", "{}")).get(config.activation)
+    if behavior == "fail":
         print("golu-vision: the loss of step 7 is nan")
         print("Traceback: the launcher's own")
         sys.exit(1)
-    if behaviour == "killed":
+    if behavior == "killed":
         print("step 7", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
-    if behaviour == "sleep" and not folder.exists():
+    if behavior == "sleep" and not folder.exists():
         folder.mkdir(parents=True)
         write_config(folder, config)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -273,7 +273,7 @@ def refused(capsys, tmp_path, *arguments: object) -> str:
 def test_no_results(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert "no result.json below" in refused(capsys, tmp_path, tmp_path / "empty")
-    assert "there is no folder" in refused(capsys, tmp_path, tmp_path / "missing")
+    assert "does not exist" in refused(capsys, tmp_path, tmp_path / "missing")
 
 
 @pytest.mark.parametrize(
@@ -431,8 +431,8 @@ def test_data_of_other_sizes_are_a_departure(tmp_path):
         change_result(folder, data=data)
     (card,) = Report(collect([tmp_path]), "golu").cards
     assert card.departures == [
-        "train data: 100, published are 2,000",
-        "train data: not known, published are 2,000",
+        "train data: 100, the paper has 2,000",
+        "train data: not known, the paper has 2,000",
     ]
 
 

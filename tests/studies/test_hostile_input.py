@@ -1,4 +1,4 @@
-"""Studies that would wait for ever or mean something else, and files that only malice makes: one message each."""
+"""Studies that would wait forever or mean something else, and files that only malice makes: one message each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXPERIMENT = {"recipes": ["digits"], "activations": ["golu"], "seeds": [0]}
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"experiment": [{**EXPERIMENT, "after": "digits"}]}, "wait for each other for ever: digits-golu-seed0 after"),
+        ({"experiment": [{**EXPERIMENT, "after": "digits"}]}, "wait for each other forever: digits-golu-seed0 after"),
         (
             {
                 "experiment": [
@@ -31,7 +31,7 @@ EXPERIMENT = {"recipes": ["digits"], "activations": ["golu"], "seeds": [0]}
                     {**EXPERIMENT, "recipes": ["babygpt-pydocs"], "after": "digits"},
                 ]
             },
-            "wait for each other for ever",
+            "wait for each other forever",
         ),
         ({"experiment": [EXPERIMENT], "seeds": []}, "seeds is empty"),
         ({"experiment": [{**EXPERIMENT, "seeds": []}]}, "seeds is empty"),
@@ -150,4 +150,4 @@ def test_runs_of_version_0_1_are_put_into_tables(tmp_path, capsys):
     }  # fmt: skip
     change_result(folder, config_sha256=hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest())
     assert aggregate.main([str(tmp_path)]) == 0
-    assert "1 runs are in the tables, 0 were left out" in capsys.readouterr().out
+    assert "1 run is in the tables, 0 were left out" in capsys.readouterr().out

@@ -227,13 +227,13 @@ def test_no_more_runs_than_gpus(gpus, processes, asked, given, tmp_path):
 
 
 def test_a_failed_run_does_not_stop_the_others(tmp_path, stood_in, monkeypatch, capsys):
-    monkeypatch.setenv("BEHAVIOUR", '{"mish": "fail"}')
+    monkeypatch.setenv("BEHAVIOR", '{"mish": "fail"}')
     arguments = digits(tmp_path, "--activations", "mish", "golu", "--seeds", "0", "1")
     assert run(*arguments) == 1
     shown = capsys.readouterr().out
     assert "failed: digits-mish-seed1: golu-vision: the loss of step 7 is nan; log: " in shown
     assert len(stood_in()) == 4
-    monkeypatch.delenv("BEHAVIOUR")
+    monkeypatch.delenv("BEHAVIOR")
     assert run(*arguments) == 1  # not tried again unless asked to
     assert "failed before; --retry tries again" in capsys.readouterr().out
     assert len(stood_in()) == 4
@@ -243,13 +243,13 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path, stood_in, monkeypatch, 
 
 
 def test_a_killed_run_is_named_as_such(tmp_path, stood_in, monkeypatch, capsys):
-    monkeypatch.setenv("BEHAVIOUR", '{"golu": "killed"}')
+    monkeypatch.setenv("BEHAVIOR", '{"golu": "killed"}')
     assert run(*digits(tmp_path, "--activations", "golu", "--seeds", "0")) == 1
     assert "digits-golu-seed0: killed by SIGKILL; last line: step 7; log: " in capsys.readouterr().out
 
 
 def test_a_signal_stops_the_runs_and_the_same_command_goes_on(tmp_path, stood_in, monkeypatch, capsys):
-    monkeypatch.setenv("BEHAVIOUR", '{"golu": "sleep"}')
+    monkeypatch.setenv("BEHAVIOR", '{"golu": "sleep"}')
     arguments = digits(tmp_path, "--activations", "relu", "golu", "--seeds", "0", "--parallel", "2")
     folder = tmp_path / "runs" / "vision" / "digits" / "golu" / "seed0"
 
@@ -268,7 +268,7 @@ def test_a_signal_stops_the_runs_and_the_same_command_goes_on(tmp_path, stood_in
 
 
 def test_what_a_failed_run_was_for_is_not_tried(tmp_path, stood_in, monkeypatch, capsys):
-    monkeypatch.setenv("BEHAVIOUR", '{"mish": "fail"}')
+    monkeypatch.setenv("BEHAVIOR", '{"mish": "fail"}')
     file = tmp_path / "study.toml"
     file.write_text(
         f"""
@@ -300,7 +300,7 @@ def test_a_run_of_another_config_is_not_taken_for_ours(tmp_path, stood_in, capsy
 
 
 def test_a_run_that_somebody_trains_already_is_refused(tmp_path, stood_in, capsys, monkeypatch):
-    monkeypatch.setenv("BEHAVIOUR", '{"golu": "sleep"}')
+    monkeypatch.setenv("BEHAVIOR", '{"golu": "sleep"}')
     (planned,) = study(
         {"experiment": [{"recipes": ["digits"], "flags": {"epochs": 2}}], "activations": ["golu"], "seeds": [0]},
         tmp_path / "runs",

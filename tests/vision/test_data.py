@@ -140,7 +140,7 @@ def test_order_of_augmentation_is_that_of_the_reference_scripts():
     assert "ColorJitter" not in steps
 
 
-def test_normalisation_equals_torchvisions():
+def test_normalization_equals_torchvisions():
     from torchvision.transforms.v2 import functional as tv
 
     images = torch.randint(0, 256, (2, 3, 5, 5), dtype=torch.uint8)

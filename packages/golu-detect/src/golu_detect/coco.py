@@ -54,7 +54,7 @@ def read_annotations(path: Path) -> Annotations:
     """Reads and checks an annotation file.
 
     Raises:
-        RequestError: it is missing, is no JSON or not COCO's; or an object's image, category or box is impossible.
+        RequestError: it is missing, or is not COCO's JSON; or an object's image, category or box is impossible.
     """
     try:
         with path.open("rb") as file:
@@ -66,7 +66,7 @@ def read_annotations(path: Path) -> Annotations:
     keys = ("images", "annotations", "categories")
     missing = [key for key in keys if not isinstance(content, dict) or not isinstance(content.get(key), list)]
     if missing:
-        raise RequestError(f"{path} is no COCO annotation file: it lacks {', '.join(missing)}")
+        raise RequestError(f"{path} is not a COCO annotation file: it lacks {', '.join(missing)}")
     images = {}
     for entry in content["images"]:
         image = _image(entry, path)

@@ -23,9 +23,9 @@ class DeepLabV3:
     """A segmenter (Chen et al., 2017), torchvision's.
 
     Attributes:
-        backbone: `resnet50`, torchvision's; `small`, three stages for the digit scenes.
-        own_activation: the activation of the network as published, which is swapped.
-        aux_weight: of the auxiliary head's loss; 0 is no such head.
+        backbone: `resnet50`, torchvision's, or `small`, with three stages for the digit scenes.
+        own_activation: Activation of the network as published, which is swapped.
+        aux_weight: Weight of the auxiliary head's loss; 0 leaves the head out.
     """
 
     kind: ClassVar[str] = "deeplabv3"
@@ -39,12 +39,13 @@ class _Detector:
     """A detector of torchvision's.
 
     Attributes:
-        backbone: `resnet50`, torchvision's; `small`, three stages for the digit scenes.
-        own_activation: the activation of the network as published, which is swapped.
-        shorter_side: images are scaled to one of these, at random in training, and to the last in evaluation.
-        longer_side: but no longer than this.
-        trainable_stages: of the backbone, counted from its end, where it brings trained weights; 5 is all of it, and
-            torchvision's default is 3.
+        backbone: `resnet50`, torchvision's, or `small`, with three stages for the digit scenes.
+        own_activation: Activation of the network as published, which is swapped.
+        shorter_side: Sizes in pixels of the shorter side: one of them at random in training, the last one in
+            evaluation.
+        longer_side: Largest size of the longer side.
+        trainable_stages: Stages of the backbone that are trained, counted from its end, where it starts from trained
+            weights; 5 is all of it. By default torchvision's 3.
     """
 
     backbone: Literal["resnet50", "small"] = "resnet50"
@@ -87,13 +88,16 @@ class Data:
     """Where images and annotations in COCO's format come from.
 
     Attributes:
-        name: folder below --data-dir in COCO 2017's published layout; also the data set's name in results.
-        train_images, train_annotations, test_images, test_annotations: a folder of images and a file of annotations of
-            your own, instead of the published places.
-        classes: `coco` takes COCO's category ids as they are, for 91 outputs; `voc` takes PASCAL VOC's 21 classes among
-            them; `file` numbers the file's categories from 1 in the order of their ids.
-        train_size, test_size: images as published, what is filtered left out; a difference is said and noted in
-            result.json. 0 if not known.
+        name: Folder in --data-dir with COCO 2017's published layout; also the data set's name in results.
+        train_images: Folder of your own training images, instead of the published place.
+        train_annotations: COCO file of your own training annotations.
+        test_images: Folder of your own test images.
+        test_annotations: COCO file of your own test annotations.
+        classes: `coco`: COCO's category ids as they are, for 91 outputs; `voc`: PASCAL VOC's 21 classes among them;
+            `file`: the file's categories, numbered from 1 in the order of their ids.
+        train_size: Training images of the published data set after filtering, 0 if not known; a difference is said and
+            noted in result.json.
+        test_size: Test images of the published data set, 0 if not known.
     """
 
     name: FolderName = placement("coco")
@@ -126,7 +130,7 @@ class DetectionAugment:
     """What happens to a detector's training image; detectors scale their images themselves.
 
     Attributes:
-        flip: mirror every other image.
+        flip: Mirror every other image.
     """
 
     kind: ClassVar[str] = "detection"
@@ -138,11 +142,11 @@ class SegmentationAugment:
     """Which images a segmenter learns from, and what happens to them.
 
     Attributes:
-        flip: mirror every other image.
-        resize: the shorter side becomes a random size between these.
-        crop: a random square of so many pixels is taken; what lies outside the image is not counted.
-        eval_side: shorter side in evaluation.
-        fewest_pixels: training images whose objects cover no more pixels are left out.
+        flip: Mirror every other image.
+        resize: Smallest and largest size of the shorter side, drawn at random.
+        crop: Side of the random square crop in pixels; what is outside the image is not counted.
+        eval_side: Shorter side in evaluation.
+        fewest_pixels: Leave out training images whose objects cover this many pixels or fewer.
     """
 
     kind: ClassVar[str] = "segmentation"
@@ -170,9 +174,9 @@ class DetectConfig(EpochConfig):
     """Trained weights of the backbone: a run folder of golu-vision with the same activation, a safetensors file, or the
     name of torchvision's, such as IMAGENET1K_V1."""
     group_size: Count = 4
-    """So many images in a row have similar aspect ratios; 1 does not group."""
+    """This many consecutive images have similar aspect ratios; 1 turns grouping off."""
     drop_last: bool = True
-    """Leave out the images that do not fill the epoch's last batch; otherwise the epoch's first ones fill it."""
+    """Drop the images that do not fill the epoch's last batch; otherwise the epoch's first images fill it."""
 
     @property
     def own_activation(self) -> str:

@@ -211,7 +211,7 @@ def load_data(config: DetectConfig) -> DetectData:
             raise RequestError(f"there is no image folder {folder}")
     unknown = {name for i, name in test.categories.items() if i not in train.categories}
     if unknown:
-        raise RequestError(f"{test_file} has categories that {train_file} has not: {', '.join(sorted(unknown)[:5])}")
+        raise RequestError(f"{test_file} has categories that {train_file} lacks: {', '.join(sorted(unknown)[:5])}")
     labels = class_labels(train, data.classes)
     augment = config.augment
     if isinstance(augment, SegmentationAugment):
@@ -219,7 +219,7 @@ def load_data(config: DetectConfig) -> DetectData:
     else:
         kept = trainable_images(train)
     if not kept:
-        raise RequestError(f"{train_file} has no object to learn from")
+        raise RequestError(f"{train_file} has no objects to learn from")
     if not test.images:
         raise RequestError(f"{test_file} has no image")
     splits = (
@@ -253,7 +253,7 @@ def _remarks(data: Data, facts: Mapping[str, Any]) -> Iterator[str]:
             if published and facts[split] != published:
                 yield f"{data.name} has {facts[split]:,} {split} images, the recipe's own data have {published:,}"
     if facts["degenerate_boxes"]:
-        yield f"{facts['degenerate_boxes']:,} boxes without height or width are not learned from"
+        yield f"{facts['degenerate_boxes']:,} boxes without height or width are ignored"
 
 
 def _places(config: DetectConfig) -> tuple[tuple[Path, Path], tuple[Path, Path]]:
@@ -266,7 +266,7 @@ def _places(config: DetectConfig) -> tuple[tuple[Path, Path], tuple[Path, Path]]
         write_digit_scenes(root)
     elif not data.is_own and not root.is_dir():
         raise RequestError(
-            f"there is no data folder {root}: expected is COCO 2017 (cocodataset.org) with train2017/, val2017/, "
+            f"there is no data folder {root}: COCO 2017 (cocodataset.org) is expected, with train2017/, val2017/, "
             f"annotations/instances_train2017.json and annotations/instances_val2017.json; or name your own files by "
             f"--data.train-images, --data.train-annotations, --data.test-images and --data.test-annotations"
         )
@@ -291,7 +291,7 @@ def check_every_image(data: DetectData, workers: int | None) -> int:
 
 @dataclass(frozen=True)
 class AspectRatioOrder:
-    """An epoch's order in which so many images in a row have similar aspect ratios.
+    """An epoch's order in which `group_size` consecutive images have similar aspect ratios.
 
     A function of (seed, epoch), for any number of processes. The bins are those of torchvision's reference with factor
     3: seven edges from 1/2 to 2, evenly apart in their logarithm.

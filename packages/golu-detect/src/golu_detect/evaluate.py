@@ -63,7 +63,7 @@ def evaluate(
 
 
 def unit_range(image: Tensor, device: torch.device) -> Tensor:
-    """A (3, H, W) uint8 image as float32 in [0, 1], which detectors take; they normalise it themselves."""
+    """A (3, H, W) uint8 image as float32 in [0, 1], which detectors take; they normalize it themselves."""
     return image.to(device, non_blocking=True).float() / 255
 
 
@@ -175,9 +175,9 @@ def _evaluate_segmentation(
 
 
 def segmentation_metrics(matrix: Tensor) -> dict[str, float]:
-    """`miou` and `pixel_accuracy` in % from a confusion matrix (right class, chosen class) of pixels.
+    """`miou` and `pixel_accuracy` in % from counts of pixels by right and chosen class, (N, N) for N classes.
 
-    The mean is over the classes that occur, be it as the right or as the chosen one.
+    The mean is over the classes that occur, as the right or as the chosen one.
     """
     hits = matrix.diag()
     union = matrix.sum(dim=0) + matrix.sum(dim=1) - hits

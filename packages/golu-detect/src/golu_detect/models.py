@@ -129,7 +129,7 @@ def _of_a_run(folder: Path, activation: str) -> dict[str, Tensor]:
     if result.activation != activation:
         raise RequestError(
             f"the backbone {folder} was trained with {result.activation}, but {activation} is asked for: "
-            f"the paper's detectors have a backbone of the same activation and seed"
+            f"the paper's detectors use a backbone of the same activation and seed"
         )
     damage = damaged_files(folder, result)
     if damage:

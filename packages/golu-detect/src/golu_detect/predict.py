@@ -64,8 +64,8 @@ def predict(
     if labels:
         scores = output["scores"].tolist()
         texts = [f"{names.get(label, label)} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
-        colours: list[Any] = [_PALETTE[label] for label in labels]
-        drawn = draw_bounding_boxes(drawn, output["boxes"] * factor, texts, colors=colours)
+        colors: list[Any] = [_PALETTE[label] for label in labels]
+        drawn = draw_bounding_boxes(drawn, output["boxes"] * factor, texts, colors=colors)
     entries = detections(output, 0, {label: label for label in names})
     for entry in entries:
         entry["name"] = names.get(entry["category_id"], str(entry["category_id"]))
@@ -119,7 +119,7 @@ def predict_command(arguments: Sequence[str]) -> None:
         raise RequestError(f"name at least one image: {usage}")
     names = [path.stem for path in images]
     if len(set(names)) < len(names):
-        raise RequestError("two images have the same name, and so would their predictions")
+        raise RequestError("two images have the same name, so their predictions would too")
     pixels = [read_image(path) for path in images]
     for name in names:
         check_output(flags.out / f"{name}.png")

@@ -1,4 +1,4 @@
-"""The paper's segmentation and detection experiments, one recipe a row, and the same four on scenes of digits.
+"""The paper's segmentation and detection experiments, one recipe per row, and the same four on scenes of digits.
 
 Numbers are those of the GoLU paper (Das et al., NeurIPS 2025, arXiv 2502.03654) and of the authors' public code, which
 is torchvision's reference training. Published results are means over three seeds; the runs took 4 GPUs. The backbone of

@@ -116,8 +116,8 @@ class _Scene:
         top, left = min(places, key=lambda p: self.occupied[p[0] : p[0] + size, p[1] : p[1] + size].sum())
         self.occupied[top : top + size, left : left + size] = True
         window = self.pixels[top : top + size, left : left + size]
-        colour = self.random.uniform(150, 255, size=3)
-        window[:] = numpy.clip(window * (1 - ink) + colour * ink, 0, 255).astype(numpy.uint8)
+        color = self.random.uniform(150, 255, size=3)
+        window[:] = numpy.clip(window * (1 - ink) + color * ink, 0, 255).astype(numpy.uint8)
         mask = numpy.zeros((_SIDE, _SIDE), dtype=numpy.uint8)
         mask[top : top + size, left : left + size] = ink[..., 0] > 0.25
         return mask if mask.any() else None
@@ -172,7 +172,7 @@ def _polygons(mask: NDArray[Any]) -> list[list[float]] | None:
     from contourpy import FillType, contour_generator
 
     padded = numpy.pad(mask.astype(numpy.float64), 1)
-    # coordinates of pixel centres in COCO are at .5, and the padding moves everything by 1
+    # coordinates of pixel centers in COCO are at .5, and the padding moves everything by 1
     found = contour_generator(z=padded, fill_type=FillType.OuterOffset).filled(0.5, 2.0)
     outlines = []
     for points, offsets in zip(*found, strict=True):

@@ -17,12 +17,12 @@ class Model:
     """The UNet of Ho et al. (2020), as the GoLU paper has it.
 
     Attributes:
-        width: channels of the first level.
-        multipliers: of the width, a level each; each level but the last halves the image.
-        blocks: residual blocks a level on the way down; one more on the way up.
-        attention: levels with self-attention, counted from 0; the middle always has it.
-        groups: of the group norms.
-        dropout: in the residual blocks.
+        width: Channels of the first level.
+        multipliers: Multiples of the width, one per level; each level but the last halves the image.
+        blocks: Residual blocks per level on the way down; one more on the way up.
+        attention: Levels with self-attention, counted from 0; the middle always has it.
+        groups: Groups of the group norms.
+        dropout: Dropout in the residual blocks.
     """
 
     width: Count = 128
@@ -39,11 +39,11 @@ class Model:
 
     def check(self, flag: str) -> None:
         if self.width % 2 or not 1 <= len(self.multipliers) <= 12:
-            raise RequestError(f"{flag}.width must be even, and {flag}.multipliers have 1 to 12 levels")
+            raise RequestError(f"{flag}.width must be even, and {flag}.multipliers must have 1 to 12 levels")
         if any(level >= len(self.multipliers) for level in self.attention):
-            raise RequestError(f"{flag}.attention {self.attention} names a level that is not there")
+            raise RequestError(f"{flag}.attention {self.attention} names a level that does not exist")
         if list(self.attention) != sorted(set(self.attention)):
-            raise RequestError(f"{flag}.attention must name each level once, in their order, not {self.attention}")
+            raise RequestError(f"{flag}.attention must name each level once, in order, not {self.attention}")
         if any(self.width * multiplier % self.groups for multiplier in self.multipliers):
             raise RequestError(f"{flag}.groups {self.groups} does not divide the channels of each level")
 
@@ -53,8 +53,9 @@ class Noise:
     """The forward process: variances that grow linearly (Ho et al., section 4).
 
     Attributes:
-        steps: T.
-        first, last: beta of step 1 and of step T.
+        steps: Number of steps, T.
+        first: Variance of the first step, beta_1.
+        last: Variance of the last step, beta_T.
     """
 
     steps: Annotated[int, Range(least=1, most=100_000)] = 1000
@@ -71,12 +72,14 @@ class Data:
     """Where images come from.
 
     Attributes:
-        name: `celeba` and `digits` are known; also the folder below --data-dir and the data set's name in results.
-        images: a folder of images of your own, of which every tenth, by name, is for the test.
-        hub: id on the hub or local copy for `datasets`, with splits train and valid.
-        size: images are size x size pixels.
-        flip: mirror every other training image.
-        train_size, test_size: as published; a difference is said and noted in result.json. 0 if not known.
+        name: `celeba` or `digits`; also the folder in --data-dir and the data set's name in results.
+        images: Folder of your own images, every tenth of which, by name, is for the test.
+        hub: Id on the hub or local copy for `datasets`, with splits train and valid.
+        size: Side of the square images in pixels.
+        flip: Mirror every other training image.
+        train_size: Training images of the published data set, 0 if not known; a difference is said and noted in
+            result.json.
+        test_size: Test images of the published data set, 0 if not known.
     """
 
     name: FolderName = placement("celeba")
@@ -101,7 +104,7 @@ class Data:
 
     def check(self, flag: str) -> None:
         if self.images is not None and self.hub is not None:
-            raise RequestError(f"{flag}.images and {flag}.hub exclude each other")
+            raise RequestError(f"{flag}.images and {flag}.hub cannot be combined")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,18 +117,18 @@ class DiffusionConfig(EpochConfig):
     average: WeightAverage | None = None
     """Moving average of the weights."""
     eval_draws: Count = 1
-    """How often each test image is noised in evaluation."""
+    """How many times each test image is noised in evaluation."""
     samples: Amount = placement(16)
     """Images drawn after each epoch, as a grid in samples/; 0 for none."""
     sample_steps: Count | None = placement(None)
-    """Steps of these samples, by DDIM; by default all of DDPM's."""
+    """Sample these images with DDIM in this many steps; by default with all of DDPM's."""
     fid_images: Amount = 0
-    """After the end, draw so many images for the Frechet inception distance to the test images; needs the extra
+    """After training, draw this many images for the Fréchet inception distance to the test images; needs the extra
     `fid`."""
     fid_weights: Path | None = placement(None)
-    """The inception network's weights as torch-fidelity has them; by default it downloads them."""
+    """File with torch-fidelity's inception weights; by default they are downloaded."""
     drop_last: bool = True
-    """Leave out the images that do not fill the epoch's last batch; otherwise the epoch's first ones fill it."""
+    """Drop the images that do not fill the epoch's last batch; otherwise the epoch's first images fill it."""
 
     @property
     def own_activation(self) -> str:
@@ -146,4 +149,4 @@ class DiffusionConfig(EpochConfig):
                 f"--sample-steps {self.sample_steps} is not between 1 and the {self.noise.steps} steps of the process"
             )
         if self.fid_weights is not None and not self.fid_images:
-            raise RequestError("--fid-weights is for --fid-images, which is 0")
+            raise RequestError("--fid-weights is used only with --fid-images, which is 0")

@@ -112,7 +112,7 @@ class NoisyImages:
 
 
 def fitted(image: Tensor, size: int) -> Tensor:
-    """The image with its smaller side scaled to `size`, by the mean of areas, and its centre cut out.
+    """The image with its smaller side scaled to `size`, by the mean of areas, and its center cut out.
 
     Args:
         image: (3, H, W) uint8.
@@ -231,7 +231,7 @@ def _listed(config: DiffusionConfig) -> dict[str, list[Path]]:
 def _celeba(root: Path) -> dict[str, list[Path]]:
     """The aligned images by the official partition: 0 is for training, 1 (`valid`) for the test loss, as published."""
     wanted = (
-        f"expected are img_align_celeba/*.jpg and list_eval_partition.txt in {root}, from "
+        f"img_align_celeba/*.jpg and list_eval_partition.txt are expected in {root}, from "
         f"mmlab.ie.cuhk.edu.hk/projects/CelebA.html (torchvision's download from Google Drive often fails), "
         f"or --data.hub with an id or a local copy, or --data.images with a folder of your own"
     )
@@ -262,7 +262,7 @@ def _read_partition(path: Path) -> Mapping[str, int]:
         if not words or (number == 1 and words[-1] == "partition"):
             continue
         if len(words) != 2 or words[1] not in ("0", "1", "2"):
-            raise RequestError(f"{path}, line {number}: expected is a file's name and 0, 1 or 2, but it is {line!r}")
+            raise RequestError(f"{path}, line {number}: expected a file's name and 0, 1 or 2, got {line!r}")
         chosen[words[0]] = int(words[1])
     return chosen
 

@@ -87,7 +87,7 @@ class Diffusion:
         return mean if step == 0 else mean + self._beta_root[step] * draw
 
     def ddim_step(self, x: Tensor, step: int, to: int, predicted: Tensor) -> Tensor:
-        """One deterministic step back to another, or to the image if `to` is -1 (DDIM, equation 12 with sigma 0)."""
+        """One deterministic step of (N, 3, H, W) back to another; -1 is the image (DDIM, equation 12 with sigma 0)."""
         image = (x - self.noise_scale[step] * predicted) / self.image_scale[step]
         return image if to < 0 else self.image_scale[to] * image + self.noise_scale[to] * predicted
 
@@ -125,7 +125,7 @@ def check_sampling(sampler: str, count: int | None, steps: int) -> None:
     if count is not None and not 1 <= count <= steps:
         raise RequestError(f"--steps {count} is not between 1 and the {steps} steps of the process")
     if sampler == "ddpm" and count not in (None, steps):
-        raise RequestError(f"ddpm takes all {steps} steps; for {count} take --sampler ddim")
+        raise RequestError(f"ddpm takes all {steps} steps; for {count} use --sampler ddim")
 
 
 def image_noise(seed: int, image: int, purpose: int | str, shape: Sequence[int]) -> Tensor:

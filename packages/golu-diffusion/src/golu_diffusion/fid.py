@@ -30,7 +30,7 @@ def check_fid(config: DiffusionConfig) -> None:
     if importlib.util.find_spec("torch_fidelity") is None:
         raise RequestError("--fid-images needs torch-fidelity: pip install 'golu-diffusion[fid]'")
     if config.fid_weights is not None and not config.fid_weights.is_file():
-        raise RequestError(f"there is no file {config.fid_weights} of the inception network's weights")
+        raise RequestError(f"the file {config.fid_weights} of the inception network's weights does not exist")
     from torch_fidelity.utils import create_feature_extractor
 
     try:
@@ -42,7 +42,7 @@ def check_fid(config: DiffusionConfig) -> None:
         where = "be downloaded" if config.fid_weights is None else f"be loaded from {config.fid_weights}"
         raise RequestError(
             f"--fid-images: the inception network's weights cannot {where} ({type(error).__name__}: {problem}); "
-            f"name torch-fidelity's own file by --fid-weights"
+            f"name torch-fidelity's own file with --fid-weights"
         ) from None
 
 

@@ -126,21 +126,21 @@ class SampleFlags:
     sampler: Literal["ddpm", "ddim"] = "ddpm"
     """`ddpm`, or `ddim`, which needs fewer steps."""
     steps: Count | None = None
-    """Of DDIM; by default 50."""
+    """Steps of DDIM; by default 50."""
     seed: Seed = 0
-    """Image K of a seed is always the same."""
+    """Seed of the noise; image K of a seed is always the same."""
     batch_size: Samples = 64
-    """Images that a device takes at once; it does not change them."""
+    """Images that a device draws at once; this does not change them."""
     weights: Literal["evaluated", "average", "last"] = "evaluated"
     """Draw from the weights that the run's metric is of, from their moving average, or from the last ones."""
     clip: bool = True
-    """Keep predicted images in range at each step, as Ho et al.'s own code does; the GoLU paper's code does not."""
+    """Keep predicted images in range at each step, as Ho et al.'s own code does, and the GoLU paper's does not."""
     grid: Path = Path("samples.png")
-    """All images side by side."""
+    """PNG file for all images side by side."""
     out: Path | None = None
-    """A folder for single images."""
+    """Folder for single images."""
     gif: Path | None = None
-    """A film of the first batch."""
+    """GIF file for a film of the first batch."""
 
 
 def sample_command(arguments: Sequence[str]) -> None:
@@ -199,7 +199,7 @@ def _check_files(flags: SampleFlags) -> None:
 
 def _check_suffix(flag: str, path: Path, suffix: str) -> None:
     if path.suffix.lower() != suffix:
-        raise RequestError(f"{flag} {path} must end in {suffix}, which is what is written")
+        raise RequestError(f"{flag} {path} must end in {suffix}, the format that is written")
 
 
 def _save_film(path: Path, frames: Sequence[Any]) -> None:
@@ -233,11 +233,11 @@ class InterpolateFlags:
     points: Count = 10
     """Images between the two."""
     seed: Seed = 0
-    """Of the noise."""
+    """Seed of the noise."""
     weights: Literal["evaluated", "average", "last"] = "evaluated"
     """Take the weights that the run's metric is of, their moving average, or the last ones."""
     grid: Path = Path("interpolation.png")
-    """The row of images."""
+    """PNG file for the row of images."""
 
 
 def interpolate_command(arguments: Sequence[str]) -> None:

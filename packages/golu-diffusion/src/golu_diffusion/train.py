@@ -108,5 +108,5 @@ def add_frechet_distance(run: Run[DiffusionConfig], result: Result, data: Diffus
         problem = str(error).strip().partition("\n")[0] or type(error).__name__
         raise RunFailure(
             f"the run in {run.folder} is finished, and its result is written; only the Frechet distance of "
-            f"--fid-images could not be taken: {problem}"
+            f"--fid-images could not be computed: {problem}"
         ) from error

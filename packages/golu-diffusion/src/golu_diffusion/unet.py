@@ -51,7 +51,7 @@ class Attention(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions with the step's embedding added between them, and attention behind them if asked for."""
+    """Two convolutions with the step's embedding added between them, then attention if asked for."""
 
     def __init__(self, inputs: int, outputs: int, model: Model, activation: str, attention: bool) -> None:
         super().__init__()

@@ -19,11 +19,13 @@ class Model:
     """A GPT-2 (Radford et al., 2019) in nanoGPT's form.
 
     Attributes:
-        layers, heads, width: of the transformer; the MLP is four times as wide.
-        context: tokens that the model sees at once.
-        vocabulary: rows of the embedding; more than the tokenizer has where a round number is faster.
-        dropout: of embeddings, attention and residual branches.
-        bias: whether linear layers and layer norms have biases.
+        layers: Transformer blocks.
+        heads: Attention heads per block.
+        width: Width of the residual stream.
+        context: Tokens that the model sees at once.
+        vocabulary: Rows of the embedding; more than the tokenizer has where a round number is faster.
+        dropout: Dropout of embeddings, attention and residual branches.
+        bias: Give linear layers and layer norms biases.
     """
 
     layers: Count = 6
@@ -44,13 +46,15 @@ class Data:
     """Where tokens come from.
 
     Attributes:
-        name: folder below --data-dir with `train.bin` and `test.bin`, as `golu-lm prepare` or nanoGPT writes them; also
+        name: Folder in --data-dir with `train.bin` and `test.bin`, as `golu-lm prepare` or nanoGPT writes them; also
             the data set's name in results.
-        text: a text file of your own, tokenised at the first run; instead of `name`.
-        tokenizer: `gpt2` byte pairs, `bytes`, or `none` if the files were tokenised by something else.
+        text: Text file of your own, tokenized at the first run; instead of `name`.
+        tokenizer: `gpt2` byte pairs, `bytes`, or `none` if the files were tokenized by something else.
         vocab_file: GPT-2's vocabulary where tiktoken cannot download it: a `.tiktoken` file, or a folder with
             `vocab.bpe` and `encoder.json`.
-        train_documents, test_documents: as published; a difference is said and noted in result.json. 0 if not known.
+        train_documents: Training documents of the published data set, 0 if not known; a difference is said and noted in
+            result.json.
+        test_documents: Test documents of the published data set, 0 if not known.
     """
 
     name: FolderName = placement("tinystories")
@@ -68,11 +72,11 @@ class LmConfig(RunConfig):
     model: Model = Model()
     data: Data = Data()
     steps: Count = 10_000
-    """Optimizer steps; the cosine ends with them."""
+    """Optimizer steps of the run."""
     eval_every: Count = 250
     """Steps between evaluations, each followed by a checkpoint."""
     eval_sequences: Count = 3200
-    """Random sequences of the test split in each of these evaluations; at the end the whole split is evaluated too."""
+    """Random sequences of the test split in each evaluation; at the end the whole split is evaluated, too."""
     init_from: str | None = placement(None)
     """Start from Hugging Face GPT-2 weights: a local folder or a name on the hub."""
     sample_tokens: Count = placement(500)

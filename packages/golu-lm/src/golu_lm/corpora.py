@@ -14,12 +14,12 @@ SPLITS = ("train", "test")
 
 
 class Piece(NamedTuple):
-    """A stretch of text that is tokenised by itself.
+    """A stretch of text that is tokenized by itself.
 
     Attributes:
         text: a document, or a part of one that ends where GPT-2's pattern would cut anyway.
         ends_document: whether the end-of-text token follows.
-        next_position: from where the corpus continues behind it.
+        next_position: where the corpus continues after it.
     """
 
     text: str
@@ -37,7 +37,7 @@ class Corpus(Protocol):
     source: dict[str, Any]
 
     def size(self, split: str) -> int:
-        """The position behind the last piece: bytes of a text file, documents of everything else."""
+        """The position after the last piece: bytes of a text file, documents of everything else."""
         ...
 
     def pieces(self, split: str, position: int) -> Iterator[Piece]:
@@ -69,7 +69,7 @@ HUB_CORPORA = {
 
 
 class Documents:
-    """Documents in lists, in the order in which they are tokenised."""
+    """Documents in lists, in the order in which they are tokenized."""
 
     def __init__(self, splits: Mapping[str, list[str]], source: dict[str, Any]) -> None:
         self.splits = splits
@@ -111,20 +111,20 @@ class Rows:
         return len(self.splits[split])
 
     def pieces(self, split: str, position: int) -> Iterator[Piece]:
-        """One piece a row."""
+        """One piece per row; RequestError for a row that is not text."""
         rows = self.splits[split]
         for start in range(position, len(rows), self._AT_ONCE):
             for number, text in enumerate(rows[start : start + self._AT_ONCE][self.column], start):
                 if not isinstance(text, str):
                     raise RequestError(
-                        f"row {number} of {split} in {self.source} has no text but {type(text).__name__}"
+                        f"row {number} of {split} in {self.source} holds {type(text).__name__} instead of text"
                     )
                 yield Piece(text, True, number + 1)
 
 
 # A space or newline before a character that is none. GPT-2's pattern always cuts here, also if what is before and what
-# is behind are tokenised apart: it gives the last of several white spaces to what follows. Unicode's white spaces begin
-# with the bytes C2, E1, E2 and E3, which are left out.
+# is after it are tokenized separately: it gives the last of several white spaces to what follows. Unicode's white
+# spaces begin with the bytes C2, E1, E2 and E3, which are left out.
 _CUT = re.compile(rb"[ \n](?=[!-~\xc3-\xe0\xe4-\xf4])")
 
 

@@ -113,7 +113,7 @@ class LmData:
 
 
 def load_data(config: LmConfig) -> LmData:
-    """Finds both splits; a text file of the user's own and `pydocs` are tokenised first, once.
+    """Finds both splits; a text file of the user's own and `pydocs` are tokenized first, once.
 
     Raises:
         RequestError: a file is missing or malformed, or does not fit the model; the message says what to do.
@@ -138,7 +138,7 @@ def load_data(config: LmConfig) -> LmData:
         if len(tokens) != expected:
             raise RequestError(
                 f"{tokens.path} has {len(tokens):,} tokens, but {folder / META_FILE} says {expected:,}: "
-                f"one of them is damaged or of another run; prepare the data anew"
+                f"one of them is damaged or belongs to other data; prepare the data again"
             )
         tokens.check(config.model.vocabulary, config.model.context)
         if config.check_data:
@@ -147,7 +147,7 @@ def load_data(config: LmConfig) -> LmData:
 
 
 def _prepared_folder(config: LmConfig) -> tuple[Path, str]:
-    """Where the tokens are, and the data set's name; tokenises what needs no download."""
+    """Where the tokens are, and the data set's name; tokenizes what needs no download."""
     data = config.data
     text = data.text
     if text is None and data.name != "pydocs":
@@ -183,11 +183,11 @@ def _read_meta(folder: Path, config: LmConfig) -> dict[str, Any]:
         tokenizer, vocabulary = meta["tokenizer"], int(meta["vocabulary"])
         numpy.dtype(meta["dtype"]), [int(meta["splits"][split]["tokens"]) for split in ("train", "test")]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RequestError(f"{path} is damaged ({type(error).__name__}: {error}): prepare the data anew") from None
+        raise RequestError(f"{path} is damaged ({type(error).__name__}: {error}): prepare the data again") from None
     if tokenizer != config.data.tokenizer:
         raise RequestError(
-            f"{folder} was tokenised by {tokenizer}, but {config.data.tokenizer} is asked for: "
-            f"pass --data.tokenizer {tokenizer}, or prepare the data anew"
+            f"{folder} was tokenized by {tokenizer}, but {config.data.tokenizer} is asked for: "
+            f"pass --data.tokenizer {tokenizer}, or prepare the data again"
         )
     if vocabulary > config.model.vocabulary:
         raise RequestError(
@@ -200,7 +200,7 @@ def _read_meta(folder: Path, config: LmConfig) -> dict[str, Any]:
 def _check_everything(tokens: TokenFile, facts: dict[str, Any] | None, vocabulary: int) -> None:
     tokens.check_all(vocabulary)
     if facts is not None and file_digest(tokens.path) != facts["sha256"]:
-        raise RequestError(f"{tokens.path} does not have the checksum of its {META_FILE}: prepare the data anew")
+        raise RequestError(f"{tokens.path} does not have the checksum of its {META_FILE}: prepare the data again")
 
 
 def _described(config: LmConfig, name: str, train: TokenFile, test: TokenFile, meta: dict[str, Any]) -> LmData:

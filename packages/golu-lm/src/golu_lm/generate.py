@@ -96,17 +96,17 @@ class GenerateFlags:
     """What `golu-lm generate` writes."""
 
     prompt: str = ""
-    """Text to go on from; by default the beginning of a document."""
+    """Text to continue; by default the beginning of a document."""
     tokens: Count = 500
     """How many tokens to generate."""
     temperature: NotNegative = 0.8
-    """Below 1 safer, above 1 wilder; 0 takes the most probable token each time."""
+    """Temperature: below 1 safer, above 1 wilder; 0 always takes the most probable token."""
     top_k: Count | None = 200
-    """Draw from the so many most probable tokens only."""
+    """Draw only from this many most probable tokens."""
     seed: Seed = 0
-    """Of the draws."""
+    """Seed of the draws."""
     vocab_file: Path | None = None
-    """GPT-2's vocabulary, where tiktoken cannot download it; by default the one of the run."""
+    """GPT-2's vocabulary, where tiktoken cannot download it; by default that of the run."""
 
 
 def generate_command(arguments: Sequence[str]) -> None:

@@ -42,7 +42,11 @@ def load_hugging_face(model: GPT, source: str) -> None:
 
 
 def copy_from_hugging_face(model: GPT, loaded: GPT2LMHeadModel, source: str = "the model") -> None:
-    """The same for a model that is loaded already. A larger vocabulary than theirs keeps its further rows."""
+    """Copies the weights of a loaded model. A larger vocabulary than theirs keeps its further rows.
+
+    Raises:
+        RequestError: the sizes differ, or theirs has biases and ours has none.
+    """
     state = loaded.transformer.state_dict()
     biases = [name for name, tensor in state.items() if name.endswith("bias") and tensor.ndim == 1 and tensor.any()]
     if biases and not model.sizes.bias:
@@ -113,7 +117,7 @@ def export_command(arguments: Sequence[str]) -> None:
     finished = FinishedRun.at(folder, LmConfig)
     config = finished.config
     if out.exists() and any(out.iterdir()):
-        raise RequestError(f"{out} is there already, and is not empty")
+        raise RequestError(f"{out} exists, and is not empty")
     model = GPT(config.model, config.activation)
     finished.load_weights(model)
     to_hugging_face(model, config.activation).save_pretrained(out)

@@ -25,16 +25,16 @@ class TokenScores(NamedTuple):
 
 
 def mean_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """The mean over tokens of cross_entropy(hidden @ weight.T, targets), in float32.
+    """The mean over N tokens of cross_entropy(hidden @ weight.T, targets): a scalar in float32.
 
     Matrix products run in autocast's type where it is on. Softmax and loss are in float32. The gradient of the logits
     is made with the loss, chunk by chunk, so that a step holds one chunk of them instead of three whole copies; nothing
     is computed twice.
 
     Args:
-        hidden: (tokens, width).
+        hidden: (N, width).
         weight: (vocabulary, width).
-        targets: (tokens,) int64.
+        targets: (N,) int64.
     """
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
@@ -45,7 +45,7 @@ def mean_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tenso
 
 @torch.no_grad()
 def token_scores(hidden: Tensor, weight: Tensor, targets: Tensor) -> TokenScores:
-    """Loss of each token, and whether it was the model's first choice; arguments as in `mean_cross_entropy`."""
+    """Loss (N,) of each token, and whether it was the model's first choice; arguments as in `mean_cross_entropy`."""
     losses, right = [], []
     for rows in _chunks(len(targets), len(weight)):
         logits = F.linear(hidden[rows], weight).float()

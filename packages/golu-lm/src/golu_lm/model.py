@@ -29,7 +29,7 @@ class KeyValueCache:
         return self.layers[0][0].shape[2] if self.layers else 0
 
     def extended(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """A layer's keys and values with those of new tokens after them."""
+        """A layer's keys and values, (N, heads, T, width of a head), with those of new tokens after them."""
         if layer == len(self.layers):
             self.layers.append((keys, values))
         else:
@@ -119,9 +119,9 @@ class GPT(nn.Module):
         self.drop = nn.Dropout(model.dropout)
         self.h = nn.ModuleList(Block(model, activation, layer) for layer in range(model.layers))
         self.ln_f = nn.LayerNorm(model.width, bias=model.bias)
-        self._initialise()
+        self._initialize()
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         """Normal weights of deviation 0.02, and 0.02 / sqrt(2 layers) before each residual sum (GPT-2, section 2.3)."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):

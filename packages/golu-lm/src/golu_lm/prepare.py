@@ -1,4 +1,4 @@
-"""Tokenises a corpus to `train.bin`, `test.bin` and `meta.json`: whole or not at all, continued where it was killed."""
+"""Tokenizes a corpus to `train.bin`, `test.bin` and `meta.json`: whole or not at all, continued where it was killed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _CHARACTERS_AT_ONCE = 1 << 24
 
 @dataclass(frozen=True)
 class PrepareFlags:
-    """Where and how a corpus is tokenised."""
+    """Where and how a corpus is tokenized."""
 
     data_dir: Path = Path("data")
     """Folder that holds the data sets."""
@@ -59,13 +59,13 @@ class PrepareFlags:
     column: str = "text"
     """Column with the text."""
     test_size: float | None = None
-    """Part of the whole for the test split; by default 0.1 of a text file, 0.05 of other files, as published else."""
+    """Share of the test split; by default 0.1 of a text file, 0.05 of other files, and else as published."""
     seed: Seed | None = None
-    """Of the choice of test documents; by default 2357, as published."""
+    """Seed of the choice of test documents; by default 2357, as published."""
     num_workers: Annotated[int, Range(least=1, most=512)] = os.cpu_count() or 1
-    """Threads that tokenise and processes that load."""
+    """Threads that tokenize and processes that load."""
     overwrite: bool = False
-    """Delete what is there and start anew."""
+    """Delete what `prepare` wrote there and start again."""
 
 
 @dataclass
@@ -116,13 +116,13 @@ def prepare(
     show_progress: bool = False,
     fewest_tokens: int = 1,
 ) -> dict[str, Any]:
-    """Tokenises both splits into a folder, which appears only when all of it is written.
+    """Tokenizes both splits into a folder, which appears only when all of it is written.
 
     Args:
         corpus: the text.
         folder: gets `train.bin`, `test.bin` and `meta.json`.
         tokenizer: numbers go into the files as uint16, or uint32 if the vocabulary needs it.
-        threads: that tokenise.
+        threads: that tokenize.
         show_progress: a bar on standard error.
         fewest_tokens: that each split must have.
 
@@ -204,7 +204,7 @@ def _there_already(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     if differing:
         there, asked = ({key: values.get(key) for key in differing} for values in (meta, request))
         raise RequestError(
-            f"{folder} holds something else: {there} there, {asked} asked for; "
+            f"{folder} holds other data: {there} there, {asked} asked for; "
             f"choose another --name, or --overwrite to delete it"
         )
     return meta

@@ -1,4 +1,4 @@
-"""The paper's language models, one recipe a row, and two to try: `babygpt-pydocs` and `babygpt-text`.
+"""The paper's language models, one recipe per row, and two to try: `babygpt-pydocs` and `babygpt-text`.
 
 Numbers are those of the GoLU paper (Das et al., NeurIPS 2025, arXiv 2502.03654) and of the authors' public code, which
 is nanoGPT's. Published results are means over three seeds.

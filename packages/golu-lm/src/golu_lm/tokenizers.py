@@ -30,7 +30,7 @@ class Tokenizer(Protocol):
     Attributes:
         name: `gpt2` or `bytes`.
         size: number of tokens, with the end of text.
-        end_of_text: the token behind each document.
+        end_of_text: the token after each document.
     """
 
     name: str
@@ -99,7 +99,7 @@ def build_tokenizer(name: str, vocab_file: Path | None) -> Tokenizer:
         return ByteTokenizer()
     if name == "gpt2":
         return Gpt2Tokenizer(vocab_file)
-    raise RequestError("what the tokens stand for is not known: name the tokenizer by --data.tokenizer gpt2 or bytes")
+    raise RequestError("the meaning of the tokens is unknown: name the tokenizer with --data.tokenizer gpt2 or bytes")
 
 
 def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -127,8 +127,9 @@ def _gpt2_encoding(vocab_file: Path | None) -> tiktoken.Encoding:
             return tiktoken.get_encoding("gpt2")
         except Exception as error:  # requests has its own for each way in which the network fails
             raise RequestError(
-                f"tiktoken cannot download GPT-2's vocabulary ({type(error).__name__}): name one by --data.vocab-file "
-                f"(prepare, generate: --vocab-file), a .tiktoken file or a folder with vocab.bpe and encoder.json"
+                f"tiktoken cannot download GPT-2's vocabulary ({type(error).__name__}): "
+                f"name a file with --data.vocab-file (prepare, generate: --vocab-file), a "
+                f".tiktoken file or a folder with vocab.bpe and encoder.json"
             ) from None
     ranks = _read_vocabulary(vocab_file)
     if sorted(ranks.values()) != list(range(_GPT2_END)):

@@ -49,10 +49,10 @@ class CifarResNet(nn.Module):
                 in_channels = channels
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(64, classes)
-        _initialise(self)
+        _initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (N, 3, H, W) normalised. Returns logits (N, classes)."""
+        """images: (N, 3, H, W) normalized. Returns logits (N, classes)."""
         return self.head(self.stages(self.stem(images)).mean(dim=(2, 3)))
 
 
@@ -91,10 +91,10 @@ class WideResNet(nn.Module):
                 in_channels = channels
         self.features = nn.Sequential(*layers, nn.BatchNorm2d(in_channels), nn.ReLU())
         self.head = nn.Linear(in_channels, classes)
-        _initialise(self)
+        _initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (N, 3, H, W) normalised. Returns logits (N, classes)."""
+        """images: (N, 3, H, W) normalized. Returns logits (N, classes)."""
         return self.head(self.features(images).mean(dim=(2, 3)))
 
 
@@ -134,15 +134,15 @@ class CifarDenseNet(nn.Module):
                 channels = reduced
         self.features = nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.ReLU())
         self.head = nn.Linear(channels, classes)
-        _initialise(self)
+        _initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (N, 3, H, W) normalised. Returns logits (N, classes)."""
+        """images: (N, 3, H, W) normalized. Returns logits (N, classes)."""
         return self.head(self.features(images).mean(dim=(2, 3)))
 
 
-def _initialise(model: nn.Module) -> None:
-    """He initialisation of all weights (He et al., ICCV 2015), as the GoLU authors' code has it."""
+def _initialize(model: nn.Module) -> None:
+    """He initialization of all weights (He et al., ICCV 2015), as the GoLU authors' code has it."""
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight)

@@ -29,10 +29,10 @@ class Model:
     """A network.
 
     Attributes:
-        name: `library/name`, with library one of torchvision, timm and cifar (this package's `cifar.py`).
-        own_activation: the activation of the network as published, which is swapped.
-        drop: dropout before the classifier; timm's networks have it.
-        drop_path: stochastic depth; some of timm's networks have it.
+        name: `library/name`; the library is torchvision, timm or cifar (this package's `cifar.py`).
+        own_activation: Activation of the network as published, which is swapped.
+        drop: Dropout before the classifier, for timm's networks.
+        drop_path: Stochastic depth, for some of timm's networks.
     """
 
     name: str = "torchvision/resnet50"
@@ -42,7 +42,9 @@ class Model:
 
     def check(self, flag: str) -> None:
         if (self.drop or self.drop_path) and not self.name.startswith("timm/"):
-            raise RequestError(f"{flag}.drop and {flag}.drop-path are of timm's networks, and {self.name} is none")
+            raise RequestError(
+                f"{flag}.drop and {flag}.drop-path are of timm's networks, and {self.name} is not one of them"
+            )
 
 
 @dataclass(frozen=True)
@@ -50,19 +52,22 @@ class Data:
     """Where images come from and how large they are.
 
     Attributes:
-        source: `folder`, class folders below `train` and `val` (or `test`); `cifar10`, torchvision's; `digits`,
-            scikit-learn's scans, written as class folders; `hub`, anything that `datasets` loads.
-        name: the data set's name in results, and its folder below --data-dir.
-        root: a folder of class folders of your own, instead of `source`.
-        hub: id on the hub or local path for `datasets`, instead of `source`.
-        revision: revision of the hub data set.
-        download: let torchvision download CIFAR-10.
-        size: images are size x size pixels for the network.
-        resize: shorter side before the centre crop in evaluation.
-        interpolation: of training crops and of evaluation.
-        in_memory: decode everything once, at `size`, and augment whole batches.
-        mean, std: of the normalisation, per channel, of pixels in [0, 1].
-        classes, train_images, test_images: as published; a difference is said and noted in result.json.
+        source: `folder`: class folders in `train` and `val` (or `test`); `cifar10`: torchvision's; `digits`:
+            scikit-learn's scans, written as class folders; `hub`: anything that `datasets` loads.
+        name: Name of the data set in results, and its folder in --data-dir.
+        root: Folder of your own with class folders, instead of `source`.
+        hub: Id on the hub or local path for `datasets`, instead of `source`.
+        revision: Revision of the hub data set.
+        download: Let torchvision download CIFAR-10.
+        size: Side in pixels of the square images that the network gets.
+        resize: Shorter side before the center crop in evaluation.
+        interpolation: How images are scaled, in training and in evaluation.
+        in_memory: Decode everything once, at `size`, and augment whole batches.
+        mean: Mean of each channel for the normalization, of pixels in [0, 1].
+        std: Standard deviation of each channel for the normalization.
+        classes: Classes of the published data set; a difference is said and noted in result.json.
+        train_images: Training images of the published data set.
+        test_images: Test images of the published data set.
     """
 
     source: Literal["folder", "cifar10", "digits", "hub"] = placement("folder")
@@ -95,13 +100,13 @@ class Data:
 
     def check(self, flag: str) -> None:
         if self.root is not None and self.hub is not None:
-            raise RequestError(f"{flag}.root and {flag}.hub exclude each other")
+            raise RequestError(f"{flag}.root and {flag}.hub cannot be combined")
         if self.revision is not None and self.hub is None:
-            raise RequestError(f"{flag}.revision is of a data set of the hub: name one by {flag}.hub")
+            raise RequestError(f"{flag}.revision is for a data set on the hub: name one with {flag}.hub")
         if self.source == "hub" and self.hub is None:
             raise RequestError(f"{flag}.hub must name a data set of the hub or a local path")
         if self.download and (self.source != "cifar10" or self.is_own):
-            raise RequestError(f"{flag}.download is for CIFAR-10 alone")
+            raise RequestError(f"{flag}.download is for CIFAR-10 only")
 
 
 @dataclass(frozen=True)
@@ -109,8 +114,8 @@ class Crop:
     """A shift and a flip, after the image was brought to its size.
 
     Attributes:
-        pad: largest shift in pixels; what comes in from outside is black before normalization.
-        flip: mirror every other image.
+        pad: Largest shift in pixels; what comes in from outside is black before normalization.
+        flip: Mirror every other image.
     """
 
     kind: ClassVar[str] = "crop"
@@ -123,8 +128,8 @@ class TorchvisionAugment:
     """RandomResizedCrop, flip and a policy, on uint8 tensors.
 
     Attributes:
-        flip: mirror every other image.
-        policy: none, or AutoAugment as learned on ImageNet.
+        flip: Mirror every other image.
+        policy: No policy, or AutoAugment as learned on ImageNet.
     """
 
     kind: ClassVar[str] = "torchvision"
@@ -137,10 +142,10 @@ class TimmAugment:
     """timm's own pipeline on PIL images: RandomResizedCrop, flip, RandAugment or color jitter, erasing.
 
     Attributes:
-        flip: mirror every other image.
-        rand_augment: timm's description of RandAugment, such as `rand-m9-mstd0.5`; empty for none.
-        erase: probability of random erasing by noise.
-        color_jitter: strength of color jitter, which timm leaves out where there is a RandAugment.
+        flip: Mirror every other image.
+        rand_augment: RandAugment in timm's notation, such as `rand-m9-mstd0.5`; empty for none.
+        erase: Probability of random erasing by noise.
+        color_jitter: Strength of color jitter, which timm ignores when there is a RandAugment.
     """
 
     kind: ClassVar[str] = "timm"
@@ -152,7 +157,7 @@ class TimmAugment:
     def check(self, flag: str) -> None:
         if self.rand_augment and self.color_jitter and "3a" not in self.rand_augment:
             raise RequestError(
-                f"{flag}.color-jitter is left out by timm where there is a {flag}.rand-augment: set it to 0"
+                f"{flag}.color-jitter is ignored by timm when there is a {flag}.rand-augment: set it to 0"
             )
 
 
@@ -161,8 +166,9 @@ class Mix:
     """MixUp (Zhang et al., ICLR 2018) and CutMix (Yun et al., ICCV 2019).
 
     Attributes:
-        mixup, cutmix: alpha of their Beta distribution; 0 is off. With both on, each group of images takes one of them.
-        group: images that share one choice and one ratio: the batch of one device in the paper.
+        mixup: Alpha of MixUp's Beta distribution; 0 turns it off. With both on, each group of images takes one of them.
+        cutmix: Alpha of CutMix's Beta distribution; 0 turns it off.
+        group: Images that share one choice and one ratio: the batch of one device in the paper.
     """
 
     kind: ClassVar[str] = "mix"
@@ -183,13 +189,13 @@ class VisionConfig(EpochConfig):
     data: Data = Data()
     augment: Crop | TorchvisionAugment | TimmAugment = TorchvisionAugment()
     repeats: Count = 1
-    """Repeated augmentation: how often an image stands in a row in an epoch of unchanged length."""
+    """Repeated augmentation: how many times in a row an image is used, in an epoch of unchanged length."""
     mix: Mix | None = None
     """MixUp and CutMix."""
     average: WeightAverage | None = None
     """Moving average of the weights."""
     label_smoothing: Share = 0.0
-    """Of the training loss."""
+    """Label smoothing of the training loss."""
 
     @property
     def own_activation(self) -> str:

@@ -39,7 +39,7 @@ class ImageBatch(NamedTuple):
     """One process's images of one step.
 
     Attributes:
-        images: (N, 3, H, W) uint8, or float32 that is normalised.
+        images: (N, 3, H, W) uint8, or float32 that is normalized.
         labels: (N,) int64.
         positions: (N,) int64, place in the epoch's order, or -1 where the image only fills the batch.
     """
@@ -50,7 +50,7 @@ class ImageBatch(NamedTuple):
 
 
 class EncodedImages:
-    """Labelled images that are read one at a time: a list of class folders or a data set of the hub."""
+    """Labeled images that are read one at a time: a list of class folders or a data set of the hub."""
 
     def __init__(self, read: Callable[[int], tuple[bytes, str]], labels: Sequence[int]) -> None:
         self.read = read
@@ -97,7 +97,7 @@ class StoredImages:
         images: (N, 3, size, size) uint8.
         labels: (N,) int64.
         seed: of the augmentation; None for none.
-        pad: largest shift in pixels; what comes in from outside is black before normalisation.
+        pad: largest shift in pixels; what comes in from outside is black before normalization.
         flip: mirror half of the images.
     """
 
@@ -260,7 +260,7 @@ def _sources(data: Data, data_dir: Path) -> _Sources:
 
 
 def _folders(root: Path) -> _Sources:
-    layout = f"expected are class folders with images: {root}/train/<class>/*.jpg and {root}/val/<class>/*.jpg"
+    layout = f"class folders with images are expected: {root}/train/<class>/*.jpg and {root}/val/<class>/*.jpg"
     if not root.is_dir():
         hint = (
             ""
@@ -276,7 +276,7 @@ def _folders(root: Path) -> _Sources:
         raise RequestError(f"{root / 'train'} has no class folder: {layout}")
     surplus = {path.name for path in test_root.iterdir() if path.is_dir()} - set(classes)
     if surplus:
-        raise RequestError(f"{test_root} has classes that {root / 'train'} has not: {', '.join(sorted(surplus)[:5])}")
+        raise RequestError(f"{test_root} has classes that {root / 'train'} lacks: {', '.join(sorted(surplus)[:5])}")
     splits = {"train": root / "train", "test": test_root}
     listed = {split: _listed(folder, classes) for split, folder in splits.items()}
     files = [
@@ -312,9 +312,9 @@ def _cifar10(folder: Path, download: bool) -> _Sources:
         splits = [torchvision.datasets.CIFAR10(str(folder), train, download=download) for train in (True, False)]
     except Exception as error:  # torchvision raises RuntimeError, urllib its own
         raise RequestError(
-            f"CIFAR-10 is not in {folder} ({str(error).splitlines()[0]}): put there the folder cifar-10-batches-py of "
-            f"cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html, or pass --data.download, or name a "
-            f"local or hub data set by --data.hub uoft-cs/cifar10"
+            f"CIFAR-10 is not in {folder} ({str(error).splitlines()[0]}): put the folder cifar-10-batches-py from "
+            f"cifar-10-python.tar.gz there, from www.cs.toronto.edu/~kriz/cifar.html, or pass --data.download, or name "
+            f"a local or hub data set by --data.hub uoft-cs/cifar10"
         ) from None
     stored = [
         StoredImages(torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(s.targets), seed=None)

@@ -70,12 +70,12 @@ def mix_batch(
 
 def cutmix_box(ratio: float, height: int, width: int, rng: numpy.random.Generator) -> tuple[int, int, int, int]:
     """Top, bottom, left, right of a box of about (1 - ratio) of the image (Yun et al., ICCV 2019, equation 2)."""
-    centre_y, centre_x = int(rng.integers(height)), int(rng.integers(width))
+    center_y, center_x = int(rng.integers(height)), int(rng.integers(width))
     half = 0.5 * (1.0 - ratio) ** 0.5
     half_height, half_width = int(half * height), int(half * width)
     return (
-        max(0, centre_y - half_height),
-        min(height, centre_y + half_height),
-        max(0, centre_x - half_width),
-        min(width, centre_x + half_width),
+        max(0, center_y - half_height),
+        min(height, center_y + half_height),
+        max(0, center_x - half_width),
+        min(width, center_x + half_width),
     )

@@ -1,4 +1,4 @@
-"""The paper's image classification experiments, one recipe a row, and `digits` to try everything in a minute.
+"""The paper's image classification experiments, one recipe per row, and `digits` to try everything in a minute.
 
 Numbers are those of the GoLU paper (Das et al., NeurIPS 2025, arXiv 2502.03654) and of the authors' public training
 commands; where they come from a library's reference script, the recipe says so. Published results are means over three
@@ -166,7 +166,7 @@ def _cifar(
     epochs: int,
     batch_size: int = 128,
 ) -> VisionConfig:
-    """A network on CIFAR-10 with random shifts of 4 pixels and flips, normalised as in the authors' code."""
+    """A network on CIFAR-10 with random shifts of 4 pixels and flips, normalized as in the authors' code."""
     return VisionConfig(
         recipe=name,
         paper=PaperRow(paper_model, "CIFAR-10", "top1", size),
@@ -219,7 +219,7 @@ DENSENET40_CIFAR10 = _cifar(
 )
 VIT_TI16_CIFAR10 = VisionConfig(
     # timm's training script: the base rate holds for a batch of 256 and scales with the square root for AdamW; images
-    # are enlarged to 224 pixels and normalised as timm's model expects.
+    # are enlarged to 224 pixels and normalized as timm's model expects.
     recipe="vit-ti16-cifar10",
     paper=PaperRow("ViT-Ti/16-224", "CIFAR-10", "top1", 5_526_346),
     model=Model("timm/vit_tiny_patch16_224", own_activation="gelu", drop_path=0.1),

@@ -56,7 +56,7 @@ def _timm_pipeline(data: Data, augment: TimmAugment) -> Callable[[Tensor], Tenso
     except (AssertionError, ValueError, KeyError, TypeError) as error:
         raise RequestError(
             f"timm does not understand --augment.rand-augment {augment.rand_augment!r} "
-            f"({error or type(error).__name__}); it takes for instance rand-m9-mstd0.5"
+            f"({error or type(error).__name__}); an example is rand-m9-mstd0.5"
         ) from None
     for step in pipeline.transforms:
         for operation in getattr(step, "ops", ()):
@@ -82,7 +82,7 @@ def evaluation_transform(data: Data) -> Callable[[Tensor], Tensor]:
 
 
 def fitted(image: Tensor, data: Data, shorter: int) -> Tensor:
-    """An image with its shorter side scaled to `shorter`, and its center cut out at `size`."""
+    """A (3, H, W) image with its shorter side scaled to `shorter`, and its center cut out: (3, size, size)."""
     if image.shape[-2:] == (data.size, data.size) and shorter == data.size:
         return image
     scaled = v2.functional.resize(image, [shorter], v2.InterpolationMode(data.interpolation), antialias=True)

@@ -27,7 +27,7 @@ _STAGGER = 784
 
 
 def golu_forward(x: Tensor, parameters: GompertzParameters) -> Tensor:
-    """GoLU of a strided tensor of any float dtype; the result has x's dtype and memory format."""
+    """GoLU of a strided tensor of any shape and float dtype; the result has x's dtype and memory format."""
     x = dense(x)
     y = torch.empty_like(x)
     for (piece, out), (decay, gate, error, *wide) in _pieces(x, y):
@@ -61,12 +61,12 @@ def golu_backward(gradient: Tensor, x: Tensor, parameters: GompertzParameters) -
 
 
 def dense(x: Tensor) -> Tensor:
-    """x itself where its elements fill one block of memory without gaps or overlap, else a copy that does."""
+    """x, of any shape, where its elements fill one block of memory without gaps or overlap; else a copy that does."""
     return x if x.is_contiguous() or torch.empty_like(x).stride() == x.stride() else x.clone()
 
 
 def laid_out_like(tensor: Tensor, dense_tensor: Tensor) -> Tensor:
-    """The tensor, copied only if its strides are not those of `dense_tensor`."""
+    """The tensor, copied only if its strides are not those of `dense_tensor`; both have one shape."""
     if tensor.stride() == dense_tensor.stride():
         return tensor
     return torch.empty_like(dense_tensor).copy_(tensor)

@@ -45,7 +45,7 @@ def golu(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -
 
 
 def golu_expression(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
-    """GoLU as differentiable torch operations; what compilers, exporters and functional transforms see.
+    """GoLU of any shape as differentiable torch operations; what compilers, exporters and functional transforms see.
 
     `where` and not `clamp` keeps x in the range where the gate moves: then no derivative of any order, in either mode,
     has a 0 * inf in it, and NaN passes through.
@@ -57,7 +57,7 @@ def golu_expression(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: flo
 
 
 def golu_slope_expression(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
-    """GoLU's derivative as differentiable torch operations, in float32 for the half types."""
+    """GoLU's derivative, of any shape, as differentiable torch operations; in float32 for the half types."""
     inside, _ = _inside(_at_least_float32(x), beta, gamma)
     decay = beta * torch.exp(-gamma * inside)
     return alpha * torch.exp(-decay) * (1.0 + gamma * inside * decay)

@@ -75,7 +75,7 @@ def kernels_available() -> bool:
 
 
 def golu_forward(x: Tensor, parameters: GompertzParameters) -> Tensor:
-    """GoLU of a CUDA tensor of one of `KERNEL_DTYPES`; the result has x's memory format."""
+    """GoLU of a CUDA tensor of any shape and one of `KERNEL_DTYPES`; the result has x's memory format."""
     x = dense(x)
     y = torch.empty_like(x)
     _launch("forward", (x, y), parameters)
@@ -125,7 +125,7 @@ def _current_stream(device_index: int) -> int:
 
 
 def _thread_count(count: int, element_size: int, aligned: bool) -> int:
-    """One thread a vector and one for each element behind the last whole vector."""
+    """One thread per vector, and one for each element after the last whole vector."""
     if not aligned:
         return count
     vectors, rest = divmod(count, _VECTOR_BYTES // element_size)

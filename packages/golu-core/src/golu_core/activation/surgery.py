@@ -45,7 +45,7 @@ class ReplacementReport:
     """What `replace_activations` did.
 
     Attributes:
-        old, new: what was looked for and what stands there now, as names.
+        old, new: what was looked for and what replaces it, as names.
         swapped: qualified names of the replaced modules and function attributes; a shared module under each name.
         left: functional calls of known activations that stay what they were; None where tracing did not succeed.
         gates: modules of the old class that are gates and not activations, so they stay.

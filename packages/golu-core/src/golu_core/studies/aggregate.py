@@ -1,4 +1,4 @@
-"""Collects finished runs into tables with statistics, beside the published values.
+"""Collects finished runs into tables with statistics, next to the published values.
 
     golu-core aggregate runs                     tables on the terminal
     golu-core aggregate runs more --out report   and report/report.html, tables.md, tables.tex, CSV, JSON, figures
@@ -36,18 +36,18 @@ _LEFT_OUT_SHOWN = 10
 
 @dataclass(frozen=True)
 class Flags:
-    """Collects finished runs into tables with statistics, beside the published values."""
+    """Collects finished runs into tables with statistics, next to the published values."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Folders; results are found at any depth below."""
     out: Path | None = None
     """Folder for the report: HTML, Markdown, LaTeX, CSV, JSON and figures."""
     run: Path | None = None
-    """A single run, finished or not: its curves and tables."""
+    """Show a single run, finished or not: its curves and tables."""
     allow_mixed: bool = False
-    """Runs of one recipe with differing configs are rows of their own, instead of refused."""
+    """Show runs of one recipe with different configs as separate rows, instead of refusing them."""
     reference: str = "golu"
-    """Activation that is compared with each other."""
+    """Activation that is compared with each of the others."""
     figures: Literal["png", "pdf", "svg"] = "png"
     """Format of the figures beside the HTML report."""
 
@@ -105,7 +105,8 @@ def _print(report: Report) -> None:
 
 def _print_left_out(collection: Collection, output: Console) -> None:
     left_out = collection.left_out
-    output.print(f"{len(collection.runs)} runs are in the tables, {len(left_out)} were left out.", markup=False)
+    verbs = "run is" if len(collection.runs) == 1 else "runs are", "was" if len(left_out) == 1 else "were"
+    output.print(f"{len(collection.runs)} {verbs[0]} in the tables, {len(left_out)} {verbs[1]} left out.", markup=False)
     for left in left_out[:_LEFT_OUT_SHOWN]:
         output.print(f"  {left}", markup=False)
     if len(left_out) > _LEFT_OUT_SHOWN:
@@ -113,11 +114,11 @@ def _print_left_out(collection: Collection, output: Console) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line and returns its exit status."""
+    """Runs the command line and returns its exit status: 2 for a RequestError."""
     try:
         flags = tyro.cli(Flags, args=arguments, prog="golu-core aggregate", config=(tyro.conf.FlagCreatePairsOff,))
         if bool(flags.runs) == (flags.run is not None):
-            raise RequestError("name the folders of runs, or one run by --run; --help says more")
+            raise RequestError("name the folders of runs, or one run by --run; see --help")
         if flags.run is not None:
             from .reporting.single import show_run
 

@@ -1,12 +1,12 @@
 """Trains a study: recipes x activations x seeds, each run the plain command that a person could type.
 
     golu-core sweep quick                      the study of that name, here and now
-    golu-core sweep my-study.toml --print      the commands of its runs, one a line
+    golu-core sweep my-study.toml --print      the commands of its runs, one per line
     golu-core sweep my-study.toml --status     what is finished, stopped or failed
     golu-core sweep my-study.toml --cluster slurm --partition gpu
     golu-core sweep --recipes digits --activations relu golu --seeds 0 1 2 --set "optim.lr=[0.1, 0.05]"
 
-The same command goes on with a study that was stopped or killed: finished runs stay, stopped ones continue where they
+The same command continues a study that was stopped or killed: finished runs stay, stopped ones continue where they
 were. Exit status: 0 all runs are finished; 1 some failed, and are named; 2 a wrong request; 130 or 143 stopped by a
 signal.
 """
@@ -31,7 +31,7 @@ from .sweeping.study import ClusterNeeds, PlannedRun, Study, find_study, planned
 
 @dataclass(frozen=True)
 class Flags:
-    """Trains a study: recipes x activations x seeds. What is given here replaces what the study's file says."""
+    """Trains a study: recipes x activations x seeds. Flags override the study's file."""
 
     study: Annotated[str | None, tyro.conf.Positional] = None
     """TOML file, or the name of one that golu-core brings: quick, paper, learning-rates."""
@@ -42,21 +42,22 @@ class Flags:
     seeds: tuple[int, ...] = ()
     """Seeds of each."""
     set: tuple[str, ...] = ()
-    """Flags of `train` for all runs as `name=value`, values as in TOML; a list is varied: `optim.lr=[0.1, 0.05]`."""
+    """Flags of `train` for all runs, as `name=value` with a TOML value; a list gives one run per item:
+    `optim.lr=[0.1, 0.05]`."""
     output_dir: Path | None = None
     """Folder for the runs."""
     data_dir: Path | None = None
     """Folder that holds the data sets."""
     processes: int | None = None
-    """GPUs, or processes on a CPU, of one run."""
+    """GPUs, or processes on a CPU, per run."""
     parallel: int | None = None
-    """Runs at a time on this machine."""
+    """Runs at the same time on this machine."""
     retry: bool = False
-    """Try again what failed."""
+    """Try failed runs again."""
     print_only: Annotated[bool, tyro.conf.arg(name="print")] = False
-    """Print the commands, and run nothing."""
+    """Print the commands without running them."""
     status: bool = False
-    """Say what is finished, and run nothing."""
+    """Show what is finished without running anything."""
     cluster: Literal["slurm", "local"] | None = None
     """Submit through submitit to SLURM, or to its executor on this machine, which starts all runs at once."""
     wait: bool = False
@@ -68,7 +69,7 @@ def study_of(flags: Flags) -> Study:
     """The study that the flags name or describe; RequestError where they do neither."""
     if flags.study is None:
         if not flags.recipes:
-            raise RequestError("name a study (quick, or a TOML file), or give --recipes; --help says more")
+            raise RequestError("name a study (quick, or a TOML file), or give --recipes; see --help")
         study = study_from({"experiment": [{"recipes": list(flags.recipes)}]}, "the command line")
     else:
         study = read_study(find_study(flags.study))
@@ -149,7 +150,7 @@ def _parallel(study: Study, runs: list[PlannedRun], gpus: int) -> int:
     most = max(run.processes for run in runs)
     if most > gpus:
         raise RequestError(
-            f"a run of {most} processes needs {most} GPUs, but {gpus} are here; choose other --processes"
+            f"a run of {most} processes needs {most} GPUs, but this machine has {gpus}; choose other --processes"
         )
     return min(study.parallel or gpus, gpus // most)
 
@@ -168,7 +169,7 @@ def submit_all(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
         print(f"submitted {run.handle.job_id:>12}  {run.job.run.name}")
     finished = len(runs) - len(submitted)
     print(
-        f"{len(submitted)} runs submitted, {finished} were finished; logs: {logs}/<job>; --status says how far they are"
+        f"{len(submitted)} runs submitted, {finished} were finished; logs: {logs}/<job>; --status shows their progress"
     )
     if not flags.wait:
         return 0

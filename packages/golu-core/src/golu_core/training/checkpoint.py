@@ -107,11 +107,11 @@ def newest_whole_checkpoint(folder: Path, needed: Collection[str], warn: Callabl
         damage = damage_of(path, needed)
         if damage is None:
             return path
-        warn(f"checkpoint {path} is damaged ({damage}); falling back to the one before")
+        warn(f"checkpoint {path} is damaged ({damage}); falling back to the previous one")
     if found:
         raise RequestError(
             f"none of the {len(found)} checkpoints in {folder} is whole: "
-            f"restore one from a backup, or start the run anew with --overwrite"
+            f"restore one from a backup, or start again with --overwrite"
         )
     return None
 
@@ -138,7 +138,7 @@ def damage_of(checkpoint: Path, needed: Collection[str] = ()) -> str | None:
         return f"its manifest does not have {', '.join(missing)}"
     for name, expected in files.items():
         if Path(name).name != name:
-            return f"its manifest names {name!r}, which is no file of it"
+            return f"its manifest names {name!r}, which is not a file of it"
         try:
             if file_digest(checkpoint / name) != expected:
                 return f"{name} does not have its checksum"

@@ -122,7 +122,7 @@ class CommandLine(Generic[Config]):
         resolved(self.task.describe if config.dry_run else self.task.train)(config)
 
     def config(self, arguments: Sequence[str]) -> Config:
-        """The config of `RECIPE [flags]`; exits with status 2 and tyro's message on a wrong flag."""
+        """The config of `RECIPE [flags]`; RequestError for an unknown recipe; tyro exits with status 2 for a flag."""
         import tyro
 
         name, *flags = arguments
@@ -153,7 +153,7 @@ def run_directory(arguments: Sequence[str], usage: str) -> tuple[Path, list[str]
         raise RequestError(f"name a run's folder: {usage}")
     folder = Path(arguments[0])
     if not folder.is_dir():
-        raise RequestError(f"there is no run folder {folder}")
+        raise RequestError(f"there is not a run folder {folder}")
     return folder, list(arguments[1:])
 
 

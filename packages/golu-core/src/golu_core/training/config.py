@@ -84,15 +84,15 @@ class RunConfig:
     activation: str = "golu"
     """Activation function; `golu`, `relu`, `gelu`, `swish`, `mish`, `leaky_relu`, `elu` and more."""
     seed: Seed = 0
-    """Initial weights, order of the data, augmentation and dropout follow from it."""
+    """Seed of the initial weights, the order of the data, augmentation and dropout."""
     max_steps: Count | None = None
-    """Stop after so many optimizer steps, as a finished run of that length."""
+    """Stop after this many optimizer steps, as a finished run of that length."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Autocast to a half type."""
     compile: bool = False
-    """Compile the model by torch.compile."""
+    """Compile the model with torch.compile."""
     deterministic: bool = False
-    """Only deterministic kernels on the GPU: slower, and a resumed run is then bit for bit the uninterrupted one."""
+    """Use only deterministic kernels on the GPU: slower, but a resumed run is bit for bit the uninterrupted one."""
 
     optim: Optim = Sgd()
     """Optimizer."""
@@ -101,31 +101,31 @@ class RunConfig:
     batch_size: Samples = 256
     """Samples of one optimizer step, over all processes."""
     max_device_batch: Samples | None = None
-    """Samples that a device takes at once; a larger share of the batch is accumulated. Batch norm and dropout see these
-    pieces, so it is a part of what a run is."""
+    """Most samples that a device takes at once; a larger share of the batch is split, and gradients are accumulated.
+    Batch norm and dropout see the parts, so this changes the numbers."""
     clip: Positive | None = None
-    """Largest norm of the gradient."""
+    """Clip the gradient to this norm."""
 
     data_dir: Path = placement(Path("data"))
     """Folder that holds the data sets."""
     output_dir: Path = placement(Path("runs"))
     """Folder for runs: OUTPUT_DIR/<task>/<recipe>/<activation>/seed<N>."""
     num_workers: Annotated[int, Range(least=0, most=512)] | None = placement(None)
-    """Loader processes of each training process; by default as many as the cores give, 0 for data in memory."""
+    """Loader processes per training process; by default its share of the cores, and 0 for data in memory."""
     checkpoint_every: Count | None = placement(None)
-    """Steps between checkpoints, beside the one at the end of each epoch."""
+    """Steps between checkpoints, in addition to the one at the end of each epoch."""
     keep_checkpoints: Count = placement(2)
-    """How many checkpoints stay."""
+    """How many checkpoints are kept."""
     log_every: Count = placement(50)
     """Steps between lines of training metrics in metrics.jsonl."""
     tracker: Literal["none", "tensorboard", "wandb"] = placement("none")
-    """Experiment tracker beside metrics.jsonl."""
+    """Experiment tracker, in addition to metrics.jsonl."""
     overwrite: bool = placement(False)
-    """Delete the run that lies there and start anew, once: typed again after a stop, the same command continues."""
+    """Delete the existing run and start again, once: typed again after a stop, the same command continues."""
     dry_run: bool = placement(False)
-    """Resolve everything, build the model, print what would run, and train nothing."""
+    """Resolve everything, build the model, and print what would run, without training."""
     check_data: bool = placement(False)
-    """Read every sample before training, and name the first that cannot be decoded."""
+    """Read every sample before training, and name the first one that cannot be decoded."""
 
     @property
     def own_activation(self) -> str:
@@ -154,7 +154,7 @@ class RunConfig:
     def evaluation_batch(self) -> int:
         """Samples that a device takes at once in evaluation.
 
-        It follows from the training's and is no field of its own: networks round differently for other batches, and
+        It follows from the training batch and is not a field: networks round differently for other batches, and
         so a number would depend on where a run was evaluated.
         """
         return min(self.max_device_batch or self.batch_size, _LARGEST_EVALUATION_BATCH)
@@ -167,7 +167,7 @@ class EpochConfig(RunConfig):
     epochs: Count = 90
     """Passes over the training set."""
     drop_last: bool = False
-    """Leave out the samples that do not fill the epoch's last batch; otherwise the epoch's first ones fill it."""
+    """Drop the samples that do not fill the epoch's last batch; otherwise the epoch's first samples fill it."""
 
     def length(self, steps_per_epoch: int) -> RunLength:
         return RunLength(self.epochs, steps_per_epoch)

@@ -66,7 +66,7 @@ def plan_batches(global_size: int, processes: int, max_device_size: int | None =
     share = global_size // processes
     limit = share if max_device_size is None else max_device_size
     if limit < 1:
-        raise RequestError(f"at most {limit} samples a device is impossible")
+        raise RequestError(f"a limit of {limit} samples per device is impossible")
     accumulation = next(k for k in range(-(-share // limit), share + 1) if share % k == 0)
     return BatchPlan(global_size, processes, accumulation, share // accumulation)
 
@@ -109,7 +109,7 @@ class EpochOrder:
 
     def __post_init__(self) -> None:
         if self.length < 1:
-            raise RequestError("the training set has no sample")
+            raise RequestError("the training set is empty")
         if self.batch_size > self.length:
             raise RequestError(f"a batch of {self.batch_size} is larger than the training set of {self.length} samples")
 
@@ -135,7 +135,7 @@ class EpochOrder:
 
 
 class TrainBatches(Sampler[list[SampleKey]]):
-    """One process's share of every global batch of an epoch, `accumulation` lists a step."""
+    """One process's share of every global batch of an epoch, `accumulation` lists per step."""
 
     def __init__(self, order: SampleOrder, plan: BatchPlan, rank: int) -> None:
         self.order = order
@@ -167,7 +167,7 @@ class EvaluationBatches(Sampler[list[SampleKey]]):
 
     def __init__(self, length: int, device_size: int, processes: int, rank: int) -> None:
         if length < 1:
-            raise RequestError("the test set has no sample")
+            raise RequestError("the test set is empty")
         self.length = length
         self.device_size = device_size
         self.processes = processes

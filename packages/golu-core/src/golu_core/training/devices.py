@@ -28,11 +28,11 @@ def build_accelerator(config: RunConfig, folder: Path) -> Accelerator:
     """
     use_cpu = default_device().type == "cpu"
     if config.mixed_precision == "fp16" and use_cpu and not config.dry_run:
-        raise RequestError("--mixed-precision fp16 needs a GPU; a CPU takes bf16 or no")
+        raise RequestError("--mixed-precision fp16 needs a GPU; on a CPU use bf16 or no")
     if config.compile and use_cpu and not config.dry_run and not any(map(shutil.which, _compilers())):
-        raise RequestError("--compile needs a C++ compiler on a CPU: install g++ or clang++, or name one by CXX")
+        raise RequestError("--compile needs a C++ compiler on a CPU: install g++ or clang++, or name one in CXX")
     if config.deterministic and use_cpu and not config.dry_run:
-        raise RequestError("--deterministic chooses kernels of a GPU; a CPU's are deterministic already: leave it out")
+        raise RequestError("--deterministic selects GPU kernels; those of a CPU are deterministic anyway: leave it out")
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)

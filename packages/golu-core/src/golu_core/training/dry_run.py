@@ -68,7 +68,7 @@ class DryRun(Generic[Config]):
             steps_per_epoch: optimizer steps.
             batch: what one step takes, such as `256 images`.
             more: further lines, each a name and a text.
-            epoch: what an epoch is, to go behind the steps.
+            epoch: what an epoch is, printed after the steps.
         """
         config, plan = self.config, self.plan
         steps = limited_steps(config, config.length(steps_per_epoch).steps)

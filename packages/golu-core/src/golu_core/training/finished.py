@@ -29,7 +29,7 @@ class EvaluationFlags:
     """Where and how a finished run is evaluated."""
 
     data_dir: Path | None = None
-    """Folder that holds the data sets; by default the one of the run."""
+    """Folder that holds the data sets; by default that of the run."""
     num_workers: Amount | None = None
     """Loader processes."""
 
@@ -39,7 +39,7 @@ class BatchEvaluationFlags(EvaluationFlags):
     """Where and how a finished run is evaluated."""
 
     eval_batch: Samples | None = None
-    """Samples that a device takes at once; by default as in the run, and other ones change the numbers' last digits."""
+    """Samples that a device takes at once; the default is the run's, and another value changes the last digits."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class FinishedRun(Generic[Config]):
         there = inputs.get(name)
         if there != fingerprint.text:
             raise RequestError(
-                f"the {name} are not those of the run in {self.folder}: {there} there, {fingerprint.text} now; "
-                f"its numbers are of the others"
+                f"the {name} are not those of the run in {self.folder}: it has {there}, these are {fingerprint.text}, "
+                f"and numbers on them could not be compared"
             )
 
     def check_file(self, name: str) -> Path:

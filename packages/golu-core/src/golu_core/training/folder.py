@@ -107,7 +107,7 @@ class RunFolder:
     def _check_nothing_foreign(self) -> None:
         if is_ours(self.path) or not any(self.path.iterdir()):
             return
-        raise RequestError(f"{self.path} is there, and is not a run of this program: use another --output-dir")
+        raise RequestError(f"{self.path} exists, and is not a run of this program: use another --output-dir")
 
     def _config_there(self, config_type: type[Config]) -> Config | None:
         """The config of the run that lies there, as far as it can be found; None where there is no run."""
@@ -178,7 +178,7 @@ class RunFolder:
         elif (self.path / RESULT_FILE).exists():
             raise RequestError(
                 f"the finished run in {self.path} is damaged and has no checkpoint to complete it from: "
-                f"restore it from a backup, or start it anew with --overwrite"
+                f"restore it from a backup, or start again with --overwrite"
             )
         values = identity.to_json()
         if marker is not None:
@@ -210,14 +210,14 @@ class RunFolder:
             self._check_same(marker, identity, lambda sentence: None)
             newest_whole_checkpoint(self.checkpoints, CHECKPOINT_FILES, lambda sentence: None)
         except RequestError as error:
-            warn(f"the run that lies there is deleted: {error}")
+            warn(f"the run in this folder is deleted: {error}")
             return False
         return True
 
     def _marker_of(self, checkpoint: Path) -> dict[str, Any]:
         marker = read_marker(checkpoint, RUN_MARKER)
         if marker is None:
-            raise RequestError(f"{checkpoint / RUN_MARKER} cannot be read, so nobody knows what run it is of")
+            raise RequestError(f"{checkpoint / RUN_MARKER} cannot be read, so the run that it belongs to is unknown")
         return marker
 
     def _check_same(self, marker: Mapping[str, Any], identity: RunIdentity, warn: Callable[[str], None]) -> None:
@@ -233,9 +233,9 @@ class RunFolder:
                 differing.append(f"{name}: {inputs.get(name, 'none')} there, {identity.inputs.get(name, 'none')} now")
         if differing:
             raise RequestError(
-                f"the run in {self.path} is of another config or of other data:\n  "
+                f"the run in {self.path} has another config or other data:\n  "
                 + "\n  ".join(differing)
-                + "\nbring back what it began with, use another --output-dir, or --overwrite to delete that run"
+                + "\nrestore what it began with, use another --output-dir, or --overwrite to delete that run"
             )
         changed = changes(marker.get("environment", {}), identity.environment)
         if changed:
@@ -249,7 +249,7 @@ class RunFolder:
         if there == kept:
             return
         if not there.startswith(kept):
-            warn(f"{path} lacked or changed lines that the checkpoint knows; it is restored from there")
+            warn(f"{path} has lost or changed lines that the checkpoint has; it is restored from the checkpoint")
         write_atomically(path, bytes_writer(kept))
 
     def save_checkpoint(self, step: int, state: Mapping[str, Callable[[Path], None]], keep: int) -> None:

@@ -133,8 +133,8 @@ def loaded(loader: DataLoader[Any]) -> Iterator[Any]:
             if not loader.num_workers or not _is_of_a_dead_loader(error):
                 raise
             raise RunFailure(
-                f"a loader process ended, as the system ends processes when memory is short "
-                f"({str(error).splitlines()[0]}); --num-workers 0 loads without one"
+                f"a loader process was killed, perhaps because memory ran out "
+                f"({str(error).splitlines()[0]}); --num-workers 0 loads without such processes"
             ) from error
         if isinstance(batch, _Refusal):
             raise RequestError(batch.message)

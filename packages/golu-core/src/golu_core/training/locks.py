@@ -31,7 +31,7 @@ class FolderLock:
         """Takes the lock.
 
         Args:
-            patience_s: how long to wait for another process; -1 waits for ever.
+            patience_s: how long to wait for another process; -1 waits forever.
 
         Raises:
             Timeout: another process keeps it.
@@ -84,5 +84,5 @@ def claim(folder: Path, patience_s: float = _PATIENCE_S) -> FolderLock:
     try:
         lock.acquire(patience_s)
     except Timeout:
-        raise RequestError(f"another process trains in {folder}; wait for it, or stop it") from None
+        raise RequestError(f"another process is training in {folder}; wait for it, or stop it") from None
     return lock

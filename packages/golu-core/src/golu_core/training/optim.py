@@ -22,12 +22,13 @@ class _Groups:
     """What all optimizers have.
 
     Attributes:
-        lr: base learning rate.
-        weight_decay: on all weights, or where `decay` says.
-        decay: `all` parameters; `matrices`: not biases, norms and other vectors, nor what the model itself exempts
-            by a method `no_weight_decay`, which is timm's convention; `but_norms`: all but those of normalization
-            layers, which is torchvision's reference for detection.
-        lr_scales: parts of the model, by the beginning of their parameters' names, with a multiple of the rate.
+        lr: Base learning rate.
+        weight_decay: Weight decay, of the weights that `decay` names.
+        decay: Which weights decay: `all`; `matrices`, without biases, norms and other vectors, and without what the
+            model itself exempts by a method `no_weight_decay` (timm's convention); `but_norms`, all but those of
+            normalization layers (torchvision's reference for detection).
+        lr_scales: Multiples of the learning rate for parts of the model, each part by the beginning of its parameters'
+            names.
     """
 
     lr: Positive = 0.1
@@ -41,8 +42,8 @@ class Sgd(_Groups):
     """Stochastic gradient descent.
 
     Attributes:
-        momentum: share of the last update.
-        nesterov: look ahead by it.
+        momentum: Share of the last update that is added.
+        nesterov: Look ahead by the momentum (Nesterov).
     """
 
     kind: ClassVar[str] = "sgd"
@@ -59,8 +60,8 @@ class AdamW(_Groups):
     """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019).
 
     Attributes:
-        betas: decay of both moving averages.
-        eps: added to the root of the second.
+        betas: Decay rates of the two moving averages.
+        eps: Added to the root of the second average.
     """
 
     kind: ClassVar[str] = "adamw"
@@ -74,9 +75,9 @@ class RmsPropTf(_Groups):
     """RMSProp with epsilon inside the root, as TensorFlow has it; timm's.
 
     Attributes:
-        alpha: decay of the moving average of squares.
-        momentum: share of the last update.
-        eps: added to the average.
+        alpha: Decay rate of the moving average of squares.
+        momentum: Share of the last update that is added.
+        eps: Added to the average, inside the root.
     """
 
     kind: ClassVar[str] = "rmsprop_tf"
@@ -154,11 +155,11 @@ class WeightAverage:
     """Exponential moving average of the weights.
 
     Attributes:
-        decay: of one update.
-        every: optimizer steps between updates.
-        evaluate: whether the test metrics are those of the average.
-        copy_epochs: in these first epochs the average is a copy of the weights.
-        ramp: let the decay of update n be at most (1 + n) / (10 + n), so that a short run's average does not consist of
+        decay: Decay rate of one update.
+        every: Optimizer steps between updates.
+        evaluate: Take the test metrics of the average instead of the last weights.
+        copy_epochs: In this many first epochs the average is a copy of the weights.
+        ramp: Limit the decay of update n to (1 + n) / (10 + n), so that the average of a short run does not consist of
             its first weights (TensorFlow's `ExponentialMovingAverage` with `num_updates`).
     """
 
@@ -171,7 +172,7 @@ class WeightAverage:
 
     def check(self, flag: str) -> None:
         if self.decay == 0:
-            raise RequestError(f"{flag}.decay 0 keeps no average: take {flag} none")
+            raise RequestError(f"{flag}.decay 0 keeps no average: use {flag} none")
 
 
 def averaged_model(model: nn.Module, average: WeightAverage) -> AveragedModel:

@@ -53,7 +53,7 @@ def read_marker(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether this program made a folder, which is no symbolic link."""
+    """Whether this program made a folder, and it is not a symbolic link."""
     return not folder.is_symlink() and any(read_marker(folder, name) is not None for name in _MARKERS)
 
 
@@ -112,7 +112,8 @@ def _require_ours(folder: Path) -> None:
         return
     if not is_ours(folder):
         raise RequestError(
-            f"{folder} was not made by this program, so it is not removed: move it away, or choose another place"
+            f"{folder} exists, and this program did not make it, so it is not removed: "
+            f"move it away, or choose another place"
         )
 
 
@@ -139,8 +140,8 @@ def require_free(folder: Path, what: str) -> None:
     """
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise RequestError(
-            f"{folder} holds something else than {what} that would be written there: choose another --data-dir or "
-            f"name, or move it away"
+            f"{folder} already holds files, and {what} would be written there: choose another --data-dir or "
+            f"name, or move them away"
         )
 
 
@@ -224,7 +225,7 @@ def check_output(path: Path) -> None:
         return
     with path.open("rb") as file:
         if MADE_BY.encode() not in file.read(_BYTES_SEARCHED):
-            raise RequestError(f"{path} is there already, and was not made by this program: name another file")
+            raise RequestError(f"{path} exists, and this program did not make it: name another file")
 
 
 def bytes_writer(content: bytes) -> Callable[[Path], None]:
@@ -251,16 +252,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Removes a file of a folder of ours, if it is there."""
+    """Removes a file, if it is there; RequestError if no folder around it is ours."""
     if not any(is_ours(folder) for folder in path.parents):
-        raise RequestError(f"{path} is in no folder that this program made, so it is not removed")
+        raise RequestError(f"{path} is not in a folder that this program made, so it is not removed")
     path.unlink(missing_ok=True)
 
 
 def truncate_file(path: Path, length: int) -> None:
-    """Cuts a file of a folder of ours."""
+    """Truncates a file; RequestError if no folder around it is ours."""
     if not any(is_ours(folder) for folder in path.parents):
-        raise RequestError(f"{path} is in no folder that this program made, so it is not cut")
+        raise RequestError(f"{path} is not in a folder that this program made, so it is not truncated")
     os.truncate(path, length)
 
 

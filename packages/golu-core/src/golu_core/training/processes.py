@@ -119,7 +119,7 @@ class Processes:
         if self.is_main:
             try:
                 found[0] = make()
-            except Exception as error:  # or the others would wait for ever
+            except Exception as error:  # or the others would wait forever
                 found[1] = error
         if self.count > 1:
             torch.distributed.broadcast_object_list(found)

@@ -294,5 +294,5 @@ class Run(Evaluation[Config]):
         )
         weights = self._learner.weights()
         written: Result = self.processes.from_main(lambda: self._place.finish(result, weights, files))
-        self.processes.say(f"finished: {name} {metrics[name]:.5g}; everything lies in {self.folder}")
+        self.processes.say(f"finished: {name} {metrics[name]:.5g}; everything is in {self.folder}")
         return written

@@ -110,8 +110,8 @@ def config_from_file(values: Any, config_type: type[Config], path: Path) -> Conf
     if written_as != _CONFIG_FORMAT:
         version = "version 0.1 of golu" if written_as is None else f"another version of golu ({written_as})"
         raise RequestError(
-            f"{path} was written by {version}, whose runs this version can put into tables but not evaluate or "
-            f"continue: use that version for it"
+            f"{path} was written by {version}, whose runs this version can put into tables, but not evaluate or "
+            f"continue: use that version for them"
         )
     return from_json(config_type, {name: value for name, value in values.items() if name != "format"})
 

@@ -18,12 +18,12 @@ class EpochWarmup:
     """A linear warm-up whose length is in epochs.
 
     Attributes:
-        epochs: its length.
-        start_lr: learning rate of the first step, plus
-        start_factor: times the base rate.
-        then: a schedule that changes with time `begins` after it, and is the rest of the run long (torch's
-            SequentialLR); `goes_on` from the place that it would have without warm-up (timm); or `begins_whole` after
-            it, with the whole run's length, so that the end is cut off.
+        epochs: Length in epochs.
+        start_lr: Learning rate of the first step; `start_factor` times the base rate is added.
+        start_factor: Share of the base rate in the first step.
+        then: A schedule that changes with time `begins` after the warm-up and lasts for the rest of the run (torch's
+            SequentialLR); or it `goes_on` from where it would be without a warm-up (timm); or it `begins_whole`: it is
+            as long as the whole run, and its end is cut off.
     """
 
     kind: ClassVar[str] = "epochs"
@@ -38,11 +38,12 @@ class StepWarmup:
     """A linear warm-up whose length is in optimizer steps.
 
     Attributes:
-        steps: its length.
-        start_lr: learning rate of the first step, plus
-        start_factor: times the base rate.
-        then: as in `EpochWarmup`.
-        within_epoch: end it with the last step but one of the first epoch (torchvision's reference for detection).
+        steps: Length in optimizer steps.
+        start_lr: Learning rate of the first step; `start_factor` times the base rate is added.
+        start_factor: Share of the base rate in the first step.
+        then: As in `EpochWarmup`: `begins`, `goes_on` or `begins_whole`.
+        within_epoch: End the warm-up one step before the first epoch ends, if that is earlier (torchvision's reference
+            for detection).
     """
 
     kind: ClassVar[str] = "steps"
@@ -72,8 +73,8 @@ class Milestones:
     """The rate times a factor at each milestone.
 
     Attributes:
-        milestones: in epochs.
-        factors: one for each milestone, or one for all.
+        milestones: Epochs at which the rate changes.
+        factors: Factor at each milestone, or one for all.
     """
 
     kind: ClassVar[str] = "milestones"
@@ -84,7 +85,7 @@ class Milestones:
     def check(self, flag: str) -> None:
         _check_then(self.warmup, ("begins",), flag)
         if list(self.milestones) != sorted(set(self.milestones)):
-            raise RequestError(f"{flag}.milestones must grow, but are {' '.join(map(str, self.milestones))}")
+            raise RequestError(f"{flag}.milestones must increase, but are {' '.join(map(str, self.milestones))}")
         if len(self.factors) not in (1, len(self.milestones)):
             raise RequestError(
                 f"{flag}.factors must be one for each of the {len(self.milestones)} milestones, or one for all, "
@@ -97,9 +98,9 @@ class ExponentialDecay:
     """The rate times a factor again and again.
 
     Attributes:
-        factor: of each decay.
-        every: epochs between two decays.
-        per: how often the rate changes; `epoch` holds it for an epoch.
+        factor: Factor of each decay.
+        every: Epochs between two decays.
+        per: How often the rate changes; `epoch` holds it for an epoch.
     """
 
     kind: ClassVar[str] = "decay"
@@ -117,8 +118,8 @@ class Cosine:
     """Half a cosine from the base rate to the final one.
 
     Attributes:
-        final_lr: at the run's end.
-        per: how often the rate changes; `epoch` holds it for an epoch.
+        final_lr: Learning rate at the end of the run.
+        per: How often the rate changes; `epoch` holds it for an epoch.
     """
 
     kind: ClassVar[str] = "cosine"
@@ -132,8 +133,8 @@ class Polynomial:
     """The base rate times (1 - progress) ^ power.
 
     Attributes:
-        power: 1 is a straight line to 0.
-        per: how often the rate changes; `epoch` holds it for an epoch.
+        power: Power of the remaining share of the run; 1 is a straight line to 0.
+        per: How often the rate changes; `epoch` holds it for an epoch.
     """
 
     kind: ClassVar[str] = "poly"
@@ -156,8 +157,8 @@ def check_steps_only(schedule: Schedule) -> None:
         raise RequestError("this task counts steps and has no epochs: give the warm-up by --schedule.warmup.steps")
     if isinstance(schedule, (Milestones, ExponentialDecay)):
         raise RequestError(
-            f"this task counts steps and has no epochs: --schedule {schedule.kind} cannot be; "
-            f"take constant, cosine or poly"
+            f"this task counts steps and has no epochs: --schedule {schedule.kind} is impossible; "
+            f"use constant, cosine or poly"
         )
     if not isinstance(schedule, Constant) and schedule.per == "epoch":
         raise RequestError("this task counts steps and has no epochs: --schedule.per must be step")

@@ -57,7 +57,7 @@ class Position:
 class TrainingState:
     """The objects whose state a checkpoint saves; random numbers need none, being functions of the position.
 
-    Model and optimizer are saved whole and by the parameters' names, so that a run may go on with another number of
+    Model and optimizer are saved whole and by the parameters' names, so that a run may continue with another number of
     processes, and sharded or not.
 
     Attributes:
@@ -113,11 +113,11 @@ class TrainingState:
 
 @contextmanager
 def _named(path: Path) -> Iterator[Path]:
-    """Says which file of a checkpoint it was, whatever the library has to say."""
+    """Says which file of a checkpoint it was, whatever the library says."""
     try:
         yield path
     except UnpicklingError:
-        raise RequestError(f"{path} holds more than tensors and numbers, which this program did not write") from None
+        raise RequestError(f"{path} holds more than tensors and numbers, which this program does not write") from None
     except Exception as error:  # safetensors and torch have their own
         problem = str(error).strip().partition("\n")[0][:300] or type(error).__name__
         raise RequestError(f"{path} cannot be restored: {problem}") from None
@@ -152,7 +152,7 @@ def read_position(checkpoint: Path) -> Position:
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RequestError(f"{path} cannot be read: {error}") from None
     if not possible or not isinstance(position.best, dict):
-        raise RequestError(f"{path} has numbers that no run has: {str(position)[:300]}")
+        raise RequestError(f"{path} has impossible numbers: {str(position)[:300]}")
     return position
 
 

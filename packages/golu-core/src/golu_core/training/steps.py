@@ -109,7 +109,7 @@ class Steps:
                 return
 
     def take(self, piece: Piece, loss: Tensor) -> None:
-        """Takes a piece's mean loss: backward, and with the step's last piece the optimizer's step.
+        """Takes a piece's mean loss, a scalar: backward, and with the step's last piece the optimizer's step.
 
         Raises:
             NotFinite: the loss of this step or, on a GPU, of the one before was not finite.

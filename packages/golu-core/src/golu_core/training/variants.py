@@ -20,7 +20,7 @@ NONE = "none"
 
 
 def alternatives(hint: Any) -> dict[str, Any] | None:
-    """The dataclasses of a union by their kinds, with `none` where it takes None; None if it is no such union."""
+    """The dataclasses of a union by their kinds, with `none` where it takes None; None if it is not such a union."""
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return None
     members = typing.get_args(hint)

@@ -91,7 +91,7 @@ def _seed_departures(row: Row) -> list[str]:
 def _data_departures(row: Row) -> list[str]:
     return sorted(
         {
-            f"{split} data: {_with_commas(found)}, published are {_with_commas(size)}"
+            f"{split} data: {_with_commas(found)}, the paper has {_with_commas(size)}"
             for run in row.runs
             for split, size in _published(run.result.data).items()
             for found in [_size(run.result.data, split)]

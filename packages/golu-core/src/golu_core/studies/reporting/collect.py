@@ -75,7 +75,7 @@ class RunResult:
 
     @property
     def failed(self) -> bool:
-        """Whether its metric is no number."""
+        """Whether its metric is not a number."""
         return not math.isfinite(self.result.primary_metric.value)
 
 
@@ -95,7 +95,7 @@ def collect(folders: Sequence[Path]) -> Collection:
     """
     for folder in folders:
         if not folder.exists():
-            raise RequestError(f"there is no folder {folder}")
+            raise RequestError(f"the folder {folder} does not exist")
     found = dict(sorted(_run_folders(folders)))
     finished = [folder for folder, has_result in found.items() if has_result]
     unfinished = [Path(folder) for folder, has_result in found.items() if not has_result]

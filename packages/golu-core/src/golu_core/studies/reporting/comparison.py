@@ -42,7 +42,7 @@ class PairedComparison:
         interval: 95 % interval of the difference by Student's t, which assumes normal differences; None below 3 seeds.
         better: seeds at which the reference is better.
         p: of Wilcoxon's signed-rank test, two-sided, Holm-corrected over the row; None where the seeds are too few.
-        smallest_p: that so many seeds can give at all behind Holm's correction.
+        smallest_p: the smallest that this many seeds can give after Holm's correction.
     """
 
     reference: str
@@ -65,7 +65,7 @@ class PairedComparison:
 
 
 def smallest_p(n: int, comparisons: int) -> float:
-    """The smallest p that Wilcoxon's two-sided signed-rank test of n pairs can give behind Holm's correction."""
+    """The smallest p that Wilcoxon's two-sided signed-rank test of n pairs can give after Holm's correction."""
     return min(1.0, comparisons * 2.0 ** (1 - n))
 
 
@@ -202,7 +202,7 @@ class Friedman:
         p: by permutation of the ranks within recipes, which needs no large sample.
         critical_difference: of mean ranks, by Nemenyi.
         nemenyi, wilcoxon_holm: p-values of pairs, symmetric; None where Friedman's test finds nothing, and Wilcoxon's
-            where so many pairs over so few recipes could not reach 0.05.
+            where this many pairs over this few recipes could not reach 0.05.
     """
 
     statistic: float

@@ -22,7 +22,7 @@ from .comparison import OverRecipes
 from .metrics import in_table_order, paper_name
 from .summary import Row, relative_times
 
-_INK = "#16181d"  # becomes the page's own colour of text
+_INK = "#16181d"  # becomes the page's own color of text
 _COLOURS = {
     "golu": "#e4572e",
     "relu": "#3d87d8",
@@ -77,8 +77,8 @@ def all_figures(rows: Sequence[Row], over: OverRecipes) -> list[NamedFigure]:
     return [figure for figure in found if figure is not None]
 
 
-def colour(activation: str) -> str:
-    """The activation's colour in every figure."""
+def color(activation: str) -> str:
+    """The activation's color in every figure."""
     known = _COLOURS.get(activation)
     return known or _OTHER_COLOURS[sum(map(ord, activation)) % len(_OTHER_COLOURS)]
 
@@ -99,7 +99,7 @@ def curves(row: Row) -> NamedFigure | None:
         means = [math.fsum(by_step[step]) / len(by_step[step]) for step in steps]
         ours = activation == "golu"
         style: dict[str, Any] = {
-            "color": colour(activation),
+            "color": color(activation),
             "linewidth": 2.2 if ours else 1.3,
             "zorder": 3 if ours else 2,
         }
@@ -108,7 +108,7 @@ def curves(row: Row) -> NamedFigure | None:
         )
         if any(len(values) > 1 for values in by_step.values()):
             low, high = [min(by_step[s]) for s in steps], [max(by_step[s]) for s in steps]
-            axes.fill_between(steps, low, high, color=colour(activation), alpha=0.13, linewidth=0)
+            axes.fill_between(steps, low, high, color=color(activation), alpha=0.13, linewidth=0)
     values = [value for by_step in points.values() for listed in by_step.values() for value in listed]
     if min(values) > 0 and max(values) > 8 * min(values) and not row.metric.higher_is_better:
         axes.set_yscale("log")
@@ -167,8 +167,8 @@ def ranks(over: OverRecipes) -> NamedFigure | None:
     columns = dict(zip(over.activations, over.ranks.T.tolist(), strict=True))
     for place, (activation, mean) in enumerate(ordered):
         offsets = [place + 0.16 * math.sin(2.4 * n) for n in range(len(over.rows))]  # so that equal ranks are seen
-        axes.scatter(columns[activation], offsets, s=22, color=colour(activation), alpha=0.55, linewidth=0)
-        axes.plot([mean], [place], "D", color=colour(activation), markersize=7)
+        axes.scatter(columns[activation], offsets, s=22, color=color(activation), alpha=0.55, linewidth=0)
+        axes.plot([mean], [place], "D", color=color(activation), markersize=7)
         axes.annotate(f"{mean:.2f}", (mean, place), textcoords="offset points", xytext=(0, 8), ha="center", fontsize=8)
     axes.set_yticks(range(len(ordered)), [paper_name(name) for name, _ in ordered])
     axes.set(xlabel="rank (1 is the best)", xlim=(0.7, len(ordered) + 0.3), ylim=(-0.6, len(ordered) - 0.2))
@@ -196,7 +196,7 @@ def critical_differences(over: OverRecipes) -> NamedFigure | None:
         label_fmt_right="({rank:.2f}) {label}",
         elbow_props={"linewidth": 1},
         crossbar_props={"color": _INK, "linewidth": 2.5},
-        color_palette={names[name]: colour(name) for name in over.activations},
+        color_palette={names[name]: color(name) for name in over.activations},
         text_h_margin=0.12,
     )
     caption = (
@@ -216,10 +216,10 @@ def times(rows: Sequence[Row]) -> NamedFigure | None:
     axes.axvline(1.0, color=_INK, linewidth=0.8)
     for place, (_, relative) in enumerate(reversed(found)):
         for activation, time in relative.items():
-            axes.plot([time.training], [place], "o", color=colour(activation), markersize=6, alpha=0.9)
+            axes.plot([time.training], [place], "o", color=color(activation), markersize=6, alpha=0.9)
     activations = in_table_order(name for _, relative in found for name in relative)
     for activation in activations:
-        axes.plot([], [], "o", color=colour(activation), label=paper_name(activation))
+        axes.plot([], [], "o", color=color(activation), label=paper_name(activation))
     axes.set_yticks(range(len(found)), [row.name for row, _ in reversed(found)])
     axes.set(xlabel="training time, own activation = 1", ylim=(-0.6, len(found) - 0.4))
     axes.grid(True, axis="x")
@@ -241,7 +241,7 @@ def as_bytes(named: NamedFigure, kind: str) -> bytes:
 
 
 def as_inline_svg(named: NamedFigure) -> str:
-    """The figure as an SVG element that takes the page's colour of text."""
+    """The figure as an SVG element that takes the page's color of text."""
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": named.name}):
         text = io.StringIO()
         named.figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})

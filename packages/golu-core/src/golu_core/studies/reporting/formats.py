@@ -152,7 +152,7 @@ def summary_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def run_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """One record a run."""
+    """One record per run."""
     records = []
     for row in rows:
         if not row.is_primary:

@@ -130,7 +130,7 @@ class Report:
             ("Wilcoxon's test with Holm's correction", over.friedman.wilcoxon_holm),
         ):
             if p_values is None:
-                sentences.append(f"{test} could not reach {ALPHA} for so many pairs over {len(over.rows)} recipes.")
+                sentences.append(f"{test} cannot reach {ALPHA} for this many pairs over {len(over.rows)} recipes.")
                 continue
             apart = [paper_name(name) for name in means if name != best and float(p_values[best][name]) < ALPHA]
             told = f"tells it apart from {', '.join(apart)}" if apart else "tells it apart from none"
@@ -175,7 +175,7 @@ def check_report_folder(folder: Path) -> None:
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise RequestError(f"--out {folder} is not a folder: name another one")
     if folder.exists() and any(folder.iterdir()) and read_marker(folder, REPORT_MARKER) is None:
-        raise RequestError(f"--out {folder} holds something else than a report: name another folder, or an empty one")
+        raise RequestError(f"--out {folder} holds files that are not a report: name another folder, or an empty one")
 
 
 def write_report(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -1,4 +1,4 @@
-"""A single run, finished or not: its curves and tables."""
+"""Show a single run, finished or not: its curves and tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from golu_core.training.results import RESULT_FILE
 from golu_core.training.run_files import CONFIG_FILE, METRICS_FILE
 
 from .collect import collect
-from .figures import NamedFigure, as_bytes, as_inline_svg, colour, plain_style
+from .figures import NamedFigure, as_bytes, as_inline_svg, color, plain_style
 from .formats import console, csv_text, markdown, print_table
 from .metrics import metric_label, paper_name
 from .page import template
@@ -61,7 +61,7 @@ def _metric_lines(folder: Path) -> list[dict[str, Any]]:
     try:
         texts = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise RequestError(f"{folder} is no run folder: it has no {METRICS_FILE}") from None
+        raise RequestError(f"{folder} is not a run folder: it has no {METRICS_FILE}") from None
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error}") from None
     lines = []
@@ -73,7 +73,7 @@ def _metric_lines(folder: Path) -> list[dict[str, Any]]:
             if number < len(texts):  # the last one may be torn, while the run goes on
                 raise RequestError(f"{path}: line {number} is malformed") from None
     if not lines:
-        raise RequestError(f"{path} is empty: the run has not come to its first metrics")
+        raise RequestError(f"{path} is empty: the run has not written its first metrics yet")
     return lines
 
 
@@ -84,7 +84,7 @@ def _facts(folder: Path) -> tuple[str, list[tuple[str, str]]]:
             config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             name = f"{config['recipe']}, {paper_name(config['activation'])}, seed {config['seed']}"
         except (OSError, ValueError, KeyError, TypeError):
-            raise RequestError(f"{folder} is no run folder: it has no {CONFIG_FILE} that can be read") from None
+            raise RequestError(f"{folder} is not a run folder: it has no {CONFIG_FILE} that can be read") from None
         return name, [("state", "not finished: the command that trains it continues it")]
     result = collect([folder]).runs[0].result
     name = f"{result.recipe}, {paper_name(result.activation)}, seed {result.seed}"
@@ -134,7 +134,7 @@ def _curves(title: str, lines: Sequence[dict[str, Any]]) -> NamedFigure:
             for split, style in (("train", "-"), ("test", "o-")):
                 points = [(line["step"], line[name]) for line in lines if line["split"] == split and name in line]
                 if points:
-                    shade = colour("relu") if split == "train" else colour("golu")
+                    shade = color("relu") if split == "train" else color("golu")
                     axes.plot(*zip(*points, strict=True), style, label=split, markersize=3, color=shade)
             axes.set(ylabel=metric_label(name), xlabel="optimizer step")
             axes.grid(True)

@@ -23,7 +23,7 @@ class Cell:
 
     Attributes:
         values: of the runs that did not fail, by seed.
-        failed: seeds whose metric is no number.
+        failed: seeds whose metric is not a number.
         mean: NaN where all failed.
         std: sample standard deviation; NaN for one run.
         published: mean and spread as the paper prints them.

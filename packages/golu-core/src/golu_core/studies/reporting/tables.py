@@ -235,8 +235,8 @@ def paired_table(paired: Sequence[tuple[Row, list[PairedComparison]]], reference
                 TableRow((*labels, paper_name(pair.other)), tuple(map(TableCell, texts)), minor=place > 0)
             )
     table.notes.append(
-        "Smallest p: what so many seeds can give at all in a two-sided signed-rank test behind Holm's correction. "
-        "Where it is not below 0.05 nothing is tested, and the interval rests on the assumption of normal differences."
+        "Smallest p: this many seeds can give in a two-sided signed-rank test after Holm's correction. "
+        "Where it is not below 0.05, nothing is tested, and the interval assumes normal differences."
     )
     return table if table.rows else None
 

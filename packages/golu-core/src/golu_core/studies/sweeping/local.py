@@ -144,7 +144,7 @@ def refuse_running(jobs: Sequence[Job]) -> None:
         if process.info["cwd"] == here and "train" in words:
             name = waiting.get(tuple(words[words.index("train") - 1 :]))
             if name is not None:
-                raise RequestError(f"{name} is trained by process {process.pid} already; wait for it, or stop it")
+                raise RequestError(f"{name} is already being trained by process {process.pid}; wait for it, or stop it")
 
 
 @dataclass
@@ -168,7 +168,7 @@ class LocalStudy:
         """Runs what is not finished.
 
         Raises:
-            Interrupted: behind a signal, once the runs have saved; the same command continues the study.
+            Interrupted: after a signal, once the runs have saved; the same command continues the study.
         """
         with self._signals():
             try:
@@ -257,7 +257,7 @@ class LocalStudy:
             self.view.ended(job)
 
     def _stop_all(self) -> None:
-        """Lets the running processes finish their step and save; a launcher that is gone first is no sign of that."""
+        """Lets the running processes finish their step and save, also where their launcher ends first."""
         family: list[psutil.Process] = []
         for job in self._running():
             assert job.process is not None

@@ -53,7 +53,7 @@ class Study:
         output_dir: the runs lie in OUTPUT_DIR/<task>/<recipe>/<activation>/seed<N>, and their logs in OUTPUT_DIR/logs;
             where flags are varied, a folder such as `optim.lr=0.1` lies between.
         data_dir: folder that holds the data sets.
-        processes: GPUs, or processes on a CPU, of one run.
+        processes: GPUs, or processes on a CPU, per run.
         parallel: runs at a time on one machine, at most as many as it has GPUs for, if it has any.
     """
 
@@ -71,21 +71,21 @@ class ClusterNeeds:
     """What a run asks of a cluster; partition, account and constraint as SLURM has them."""
 
     partition: str | None = None
-    """With --cluster slurm, like the following."""
+    """SLURM partition; this and the following are for --cluster."""
     account: str | None = None
-    """To be charged."""
+    """SLURM account to charge."""
     constraint: str | None = None
-    """Features of nodes."""
+    """Features that nodes must have."""
     minutes: int = 24 * 60
-    """Time limit of a run; one that needs longer is queued again and continues."""
+    """Time limit of a run in minutes; a run that needs longer is queued again and continues."""
     gpus: int | None = None
-    """Of a run; by default one a process."""
+    """GPUs per run; by default one per process."""
     cpus: int = 8
-    """Of a run."""
+    """CPU cores per run."""
     memory_gb: int | None = None
-    """Of a run."""
+    """Memory per run in GB."""
     at_a_time: int = 64
-    """Runs of an array that SLURM runs at once."""
+    """Runs of a job array that SLURM runs at the same time."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def _check_lists(values: Mapping[str, Any], source: str) -> None:
     """A text would be taken for the list of its letters."""
     experiments = values.get("experiment", [])
     if not isinstance(experiments, list):
-        raise RequestError(f"{source}: an experiment is written as [[experiment]]")
+        raise RequestError(f"{source}: write an experiment as [[experiment]]")
     for part in (values, *experiments):
         for name in ("recipes", "activations", "seeds"):
             if isinstance(part, Mapping) and not isinstance(part.get(name, []), list):
@@ -219,7 +219,7 @@ def planned_runs(study: Study) -> list[PlannedRun]:
     folders: dict[Path, PlannedRun] = {}
     for run in runs:
         if run.folder in folders:
-            raise RequestError(f"two runs of the study are {run.name}, and both would lie in {run.folder}")
+            raise RequestError(f"the study has the run {run.name} twice: both would be in {run.folder}")
         folders[run.folder] = run
     _refuse_cycles(folders)
     # a run that is not part of the study is done already, or its command says what is missing
@@ -227,14 +227,14 @@ def planned_runs(study: Study) -> list[PlannedRun]:
 
 
 def _refuse_cycles(runs: Mapping[Path, PlannedRun]) -> None:
-    """Raises RequestError where runs would wait for each other for ever."""
+    """Raises RequestError where runs would wait for each other forever."""
     for first in runs.values():
         chain, run = [first.name], first
         while run.after is not None and run.after in runs:
             run = runs[run.after]
             chain.append(run.name)
             if run is first:
-                raise RequestError(f"these runs would wait for each other for ever: {' after '.join(chain)}")
+                raise RequestError(f"these runs would wait for each other forever: {' after '.join(chain)}")
             if len(chain) > len(runs):
                 break  # a cycle that does not lead back to this run is found from one of its own
 
@@ -309,7 +309,7 @@ def _parsed(task: Task[Any], arguments: Sequence[str]) -> RunConfig:
     try:
         config: RunConfig = CommandLine(task).config(arguments)
     except SystemExit:  # tyro has printed what is wrong
-        raise RequestError(f"the flags of {arguments[0]} are not understood, see above") from None
+        raise RequestError(f"the flags of {arguments[0]} are wrong, see above") from None
     return config
 
 
@@ -317,7 +317,7 @@ def _fill(text: str, known: Mapping[str, Any]) -> str:
     try:
         return text.format_map(known)
     except (KeyError, ValueError, IndexError, AttributeError):
-        raise RequestError(f"{text!r}: what can be filled in is {{{'}, {'.join(known)}}}") from None
+        raise RequestError(f"{text!r}: the placeholders are {{{'}, {'.join(known)}}}") from None
 
 
 def _filled(value: Any, known: Mapping[str, Any]) -> Any:

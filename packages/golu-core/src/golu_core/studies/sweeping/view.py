@@ -1,4 +1,4 @@
-"""What a person sees of a study while it runs, and behind its end."""
+"""What a person sees of a study while it runs, and at its end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SECONDS_BETWEEN_REDRAWS = 1.0
 
 
 class StudyView:
-    """One view over all runs: redrawn in place on a terminal, a line a run elsewhere.
+    """One view over all runs: redrawn in place on a terminal, one line per run elsewhere.
 
     Args:
         jobs: of the study.
