@@ -26,7 +26,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy
 import torch
@@ -36,6 +38,10 @@ from torch.nn import functional as F
 from golu_core.activation import golu, golu_expression
 from golu_core.training.provenance import environment
 from measuring import Row, interleaved, markdown, seconds_of
+
+if TYPE_CHECKING:
+    from golu_vision.config import VisionConfig
+    from golu_vision.data import ImageData
 
 
 def plain_expression(x: Tensor) -> Tensor:
@@ -199,52 +205,22 @@ def _gpu_median(call: Callable[[int], object], rounds: int = 30) -> float:
 
 def loop_rows() -> list[Row]:
     """Images a second of golu-vision's loop and of a bare PyTorch loop, same model, optimizer, batch and layout."""
-    from golu_core.training.optim import build_optimizer
-    from golu_core.training.run import Run
     from golu_vision.data import load_data
-    from golu_vision.models import build_model
     from golu_vision.recipes import RECIPES
-    from golu_vision.task import TASK
-    from golu_vision.train import epoch_order, training_loss
-    from golu_vision.transforms import normalized
 
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         config = replace(RECIPES["digits"], data_dir=Path(folder) / "data", output_dir=Path(folder) / "runs")
         config = replace(config, epochs=1000, num_workers=0)
         data = load_data(config)
-        order = epoch_order(config, len(data.train))
-        with Run(config, TASK) as run:
-            model = build_model(config, 10)[0].to(run.device).to(memory_format=torch.channels_last)
-            optimizer = build_optimizer(model, config.optim, run.device)
-            model = run.prepare(model, optimizer, data.train, order, inputs={"data": data.fingerprint})
-
-            def ours() -> Iterator[None]:
-                for epoch in run.epochs():
-                    for piece in run.pieces():
-                        run.step(piece, training_loss(model, piece.batch, config, 10, epoch, run.device))
-                        yield
-
-            bare_model = build_model(config, 10)[0].to(run.device).to(memory_format=torch.channels_last)
-            bare_optimizer = build_optimizer(bare_model, config.optim, run.device)
-            images, labels = data.train.images[:, :, 3:-3, 3:-3], data.train.labels  # type: ignore[attr-defined]
-
-            def bare() -> Iterator[None]:
-                while True:
-                    for rows in torch.randperm(len(labels)).split(config.batch_size):
-                        if len(rows) < config.batch_size:
-                            break
-                        batch = normalized(images[rows], config.data, run.device)
-                        F.cross_entropy(bare_model(batch), labels[rows].to(run.device)).backward()
-                        bare_optimizer.step()
-                        bare_optimizer.zero_grad()
-                        yield
-
-            model.train()
-            bare_model.train()
-            loops = {"golu-vision": ours(), "bare loop": bare()}
-            first_step = seconds_of(lambda: next(loops["golu-vision"])), time.perf_counter() - start
-            times = interleaved({name: lambda s=steps: next(s) for name, steps in loops.items()}, 60, 1)  # type: ignore[misc]
+        logged = replace(config, log_every=1, output_dir=Path(folder) / "logged")
+        loops = {
+            "golu-vision": _our_loop(config, data),
+            "golu-vision, norms logged in every step": _our_loop(logged, data),
+            "bare loop": _bare_loop(config, data),
+        }
+        first_step = seconds_of(lambda: next(loops["golu-vision"])), time.perf_counter() - start
+        times = interleaved({name: partial(next, steps) for name, steps in loops.items()}, 60, 1)
     speeds = {name: config.batch_size / statistics.median(values) for name, values in times.items()}
     rows: list[Row] = [
         {"loop": name, "images_per_second": speed, "of_the_bare_loop": speed / speeds["bare loop"]}
@@ -253,6 +229,45 @@ def loop_rows() -> list[Row]:
     rows.append({"loop": "golu-vision: first step, seconds", "images_per_second": first_step[0]})
     rows.append({"loop": "golu-vision: from data to first step, seconds", "images_per_second": first_step[1]})
     return rows
+
+
+def _our_loop(config: VisionConfig, data: ImageData) -> Iterator[None]:
+    from golu_core.training.optim import build_optimizer
+    from golu_core.training.run import Run
+    from golu_vision.models import build_model
+    from golu_vision.task import TASK
+    from golu_vision.train import epoch_order, training_loss
+
+    order = epoch_order(config, len(data.train))
+    with Run(config, TASK) as run:
+        model = build_model(config, 10)[0].to(run.device).to(memory_format=torch.channels_last)
+        optimizer = build_optimizer(model, config.optim, run.device)
+        model = run.prepare(model, optimizer, data.train, order, inputs={"data": data.fingerprint})
+        model.train()
+        for epoch in run.epochs():
+            for piece in run.pieces():
+                run.step(piece, training_loss(model, piece.batch, config, 10, epoch, run.device))
+                yield
+
+
+def _bare_loop(config: VisionConfig, data: ImageData) -> Iterator[None]:
+    from golu_core.training.optim import build_optimizer
+    from golu_vision.models import build_model
+    from golu_vision.transforms import normalized
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = build_model(config, 10)[0].to(device).to(memory_format=torch.channels_last).train()
+    optimizer = build_optimizer(model, config.optim, device)
+    images, labels = data.train.images[:, :, 3:-3, 3:-3], data.train.labels  # type: ignore[attr-defined]
+    while True:
+        for rows in torch.randperm(len(labels)).split(config.batch_size):
+            if len(rows) < config.batch_size:
+                break
+            batch = normalized(images[rows], config.data, device)
+            F.cross_entropy(model(batch), labels[rows].to(device)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            yield
 
 
 # ------------------------------------------------------------------------------------------------------------- images

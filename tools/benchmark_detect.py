@@ -24,7 +24,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from golu_core.training.optim import build_optimizer
 from golu_core.training.run import Run
-from golu_detect.coco import read_annotations
+from golu_detect.annotations import read_annotations
 from golu_detect.config import DetectConfig, FasterRcnn
 from golu_detect.data import load_data, training_order
 from golu_detect.evaluate import coco_metrics, detections

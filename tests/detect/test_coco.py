@@ -15,18 +15,11 @@ from pycocotools.coco import COCO
 
 from golu_core.training.data import BatchPlan, EpochOrder, SampleKey, TrainBatches
 from golu_core.training.errors import RequestError
-from golu_detect.coco import (
-    IGNORED,
-    Image,
-    covered_images,
-    instance_target,
-    object_mask,
-    read_annotations,
-    segmentation_target,
-    trainable_images,
-)
+from golu_detect.annotations import Image, read_annotations
+from golu_detect.coco import IGNORED, covered_images, instance_target, segmentation_target, trainable_images
 from golu_detect.data import AspectRatioOrder, check_every_image, load_data
 from golu_detect.recipes import RECIPES
+from golu_detect.segmentations import object_mask
 
 CONFIG = RECIPES["maskrcnn-digits"]
 PICTURE = Image(1, "a.png", 20, 30)
@@ -90,8 +83,8 @@ def test_instance_targets_leave_out_crowds_and_what_has_no_area_in_the_image():
 
 @pytest.mark.parametrize("segmentation", [None, [], [[1, 2]], {"size": [9, 9], "counts": [81]}, {"counts": "x"}, 5])
 def test_a_malformed_segmentation_is_named(segmentation):
-    with pytest.raises(RequestError, match="annotation 7 is"):
-        object_mask({"id": 7, "segmentation": segmentation}, PICTURE)
+    with pytest.raises(RequestError, match="annotation 7 has"):
+        object_mask({"id": 7, "segmentation": segmentation}, PICTURE.height, PICTURE.width)
 
 
 def write(path, images, annotations, categories=((1, "one"), (2, "two"))):
@@ -183,19 +176,31 @@ def test_a_faulty_image_is_named(name, message, copied):
     assert path.name in str(error.value)
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "I;16", "RGBA", "turned"])
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "I;16", "RGBA", "stored", "turned"])
 def test_images_that_are_not_rgb_are_read(mode, copied):
+    """EXIF data turn an image only where a person says so: COCO is annotated on pixels as they are stored."""
     root, config = copied
     path = sorted((root / "digit-scenes" / "val2017").iterdir())[0]
     pixels = numpy.linspace(0, 255, 96 * 96).reshape(96, 96).astype(numpy.uint8)
-    kind = "JPEG" if mode in ("CMYK", "turned") else "PNG"
+    kind = "JPEG" if mode in ("CMYK", "stored", "turned") else "PNG"
     if mode == "I;16":
         picture = Pillow.fromarray(pixels.astype(numpy.uint16) * 257)
     else:
-        picture = Pillow.fromarray(pixels).convert("RGB" if mode == "turned" else mode)
+        picture = Pillow.fromarray(pixels).convert("RGB" if mode in ("stored", "turned") else mode)
     exif = Pillow.Exif()
-    if mode == "turned":
+    if mode in ("stored", "turned"):
         exif[0x0112] = 6
+    if mode == "turned":
+        own = {
+            f"{split}_images": root / "digit-scenes" / f"{split}2017".replace("test", "val")
+            for split in ("train", "test")
+        }
+        notes = root / "digit-scenes" / "annotations"
+        own |= {
+            "train_annotations": notes / "instances_train2017.json",
+            "test_annotations": notes / "instances_val2017.json",
+        }
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, turn=True, **own))
     picture.save(path, format=kind, **({"exif": exif, "quality": 95} if kind == "JPEG" else {}))
     data = load_data(config)
     read = next(data.test.scene(n)[0] for n, image in enumerate(data.test.images) if image.file_name == path.name)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from golu_core.samples import write_digits
 
@@ -18,4 +19,7 @@ def few_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "few").mkdir()
     for path in sorted((digits / "train" / "3").iterdir())[:70]:
         shutil.copy(path, root / "few")
+    for path in sorted((root / "few").iterdir())[8:10]:  # one for training and one for the test, seen through
+        gray = Image.open(path).convert("L")
+        Image.merge("LA", (gray, gray.point(lambda value: 255 - value // 2))).save(path)
     return root / "few"

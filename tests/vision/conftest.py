@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from golu_core.samples import write_digits
 
@@ -18,7 +19,10 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def few_digits(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """52 training and 23 test images of four classes: neither divides by two processes or a batch of 16."""
+    """52 training and 23 test images of four classes: neither divides by two processes or a batch of 16.
+
+    One of each split has transparent pixels.
+    """
     root = tmp_path_factory.mktemp("few") / "digits"
     for split, count in (("train", 13), ("test", 6)):
         for label in "0123":
@@ -26,4 +30,7 @@ def few_digits(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             target.mkdir(parents=True)
             for path in sorted((digits / split / label).iterdir())[: count - (split == "test" and label == "3")]:
                 shutil.copy(path, target)
+        seen_through = sorted((root / split / "0").iterdir())[0]
+        gray = Image.open(seen_through).convert("L")
+        Image.merge("LA", (gray, gray.point(lambda value: 255 - value // 2))).save(seen_through)
     return root

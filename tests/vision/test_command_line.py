@@ -179,7 +179,7 @@ def surplus_class(root):
     [
         (truncate, "train/2/broken.png cannot be decoded"),
         (empty_class, "train/1 has no image"),
-        (no_test_split, "no train or no val folder"),
+        (no_test_split, "has no train or no val folder"),
         (surplus_class, "classes that"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from golu_core.training.config import EpochConfig, placement
 from golu_core.training.errors import RequestError
-from golu_core.training.fields import Amount, Count, FolderName, NotNegative, Range
+from golu_core.training.fields import Amount, Background, Count, FolderName, NotNegative, Range
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -95,6 +95,8 @@ class Data:
         test_annotations: COCO file of your own test annotations.
         classes: `coco`: COCO's category ids as they are, for 91 outputs; `voc`: PASCAL VOC's 21 classes among them;
             `file`: the file's categories, numbered from 1 in the order of their ids.
+        turn: Turn images as their EXIF data say, where they were annotated so; COCO's and torchvision's readers do not.
+        background: What transparent pixels are put on.
         train_size: Training images of the published data set after filtering, 0 if not known; a difference is said and
             noted in result.json.
         test_size: Test images of the published data set, 0 if not known.
@@ -106,8 +108,17 @@ class Data:
     test_images: Path | None = placement(None)
     test_annotations: Path | None = placement(None)
     classes: Literal["coco", "voc", "file"] = "coco"
+    turn: bool = False
+    background: Background = "white"
     train_size: Amount = placement(117_266)
     test_size: Amount = placement(5_000)
+
+    def check(self, flag: str) -> None:
+        if self.name == "digit-scenes" and not self.is_own and (self.turn or self.background != "white"):
+            raise RequestError(
+                f"the digit scenes have no EXIF data and no transparent pixels: leave out {flag}.turn and "
+                f"{flag}.background"
+            )
 
     @property
     def expected_classes(self) -> int:

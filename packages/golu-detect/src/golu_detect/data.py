@@ -14,26 +14,26 @@ from torchvision.transforms import v2
 
 from golu_core.training.data import EpochOrder, SampleKey
 from golu_core.training.errors import RequestError
+from golu_core.training.fields import Background
 from golu_core.training.fingerprint import Fingerprint, files_fingerprint, joined, whole_files_fingerprint
-from golu_core.training.images import decode, read_file
+from golu_core.training.images import decode, printable, read_file
 from golu_core.training.loading import evaluation_loader, loaded
 from golu_core.training.scratch import dry_run_folder
 from golu_core.training.seeding import Purpose, seeded
 
+from .annotations import Annotations, Image, read_annotations
 from .coco import (
     IGNORED,
-    Annotations,
-    Image,
     class_labels,
     covered_images,
     instance_target,
     label_counts,
-    read_annotations,
     segmentation_target,
     trainable_images,
 )
 from .config import Data, DetectConfig, DetectionAugment, SegmentationAugment
 from .samples import DIGIT_SCENES_NAME, write_digit_scenes
+from .segmentations import given_id, segmentation_problem
 
 Target = dict[str, Tensor]
 
@@ -65,6 +65,8 @@ class Scenes:
         kind: of target: `segmentation`, `boxes` or `masks`.
         transform: of image and target.
         seed: of the augmentation; None in evaluation.
+        turn: images as their EXIF data say.
+        background: what transparent pixels are put on.
     """
 
     in_memory = False
@@ -78,6 +80,8 @@ class Scenes:
         kind: str,
         transform: Callable[[Any], Any],
         seed: int | None,
+        turn: bool = False,
+        background: Background = "white",
     ) -> None:
         self.folder = folder
         self.annotations = annotations
@@ -86,6 +90,8 @@ class Scenes:
         self.kind = kind
         self.transform = transform
         self.seed = seed
+        self.turn = turn
+        self.background = background
 
     def __len__(self) -> int:
         return len(self.images)
@@ -97,7 +103,7 @@ class Scenes:
             RequestError: the image is missing, cannot be decoded, or is of another size than its annotation says.
         """
         image = self.images[sample]
-        pixels = _read_image(self.folder / image.file_name, image)
+        pixels = _read_image(self.folder / image.file_name, image, self.turn, self.background)
         objects = self.annotations.objects.get(image.id, ())
         if self.kind == "segmentation":
             return pixels, {"segmentation": segmentation_target(objects, image, self.labels)}
@@ -130,18 +136,27 @@ class Scenes:
         )
 
 
-def _read_image(path: Path, image: Image) -> Tensor:
+def _read_image(path: Path, image: Image, turn: bool, background: Background) -> Tensor:
+    """The image as it was annotated: its pixels as they are stored, or turned as its EXIF data say."""
     encoded = read_file(path)
     expected = image.height, image.width
-    pixels = decode(encoded, str(path))
-    if tuple(pixels.shape[-2:]) != expected:  # annotated before it was turned as its EXIF data say
-        pixels = decode(encoded, str(path), upright=False)
-    if tuple(pixels.shape[-2:]) != expected:
+    pixels = decode(encoded, str(path), upright=turn, background=background)
+    if tuple(pixels.shape[-2:]) == expected:
+        return pixels
+    other = decode(encoded, str(path), upright=not turn, background=background)
+    if tuple(other.shape[-2:]) == expected:
         raise RequestError(
-            f"the image {path} is of {pixels.shape[-1]} x {pixels.shape[-2]} pixels, "
-            f"but its annotation says {image.width} x {image.height}"
+            f"the annotations of {printable(path)} have the size of the image "
+            + (
+                "as it is stored, not turned: pass --data.no-turn"
+                if turn
+                else "turned by its EXIF data: pass --data.turn"
+            )
         )
-    return pixels
+    raise RequestError(
+        f"the image {printable(path)} has {pixels.shape[-1]} x {pixels.shape[-2]} pixels, "
+        f"but its annotation says {image.width} x {image.height}"
+    )
 
 
 def training_transform(augment: DetectionAugment | SegmentationAugment) -> Callable[[Any], Any]:
@@ -209,9 +224,7 @@ def load_data(config: DetectConfig) -> DetectData:
     for folder in (train_folder, test_folder):
         if not folder.is_dir():
             raise RequestError(f"there is no image folder {folder}")
-    unknown = {name for i, name in test.categories.items() if i not in train.categories}
-    if unknown:
-        raise RequestError(f"{test_file} has categories that {train_file} lacks: {', '.join(sorted(unknown)[:5])}")
+    _check_categories(train, test)
     labels = class_labels(train, data.classes)
     augment = config.augment
     if isinstance(augment, SegmentationAugment):
@@ -220,11 +233,15 @@ def load_data(config: DetectConfig) -> DetectData:
         kept = trainable_images(train)
     if not kept:
         raise RequestError(f"{train_file} has no objects to learn from")
-    if not test.images:
-        raise RequestError(f"{test_file} has no image")
+    _check_test(test, labels, kind)
+    if kind == "segmentation" and len(labels) >= IGNORED:
+        raise RequestError(
+            f"{train_file} has {len(labels)} categories, and DeepLabV3's targets take at most {IGNORED - 1}"
+        )
+    reading = data.turn, data.background
     splits = (
-        Scenes(train_folder, train, kept, labels, kind, training_transform(augment), config.seed),
-        Scenes(test_folder, test, test.images, labels, kind, evaluation_transform(augment), None),
+        Scenes(train_folder, train, kept, labels, kind, training_transform(augment), config.seed, *reading),
+        Scenes(test_folder, test, test.images, labels, kind, evaluation_transform(augment), None, *reading),
     )
     pictures = [
         (f"{split}/{image.file_name}", folder / image.file_name)
@@ -245,6 +262,32 @@ def load_data(config: DetectConfig) -> DetectData:
     classes = data.expected_classes if data.classes == "coco" else len(labels) + 1
     names = {labels[i]: name for i, name in train.categories.items() if i in labels}
     return DetectData(*splits, labels, classes, names, facts, tuple(_remarks(data, facts)), fingerprint)
+
+
+def _check_categories(train: Annotations, test: Annotations) -> None:
+    """Raises RequestError where a category of the test set is none of training, or has another name there."""
+    for number, name in test.categories.items():
+        known = train.categories.get(number)
+        if known is None:
+            raise RequestError(f"{test.path} has categories that {train.path} lacks, such as {number}, {name}")
+        if known.strip().lower() != name.strip().lower():
+            raise RequestError(f"category {number} is {known} in {train.path}, and {name} in {test.path}")
+
+
+def _check_test(test: Annotations, labels: Mapping[int, int], kind: str) -> None:
+    """Raises RequestError where nothing could be evaluated, or a mask would make pycocotools read foreign memory."""
+    if not test.images:
+        raise RequestError(f"{test.path} has no image")
+    objects = [entry for image in test.images for entry in test.objects.get(image.id, ())]
+    if not any(entry["category_id"] in labels and not entry["iscrowd"] for entry in objects):
+        raise RequestError(f"{test.path} has no object of the classes, so that there is nothing to evaluate")
+    if kind == "boxes":
+        return
+    for image in test.images:
+        for entry in test.objects.get(image.id, ()):
+            problem = segmentation_problem(entry.get("segmentation"), image.height, image.width)
+            if problem:
+                raise RequestError(f"{test.path}: annotation {given_id(entry)} {problem}")
 
 
 def _remarks(data: Data, facts: Mapping[str, Any]) -> Iterator[str]:
@@ -283,7 +326,17 @@ def check_every_image(data: DetectData, workers: int | None) -> int:
     """Loads every image and target of both splits once; RequestError names the first bad one."""
     read = 0
     for split in (data.train, data.test):
-        plain = Scenes(split.folder, split.annotations, split.images, split.labels, split.kind, v2.Identity(), None)
+        plain = Scenes(
+            split.folder,
+            split.annotations,
+            split.images,
+            split.labels,
+            split.kind,
+            v2.Identity(),
+            None,
+            split.turn,
+            split.background,
+        )
         for batch in loaded(evaluation_loader(plain, 1, 1, 0, workers)):
             read += int((batch.positions >= 0).sum())
     return read

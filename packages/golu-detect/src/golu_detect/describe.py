@@ -17,7 +17,7 @@ def describe(config: DetectConfig) -> None:
     dry = DryRun(config, TASK)
     check_request(config, dry.processes, dry.plan)
     backbone = backbone_weights(config)
-    data = dry.data(lambda: checked_data(config, dry.processes))
+    data = dry.data(lambda: checked_data(config, dry.processes), are_own=config.data.is_own)
     found = ""
     if data is None:
         order = EpochOrder(config.data.train_size, config.batch_size, config.seed, config.drop_last)

@@ -19,14 +19,18 @@ from torch.nn import functional as F
 from golu_core.training.evaluation import Evaluation
 from golu_core.training.finished import EvaluationFlags, FinishedRun
 
-from .coco import IGNORED, Annotations
+from .annotations import Annotations
+from .coco import IGNORED
 from .config import IMAGENET_MEAN, IMAGENET_STD, DetectConfig, MaskRcnn
 from .data import DetectData, SceneBatch, load_data
 from .models import build_model
 
 Detection = dict[str, Any]
-_COCO_NUMBERS = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
-_COCO_RECALLS = {"ar1": 6, "ar10": 7, "ar": 8}
+# in the order of COCOeval.stats
+_COCO_NUMBERS = (
+    "map", "map50", "map75", "map_small", "map_medium", "map_large",
+    "ar1", "ar10", "ar", "ar_small", "ar_medium", "ar_large",
+)  # fmt: skip
 
 
 def evaluate(
@@ -39,7 +43,7 @@ def evaluate(
 
     Returns:
         In %: `miou` and `pixel_accuracy` with `loss`; or `box_map` with its parts, and `mask_map` with its parts. A
-        number is left out where the test set has nothing to take it from, such as no large object.
+        number is left out only where the test set has nothing to take it from, such as no large object.
     """
     model.eval()
     if evaluation.config.segments:
@@ -102,18 +106,27 @@ def coco_metrics(
         kind: `bbox` or `segm`.
         prefix: of the metrics' names.
     """
-    names = [f"{prefix}_{name}" for name in (*_COCO_NUMBERS, *_COCO_RECALLS)]
-    if not found:
-        return {name: 0.0 for name in names if not name.endswith(("small", "medium", "large"))}
+    # a result's area is that of its mask, as in COCO's own evaluation; beside a box pycocotools takes the box's
+    results = [
+        {name: value for name, value in detection.items() if kind == "bbox" or name != "bbox"} for detection in found
+    ]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
         truth = _as_pycocotools(annotations, data)
-        results = truth.loadRes([dict(detection) for detection in found])
-        evaluation = COCOeval(truth, results, kind)
+        evaluation = COCOeval(truth, _loaded_results(truth, results), kind)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    values = [*evaluation.stats[: len(_COCO_NUMBERS)], *(evaluation.stats[i] for i in _COCO_RECALLS.values())]
-    return {name: 100 * float(value) for name, value in zip(names, values, strict=True) if value >= 0}
+    named = zip(_COCO_NUMBERS, evaluation.stats, strict=True)
+    return {f"{prefix}_{name}": 100 * float(value) for name, value in named if value >= 0}
+
+
+def _loaded_results(truth: COCO, results: list[Detection]) -> COCO:
+    if results:
+        return truth.loadRes(results)
+    nothing = COCO()  # loadRes takes no empty list
+    nothing.dataset = {**truth.dataset, "annotations": []}
+    nothing.createIndex()
+    return nothing
 
 
 def _as_pycocotools(annotations: Annotations, data: DetectData) -> COCO:

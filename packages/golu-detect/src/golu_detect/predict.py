@@ -64,7 +64,7 @@ def predict(
     if labels:
         scores = output["scores"].tolist()
         texts = [f"{names.get(label, label)} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
-        colors: list[Any] = [_PALETTE[label] for label in labels]
+        colors: list[Any] = [_PALETTE[label % len(_PALETTE)] for label in labels]
         drawn = draw_bounding_boxes(drawn, output["boxes"] * factor, texts, colors=colors)
     entries = detections(output, 0, {label: label for label in names})
     for entry in entries:
@@ -83,7 +83,7 @@ def _with_masks(image: Tensor, masks: Sequence[Tensor], labels: Sequence[int], f
     """Draws one mask after the other: torchvision blackens where masks that it draws at once overlap."""
     for mask, label in zip(masks, labels, strict=True):
         large = mask.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
-        image = draw_segmentation_masks(image, large, alpha=0.5, colors=_PALETTE[label])
+        image = draw_segmentation_masks(image, large, alpha=0.5, colors=_PALETTE[label % len(_PALETTE)])
     return image
 
 

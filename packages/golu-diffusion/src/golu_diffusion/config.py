@@ -8,7 +8,7 @@ from typing import Annotated
 
 from golu_core.training.config import EpochConfig, placement
 from golu_core.training.errors import RequestError
-from golu_core.training.fields import Amount, Count, FolderName, Range, Share
+from golu_core.training.fields import Amount, Background, Count, FolderName, Range, Share
 from golu_core.training.optim import WeightAverage
 
 
@@ -73,10 +73,12 @@ class Data:
 
     Attributes:
         name: `celeba` or `digits`; also the folder in --data-dir and the data set's name in results.
-        images: Folder of your own images, every tenth of which, by name, is for the test.
+        images: Folder of your own images; every tenth, by name, is for the test unless `test_images` is given.
+        test_images: Folder of your own test images.
         hub: Id on the hub or local copy for `datasets`, with splits train and valid.
         size: Side of the square images in pixels.
         flip: Mirror every other training image.
+        background: What transparent pixels are put on.
         train_size: Training images of the published data set, 0 if not known; a difference is said and noted in
             result.json.
         test_size: Test images of the published data set, 0 if not known.
@@ -84,9 +86,11 @@ class Data:
 
     name: FolderName = placement("celeba")
     images: Path | None = placement(None)
+    test_images: Path | None = placement(None)
     hub: str | None = placement(None)
     size: Annotated[int, Range(least=1, most=4096)] = 64
     flip: bool = True
+    background: Background = "white"
     train_size: Amount = placement(0)
     test_size: Amount = placement(0)
 
@@ -105,6 +109,12 @@ class Data:
     def check(self, flag: str) -> None:
         if self.images is not None and self.hub is not None:
             raise RequestError(f"{flag}.images and {flag}.hub cannot be combined")
+        if self.test_images is not None and self.images is None:
+            raise RequestError(
+                f"{flag}.test-images is for images of your own: name those for training with {flag}.images"
+            )
+        if self.background != "white" and not self.is_own:
+            raise RequestError(f"{flag}.background is for transparent pixels, and {self.name} has none")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,14 +23,14 @@ from golu_core.training.fingerprint import (
     pixels_fingerprint,
 )
 from golu_core.training.hub import encoded_images, load_image_splits
-from golu_core.training.images import decode, image_files, read_file
+from golu_core.training.image_files import image_files, remark_on, same_content
+from golu_core.training.images import decode, printable, read_file
 from golu_core.training.loading import evaluation_loader, loaded
 from golu_core.training.scratch import dry_run_folder
 from golu_core.training.seeding import Purpose, generator
 
+from .celeba import find_celeba
 from .config import Data, DiffusionConfig
-
-_PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")
 
 
 class NoisyBatch(NamedTuple):
@@ -90,7 +90,8 @@ class NoisyImages:
         """An image as (3, size, size) uint8; RequestError with its name if it cannot be decoded."""
         if number in self._decoded:
             return self._decoded[number]
-        image = fitted(decode(*self.source.read(number)), self.data.size)
+        encoded, name = self.source.read(number)
+        image = fitted(decode(encoded, name, background=self.data.background), self.data.size)
         if self.in_memory:
             self._decoded[number] = image
         return image
@@ -178,6 +179,7 @@ def load_data(config: DiffusionConfig) -> DiffusionData:
         RequestError: images or the partition file are missing; the message says what to put where.
     """
     data = config.data
+    said: tuple[str, ...] = ()
     if data.hub is not None:
         train_rows, test_rows, column = load_image_splits(data.hub)
         sources = {
@@ -186,7 +188,7 @@ def load_data(config: DiffusionConfig) -> DiffusionData:
         }
         fingerprint = joined(*(encoded_fingerprint(part.read, range(part.count)) for part in sources.values()))
     else:
-        listed = _listed(config)
+        listed, said = _listed(config)
         sources = {split: _files(paths) for split, paths in listed.items()}
         fingerprint = files_fingerprint([(f"{split}/{p.name}", p) for split, paths in listed.items() for p in paths])
     steps = config.noise.steps
@@ -195,7 +197,7 @@ def load_data(config: DiffusionConfig) -> DiffusionData:
     published = {"train": data.train_size, "test": data.test_size}
     found = {split: source.count for split, source in sources.items()}
     differing = {split: count for split, count in published.items() if count and found[split] != count}
-    remarks = tuple(
+    remarks = said + tuple(
         f"{data.title} has {found[split]:,} {split} images, the recipe's own data have {count:,}"
         for split, count in differing.items()
         if data.images is None
@@ -212,59 +214,42 @@ def _named_images(*splits: NoisyImages) -> Iterator[tuple[str, Tensor]]:
             yield name, decode(*split.source.read(number))
 
 
-def _listed(config: DiffusionConfig) -> dict[str, list[Path]]:
+def _listed(config: DiffusionConfig) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
+    """The files of both splits, and what is to be said of them."""
     data, root = config.data, config.data_dir / config.data.name
     if data.images is not None:
-        paths = image_files(data.images)
-        split = {"train": [p for n, p in enumerate(paths) if n % 10 != 9], "test": paths[9::10]}
-        if not split["test"]:
-            raise RequestError(f"{data.images} has {len(paths)} images: at least 10 are needed")
-        return split
+        return _own(data.images, data.test_images)
     if data.name == "digits":
         if config.dry_run and not root.exists():
             root = dry_run_folder() / data.name
         write_digits(root)
-        return {split: image_files(root / split) for split in ("train", "test")}
-    return _celeba(root)
+        return {split: image_files(root / split)[0] for split in ("train", "test")}, ()
+    return find_celeba(root), ()
 
 
-def _celeba(root: Path) -> dict[str, list[Path]]:
-    """The aligned images by the official partition: 0 is for training, 1 (`valid`) for the test loss, as published."""
-    wanted = (
-        f"img_align_celeba/*.jpg and list_eval_partition.txt are expected in {root}, from "
-        f"mmlab.ie.cuhk.edu.hk/projects/CelebA.html (torchvision's download from Google Drive often fails), "
-        f"or --data.hub with an id or a local copy, or --data.images with a folder of your own"
-    )
-    base = next((folder for folder in (root, root / "celeba") if (folder / "img_align_celeba").is_dir()), None)
-    if base is None:
-        raise RequestError(f"there is no CelebA in {root}: {wanted}")
-    partition = next((base / name for name in _PARTITIONS if (base / name).exists()), None)
-    if partition is None:
-        raise RequestError(f"{base} has no partition file: {wanted}")
-    chosen = _read_partition(partition)
-    images = base / "img_align_celeba"
-    splits = {
-        name: [images / file for file, kind in chosen.items() if kind == k] for name, k in (("train", 0), ("test", 1))
-    }
-    for name, paths in splits.items():
-        if not paths:
-            raise RequestError(f"{partition} names no image of the {name} split")
-    missing = [path for paths in splits.values() for path in (paths[0], paths[-1]) if not path.exists()]
-    if missing:
-        raise RequestError(f"{missing[0]} is missing, which {partition.name} names")
-    return splits
-
-
-def _read_partition(path: Path) -> Mapping[str, int]:
-    chosen = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        words = line.replace(",", " ").split()
-        if not words or (number == 1 and words[-1] == "partition"):
-            continue
-        if len(words) != 2 or words[1] not in ("0", "1", "2"):
-            raise RequestError(f"{path}, line {number}: expected a file's name and 0, 1 or 2, got {line!r}")
-        chosen[words[0]] = int(words[1])
-    return chosen
+def _own(folder: Path, test_folder: Path | None) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
+    """Images of the user's own: with a test folder, or every tenth image of one folder."""
+    paths, others = image_files(folder)
+    remarks = remark_on(others, folder)
+    if test_folder is not None:
+        tests, others = image_files(test_folder)
+        remarks += remark_on(others, test_folder)
+        split = {"train": paths, "test": tests}
+    else:
+        split = {"train": [path for n, path in enumerate(paths) if n % 10 != 9], "test": paths[9::10]}
+        if not split["test"]:
+            raise RequestError(
+                f"{printable(folder)} has {len(paths)} images: at least 10 are needed, or a test folder by "
+                f"--data.test-images"
+            )
+    copies = same_content(split["train"], split["test"])
+    if copies:
+        first, second = copies[0]
+        remarks += (
+            f"{len(copies):,} of the test images are also among the training images, such as {printable(second)}, the "
+            f"same as {printable(first)}",
+        )
+    return split, remarks
 
 
 def _files(paths: Sequence[Path]) -> ImageSource:

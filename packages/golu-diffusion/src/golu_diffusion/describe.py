@@ -15,7 +15,7 @@ def describe(config: DiffusionConfig) -> None:
     dry = DryRun(config, TASK)
     check_fid(config)
     model, swapped = build_model(config)
-    data = dry.data(lambda: checked_data(config, dry.processes))
+    data = dry.data(lambda: checked_data(config, dry.processes), are_own=config.data.is_own)
     images = config.data.train_size if data is None else data.train.source.count
     steps_per_epoch = epoch_order(config, images).steps_per_epoch
     dry.show(

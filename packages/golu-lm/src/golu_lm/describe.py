@@ -14,7 +14,7 @@ def describe(config: LmConfig) -> None:
     """Prints what a run of the config would be; RequestError where it would be refused."""
     dry, sizes = DryRun(config, TASK), config.model
     model, swapped = build_model(config)
-    data = dry.data(lambda: checked_data(config, dry.processes))
+    data = dry.data(lambda: checked_data(config, dry.processes), are_own=config.data.text is not None)
     tokens = config.batch_size * sizes.context
     found = passes = ""
     if data is not None:

@@ -10,6 +10,7 @@ from golu_core.training.config import EpochConfig, placement
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import (
     Amount,
+    Background,
     Count,
     FolderName,
     NotNegative,
@@ -57,10 +58,13 @@ class Data:
         name: Name of the data set in results, and its folder in --data-dir.
         root: Folder of your own with class folders, instead of `source`.
         hub: Id on the hub or local path for `datasets`, instead of `source`.
+        test_share: Share of each class that is kept for the test, where `root` has class folders without a split; files
+            with related names stay together.
         revision: Revision of the hub data set.
         download: Let torchvision download CIFAR-10.
         size: Side in pixels of the square images that the network gets.
         resize: Shorter side before the center crop in evaluation.
+        background: What transparent pixels are put on.
         interpolation: How images are scaled, in training and in evaluation.
         in_memory: Decode everything once, at `size`, and augment whole batches.
         mean: Mean of each channel for the normalization, of pixels in [0, 1].
@@ -74,10 +78,12 @@ class Data:
     name: FolderName = placement("imagenet")
     root: Path | None = placement(None)
     hub: str | None = placement(None)
+    test_share: Annotated[float, Range(above=0, below=1)] | None = None
     revision: str | None = placement(None)
     download: bool = placement(False)
     size: Annotated[int, Range(least=1, most=4096)] = 224
     resize: Annotated[int, Range(least=1, most=4096)] = 256
+    background: Background = "white"
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     in_memory: bool = False
     mean: tuple[Probability, Probability, Probability] = IMAGENET_MEAN
@@ -105,6 +111,10 @@ class Data:
             raise RequestError(f"{flag}.revision is for a data set on the hub: name one with {flag}.hub")
         if self.source == "hub" and self.hub is None:
             raise RequestError(f"{flag}.hub must name a data set of the hub or a local path")
+        if self.test_share is not None and self.root is None:
+            raise RequestError(f"{flag}.test-share is for class folders of your own: name them with {flag}.root")
+        if self.background != "white" and self.source in ("digits", "cifar10") and not self.is_own:
+            raise RequestError(f"{flag}.background is for transparent pixels, and {self.source} has none")
         if self.download and (self.source != "cifar10" or self.is_own):
             raise RequestError(f"{flag}.download is for CIFAR-10 only")
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from golu_core.samples import write_digits
 from golu_core.training.data import BatchDataset, SampleKey
 from golu_core.training.errors import RequestError
+from golu_core.training.fields import Background
 from golu_core.training.fingerprint import (
     Fingerprint,
     encoded_fingerprint,
@@ -24,15 +25,14 @@ from golu_core.training.fingerprint import (
     text_fingerprint,
 )
 from golu_core.training.hub import encoded_images, load_image_splits
-from golu_core.training.images import decode, image_files, read_file
+from golu_core.training.images import decode, read_file
 from golu_core.training.loading import evaluation_loader, loaded
 from golu_core.training.scratch import dry_run_folder
 from golu_core.training.seeding import Purpose, generator, seeded
 
 from .config import Crop, Data, VisionConfig
+from .folders import find_class_folders
 from .transforms import evaluation_transform, fitted, training_transform
-
-_TEST_FOLDERS = ("val", "test", "validation")
 
 
 class ImageBatch(NamedTuple):
@@ -52,16 +52,19 @@ class ImageBatch(NamedTuple):
 class EncodedImages:
     """Labeled images that are read one at a time: a list of class folders or a data set of the hub."""
 
-    def __init__(self, read: Callable[[int], tuple[bytes, str]], labels: Sequence[int]) -> None:
+    def __init__(
+        self, read: Callable[[int], tuple[bytes, str]], labels: Sequence[int], background: Background = "white"
+    ) -> None:
         self.read = read
         self.labels = labels
+        self.background = background
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def decoded(self, index: int) -> Tensor:
         """The image as (3, H, W) uint8; RequestError with its name if it cannot be decoded."""
-        return decode(*self.read(index))
+        return decode(*self.read(index), background=self.background)
 
 
 class TransformedImages:
@@ -177,13 +180,14 @@ def load_data(config: VisionConfig) -> ImageData:
     found = _sources(data, config.data_dir)
     published = {"train": data.train_images, "test": data.test_images, "classes": data.classes}
     counts = {"train": len(found.train), "test": len(found.test), "classes": len(found.classes)}
-    remarks = tuple(
+    differing = tuple(
         f"{data.title} has {counts[key]:,} {key} {'' if key == 'classes' else 'images'}".rstrip()
         + f", the recipe's own data have {published[key]:,}"
         for key in counts
         if counts[key] != published[key]
     )
-    facts = {**counts, "published": published, "as_published": not remarks and not data.is_own}
+    facts = {**counts, "published": published, "as_published": not differing and not data.is_own}
+    remarks = (*found.remarks, *differing)
     if not data.in_memory:
         train = _as_encoded(found.train)
         test = TransformedImages(_as_encoded(found.test), evaluation_transform(data), seed=None)
@@ -236,67 +240,40 @@ def _as_encoded(source: EncodedImages | StoredImages) -> EncodedImages:
 
 @dataclass(frozen=True)
 class _Sources:
-    """Both splits as they are found, the names of the classes, and what the data are."""
+    """Both splits as they are found, the names of the classes, what the data are, and what is to be said of them."""
 
     train: EncodedImages | StoredImages
     test: EncodedImages | StoredImages
     classes: tuple[str, ...]
     fingerprint: Fingerprint
+    remarks: tuple[str, ...] = ()
 
 
 def _sources(data: Data, data_dir: Path) -> _Sources:
     if data.root is not None:
-        return _folders(data.root)
+        return _folders(data.root, data)
     if data.hub is not None:
-        return _hub(data.hub, data.revision)
+        return _hub(data.hub, data)
     if data.source == "cifar10":
         return _cifar10(data_dir / data.name, data.download)
     if data.source == "digits":
-        return _folders(write_digits(data_dir / data.name))
-    return _folders(data_dir / data.name)
+        return _folders(write_digits(data_dir / data.name), data)
+    return _folders(data_dir / data.name, data)
 
 
 # ---------------------------------------------------------------------------------------------------- class folders
 
 
-def _folders(root: Path) -> _Sources:
-    layout = f"class folders with images are expected: {root}/train/<class>/*.jpg and {root}/val/<class>/*.jpg"
-    if not root.is_dir():
-        hint = (
-            ""
-            if "imagenet" not in root.name
-            else ("; ImageNet-1k: www.image-net.org, or the gated hub data set by --data.hub ILSVRC/imagenet-1k")
-        )
-        raise RequestError(f"there is no data folder {root}: {layout}{hint}")
-    test_root = next((root / name for name in _TEST_FOLDERS if (root / name).is_dir()), None)
-    if not (root / "train").is_dir() or test_root is None:
-        raise RequestError(f"{root} has no train or no val folder: {layout}")
-    classes = tuple(sorted(path.name for path in (root / "train").iterdir() if path.is_dir()))
-    if not classes:
-        raise RequestError(f"{root / 'train'} has no class folder: {layout}")
-    surplus = {path.name for path in test_root.iterdir() if path.is_dir()} - set(classes)
-    if surplus:
-        raise RequestError(f"{test_root} has classes that {root / 'train'} lacks: {', '.join(sorted(surplus)[:5])}")
-    splits = {"train": root / "train", "test": test_root}
-    listed = {split: _listed(folder, classes) for split, folder in splits.items()}
-    files = [
-        (f"{split}/{path.relative_to(splits[split]).as_posix()}", path) for split in splits for path, _ in listed[split]
-    ]
-    train, test = _FolderImages(listed["train"]), _FolderImages(listed["test"])
-    return _Sources(train, test, classes, files_fingerprint(files))
-
-
-def _listed(split: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
-    listed = []
-    for label, name in enumerate(classes):
-        listed += [(path, label) for path in image_files(split / name)]
-    return listed
+def _folders(root: Path, data: Data) -> _Sources:
+    found = find_class_folders(root, data.test_share)
+    train, test = _FolderImages(found.train, data.background), _FolderImages(found.test, data.background)
+    return _Sources(train, test, found.classes, files_fingerprint(found.names), found.remarks)
 
 
 class _FolderImages(EncodedImages):
-    def __init__(self, listed: list[tuple[Path, int]]) -> None:
+    def __init__(self, listed: list[tuple[Path, int]], background: Background) -> None:
         self.paths = [str(path) for path, _ in listed]  # strings: a million paths are copied to each loader process
-        super().__init__(self._read, [label for _, label in listed])
+        super().__init__(self._read, [label for _, label in listed], background)
 
     def _read(self, index: int) -> tuple[bytes, str]:
         return read_file(Path(self.paths[index])), self.paths[index]
@@ -326,15 +303,15 @@ def _cifar10(folder: Path, download: bool) -> _Sources:
     return _Sources(stored[0], stored[1], tuple(splits[0].classes), Fingerprint(lambda: pixels_fingerprint(images)))
 
 
-def _hub(name: str, revision: str | None) -> _Sources:
+def _hub(name: str, data: Data) -> _Sources:
     import datasets
 
-    train, test, image = load_image_splits(name, revision)
+    train, test, image = load_image_splits(name, data.revision)
     label = next((n for n, kind in train.features.items() if isinstance(kind, datasets.ClassLabel)), None)
     if label is None:
         raise RequestError(f"{name!r} has the columns {', '.join(train.features)}: a class label is needed")
     encoded = [
-        EncodedImages(encoded_images(rows, image, f"{name} {split}"), rows[label][:])
+        EncodedImages(encoded_images(rows, image, f"{name} {split}"), rows[label][:], data.background)
         for split, rows in (("train", train), ("test", test))
     ]
     fingerprint = joined(*(encoded_fingerprint(part.read, part.labels) for part in encoded))

@@ -14,7 +14,7 @@ def describe(config: VisionConfig) -> None:
     """Prints what a run of the config would be; RequestError where it would be refused."""
     dry = DryRun(config, TASK)
     check_request(config, dry.plan)
-    data = dry.data(lambda: checked_data(config, dry.processes))
+    data = dry.data(lambda: checked_data(config, dry.processes), are_own=config.data.is_own)
     model, swapped = build_model(config, config.data.classes if data is None else len(data.classes))
     order = epoch_order(config, config.data.train_images if data is None else len(data.train))
     dry.show(

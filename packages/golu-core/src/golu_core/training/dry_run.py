@@ -38,12 +38,17 @@ class DryRun(Generic[Config]):
         self.plan = plan_batches(config.batch_size, self.processes.count, config.max_device_batch)
         self._missing = ""
 
-    def data(self, load: Callable[[], Loaded]) -> Loaded | None:
-        """The data, or None where they are missing, which is then said; with `--check-data` that is a refusal."""
+    def data(self, load: Callable[[], Loaded], are_own: bool = False) -> Loaded | None:
+        """The data, or None where they are missing, which is then said.
+
+        Args:
+            load: loads them.
+            are_own: they are the user's own: what is wrong with them is refused, as it is with `--check-data`.
+        """
         try:
             return load()
         except RequestError as error:
-            if self.config.check_data:
+            if self.config.check_data or are_own:
                 raise
             self._missing = str(error)
             return None

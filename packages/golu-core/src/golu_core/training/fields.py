@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from .errors import RequestError
 
@@ -77,6 +77,8 @@ class PathComponent:
         return None
 
 
+Background = Literal["white", "black"]
+"""What transparent pixels of an image are put on."""
 Count = Annotated[int, Range(least=1, most=_LARGEST)]
 """1, 2, 3, …"""
 Amount = Annotated[int, Range(least=0, most=_LARGEST)]

@@ -31,10 +31,12 @@ def load_image_splits(path: str, revision: str | None = None) -> tuple[Any, Any,
     except Exception as error:  # datasets, huggingface_hub and the network have their own
         raise RequestError(f"datasets cannot load {path!r}: {type(error).__name__}: {str(error)[:300]}") from None
     if not isinstance(splits, dict):
-        raise RequestError(f"{path!r} has no splits; train and one of {', '.join(_TEST_SPLITS)}")
+        raise RequestError(f"{path!r} has no splits: train and one of {', '.join(_TEST_SPLITS)} are needed")
     test = next((name for name in _TEST_SPLITS if name in splits), None)
     if "train" not in splits or test is None:
-        raise RequestError(f"{path!r} has the splits {', '.join(splits)}; train and one of {', '.join(_TEST_SPLITS)}")
+        raise RequestError(
+            f"{path!r} has the splits {', '.join(splits)}: train and one of {', '.join(_TEST_SPLITS)} are needed"
+        )
     features = splits["train"].features
     column = next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
     if column is None:

@@ -1,0 +1,133 @@
+"""Which files of a folder are images, and which are left out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from .errors import RequestError
+from .images import printable, read_file
+
+_SUFFIXES = "jpg jpeg jpe jfif png webp avif gif bmp tif tiff jp2 ppm pgm pbm"
+EXTENSIONS = frozenset(f".{name}" for name in _SUFFIXES.split())
+"""Of the files that are taken for images, in any case."""
+_JUNK_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
+_JUNK_FILES = frozenset({"Thumbs.db", "desktop.ini"})
+_NAMED = 3
+_COMPARED = 500
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a system or an editor made a file or folder for itself, such as `._photo.jpg` or `.ipynb_checkpoints`."""
+    return name.startswith(".") or name in _JUNK_FOLDERS or name in _JUNK_FILES
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, links to folders among them, sorted; without hidden ones."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
+
+
+def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The image files below a folder, and the other files, which are left out; both sorted, hidden ones in neither.
+
+    Links to folders are followed, each folder once.
+
+    Raises:
+        RequestError: the folder or an image in it is missing.
+    """
+    if not folder.is_dir():
+        raise RequestError(f"there is no image folder {printable(folder)}")
+    images: list[Path] = []
+    others: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        for name in files:
+            if not is_hidden(name):
+                path = Path(place) / name
+                (images if path.suffix.lower() in EXTENSIONS else others).append(path)
+    if not images:
+        found = f"; it has {left_out(others)}" if others else ""
+        raise RequestError(f"the folder {printable(folder)} has no image ({', '.join(sorted(EXTENSIONS))}){found}")
+    return sorted(images), sorted(others)
+
+
+def left_out(paths: Sequence[Path]) -> str:
+    """`3 files that are not taken for images (2 .txt, 1 without a suffix), such as notes.txt`."""
+    kinds = Counter(path.suffix.lower() or "without a suffix" for path in paths)
+    listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    named = ", ".join(printable(path.name) for path in paths[:_NAMED])
+    files = "1 file that is" if len(paths) == 1 else f"{len(paths):,} files that are"
+    return f"{files} not taken for images ({listed}), such as {named}"
+
+
+def remark_on(others: Iterable[Path], where: Path) -> tuple[str, ...]:
+    """What is said of files that are left out: nothing, or one sentence."""
+    paths = list(others)
+    return (f"{printable(where)} has {left_out(paths)}",) if paths else ()
+
+
+# what programs add to the name of a file that they copy, augment or cut into pieces
+_AUGMENTED = "aug|flip|flipped|mirror|rot|rotated|crop|bright|noise|blur|frame|part|tile"
+_ADDED = re.compile(
+    rf"(\.rf\.[0-9a-f]+|[ _-]*\(\d+\)|[ _-]+(copy|copie|kopie)([ _-]*\d+)?|[ _-]+({_AUGMENTED})[a-z]*[ _-]*\d*)$",
+    re.IGNORECASE,
+)
+
+
+def group_name(path: Path) -> str:
+    """What the names of near-duplicates have in common: `cat` for `cat (2).jpg`, `cat_flip.jpg`, `cat.rf.1f3a.jpg`."""
+    name = path.stem
+    while (shorter := _ADDED.sub("", name)) and shorter != name:
+        name = shorter
+    return name.lower()
+
+
+def share_by_groups(paths: Sequence[Path], share: float) -> tuple[list[Path], list[Path]]:
+    """Files in two parts, near-duplicate names on one side, chosen by the names alone: the same for every seed.
+
+    Args:
+        paths: to be shared out.
+        share: of the second part; as many whole groups as come nearest to it, at least one.
+    """
+    groups: dict[str, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(group_name(path), []).append(path)
+    order = sorted(groups, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
+    wanted = share * len(paths)
+    second: set[Path] = set()
+    for name in order[: max(0, len(order) - 1)]:
+        if second and len(second) + len(groups[name]) / 2 > wanted:
+            break
+        second.update(groups[name])
+    return [path for path in paths if path not in second], [path for path in paths if path in second]
+
+
+def same_content(first: Sequence[Path], second: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Files of the second list with the same bytes as one of the first, in pairs.
+
+    Only files of equal sizes are read, and of large data sets, whose fingerprint is sampled too, only a part.
+    """
+    of_size: dict[int, list[Path]] = {}
+    for path in first:
+        of_size.setdefault(path.stat().st_size, []).append(path)
+    step = max(1, len(second) // _COMPARED)
+    candidates = [path for path in second[::step] if path.stat().st_size in of_size]
+    digests: dict[bytes, Path] = {}
+    for size in {path.stat().st_size for path in candidates}:
+        for path in of_size[size][:_COMPARED]:
+            digests.setdefault(_digest(path), path)
+    return [(digests[digest], path) for path in candidates if (digest := _digest(path)) in digests]
+
+
+def _digest(path: Path) -> bytes:
+    return hashlib.sha256(read_file(path)).digest()

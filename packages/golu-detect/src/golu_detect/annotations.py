@@ -1,0 +1,176 @@
+"""Reads and checks an annotation file in COCO's format: what it means is kept, or it is refused by name."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from golu_core.training.errors import RequestError
+from golu_core.training.images import printable
+
+
+class Image(NamedTuple):
+    """One image of an annotation file; sizes in pixels."""
+
+    id: int
+    file_name: str
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The content of an annotation file.
+
+    Attributes:
+        path: of the file.
+        images: in the order of the file.
+        objects: the annotations of each image that has any, by image id. They are numbered anew from 1, since
+            pycocotools takes 0 for unmatched and equal ids for one object; `given_id` is the file's own.
+        categories: names by id, in the order of the ids.
+        degenerate: boxes without height or width, from which nothing is learned, as published.
+    """
+
+    path: Path
+    images: tuple[Image, ...]
+    objects: Mapping[int, Sequence[Mapping[str, Any]]]
+    categories: Mapping[int, str]
+    degenerate: int
+
+
+def read_annotations(path: Path) -> Annotations:
+    """Reads and checks an annotation file.
+
+    Raises:
+        RequestError: it is missing, or is not COCO's JSON; or an id, image, category or box is impossible.
+    """
+    content = _content(path)
+    images: dict[int, Image] = {}
+    for entry in content["images"]:
+        image = _image(entry, path)
+        if image.id in images:
+            raise RequestError(
+                f"{printable(path)} has two images with id {image.id}, {printable(images[image.id].file_name)} and "
+                f"{printable(image.file_name)}"
+            )
+        images[image.id] = image
+    categories = _categories(content["categories"], path)
+    objects: dict[int, list[dict[str, Any]]] = {}
+    degenerate = 0
+    for number, annotation in enumerate(content["annotations"], 1):
+        completed = _completed(annotation, number, images, categories)
+        if isinstance(completed, str):
+            given = annotation.get("id", "?") if isinstance(annotation, dict) else f"number {number}"
+            raise RequestError(f"{printable(path)}: annotation {given} {completed}")
+        degenerate += 0 in completed["bbox"][2:]
+        objects.setdefault(completed["image_id"], []).append(completed)
+    return Annotations(path, tuple(images.values()), objects, dict(sorted(categories.items())), degenerate)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = json.load(file)
+    except FileNotFoundError:
+        raise RequestError(f"there is no annotation file {printable(path)}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RequestError(f"{printable(path)} cannot be read as JSON: {error}") from None
+    keys = ("images", "annotations", "categories")
+    missing = [key for key in keys if not isinstance(content, dict) or not isinstance(content.get(key), list)]
+    if missing:
+        raise RequestError(f"{printable(path)} is not a COCO annotation file: it lacks {', '.join(missing)}")
+    found: dict[str, Any] = content
+    return found
+
+
+def whole_number(value: Any) -> int | None:
+    """An id as a number, also where it stands in quotes; None if it is not one."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return int(value) if isinstance(value, str) and value.strip().lstrip("-").isdecimal() else None
+
+
+def _image(entry: Any, path: Path) -> Image:
+    if not isinstance(entry, dict):
+        raise RequestError(f"{printable(path)} has an image that is not an object: {entry!r}")
+    lacking = [key for key in ("id", "file_name", "height", "width") if entry.get(key) is None]
+    if lacking:
+        raise RequestError(f"{printable(path)} has an image without {lacking[0]}: {printable(str(entry)[:200])}")
+    number = whole_number(entry["id"])
+    if number is None:
+        raise RequestError(
+            f"{printable(path)} has the image id {entry['id']!r}: COCO's results need ids that are whole numbers"
+        )
+    height, width = whole_number(entry["height"]), whole_number(entry["width"])
+    if height is None or width is None or height < 1 or width < 1:
+        raise RequestError(f"{printable(path)}: image {number} has the size {entry['width']!r} x {entry['height']!r}")
+    return Image(number, str(entry["file_name"]).replace("\\", "/"), height, width)
+
+
+def _categories(entries: list[Any], path: Path) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for entry in entries:
+        if not isinstance(entry, dict) or entry.get("id") is None or entry.get("name") is None:
+            raise RequestError(f"{printable(path)} has a category without id or name: {printable(str(entry)[:200])}")
+        number = whole_number(entry["id"])
+        if number is None:
+            raise RequestError(f"{printable(path)} has the category id {entry['id']!r}: ids must be whole numbers")
+        if number in found:
+            raise RequestError(
+                f"{printable(path)} has two categories with id {number}, {found[number]} and {entry['name']}"
+            )
+        found[number] = str(entry["name"])
+    return found
+
+
+def _completed(
+    annotation: Any, number: int, images: Mapping[int, Image], categories: Mapping[int, str]
+) -> dict[str, Any] | str:
+    """The annotation with its optional fields, numbered anew; or what is wrong with it."""
+    if not isinstance(annotation, dict):
+        return f"is not an object: {annotation!r}"
+    for key in ("image_id", "category_id", "bbox"):
+        if annotation.get(key) is None:
+            return f"has no {key}"
+    image = images.get(_number_or(annotation["image_id"]))
+    if image is None:
+        return f"belongs to image {annotation['image_id']}, which is not in the file"
+    category = _number_or(annotation["category_id"])
+    if category not in categories:
+        return f"has category {annotation['category_id']}, which is not in the file"
+    box = annotation["bbox"]
+    if not isinstance(box, list) or len(box) != 4 or not all(_is_finite(value) for value in box):
+        return f"has a box that is not four numbers: {box}"
+    left, top, width, height = box
+    if width < 0 or height < 0:
+        return f"has a box of negative size: {box}"
+    if left >= image.width or top >= image.height or left + width < 0 or top + height < 0:
+        return f"has a box outside its image of {image.width} x {image.height}: {box}"
+    area = annotation.get("area")
+    if area is None:
+        area = width * height
+    if not _is_finite(area) or area < 0:
+        return f"has an area that is not a number: {area!r}"
+    crowd = annotation.get("iscrowd") or 0
+    if crowd not in (0, 1):
+        return f"has iscrowd {crowd!r}, which must be 0 or 1"
+    own = {"image_id": image.id, "category_id": category, "area": area, "iscrowd": int(crowd)}
+    return {**annotation, **own, "id": number, "given_id": annotation.get("id", f"number {number}")}
+
+
+def _number_or(value: Any) -> int:
+    """An id as a number; one that no file has where it is none."""
+    number = whole_number(value)
+    return -(2**62) if number is None else number
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

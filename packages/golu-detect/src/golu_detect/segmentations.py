@@ -1,0 +1,98 @@
+"""Segmentations in COCO's format, checked before pycocotools sees them: on malformed ones it reads foreign memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy
+from pycocotools import mask as rle
+
+from golu_core.training.errors import RequestError
+
+_FARTHEST = 1e6
+
+
+def segmentation_problem(segmentation: Any, height: int, width: int) -> str | None:
+    """What is wrong with polygons, run lengths or compressed run lengths of an image; None if nothing is."""
+    if isinstance(segmentation, list):
+        return _polygons_problem(segmentation)
+    if not isinstance(segmentation, Mapping):
+        return (
+            "has no segmentation" if segmentation is None else f"has a segmentation that is not one: {segmentation!r}"
+        )
+    size, counts = segmentation.get("size"), segmentation.get("counts")
+    if not (isinstance(size, list | tuple) and len(size) == 2 and list(size) == [height, width]):
+        return f"has a segmentation of size {size}, but its image has {[height, width]}"
+    if isinstance(counts, list):
+        runs: Sequence[int] = counts
+        if not all(isinstance(run, int) and not isinstance(run, bool) and run >= 0 for run in counts):
+            return "has run lengths that are not counts"
+    elif isinstance(counts, str | bytes):
+        decompressed = _decompressed(counts.encode("ascii", "replace") if isinstance(counts, str) else counts)
+        if decompressed is None or min(decompressed, default=0) < 0:
+            return "has compressed run lengths that cannot be read"
+        runs = decompressed
+    else:
+        return "has a segmentation without counts"
+    if sum(runs) != height * width:
+        return f"has run lengths of {sum(runs):,} pixels, but its image has {height * width:,}"
+    return None
+
+
+def _polygons_problem(polygons: list[Any]) -> str | None:
+    if not polygons:
+        return "has no polygon"
+    for polygon in polygons:
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+            return "has a polygon that is not a list of three or more pairs of numbers"
+        for value in polygon:
+            if not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > _FARTHEST:
+                return f"has a polygon with the coordinate {value!r}"
+    return None
+
+
+def _decompressed(text: bytes) -> list[int] | None:
+    """Run lengths of COCO's compressed form, None where it is cut off; as `rleFrString` of pycocotools' C code."""
+    runs: list[int] = []
+    place = 0
+    while place < len(text):
+        value, shift, more = 0, 0, True
+        while more:
+            if place >= len(text) or not 48 <= text[place] < 112 or shift > 60:
+                return None
+            digit = text[place] - 48
+            value |= (digit & 0x1F) << shift
+            more = bool(digit & 0x20)
+            place += 1
+            shift += 5
+            if not more and digit & 0x10:
+                value |= -1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+    return runs
+
+
+def object_mask(entry: Mapping[str, Any], height: int, width: int) -> numpy.ndarray[Any, Any]:
+    """The mask of an object, (H, W) uint8, from polygons, run lengths or compressed run lengths.
+
+    Raises:
+        RequestError: there is none, or it is malformed.
+    """
+    segmentation = entry.get("segmentation")
+    problem = segmentation_problem(segmentation, height, width)
+    if problem:
+        raise RequestError(f"annotation {given_id(entry)} {problem}")
+    if isinstance(segmentation, list):
+        encoded = rle.merge(rle.frPyObjects(segmentation, height, width))
+    elif isinstance(segmentation["counts"], list):  # type: ignore[index]
+        encoded = rle.frPyObjects(segmentation, height, width)
+    else:
+        encoded = segmentation
+    mask: numpy.ndarray[Any, Any] = rle.decode(encoded)
+    return mask
+
+
+def given_id(entry: Mapping[str, Any]) -> Any:
+    """How the file calls an annotation, which is numbered anew."""
+    return entry.get("given_id", entry.get("id", "?"))
