@@ -240,7 +240,7 @@ def test_locks_leave_nothing(tmp_path):
 
 def test_digits_are_not_written_over_anything_else(tmp_path):
     folder = users_folder(tmp_path / "digits")
-    with pytest.raises(RequestError, match="holds something else than the digits"):
+    with pytest.raises(RequestError, match="already holds files, and the digits would be written there"):
         write_digits(folder)
     assert content(folder) == {"wedding.jpg": b"the only copy"}
     (tmp_path / "empty").mkdir()

@@ -163,7 +163,7 @@ WRONG = [
     (["train", "ddpm-digits", "--fid-images", "10"], ["pip install 'golu-diffusion[fid]'"]),
     (["train", "ddpm-digits", "--model.groups", "5"], ["--model.groups 5 does not divide"]),
     (["train", "ddpm-digits", "--data.hub", "./nowhere"], ["datasets cannot load"]),
-    (["sample", "nowhere"], ["there is not a run folder nowhere"]),
+    (["sample", "nowhere"], ["there is no run folder nowhere"]),
     (["interpolate", "nowhere", "one.png"], ["usage: golu-diffusion interpolate"]),
     (["evaluate", "nowhere"], ["no run folder nowhere"]),
 ]

@@ -131,7 +131,7 @@ WRONG = [
     (["prepare", "tinystory"], ["neither a file nor one of tinystories"]),
     (["prepare", "short.txt", "--tokenizer", "bytes", "--test-size", "2"], ["--test-size must be between"]),
     (["prepare", "short.txt", "--tokenizer", "words"], ["gpt2 or bytes"]),
-    (["generate", "nowhere"], ["there is not a run folder nowhere"]),
+    (["generate", "nowhere"], ["there is no run folder nowhere"]),
     (["generate", ".", "--top-k", "0"], ["--top-k must be at least 1"]),
     (["export", "nowhere"], ["usage: golu-lm export"]),
     (["evaluate", "nowhere"], ["no run folder nowhere"]),

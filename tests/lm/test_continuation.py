@@ -46,7 +46,7 @@ def test_killed_behind_the_last_step(uninterrupted, tmp_path):
 def test_a_signal_saves_and_the_run_continues_with_another_number_of_processes(tmp_path):
     arguments = [*ARGUMENTS, "--model.dropout", "0"]  # dropout depends on how the batch is split
     process = LM.start(*arguments, cwd=tmp_path)
-    assert wait_for_step(process, tmp_path / FOLDER, 5)
+    assert wait_for_step(process, tmp_path / FOLDER, 2)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 128 + signal.SIGTERM
     done = LM.run(*arguments, cwd=tmp_path, processes=2)

@@ -213,13 +213,19 @@ def test_another_corpus_in_the_folder_is_not_touched(tmp_path):
     first = prepare(documents, tmp_path / "x", ByteTokenizer(), 1)
     assert prepare(documents, tmp_path / "x", ByteTokenizer(), 1) == first
     documents.source = {"package": "two"}
-    with pytest.raises(RequestError, match="holds something else"):
+    with pytest.raises(RequestError, match="holds other data"):
         prepare(documents, tmp_path / "x", ByteTokenizer(), 1)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "is empty"), (b"ab cd " * 9000 + b"\xff" + b" ef" * 9000, "byte 54,000 is wrong"), (b"x" * 99, "no white")],
+    [
+        (b"", "is empty"),
+        (b"\x1f\x8b\x08 what gzip writes", "is compressed by gzip"),
+        (b"\x28\xb5\x2f\xfd what zstd writes", "is compressed by zstd"),
+        (b"PK\x03\x04 what zip writes", "is compressed by zip"),
+        (b"ab cd " * 9000 + b"\xff" + b" ef" * 9000, "byte 54,000 is wrong"),
+    ],
 )
 def test_a_text_that_is_none_is_named(content, message, tmp_path):
     path = tmp_path / "t.txt"

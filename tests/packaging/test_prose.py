@@ -21,7 +21,7 @@ PROSE = sorted(
 # what is wrong, and what to write instead; codespell has other British spellings
 WORDS = {
     r"\bbehind (a|an|the|each|its|their|Holm|every)\b": "after",
-    r"\b(is|are) no (run folder|folder|file|JSON|number|COCO)\b": "is not a",
+    r"(?<!there )\b(is|are) no (run folder|folder|file|JSON|number|COCO)\b": "is not a",
     r"\bfor ever\b": "forever",
     r"\bpublished are\b": "the paper has",
     r"\bso many (?!as\b|that\b)(images|steps|seeds|pixels|samples|pairs|optimizer)": "this many",

@@ -100,7 +100,7 @@ def test_a_report_is_written_over_nothing_else(tmp_path, capsys):
     out.mkdir()
     (out / "tables.tex").write_text("mine")
     assert aggregate.main([str(tmp_path / "runs"), "--out", str(out)]) == 2
-    assert "holds something else than a report" in capsys.readouterr().err
+    assert "holds files that are not a report" in capsys.readouterr().err
     assert (out / "tables.tex").read_text() == "mine"
     for _ in range(2):  # our own report is written anew
         assert aggregate.main([str(tmp_path / "runs"), "--out", str(tmp_path / "report")]) == 0

@@ -53,7 +53,7 @@ def test_loader_processes_change_nothing(few_digits, uninterrupted, tmp_path):
 def test_signal_saves_and_the_same_command_continues(processes, number, few_digits, uninterrupted, tmp_path):
     whole = uninterrupted(processes)
     process = VISION.start(*arguments(few_digits), cwd=tmp_path, processes=processes)
-    assert wait_for_step(process, tmp_path / FOLDER, 5)
+    assert wait_for_step(process, tmp_path / FOLDER, 2)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert "the same command continues the run" in errors

@@ -111,7 +111,7 @@ def test_photographs_at_the_sample_datas_place_stay(name, dry, tmp_path, run_her
     if dry:
         assert done.returncode == 0 and "missing: " in done.stdout
     else:
-        refused(done, "holds something else")
+        refused(done, "already holds files")
     assert snapshot(tmp_path) == {f"data/{name}/wedding.jpg": b"the only copy"}
 
 

@@ -48,7 +48,10 @@ class Data:
     Attributes:
         name: Folder in --data-dir with `train.bin` and `test.bin`, as `golu-lm prepare` or nanoGPT writes them; also
             the data set's name in results.
-        text: Text file of your own, tokenized at the first run; instead of `name`.
+        text: Text, JSON, CSV or parquet file of your own, tokenized at the first run; instead of `name`.
+        column: Column with the text, where `text` is a JSON, CSV or parquet file.
+        separated: Take `<|endoftext|>` in a text file for the end of a document; otherwise it is text like any other.
+        dtype: Type of the numbers in token files without meta.json; by default nanoGPT's uint16.
         tokenizer: `gpt2` byte pairs, `bytes`, or `none` if the files were tokenized by something else.
         vocab_file: GPT-2's vocabulary where tiktoken cannot download it: a `.tiktoken` file, or a folder with
             `vocab.bpe` and `encoder.json`.
@@ -59,10 +62,17 @@ class Data:
 
     name: FolderName = placement("tinystories")
     text: Path | None = placement(None)
+    column: str = placement("text")
+    separated: bool = placement(True)
+    dtype: Literal["uint8", "uint16", "uint32"] | None = placement(None)
     tokenizer: TokenizerName = placement("gpt2")
     vocab_file: Path | None = placement(None)
     train_documents: Amount = placement(0)
     test_documents: Amount = placement(0)
+
+    def check(self, flag: str) -> None:
+        if self.dtype is not None and (self.text is not None or self.name == "pydocs"):
+            raise RequestError(f"{flag}.dtype is for token files without meta.json, and text is tokenized here")
 
 
 @dataclass(frozen=True, kw_only=True)

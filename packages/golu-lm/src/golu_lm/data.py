@@ -20,14 +20,15 @@ from golu_core.training.locks import only_writer
 from golu_core.training.scratch import dry_run_folder
 from golu_core.training.seeding import Purpose, generator
 
-from .config import LmConfig
-from .corpora import HUB_CORPORA, TextFile, python_docs
+from .config import Data, LmConfig
+from .corpora import HUB_CORPORA, TABLES, Corpus, open_corpus, python_docs
 from .prepare import META_FILE, prepare, text_fingerprint
 from .tokenizers import build_tokenizer
 
 _TEST_FILES = ("test.bin", "val.bin", "validation.bin")  # ours, nanoGPT's, and the paper's for TinyStories
 _CHECKED_AT_ONCE = 1 << 20
 _BLOCKS_SAMPLED = 16
+_FEWEST_FOR_WIDTH = 64
 
 
 class Windows(NamedTuple):
@@ -47,7 +48,7 @@ class TokenFile:
 
     Attributes:
         path: the file.
-        tokens: one-dimensional, uint16 or uint32.
+        tokens: one-dimensional, uint8, uint16 or uint32.
     """
 
     def __init__(self, path: Path, dtype: str) -> None:
@@ -74,6 +75,15 @@ class TokenFile:
         last = max(0, len(self) - _CHECKED_AT_ONCE)
         for start in sorted({int(last * part / _BLOCKS_SAMPLED) for part in range(_BLOCKS_SAMPLED + 1)}):
             self._check_block(start, vocabulary)
+
+    def check_width(self) -> None:
+        """Raises RequestError if the numbers look like wider ones that were cut into parts."""
+        block = self.tokens[: _CHECKED_AT_ONCE // 2 * 2]
+        wider = {"uint8": "uint16", "uint16": "uint32"}.get(str(block.dtype))
+        if wider is not None and len(block) >= _FEWEST_FOR_WIDTH and not block[1::2].any() and block[::2].any():
+            raise RequestError(
+                f"every second token of {self.path} is 0, as if they were {wider}: pass --data.dtype {wider}"
+            )
 
     def check_all(self, vocabulary: int) -> None:
         """Raises RequestError if any token is out of range."""
@@ -131,7 +141,9 @@ def load_data(config: LmConfig) -> LmData:
     if test_path is None:
         raise RequestError(f"{folder} has none of {', '.join(_TEST_FILES)}: {missing}")
     meta = _read_meta(folder, config)
-    dtype = meta.get("dtype", "uint16")  # which is nanoGPT's
+    if meta and config.data.dtype not in (None, meta["dtype"]):
+        raise RequestError(f"{folder / META_FILE} says that its tokens are {meta['dtype']}: leave out --data.dtype")
+    dtype = meta.get("dtype") or config.data.dtype or "uint16"  # which is nanoGPT's
     train, test = TokenFile(folder / "train.bin", dtype), TokenFile(test_path, dtype)
     for split, tokens in (("train", train), ("test", test)):
         expected = meta["splits"][split]["tokens"] if meta else len(tokens)
@@ -141,6 +153,8 @@ def load_data(config: LmConfig) -> LmData:
                 f"one of them is damaged or belongs to other data; prepare the data again"
             )
         tokens.check(config.model.vocabulary, config.model.context)
+        if not meta:
+            tokens.check_width()
         if config.check_data:
             _check_everything(tokens, meta.get("splits", {}).get(split), config.model.vocabulary)
     return _described(config, name, train, test, meta)
@@ -158,9 +172,9 @@ def _prepared_folder(config: LmConfig) -> tuple[Path, str]:
             f"the tokenizer {tokenizer.name} has {tokenizer.size:,} tokens, but the model's vocabulary only "
             f"{config.model.vocabulary:,}: set --model.vocabulary"
         )
-    corpus = python_docs() if text is None else TextFile(text, test_size=0.1)
+    corpus = python_docs() if text is None else _own_corpus(data, text)
     name = data.name if text is None else text.stem
-    folder = f"{name}-{tokenizer.name}" if text is None else f"{name}-{text_fingerprint(text)}-{tokenizer.name}"
+    folder = f"{name}-{tokenizer.name}" if text is None else f"{name}-{_text_name(data, text)}-{tokenizer.name}"
     place = config.data_dir / folder
     if place.exists():
         return place, name
@@ -171,6 +185,21 @@ def _prepared_folder(config: LmConfig) -> tuple[Path, str]:
             threads = config.num_workers or 1
             prepare(corpus, place, tokenizer, threads, fewest_tokens=config.model.context + 1)
     return place, name
+
+
+def _own_corpus(data: Data, text: Path) -> Corpus:
+    if not text.is_file():
+        raise RequestError(
+            f"there is no text file {text}{', but a folder: name a file in it' if text.is_dir() else ''}"
+        )
+    return open_corpus(str(text), column=data.column, separated=data.separated)
+
+
+def _text_name(data: Data, text: Path) -> str:
+    """What of a text file and of how it is read decides its tokens."""
+    in_table = text.suffix.lower() in TABLES
+    how = f"-{data.column}" if in_table else ("" if data.separated else "-joined")
+    return text_fingerprint(text) + "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in how)
 
 
 def _read_meta(folder: Path, config: LmConfig) -> dict[str, Any]:

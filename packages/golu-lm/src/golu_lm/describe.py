@@ -7,11 +7,12 @@ from golu_core.training.dry_run import DryRun, parameter_count
 
 from .config import LmConfig
 from .task import TASK
-from .train import build_model, checked_data
+from .train import build_model, checked_data, with_sizes_of_source
 
 
 def describe(config: LmConfig) -> None:
     """Prints what a run of the config would be; RequestError where it would be refused."""
+    config = with_sizes_of_source(config)
     dry, sizes = DryRun(config, TASK), config.model
     model, swapped = build_model(config)
     data = dry.data(lambda: checked_data(config, dry.processes), are_own=config.data.text is not None)

@@ -2,29 +2,87 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from golu_core.training.errors import RequestError
 from golu_core.training.finished import FinishedRun
+from golu_core.training.ownership import make_readable
 
 from .config import LmConfig, Model
 from .model import GPT
+from .tokenizers import build_tokenizer
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
 # theirs are Conv1D layers, which hold (in, out); ours are linear, (out, in)
 _TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+_EPSILON = 1e-5
 _THEIR_NAMES = {"gelu_tanh": "gelu_new", "swish": "silu"}
 
 
+def sized_like(source: str, model: Model) -> Model:
+    """The sizes of a Hugging Face GPT-2, so that nothing needs to be typed by hand; a shorter context stays.
+
+    Args:
+        source: a folder that `save_pretrained` wrote, or a name on the hub.
+        model: whose dropout and context are kept.
+
+    Raises:
+        RequestError: transformers is missing, the source cannot be loaded, or it is not a GPT-2 of our kind.
+    """
+    theirs = _config_of(source)
+    for problem, found in (
+        (f"it is a {theirs.model_type}", theirs.model_type != "gpt2"),
+        ("its output layer is not tied to its embedding", not theirs.tie_word_embeddings),
+        ("its attention is not scaled by the width of a head", not getattr(theirs, "scale_attn_weights", True)),
+        ("its attention is scaled by the layer", getattr(theirs, "scale_attn_by_inverse_layer_idx", False)),
+        ("it has cross-attention", getattr(theirs, "add_cross_attention", False)),
+        (
+            f"its feed-forward layers are {getattr(theirs, 'n_inner', None)} wide, not four times the width",
+            getattr(theirs, "n_inner", None) not in (None, 4 * getattr(theirs, "n_embd", 0)),
+        ),
+        (
+            f"its layer norms have epsilon {getattr(theirs, 'layer_norm_epsilon', None)}, not {_EPSILON}",
+            getattr(theirs, "layer_norm_epsilon", None) != _EPSILON,
+        ),
+    ):
+        if found:
+            raise RequestError(f"--init-from {source}: {problem}, which this model cannot have")
+    return dataclasses.replace(
+        model,
+        layers=theirs.n_layer,
+        heads=theirs.n_head,
+        width=theirs.n_embd,
+        vocabulary=theirs.vocab_size,
+        context=min(model.context, theirs.n_positions),
+        bias=True,
+    )
+
+
+def activation_of(source: str) -> str:
+    """Our name of a Hugging Face GPT-2's activation, or theirs where we have none."""
+    theirs = str(_config_of(source).activation_function)
+    ours = {name: own for own, name in _THEIR_NAMES.items()}
+    return ours.get(theirs, theirs)
+
+
+def _config_of(source: str) -> Any:
+    transformers = _transformers()
+    try:
+        return transformers.AutoConfig.from_pretrained(source)
+    except Exception as error:  # the hub, the network and the file formats have their own
+        raise RequestError(f"transformers cannot load a GPT-2 from {source!r}: {str(error)[:300]}") from None
+
+
 def load_hugging_face(model: GPT, source: str) -> None:
-    """Puts the weights of a Hugging Face GPT-2 into a model of the same sizes; biases that it has not are dropped.
+    """Puts the weights of a Hugging Face GPT-2 into a model of its sizes, made by `sized_like`.
 
     Args:
         model: is changed in place.
@@ -42,12 +100,14 @@ def load_hugging_face(model: GPT, source: str) -> None:
 
 
 def copy_from_hugging_face(model: GPT, loaded: GPT2LMHeadModel, source: str = "the model") -> None:
-    """Copies the weights of a loaded model. A larger vocabulary than theirs keeps its further rows.
+    """Copies the weights of a loaded model; of its positions those of our context, as nanoGPT crops them.
 
     Raises:
         RequestError: the sizes differ, or theirs has biases and ours has none.
     """
     state = loaded.transformer.state_dict()
+    if loaded.config.n_head != model.sizes.heads:
+        raise RequestError(f"{source} has {loaded.config.n_head} heads, the model {model.sizes.heads}")
     biases = [name for name, tensor in state.items() if name.endswith("bias") and tensor.ndim == 1 and tensor.any()]
     if biases and not model.sizes.bias:
         raise RequestError(f"{source} has biases, such as {biases[0]}: pass --model.bias")
@@ -56,19 +116,23 @@ def copy_from_hugging_face(model: GPT, loaded: GPT2LMHeadModel, source: str = "t
             if name not in state:
                 raise RequestError(f"{source} has no {name}: it has other --model.layers")
             tensor = _turned(name, state[name])
-            if name == "wte.weight" and len(tensor) < len(parameter):
-                parameter[: len(tensor)] = tensor
-            elif tensor.shape == parameter.shape:
-                parameter.copy_(tensor)
-            else:
+            if name == "wpe.weight":
+                tensor = tensor[: len(parameter)]
+            if tensor.shape != parameter.shape:
                 raise RequestError(f"{source} has {name} of {tuple(tensor.shape)}, the model {tuple(parameter.shape)}")
+            parameter.copy_(tensor)
     blocks = sum(name.endswith("mlp.c_fc.weight") for name in state)
     if blocks != model.sizes.layers:
         raise RequestError(f"{source} has {blocks} layers, the model {model.sizes.layers}")
 
 
-def to_hugging_face(model: GPT, activation: str) -> GPT2LMHeadModel:
+def to_hugging_face(model: GPT, activation: str, end_of_text: int | None = None) -> GPT2LMHeadModel:
     """A Hugging Face GPT-2 with the model's weights; biases that the model has not are 0.
+
+    Args:
+        model: whose weights are taken.
+        activation: of the model.
+        end_of_text: the tokenizer's token between documents, None if it is not known.
 
     Raises:
         RequestError: transformers is missing, or has no such activation.
@@ -90,6 +154,8 @@ def to_hugging_face(model: GPT, activation: str) -> GPT2LMHeadModel:
             resid_pdrop=sizes.dropout,
             embd_pdrop=sizes.dropout,
             attn_pdrop=sizes.dropout,
+            bos_token_id=end_of_text,
+            eos_token_id=end_of_text,
         )
     )
     ours = dict(model.named_parameters())
@@ -120,7 +186,13 @@ def export_command(arguments: Sequence[str]) -> None:
         raise RequestError(f"{out} exists, and is not empty")
     model = GPT(config.model, config.activation)
     finished.load_weights(model)
-    to_hugging_face(model, config.activation).save_pretrained(out)
+    try:
+        end_of_text = build_tokenizer(config.data.tokenizer, config.data.vocab_file).end_of_text
+    except RequestError:  # a tokenizer of somebody else's
+        end_of_text = None
+    to_hugging_face(model, config.activation, end_of_text).save_pretrained(out)
+    for path in out.iterdir():
+        make_readable(path)  # safetensors keeps its files from others
     print(f"exported: {out}")
     if config.activation == "golu":
         print("call golu_lm.hugging_face.register_golu() before from_pretrained")

@@ -58,6 +58,8 @@ class PrepareFlags:
     """Revision of the data set on the hub."""
     column: str = "text"
     """Column with the text."""
+    separated: bool = True
+    """Take `<|endoftext|>` in a text file for the end of a document; otherwise it is text like any other."""
     test_size: float | None = None
     """Share of the test split; by default 0.1 of a text file, 0.05 of other files, and else as published."""
     seed: Seed | None = None
@@ -90,12 +92,13 @@ def prepare_command(arguments: Sequence[str]) -> None:
     """`golu-lm prepare DATASET [flags]`."""
     usage = "golu-lm prepare DATASET"
     if not arguments or arguments[0].startswith("-"):
-        raise RequestError(f"name tinystories, openwebtext, pydocs, or a .txt, .jsonl or .parquet file: {usage}")
+        raise RequestError(f"name tinystories, openwebtext, pydocs, or a text, .jsonl, .csv or .parquet file: {usage}")
     dataset, *rest = arguments
     flags = parsed_flags(PrepareFlags, rest, usage)
     check_dataset(dataset, flags.test_size)
     tokenizer = build_tokenizer(flags.tokenizer, flags.vocab_file)
-    loading = {key: getattr(flags, key) for key in ("hub", "revision", "column", "test_size", "seed", "num_workers")}
+    names = ("hub", "revision", "column", "test_size", "seed", "num_workers", "separated")
+    loading = {key: getattr(flags, key) for key in names}
     corpus = open_corpus(dataset, **loading)
     folder = flags.data_dir / (flags.name or Path(dataset).stem)
     if flags.overwrite:

@@ -153,7 +153,7 @@ def run_directory(arguments: Sequence[str], usage: str) -> tuple[Path, list[str]
         raise RequestError(f"name a run's folder: {usage}")
     folder = Path(arguments[0])
     if not folder.is_dir():
-        raise RequestError(f"there is not a run folder {folder}")
+        raise RequestError(f"there is no run folder {folder}")
     return folder, list(arguments[1:])
 
 

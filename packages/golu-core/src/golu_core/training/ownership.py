@@ -37,6 +37,8 @@ _MARKERS = (
 )
 MADE_BY = "made by golu"
 _BYTES_SEARCHED = 4096
+_UMASK = os.umask(0o077)  # it can only be read by setting it
+os.umask(_UMASK)
 
 
 # ------------------------------------------------------------------------------------------------------------ folders
@@ -199,12 +201,18 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     partial = begin_partial(path)
     try:
         write(partial / path.name)
+        make_readable(partial / path.name)
         sync(partial / path.name)
         (partial / path.name).replace(path)
     finally:
         with contextlib.suppress(OSError):
             discard(partial)
     sync(path.parent)
+
+
+def make_readable(path: Path) -> None:
+    """Gives a file the permissions that the user's umask grants; some libraries keep theirs from all others."""
+    path.chmod(0o666 & ~_UMASK)
 
 
 def write_output(path: Path, write: Callable[[Path], None]) -> None:
