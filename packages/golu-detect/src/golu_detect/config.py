@@ -89,6 +89,8 @@ class Data:
 
     Attributes:
         name: Folder in --data-dir with COCO 2017's published layout; also the data set's name in results.
+        root: Folder of your own, in the layout of COCO, Roboflow, CVAT, Label Studio, YOLO or PASCAL VOC.
+        test_share: Share of the images that is kept for the test, where `root` has one file for all of them.
         train_images: Folder of your own training images, instead of the published place.
         train_annotations: COCO file of your own training annotations.
         test_images: Folder of your own test images.
@@ -103,6 +105,8 @@ class Data:
     """
 
     name: FolderName = placement("coco")
+    root: Path | None = placement(None)
+    test_share: Annotated[float, Range(above=0, below=1)] | None = None
     train_images: Path | None = placement(None)
     train_annotations: Path | None = placement(None)
     test_images: Path | None = placement(None)
@@ -114,6 +118,10 @@ class Data:
     test_size: Amount = placement(5_000)
 
     def check(self, flag: str) -> None:
+        if self.root is not None and self._files_are_own:
+            raise RequestError(f"{flag}.root and files of your own cannot be combined")
+        if self.test_share is not None and self.root is None:
+            raise RequestError(f"{flag}.test-share is for a folder of your own: name it with {flag}.root")
         if self.name == "digit-scenes" and not self.is_own and (self.turn or self.background != "white"):
             raise RequestError(
                 f"the digit scenes have no EXIF data and no transparent pixels: leave out {flag}.turn and "
@@ -128,11 +136,17 @@ class Data:
     @property
     def is_own(self) -> bool:
         """Whether files are the user's, and not those of the recipe."""
+        return self.root is not None or self._files_are_own
+
+    @property
+    def _files_are_own(self) -> bool:
         return any((self.train_images, self.train_annotations, self.test_images, self.test_annotations))
 
     @property
     def title(self) -> str:
         """The data set's name in results."""
+        if self.root is not None:
+            return self.root.resolve().name or "root"
         return (self.train_annotations or Path(f"{self.name}, own files")).stem if self.is_own else self.name
 
 

@@ -32,6 +32,7 @@ from .coco import (
     trainable_images,
 )
 from .config import Data, DetectConfig, DetectionAugment, SegmentationAugment
+from .layouts import Split, find_splits
 from .samples import DIGIT_SCENES_NAME, write_digit_scenes
 from .segmentations import given_id, segmentation_problem
 
@@ -219,11 +220,11 @@ def load_data(config: DetectConfig) -> DetectData:
         RequestError: a file is missing or malformed, or there is nothing to learn from.
     """
     data, kind = config.data, target_kind(config)
-    (train_folder, train_file), (test_folder, test_file) = _places(config)
-    train, test = read_annotations(train_file), read_annotations(test_file)
+    splits_found = _splits(config)
+    (train_folder, train), (test_folder, test) = ((split.folder, split.annotations) for split in splits_found)
     for folder in (train_folder, test_folder):
         if not folder.is_dir():
-            raise RequestError(f"there is no image folder {folder}")
+            raise RequestError(f"there is no image folder {printable(folder)}")
     _check_categories(train, test)
     labels = class_labels(train, data.classes)
     augment = config.augment
@@ -232,11 +233,11 @@ def load_data(config: DetectConfig) -> DetectData:
     else:
         kept = trainable_images(train)
     if not kept:
-        raise RequestError(f"{train_file} has no objects to learn from")
+        raise RequestError(f"{printable(train.path)} has no objects to learn from")
     _check_test(test, labels, kind)
     if kind == "segmentation" and len(labels) >= IGNORED:
         raise RequestError(
-            f"{train_file} has {len(labels)} categories, and DeepLabV3's targets take at most {IGNORED - 1}"
+            f"{train.path} has {len(labels)} categories, and DeepLabV3's targets take at most {IGNORED - 1}"
         )
     reading = data.turn, data.background
     splits = (
@@ -248,7 +249,10 @@ def load_data(config: DetectConfig) -> DetectData:
         for split, folder, annotated in (("train", train_folder, train), ("test", test_folder, test))
         for image in annotated.images
     ]
-    fingerprint = joined(whole_files_fingerprint("annotations", [train_file, test_file]), files_fingerprint(pictures))
+    fingerprint = joined(
+        whole_files_fingerprint("annotations", [file for split in splits_found for file in split.files]),
+        files_fingerprint(pictures),
+    )
     facts: dict[str, Any] = {
         "train": len(splits[0]),
         "test": len(splits[1]),
@@ -299,9 +303,11 @@ def _remarks(data: Data, facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"{facts['degenerate_boxes']:,} boxes without height or width are ignored"
 
 
-def _places(config: DetectConfig) -> tuple[tuple[Path, Path], tuple[Path, Path]]:
-    """Image folder and annotation file of both splits."""
+def _splits(config: DetectConfig) -> tuple[Split, Split]:
+    """Both splits as they lie on disk."""
     data = config.data
+    if data.root is not None:
+        return find_splits(data.root, data.test_share)
     root = config.data_dir / data.name
     if data.name == DIGIT_SCENES_NAME and not data.is_own:
         if config.dry_run and not root.exists():
@@ -310,12 +316,19 @@ def _places(config: DetectConfig) -> tuple[tuple[Path, Path], tuple[Path, Path]]
     elif not data.is_own and not root.is_dir():
         raise RequestError(
             f"there is no data folder {root}: COCO 2017 (cocodataset.org) is expected, with train2017/, val2017/, "
-            f"annotations/instances_train2017.json and annotations/instances_val2017.json; or name your own files by "
-            f"--data.train-images, --data.train-annotations, --data.test-images and --data.test-annotations"
+            f"annotations/instances_train2017.json and annotations/instances_val2017.json; or name your own folder "
+            f"by --data.root, or files by --data.train-images, --data.train-annotations, --data.test-images and "
+            f"--data.test-annotations"
         )
-    train = data.train_images or root / "train2017", data.train_annotations or _annotation_file(root, "train")
-    test = data.test_images or root / "val2017", data.test_annotations or _annotation_file(root, "val")
-    return train, test
+    files = (
+        data.train_annotations or _annotation_file(root, "train"),
+        data.test_annotations or _annotation_file(root, "val"),
+    )
+    folders = data.train_images or root / "train2017", data.test_images or root / "val2017"
+    first, second = (
+        Split(folder, read_annotations(file), (file,)) for folder, file in zip(folders, files, strict=True)
+    )
+    return first, second
 
 
 def _annotation_file(root: Path, split: str) -> Path:

@@ -1,0 +1,148 @@
+"""Where a folder of the user's own has its images and annotations: COCO, Roboflow, CVAT, Label Studio, YOLO, VOC."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from golu_core.training.errors import RequestError
+from golu_core.training.image_files import is_hidden, share_by_groups, subfolders
+from golu_core.training.images import printable
+
+from .annotations import Annotations, read_annotations
+from .voc import read_voc, voc_splits
+from .yolo import read_yolo, yolo_splits
+
+TEST_NAMES = ("val", "valid", "validation", "test")
+_NAMED = 6
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split as it lies on disk.
+
+    Attributes:
+        folder: of the images.
+        annotations: of the split.
+        files: that hold the annotations.
+    """
+
+    folder: Path
+    annotations: Annotations
+    files: tuple[Path, ...]
+
+
+def find_splits(root: Path, test_share: float | None) -> tuple[Split, Split]:
+    """Both splits of a folder, in whichever of the known layouts it is.
+
+    - COCO: `annotations/instances_train2017.json`, `train2017/`, and so on; or `instances_train.json` with `images/`.
+    - Roboflow: `train/_annotations.coco.json` beside its images, and `valid/` or `test/` likewise.
+    - CVAT and Label Studio: one JSON for all images, of which `test_share` is for the test.
+    - YOLO: `data.yaml` with `train`, `val` and `names`; labels in `labels/` beside `images/`.
+    - PASCAL VOC: `Annotations/*.xml`, `JPEGImages/`, `ImageSets/Main/train.txt` and `val.txt`.
+
+    Raises:
+        RequestError: no layout fits; the message has what lies there.
+    """
+    if not root.is_dir():
+        raise RequestError(f"there is no data folder {printable(root)}")
+    pair = _coco_pair(root)
+    if pair is not None:
+        return _refuse_share(root, test_share, (_coco_split(root, pair[0]), _coco_split(root, pair[1])))
+    for splits, read in ((yolo_splits, read_yolo), (voc_splits, read_voc)):
+        found = splits(root)
+        if found is not None:
+            first, second = (Split(*read(root, listed)) for listed in found)
+            return _refuse_share(root, test_share, (first, second))
+    single = _single_file(root)
+    if single is not None:
+        return _shared(root, single, test_share)
+    raise RequestError(
+        f"{printable(root)} has no annotations in a known layout (COCO, Roboflow, CVAT, Label Studio, YOLO, PASCAL "
+        f"VOC); it has {_there(root)}"
+    )
+
+
+def _refuse_share(root: Path, share: float | None, splits: tuple[Split, Split]) -> tuple[Split, Split]:
+    if share is not None:
+        raise RequestError(f"{printable(root)} has a test split: leave out --data.test-share")
+    return splits
+
+
+def _coco_pair(root: Path) -> tuple[Path, Path] | None:
+    """The annotation files of training and test, None if there are not both."""
+    for train, test in _coco_names(root):
+        if train.is_file() and test.is_file():
+            return train, test
+    return None
+
+
+def _coco_names(root: Path) -> Iterator[tuple[Path, Path]]:
+    notes = root / "annotations"
+    yield notes / "instances_train2017.json", notes / "instances_val2017.json"
+    for test in TEST_NAMES:
+        yield notes / "instances_train.json", notes / f"instances_{test}.json"
+        yield notes / "train.json", notes / f"{test}.json"
+        yield root / "train" / "_annotations.coco.json", root / test / "_annotations.coco.json"
+        yield root / "train.json", root / f"{test}.json"
+
+
+def _coco_split(root: Path, file: Path) -> Split:
+    annotations = read_annotations(file)
+    return Split(_image_folder(root, file, annotations), annotations, (file,))
+
+
+def _image_folder(root: Path, file: Path, annotations: Annotations) -> Path:
+    """The folder from which the file's image names lead to files."""
+    split = file.stem.removeprefix("instances_")
+    candidates = [
+        root / split,
+        root / "images" / split,
+        root / "images",
+        root / "images" / "default",
+        file.parent,
+        root,
+    ]
+    if not annotations.images:
+        return candidates[0]
+    name = annotations.images[0].file_name
+    for folder in candidates:
+        if (folder / name).is_file():
+            return folder
+    raise RequestError(
+        f"the image {printable(name)} of {printable(file)} is in none of "
+        f"{', '.join(printable(folder) for folder in dict.fromkeys(candidates))}"
+    )
+
+
+def _single_file(root: Path) -> Path | None:
+    """The only COCO file of a folder: CVAT's `instances_default.json`, Label Studio's `result.json`."""
+    for folder in (root / "annotations", root):
+        found = [path for path in sorted(folder.glob("*.json")) if not is_hidden(path.name)] if folder.is_dir() else []
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+def _shared(root: Path, file: Path, share: float | None) -> tuple[Split, Split]:
+    if share is None:
+        raise RequestError(
+            f"{printable(file)} has all images and no test split: keep some for the test by --data.test-share 0.1"
+        )
+    annotations = read_annotations(file)
+    folder = _image_folder(root, file, annotations)
+    by_path = {Path(image.file_name): image for image in annotations.images}
+    parts = share_by_groups(list(by_path), share)
+    first, second = (
+        Split(folder, dataclasses.replace(annotations, images=tuple(by_path[path] for path in part)), (file,))
+        for part in parts
+    )
+    return first, second
+
+
+def _there(root: Path) -> str:
+    inside = [path.name for path in subfolders(root)] + [p.name for p in sorted(root.iterdir()) if p.is_file()]
+    named = ", ".join(printable(name) for name in inside[:_NAMED])
+    return f"{named}{' and more' if len(inside) > _NAMED else ''}" if inside else "nothing in it"

@@ -1,0 +1,112 @@
+"""PASCAL VOC's layout: an XML file for each image, and lists of the images of each split."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from golu_core.training.errors import RequestError
+from golu_core.training.images import printable
+
+from .annotations import Annotations, Image
+
+_TESTS = ("val", "test")
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def voc_splits(root: Path) -> tuple[list[Path], list[Path]] | None:
+    """The annotation files of both splits; None where the folder has no `Annotations` with XML.
+
+    Raises:
+        RequestError: the lists in `ImageSets/Main` are missing, or name an image without annotations.
+    """
+    notes = root / "Annotations"
+    if not notes.is_dir() or not any(notes.glob("*.xml")):
+        return None
+    lists = root / "ImageSets" / "Main"
+    test = next((lists / f"{name}.txt" for name in _TESTS if (lists / f"{name}.txt").is_file()), None)
+    if not (lists / "train.txt").is_file() or test is None:
+        raise RequestError(f"{printable(lists)} must have train.txt and val.txt, which name the images of each split")
+    return _listed(notes, lists / "train.txt"), _listed(notes, test)
+
+
+def _listed(notes: Path, path: Path) -> list[Path]:
+    names = [line.split()[0] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    found = [notes / f"{name}.xml" for name in names]
+    missing = [file for file in found if not file.is_file()]
+    if missing:
+        raise RequestError(f"{printable(missing[0])} is missing, which {printable(path)} names")
+    return found
+
+
+def read_voc(root: Path, files: list[Path]) -> tuple[Path, Annotations, tuple[Path, ...]]:
+    """The images' folder, their annotations as COCO has them, and the files that hold these.
+
+    Categories are numbered from 1 in the alphabetical order of all names in `Annotations`, the same for both splits.
+    Boxes are of whole pixels counted from 1, both ends included. Objects that are `difficult` are crowds: neither
+    learned nor counted, as in VOC's own evaluation.
+
+    Raises:
+        RequestError: a file is malformed; the message has its name.
+    """
+    notes = root / "Annotations"
+    names = sorted({name for path in notes.glob("*.xml") for name in _names(path)})
+    numbers = {name: number for number, name in enumerate(names, 1)}
+    listed = []
+    objects: dict[int, list[dict[str, Any]]] = {}
+    degenerate = count = 0
+    for image_id, path in enumerate(files, 1):
+        tree = _tree(path)
+        width, height = (_number(tree, f"size/{name}", path) for name in ("width", "height"))
+        if width < 1 or height < 1:
+            raise RequestError(f"{printable(path)} has an image of {width:g} x {height:g} pixels")
+        name = (tree.findtext("filename") or f"{path.stem}.jpg").strip()
+        listed.append(Image(image_id, name, int(height), int(width)))
+        for entry in tree.iter("object"):
+            count += 1
+            left, top, right, bottom = (
+                _number(entry, f"bndbox/{side}", path) for side in ("xmin", "ymin", "xmax", "ymax")
+            )
+            box = [left - 1, top - 1, right - left + 1, bottom - top + 1]
+            if min(box[2:]) < 0 or left > width or top > height:
+                raise RequestError(f"{printable(path)} has the impossible box {left:g} {top:g} {right:g} {bottom:g}")
+            degenerate += 0 in box[2:]
+            objects.setdefault(image_id, []).append(
+                {
+                    "id": count,
+                    "given_id": f"{path.name}:{count}",
+                    "image_id": image_id,
+                    "category_id": numbers[(entry.findtext("name") or "").strip()],
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": int((entry.findtext("difficult") or "0").strip() == "1"),
+                    "segmentation": None,
+                }
+            )
+    categories = {number: name for name, number in numbers.items()}
+    folder = next((root / name for name in ("JPEGImages", "images") if (root / name).is_dir()), notes)
+    return folder, Annotations(notes, tuple(listed), objects, categories, degenerate), tuple(files)
+
+
+def _tree(path: Path) -> ElementTree.Element:
+    try:
+        return ElementTree.parse(path).getroot()
+    except (OSError, ElementTree.ParseError) as error:
+        raise RequestError(f"{printable(path)} cannot be read as XML: {error}") from None
+
+
+def _names(path: Path) -> list[str]:
+    return [(entry.findtext("name") or "").strip() for entry in _tree(path).iter("object")]
+
+
+def _number(element: ElementTree.Element, place: str, path: Path) -> float:
+    text = element.findtext(place)
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise RequestError(f"{printable(path)} has {place} {text!r}, which is not a number")
+    return value
