@@ -117,7 +117,7 @@ def test_nothing_is_removed_through_a_symbolic_link(tmp_path):
 
 def test_a_partial_folder_of_somebody_else_stays(tmp_path):
     users_folder(partial_of(tmp_path / "digits"))
-    with pytest.raises(RequestError, match="not made by this program"):
+    with pytest.raises(RequestError, match="this program did not make it"):
         begin_partial(tmp_path / "digits")
     sweep_partials(tmp_path)
     assert content(tmp_path) == {".digits.partial/wedding.jpg": b"the only copy"}
@@ -182,7 +182,7 @@ def test_a_new_folder_appears_whole_or_not_at_all(tmp_path, error):
 def test_a_file_that_a_person_named_is_replaced_only_if_it_is_ours(tmp_path):
     path = tmp_path / "samples.png"
     path.write_bytes(b"\x89PNG a photograph")
-    with pytest.raises(RequestError, match="was not made by this program"):
+    with pytest.raises(RequestError, match="this program did not make it"):
         write_output(path, lambda p: p.write_bytes(b"new"))
     assert path.read_bytes() == b"\x89PNG a photograph"
     path.write_bytes(b"\x89PNG " + MADE_BY.encode())
@@ -194,7 +194,7 @@ def test_a_file_that_a_person_named_is_replaced_only_if_it_is_ours(tmp_path):
 def test_files_are_removed_and_cut_in_our_folders_alone(tmp_path):
     folder = users_folder(tmp_path / "photographs")
     for attempt in (remove_file, lambda p: truncate_file(p, 1)):
-        with pytest.raises(RequestError, match="no folder that this program made"):
+        with pytest.raises(RequestError, match="not in a folder that this program made"):
             attempt(folder / "wedding.jpg")
     assert content(folder) == {"wedding.jpg": b"the only copy"}
 

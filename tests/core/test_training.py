@@ -401,7 +401,7 @@ def test_learning_rate_is_finite_for_all_steps():
 
 def test_a_run_folder_has_one_writer(tmp_path):
     lock = claim(tmp_path / "seed0")
-    with pytest.raises(RequestError, match="another process trains in"):
+    with pytest.raises(RequestError, match="another process is training in"):
         claim(tmp_path / "seed0", patience_s=0.1)
     claim(tmp_path / "seed1").release()
     lock.release()

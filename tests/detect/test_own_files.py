@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,32 @@ IDS: dict[str, Callable[[int, dict[str, Any]], Any]] = {
     "text": lambda n, entry: f"a-{n}",
     "huge": lambda n, entry: 2**60 + n,
 }
+
+
+@pytest.fixture(autouse=True, params=["faster-coco-eval", "pycocotools"])
+def coco_api(request, monkeypatch):
+    """Each test with both: the numbers are the same."""
+    if request.param == "pycocotools":
+        monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    else:
+        pytest.importorskip("faster_coco_eval")
+
+
+def test_both_evaluations_give_the_same_numbers(tmp_path, monkeypatch):
+    draws = numpy.random.default_rng(0)
+    data = load_data(data_set(tmp_path, lambda made: None))
+    found = []
+    for entry in detections(content()) * 6:
+        moved = [float(v + draws.normal(0, 3)) for v in entry["bbox"][:2]]
+        found.append({**entry, "bbox": [*moved, *entry["bbox"][2:]], "score": float(draws.random())})
+    numbers = []
+    for absent in (False, True):
+        if absent:
+            monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+        kinds = ("bbox", "box"), ("segm", "mask")
+        numbers.append([coco_metrics(data.test.annotations, data, found, *kind) for kind in kinds])
+    for fast, plain in zip(*numbers, strict=True):
+        assert fast == pytest.approx(plain, abs=1e-12)
 
 
 @pytest.mark.parametrize("case", IDS)
@@ -263,6 +290,43 @@ def test_a_wrong_segmentation_of_training_is_named_at_use(case, tmp_path):
     with pytest.raises(RequestError) as refusal:
         check_every_image(data, 0)
     assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize("case", [*KEPT, "plain"])
+def test_the_quick_and_the_patient_reader_agree(case, tmp_path):
+    """A file as COCO's own are is read at once into arrays; others entry by entry, into the same arrays."""
+    from golu_detect.annotations import _read_patiently
+    from golu_detect.packed import packed_content
+
+    made = content()
+    KEPT.get(case, lambda made: None)(made)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(made))
+    patient, found = _read_patiently(path), read_annotations(path)
+    assert (found.images, found.categories, found.degenerate) == (
+        patient.images,
+        patient.categories,
+        patient.degenerate,
+    )
+    assert dict(found.objects) == dict(patient.objects)
+    taken_at_once = packed_content(path) is not None
+    assert taken_at_once == (
+        case in ("plain", "an image without objects", "run lengths", "other fields", "backslashes")
+    )
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_the_quick_reader_takes_nothing_that_is_refused(case, tmp_path):
+    from golu_detect.packed import packed_content
+
+    change, words = REFUSED[case]
+    made = content()
+    change(made)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(made))
+    about_entries = any(part in words for part in ("box", "area", "crowd", "belongs", "has category", "two ", "id "))
+    if about_entries and "names" not in case:
+        assert packed_content(path) is None
 
 
 def test_category_0_is_refused_with_cocos_ids(tmp_path):

@@ -88,7 +88,7 @@ def test_a_picture_is_written_over_nothing_else(few_images, tmp_path, run_here):
     assert run_here(*command(few_images), cwd=tmp_path).returncode == 0
     (tmp_path / "mine.png").write_bytes(b"\x89PNG a photograph")
     for flags, message in (
-        (["--grid", "mine.png"], "was not made by this program"),
+        (["--grid", "mine.png"], "this program did not make it"),
         (["--grid", "x.jpg"], "must end in .png"),
         (["--gif", "x.png"], "must end in .gif"),
         (["--weights", "average"], "has no moving average"),

@@ -19,8 +19,9 @@ from golu_lm.data import load_data
 from golu_lm.hugging_face import sized_like
 from golu_lm.prepare import prepare
 from golu_lm.recipes import RECIPES
+from golu_lm.start_weights import with_sizes_of_source
 from golu_lm.tokenizers import ByteTokenizer
-from golu_lm.train import build_model, with_sizes_of_source
+from golu_lm.train import build_model
 from lm_program import MODEL, SHORT
 
 BYTES = ByteTokenizer()

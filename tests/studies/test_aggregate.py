@@ -211,7 +211,7 @@ def test_unfinished_runs_are_named(digits, capsys):
     (digits / "vision" / "digits" / "golu" / "seed1" / "result.json").unlink()
     assert run(digits) == 0
     shown = capsys.readouterr().out
-    assert "5 runs are in the tables, 1 were left out" in shown
+    assert "5 runs are in the tables, 1 was left out" in shown
     assert "golu/seed1: unfinished" in shown
 
 

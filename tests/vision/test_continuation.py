@@ -120,7 +120,7 @@ def test_a_second_process_is_refused_until_the_first_is_killed(few_digits, unint
     process.send_signal(signal.SIGSTOP)
     second = VISION.run(*arguments(few_digits), cwd=tmp_path)
     assert second.returncode == 2
-    assert "another process trains in" in second.stderr
+    assert "another process is training in" in second.stderr
     kill_all(process)
     assert VISION.run(*arguments(few_digits), cwd=tmp_path).returncode == 0
     same_outcome(tmp_path / FOLDER, uninterrupted(1))

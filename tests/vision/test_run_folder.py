@@ -140,7 +140,7 @@ def test_overwrite_waits_for_no_run_in_progress(finished, tmp_path, run_here, mo
     monkeypatch.setattr(claim, "__defaults__", (0.1,))
     lock = claim(finished)
     before = snapshot(finished)
-    refused(run_here(*command("--overwrite"), cwd=tmp_path), "another process trains in")
+    refused(run_here(*command("--overwrite"), cwd=tmp_path), "another process is training in")
     assert snapshot(finished) == before
     lock.release()
 
@@ -232,7 +232,7 @@ def test_other_data_are_refused(change, memory, data, tmp_path, run_here):
     change(data)
     refused(run_here("evaluate", str(FOLDER), cwd=tmp_path), "the data are not those of the run")
     (tmp_path / FOLDER / "result.json").unlink()
-    refused(run_here(*command(*memory), cwd=tmp_path), "of other data", "data: ")
+    refused(run_here(*command(*memory), cwd=tmp_path), "or other data", "data: ")
 
 
 def test_data_may_move(finished, data, tmp_path, run_here):
@@ -386,7 +386,7 @@ def test_metrics_are_repaired_from_the_checkpoint(kind, stopped, tmp_path, run_h
     path.write_text(made[kind])
     done = run_here(*command(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert ("lacked or changed lines" in done.stderr) == (kind in ("missing", "changed"))
+    assert ("has lost or changed lines" in done.stderr) == (kind in ("missing", "changed"))
     assert metrics_without_time(stopped) == metrics_without_time(stopped.with_name("whole"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,9 @@ from typing import Any, NamedTuple
 
 from golu_core.training.errors import RequestError
 from golu_core.training.images import printable
+
+from .packed import PackedObjects, packed_content
+from .segmentations import Entry
 
 
 class Image(NamedTuple):
@@ -32,14 +36,23 @@ class Annotations:
         objects: the annotations of each image that has any, by image id. They are numbered anew from 1, since
             pycocotools takes 0 for unmatched and equal ids for one object; `given_id` is the file's own.
         categories: names by id, in the order of the ids.
-        degenerate: boxes without height or width, from which nothing is learned, as published.
     """
 
     path: Path
     images: tuple[Image, ...]
-    objects: Mapping[int, Sequence[Mapping[str, Any]]]
+    objects: PackedObjects
     categories: Mapping[int, str]
-    degenerate: int
+
+    def of_images(self, images: Sequence[Image]) -> Annotations:
+        """The annotations of some of the images, still numbered as in the file."""
+        entries = [entry for image in images for entry in self.objects.get(image.id, [])]
+        objects = PackedObjects.of(entries, [image.id for image in images])
+        return dataclasses.replace(self, images=tuple(images), objects=objects)
+
+    @property
+    def degenerate(self) -> int:
+        """Boxes without height or width, from which nothing is learned, as published."""
+        return int((self.objects.boxes[:, 2:] == 0).any(axis=1).sum())
 
 
 def read_annotations(path: Path) -> Annotations:
@@ -48,6 +61,16 @@ def read_annotations(path: Path) -> Annotations:
     Raises:
         RequestError: it is missing, or is not COCO's JSON; or an id, image, category or box is impossible.
     """
+    packed = packed_content(path)
+    if packed is not None:
+        pictures, packed_objects, names = packed
+        listed = tuple(Image(p.id, p.file_name.replace("\\", "/"), p.height, p.width) for p in pictures)
+        return Annotations(path, listed, packed_objects, _in_order(names))
+    return _read_patiently(path)
+
+
+def _read_patiently(path: Path) -> Annotations:
+    """Reads a file entry by entry, fills in what may be missing, and names what is wrong."""
     content = _content(path)
     images: dict[int, Image] = {}
     for entry in content["images"]:
@@ -59,16 +82,18 @@ def read_annotations(path: Path) -> Annotations:
             )
         images[image.id] = image
     categories = _categories(content["categories"], path)
-    objects: dict[int, list[dict[str, Any]]] = {}
-    degenerate = 0
+    entries: list[Entry] = []
     for number, annotation in enumerate(content["annotations"], 1):
         completed = _completed(annotation, number, images, categories)
         if isinstance(completed, str):
             given = annotation.get("id", "?") if isinstance(annotation, dict) else f"number {number}"
             raise RequestError(f"{printable(path)}: annotation {given} {completed}")
-        degenerate += 0 in completed["bbox"][2:]
-        objects.setdefault(completed["image_id"], []).append(completed)
-    return Annotations(path, tuple(images.values()), objects, dict(sorted(categories.items())), degenerate)
+        entries.append(completed)
+    return Annotations(path, tuple(images.values()), PackedObjects.of(entries, list(images)), _in_order(categories))
+
+
+def _in_order(categories: Mapping[int, str]) -> dict[int, str]:
+    return dict(sorted(categories.items()))
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,26 +55,27 @@ def trainable_images(annotations: Annotations) -> list[Image]:
 
     As torchvision's reference filters them (`_coco_remove_images_without_annotations`).
     """
-    return [
-        image
-        for image in annotations.images
-        if any(min(entry["bbox"][2:]) > 1 for entry in annotations.objects.get(image.id, ()))
-    ]
+    objects = annotations.objects
+    kept = numpy.zeros(len(annotations.images), dtype=bool)
+    kept[objects.owners[objects.boxes[:, 2:].min(axis=1, initial=numpy.inf) > 1]] = True
+    return [image for image, keep in zip(annotations.images, kept.tolist(), strict=True) if keep]
 
 
 def covered_images(annotations: Annotations, labels: Mapping[int, int], fewest_pixels: int) -> list[Image]:
     """Images for training a segmenter: those whose objects of the classes cover more pixels than that in all."""
-    kept = []
-    for image in annotations.images:
-        areas = [entry["area"] for entry in annotations.objects.get(image.id, ()) if entry["category_id"] in labels]
-        if areas and sum(areas) > fewest_pixels:
-            kept.append(image)
-    return kept
+    objects = annotations.objects
+    known = numpy.isin(objects.categories, list(labels))
+    owners, areas = objects.owners[known], objects.areas[known]
+    covered = numpy.bincount(owners, weights=areas, minlength=len(annotations.images)) > fewest_pixels
+    covered &= numpy.bincount(owners, minlength=len(annotations.images)) > 0
+    return [image for image, keep in zip(annotations.images, covered.tolist(), strict=True) if keep]
 
 
-def label_counts(annotations: Annotations, images: Sequence[Image]) -> Counter[int]:
-    """How many objects of each category the images have."""
-    return Counter(o["category_id"] for image in images for o in annotations.objects.get(image.id, ()))
+def object_count(annotations: Annotations, images: Sequence[Image]) -> int:
+    """How many objects the images have."""
+    counts = numpy.bincount(annotations.objects.owners, minlength=len(annotations.images)).tolist()
+    kept = {image.id for image in images}
+    return sum(count for image, count in zip(annotations.images, counts, strict=True) if image.id in kept)
 
 
 # -------------------------------------------------------------------------------------------------------------- targets

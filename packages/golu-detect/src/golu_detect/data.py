@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
@@ -27,7 +28,7 @@ from .coco import (
     class_labels,
     covered_images,
     instance_target,
-    label_counts,
+    object_count,
     segmentation_target,
     trainable_images,
 )
@@ -258,7 +259,7 @@ def load_data(config: DetectConfig) -> DetectData:
         "test": len(splits[1]),
         "left_out": len(train.images) - len(kept),
         "degenerate_boxes": train.degenerate,
-        "objects": label_counts(train, kept).total(),
+        "objects": object_count(train, kept),
     }
     published = {"train": data.train_size, "test": data.test_size}
     differing = any(facts[split] != size for split, size in published.items() if size)
@@ -282,8 +283,8 @@ def _check_test(test: Annotations, labels: Mapping[int, int], kind: str) -> None
     """Raises RequestError where nothing could be evaluated, or a mask would make pycocotools read foreign memory."""
     if not test.images:
         raise RequestError(f"{test.path} has no image")
-    objects = [entry for image in test.images for entry in test.objects.get(image.id, ())]
-    if not any(entry["category_id"] in labels and not entry["iscrowd"] for entry in objects):
+    counted = numpy.isin(test.objects.categories, list(labels)) & (test.objects.crowds == 0)
+    if not counted.any():
         raise RequestError(f"{test.path} has no object of the classes, so that there is nothing to evaluate")
     if kind == "boxes":
         return

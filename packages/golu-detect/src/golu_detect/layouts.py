@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,10 +134,7 @@ def _shared(root: Path, file: Path, share: float | None) -> tuple[Split, Split]:
     folder = _image_folder(root, file, annotations)
     by_path = {Path(image.file_name): image for image in annotations.images}
     parts = share_by_groups(list(by_path), share)
-    first, second = (
-        Split(folder, dataclasses.replace(annotations, images=tuple(by_path[path] for path in part)), (file,))
-        for part in parts
-    )
+    first, second = (Split(folder, annotations.of_images([by_path[path] for path in part]), (file,)) for part in parts)
     return first, second
 
 

@@ -11,6 +11,8 @@ from pycocotools import mask as rle
 
 from golu_core.training.errors import RequestError
 
+Entry = dict[str, Any]
+"""An annotation as COCO writes it."""
 _FARTHEST = 1e6
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 from golu_core.training.errors import RequestError
 from golu_core.training.images import printable
 
 from .annotations import Annotations, Image
+from .packed import PackedObjects
+from .segmentations import Entry
 
 _TESTS = ("val", "test")
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -55,8 +56,8 @@ def read_voc(root: Path, files: list[Path]) -> tuple[Path, Annotations, tuple[Pa
     names = sorted({name for path in notes.glob("*.xml") for name in _names(path)})
     numbers = {name: number for number, name in enumerate(names, 1)}
     listed = []
-    objects: dict[int, list[dict[str, Any]]] = {}
-    degenerate = count = 0
+    entries: list[Entry] = []
+    count = 0
     for image_id, path in enumerate(files, 1):
         tree = _tree(path)
         width, height = (_number(tree, f"size/{name}", path) for name in ("width", "height"))
@@ -72,8 +73,7 @@ def read_voc(root: Path, files: list[Path]) -> tuple[Path, Annotations, tuple[Pa
             box = [left - 1, top - 1, right - left + 1, bottom - top + 1]
             if min(box[2:]) < 0 or left > width or top > height:
                 raise RequestError(f"{printable(path)} has the impossible box {left:g} {top:g} {right:g} {bottom:g}")
-            degenerate += 0 in box[2:]
-            objects.setdefault(image_id, []).append(
+            entries.append(
                 {
                     "id": count,
                     "given_id": f"{path.name}:{count}",
@@ -87,7 +87,8 @@ def read_voc(root: Path, files: list[Path]) -> tuple[Path, Annotations, tuple[Pa
             )
     categories = {number: name for name, number in numbers.items()}
     folder = next((root / name for name in ("JPEGImages", "images") if (root / name).is_dir()), notes)
-    return folder, Annotations(notes, tuple(listed), objects, categories, degenerate), tuple(files)
+    objects = PackedObjects.of(entries, [image.id for image in listed])
+    return folder, Annotations(notes, tuple(listed), objects, categories), tuple(files)
 
 
 def _tree(path: Path) -> ElementTree.Element:

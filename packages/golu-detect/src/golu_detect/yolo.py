@@ -13,6 +13,8 @@ from golu_core.training.image_files import image_files
 from golu_core.training.images import printable
 
 from .annotations import Annotations, Image
+from .packed import PackedObjects
+from .segmentations import Entry
 
 _FILES = ("data.yaml", "data.yml", "dataset.yaml")
 _TESTS = ("val", "valid", "test")
@@ -47,9 +49,9 @@ def read_yolo(root: Path, images: list[Path]) -> tuple[Path, Annotations, tuple[
     path = _description(root)
     assert path is not None
     names = _names(_content(path), path)
-    objects: dict[int, list[dict[str, Any]]] = {}
+    entries: list[Entry] = []
     listed, files = [], [path]
-    degenerate = number = 0
+    number = 0
     for image_id, file in enumerate(images, 1):
         width, height = _size(file)
         listed.append(
@@ -66,7 +68,6 @@ def read_yolo(root: Path, images: list[Path]) -> tuple[Path, Annotations, tuple[
                 continue
             number += 1
             entry = _entry(line, f"{printable(labels)}, line {line_number}", width, height, names)
-            degenerate += 0 in entry["bbox"][2:]
             completed = {
                 **entry,
                 "id": number,
@@ -74,9 +75,10 @@ def read_yolo(root: Path, images: list[Path]) -> tuple[Path, Annotations, tuple[
                 "iscrowd": 0,
                 "given_id": f"{labels.name}:{line_number}",
             }
-            objects.setdefault(image_id, []).append(completed)
+            entries.append(completed)
     categories = {label + 1: name for label, name in names.items()}
-    return root, Annotations(path, tuple(listed), objects, dict(sorted(categories.items())), degenerate), tuple(files)
+    objects = PackedObjects.of(entries, [image.id for image in listed])
+    return root, Annotations(path, tuple(listed), objects, dict(sorted(categories.items()))), tuple(files)
 
 
 def _description(root: Path) -> Path | None:

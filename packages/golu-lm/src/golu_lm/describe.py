@@ -6,8 +6,9 @@ from golu_core.training.config import limited_steps
 from golu_core.training.dry_run import DryRun, parameter_count
 
 from .config import LmConfig
+from .start_weights import with_sizes_of_source
 from .task import TASK
-from .train import build_model, checked_data, with_sizes_of_source
+from .train import build_model, checked_data
 
 
 def describe(config: LmConfig) -> None:

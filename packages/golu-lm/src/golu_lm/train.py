@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 from typing import Any
 
 import torch
@@ -11,13 +9,11 @@ import torch
 from golu_core.training.activations import swapped_for
 from golu_core.training.checked_data import load_checked
 from golu_core.training.errors import RequestError
-from golu_core.training.fingerprint import Fingerprint, tensors_fingerprint
 from golu_core.training.optim import build_optimizer
-from golu_core.training.ownership import RUN_MARKER, read_marker, write_text
+from golu_core.training.ownership import write_text
 from golu_core.training.processes import Processes
 from golu_core.training.results import SwappedActivations
 from golu_core.training.run import Run
-from golu_core.training.run_files import read_config, run_folder
 from golu_core.training.seeding import Purpose, seed_global_generators
 
 from .config import LmConfig
@@ -25,6 +21,7 @@ from .data import LmData, TokenWindows, WindowOrder, load_data
 from .evaluate import evaluate_sample, evaluate_whole
 from .generate import sample_texts
 from .model import GPT, flops_per_token
+from .start_weights import start_weights, with_sizes_of_source
 from .task import TASK
 from .tokenizers import build_tokenizer
 from .utilization import device_peak
@@ -82,43 +79,6 @@ def build_model(config: LmConfig) -> tuple[GPT, SwappedActivations]:
     model = GPT(config.model, config.own_activation)
     swapped = swapped_for(model, config.own_activation, config.activation, (torch.zeros(1, 1, dtype=torch.int64),))
     return model, swapped
-
-
-def with_sizes_of_source(config: LmConfig) -> LmConfig:
-    """The config with the sizes of the network that it starts from, or of the run in its folder that started so."""
-    if config.init_from is None:
-        return config
-    with contextlib.suppress(RequestError):
-        there = read_config(run_folder(config, TASK.name), LmConfig)
-        if there.init_from == config.init_from:
-            return dataclasses.replace(config, model=there.model)
-    from .hugging_face import sized_like
-
-    return dataclasses.replace(config, model=sized_like(config.init_from, config.model))
-
-
-def start_weights(config: LmConfig, model: GPT, processes: Processes) -> dict[str, Fingerprint]:
-    """Loads the weights that `init_from` names, and returns their fingerprint; none where it names none.
-
-    A run that has a checkpoint continues also where the source is gone: everything is in the checkpoint.
-    """
-    if config.init_from is None:
-        return {}
-    from .hugging_face import activation_of, load_hugging_face
-
-    folder = run_folder(config, TASK.name)
-    try:
-        load_hugging_face(model, config.init_from)
-        theirs = activation_of(config.init_from)
-    except RequestError:
-        known = (read_marker(folder, RUN_MARKER) or {}).get("inputs", {}).get("init_from")
-        if known is None or config.overwrite or not any((folder / "checkpoints").glob("step-*")):
-            raise
-        processes.warn(f"{config.init_from} cannot be read any more; the run continues from its checkpoint")
-        return {"init_from": Fingerprint(lambda: str(known))}
-    if theirs != config.activation:
-        processes.warn(f"{config.init_from} was trained with {theirs}; the run goes on with {config.activation}")
-    return {"init_from": tensors_fingerprint(model.state_dict())}
 
 
 def checked_data(config: LmConfig, processes: Processes) -> LmData:

@@ -79,7 +79,7 @@ def remark_on(others: Iterable[Path], where: Path) -> tuple[str, ...]:
 # what programs add to the name of a file that they copy, augment or cut into pieces
 _AUGMENTED = "aug|flip|flipped|mirror|rot|rotated|crop|bright|noise|blur|frame|part|tile"
 _ADDED = re.compile(
-    rf"(\.rf\.[0-9a-f]+|[ _-]*\(\d+\)|[ _-]+(copy|copie|kopie)([ _-]*\d+)?|[ _-]+({_AUGMENTED})[a-z]*[ _-]*\d*)$",
+    rf"(\.rf\.[0-9a-f]+|[ _-]*\(\d+\)|[ _-]+(cop(y|ie)|kopie)([ _-]*\d+)?|[ _-]+({_AUGMENTED})[a-z]*[ _-]*\d*)$",
     re.IGNORECASE,
 )
 
