@@ -5,6 +5,7 @@
     python tools/benchmark.py images [--json FILE]
     python tools/benchmark.py lm [--json FILE]
     python tools/benchmark.py detect [--json FILE]
+    python tools/benchmark.py annotations [--json FILE]
     python tools/benchmark.py diffusion [--json FILE]
     python tools/benchmark.py aggregate [--json FILE]
     python tools/benchmark.py prepare --vocab-file FILE [--json FILE]
@@ -385,7 +386,8 @@ def main() -> None:
     """Runs one benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "what", choices=["activation", "loop", "images", "lm", "prepare", "detect", "diffusion", "aggregate"]
+        "what",
+        choices=["activation", "loop", "images", "lm", "prepare", "detect", "annotations", "diffusion", "aggregate"],
     )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--sizes", type=int, nargs="+")
@@ -402,6 +404,10 @@ def main() -> None:
         import benchmark_detect
 
         rows = benchmark_detect.all_rows()
+    elif flags.what == "annotations":
+        import benchmark_detect
+
+        rows = benchmark_detect.annotation_rows()
     elif flags.what == "aggregate":
         import benchmark_aggregate
 

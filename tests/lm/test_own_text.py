@@ -216,17 +216,17 @@ def test_a_shorter_context_is_cropped(tmp_path):
         torch.testing.assert_close(model.eval()(tokens), theirs(tokens).logits, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"layer_norm_epsilon": 1e-6}, "epsilon 1e-06"),
-        ({"tie_word_embeddings": False}, "not tied"),
-        ({"scale_attn_weights": False}, "not scaled by the width of a head"),
-        ({"scale_attn_by_inverse_layer_idx": True}, "scaled by the layer"),
-        ({"n_inner": 50}, "50 wide"),
-        ({"add_cross_attention": True}, "cross-attention"),
-    ],
-)
+SOURCES = [
+    ({"layer_norm_epsilon": 1e-6}, "epsilon 1e-06"),
+    ({"tie_word_embeddings": False}, "not tied"),
+    ({"scale_attn_weights": False}, "not scaled by the width of a head"),
+    ({"scale_attn_by_inverse_layer_idx": True}, "scaled by the layer"),
+    ({"n_inner": 50}, "50 wide"),
+    ({"add_cross_attention": True}, "cross-attention"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), SOURCES)
 def test_what_the_model_cannot_have_is_refused(changes, words, tmp_path):
     folder = source(tmp_path, **changes)
     with pytest.raises(RequestError, match=words):

@@ -117,3 +117,14 @@ def test_packages_have_their_files_and_changelogs_their_version():
 def test_the_ci_script_calls_the_readmes_test_command():
     (command,) = [c for c in commands() if c.endswith("pytest")]
     assert command in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_page_on_data_is_that_of_the_tests_tables():
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "tools/data_table.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (ROOT / "docs" / "data.md").read_text() == done.stdout, "run: python tools/data_table.py > docs/data.md"

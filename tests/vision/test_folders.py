@@ -101,20 +101,24 @@ def no_images(root: Path) -> None:
         path.rename(path.with_suffix(".txt"))
 
 
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (one_class, ["a single class folder, cat", "two are needed"]),
-        (a_level_too_deep, ["a single class folder, animal", "the folders cat, dog", "one level deeper"]),
-        (no_split, ["has no train or no val folder", "it has the folders cat, dog"]),
-        (no_classes, ["train has no class folder"]),
-        (loose_images, ["1 images beside its class folders, such as stray.png"]),
-        (another_class_in_the_test, ["classes that", "lacks: horse"]),
-        (no_images, ["train/cat has no image", "3 files that are not taken for images (3 .txt)"]),
-        (lambda root: None, ["there is no data folder"]),
-    ],
-)
-def test_what_is_no_data_set_is_refused_with_what_was_seen(make, words, tmp_path):
+REFUSED = {
+    "one class": (one_class, ["a single class folder, cat", "two are needed"]),
+    "classes one level deeper": (
+        a_level_too_deep,
+        ["a single class folder, animal", "the folders cat, dog", "one level deeper"],
+    ),
+    "no split": (no_split, ["has no train or no val folder", "it has the folders cat, dog"]),
+    "no class folders": (no_classes, ["train has no class folder"]),
+    "images beside class folders": (loose_images, ["1 images beside its class folders, such as stray.png"]),
+    "a class only in the test": (another_class_in_the_test, ["classes that", "lacks: horse"]),
+    "a class without images": (no_images, ["train/cat has no image", "3 files that are not taken for images (3 .txt)"]),
+    "no folder": (lambda root: None, ["there is no data folder"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_data_set_is_refused_with_what_was_seen(case, tmp_path):
+    make, words = REFUSED[case]
     root = tmp_path / "photos"
     make(root)
     with pytest.raises(RequestError) as refusal:

@@ -1,0 +1,137 @@
+"""Makes docs/data.md of the tables that the tests of odd files run through, so that it stays true.
+
+python tools/data_table.py > docs/data.md
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAD = """# Your own data: what is read, and what is refused
+
+Everything here is run by a test. What cannot be read right is refused before training, in one message that names the
+file; `--dry-run --check-data` reads every sample. Made by `python tools/data_table.py`.
+"""
+IMAGES = """
+## Images
+
+All tasks read images the same way. JPEG goes through libjpeg-turbo, everything else through Pillow. Images are turned
+as their EXIF data say, but not in golu-detect, where annotations are on the pixels as they are stored (`--data.turn`
+for others). Transparent pixels are put on white (`--data.background black`). Of an animation the first frame is taken,
+which is said once. Samples of 16 bits are scaled by the range that the file states. At most 178,956,970 pixels are
+decoded.
+
+Folders are searched at any depth; links are followed once. Hidden files, `Thumbs.db`, `__MACOSX` and the like are
+passed over; other files are counted and named.
+
+Read, and compared with Pillow: {read}.
+
+| refused | message |
+|---|---|
+{refused}
+"""
+VISION = """
+## Class folders (golu-vision)
+
+`--data.root FOLDER` with `train/<class>/` and one of {tests} (the first that is there).
+Class folders without a split: `--data.test-share 0.1` keeps a share of each class for the test, files with related
+names (`cat.jpg`, `cat_flip.jpg`, `cat (2).jpg`) on one side. Test images that are also among the training images are
+said.
+
+| refused | message |
+|---|---|
+{refused}
+"""
+DIFFUSION = """
+## Images without classes (golu-diffusion)
+
+`--data.images FOLDER`, with every tenth image for the test, or `--data.test-images FOLDER`. CelebA is found in these
+places in DATA_DIR/celeba:
+
+| copy | images and partition |
+|---|---|
+{layouts}
+"""
+DETECT = """
+## Boxes and masks (golu-detect)
+
+`--data.root FOLDER` in one of these layouts: {layouts};
+or one COCO file for all images with `--data.test-share 0.1`. Pass `--data.classes file`, unless the category ids are
+COCO's own. Boxes of YOLO and PASCAL VOC are not taken for masks.
+
+In COCO files these are understood: {kept}.
+Annotations are numbered anew, so that ids may be missing, equal or 0.
+
+| refused | message |
+|---|---|
+{refused}
+{layouts_refused}
+"""
+TEXT = """
+## Text (golu-lm)
+
+`--data.text FILE`, or `golu-lm prepare FILE`: plain text in UTF-8, or a column (`--data.column`, `--column`) of a file
+that ends in {suffixes}. Line ends ({lines}) are read as Python
+reads them. `<|endoftext|>` in a text file ends a document (`--data.no-separated` takes it for text). Compressed files
+are refused by name. Token files without `meta.json` are uint16 as nanoGPT's, or as `--data.dtype` says; what looks like
+another width is refused.
+
+`--init-from` takes a Hugging Face GPT-2 with its sizes; a shorter `--model.context` stays. Refused:
+
+| source | message |
+|---|---|
+{sources}
+"""
+
+
+def rows(pairs: Iterable[tuple[str, str]]) -> str:
+    """Lines of a table."""
+    return "\n".join(f"| {name} | … {words.replace('|', '/')} … |" for name, words in pairs)
+
+
+def page() -> str:
+    """The whole page."""
+    for name in ("core", "vision", "lm", "detect", "diffusion"):
+        sys.path.append(str(ROOT / "tests" / name))
+    names = ("celeba", "folders", "images", "layouts", "own_files", "own_text")
+    celeba, folders, images, layouts, own_files, own_text = (import_module(f"test_{name}") for name in names)
+
+    from golu_lm.corpora import TABLES
+    from golu_vision.folders import TEST_FOLDERS
+
+    return HEAD + "".join(
+        [
+            IMAGES.format(
+                read="; ".join(images.READ),
+                refused=rows((name, words) for name, (_, words) in images.REFUSED.items()),
+            ),
+            VISION.format(
+                tests=", ".join(f"`{name}/`" for name in TEST_FOLDERS),
+                refused=rows((name, "; ".join(words)) for name, (_, words) in folders.REFUSED.items()),
+            ),
+            DIFFUSION.format(
+                layouts="\n".join(f"| {name} | `{a}`, `{b}` |" for name, (a, b) in celeba.LAYOUTS.items())
+            ),
+            DETECT.format(
+                layouts="; ".join(layouts.LAYOUTS),
+                kept="; ".join(own_files.KEPT),
+                refused=rows((name, words) for name, (_, words) in own_files.REFUSED.items()),
+                layouts_refused=rows((name, words) for name, (_, words) in layouts.WRONG.items()),
+            ),
+            TEXT.format(
+                suffixes=", ".join(f"`{suffix}`" for suffix in TABLES),
+                lines=", ".join(own_text.LINES),
+                sources=rows(
+                    (", ".join(f"{k} {v}" for k, v in changes.items()), words) for changes, words in own_text.SOURCES
+                ),
+            ),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    print(page(), end="")
