@@ -226,8 +226,9 @@ def prepare_rows(vocab_file: Path | None, megabytes: int = 1000) -> list[Row]:
 
     tiktoken's call is timed on pieces of 16 MB that are in memory already, and writes nothing.
     """
-    from golu_lm.corpora import TextFile, python_docs
+    from golu_lm.corpora import python_docs
     from golu_lm.prepare import prepare
+    from golu_lm.text_files import TextCorpus
     from golu_lm.tokenizers import Gpt2Tokenizer
 
     tokenizer = Gpt2Tokenizer(vocab_file)
@@ -241,13 +242,17 @@ def prepare_rows(vocab_file: Path | None, megabytes: int = 1000) -> list[Row]:
                     break
                 file.write(f"{number} {topics[number % len(topics)]}")
         ours, tiktokens = [], []
-        lines = [piece.text for piece in TextFile(path, 0.1).pieces("train", 0)][:16]
+        lines = [piece.text for piece in TextCorpus([path], test_size=0.1).pieces("train", 0)][:16]
         size = sum(len(text.encode()) for text in lines) / 1e6
         small = Path(name) / "small.txt"
         small.write_text("".join(lines), encoding="utf-8")
         for turn in range(7):
             tiktokens.append(seconds_of(lambda: tokenizer.encoding.encode_ordinary_batch(lines, num_threads=threads)))
-            ours.append(seconds_of(partial(prepare, TextFile(small, 0.1), Path(name) / str(turn), tokenizer, threads)))
+            ours.append(
+                seconds_of(
+                    partial(prepare, TextCorpus([small], test_size=0.1), Path(name) / str(turn), tokenizer, threads)
+                )
+            )
         speeds = {"golu-lm prepare": size / statistics.median(ours), "tiktoken": size / statistics.median(tiktokens)}
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             whole, memory = pool.apply(_prepare_whole, (path, Path(name) / "whole", vocab_file, threads))
@@ -261,10 +266,10 @@ def prepare_rows(vocab_file: Path | None, megabytes: int = 1000) -> list[Row]:
 
 
 def _prepare_whole(path: Path, out: Path, vocab_file: Path | None, threads: int) -> tuple[float, float]:
-    from golu_lm.corpora import TextFile
     from golu_lm.prepare import prepare
+    from golu_lm.text_files import TextCorpus
     from golu_lm.tokenizers import Gpt2Tokenizer
 
     tokenizer = Gpt2Tokenizer(vocab_file)
-    seconds = seconds_of(lambda: prepare(TextFile(path, 0.1), out, tokenizer, threads))
+    seconds = seconds_of(lambda: prepare(TextCorpus([path], test_size=0.1), out, tokenizer, threads))
     return seconds, peak_resident_mib()

@@ -74,11 +74,22 @@ Annotations are numbered anew, so that ids may be missing, equal or 0.
 TEXT = """
 ## Text (golu-lm)
 
-`--data.text FILE`, or `golu-lm prepare FILE`: plain text in UTF-8, or a column (`--data.column`, `--column`) of a file
-that ends in {suffixes}. Line ends ({lines}) are read as Python
-reads them. `<|endoftext|>` in a text file ends a document (`--data.no-separated` takes it for text). Compressed files
-are refused by name. Token files without `meta.json` are uint16 as nanoGPT's, or as `--data.dtype` says; what looks like
-another width is refused.
+`--data.text PATH`, or `golu-lm prepare PATH`: plain text in UTF-8, or a column (`--data.column`, `--column`) of a file
+that ends in {suffixes}. What gzip, bzip2, xz or zstd have packed is
+unpacked while it is read. Line ends ({lines}) are read as Python
+reads them. `<|endoftext|>` in a text file ends a document (`--data.no-separated` takes it for text).
+
+A folder is read in the order of the names in it, from files that end in {plain} or as above,
+all of one format. Files, or folders in it, that are named `train` and one of {tests} (the
+first that is there) are the splits; otherwise the end of plain text, or rows of tables chosen at random, become the
+test split. Tested: {folders}.
+
+Token files without `meta.json` are uint16 as nanoGPT's, or as `--data.dtype` says; what looks like another width is
+refused.
+
+| refused | message |
+|---|---|
+{refused}
 
 `--init-from` takes a Hugging Face GPT-2 with its sizes; a shorter `--model.context` stays. Refused:
 
@@ -100,7 +111,7 @@ def page() -> str:
     names = ("celeba", "folders", "images", "layouts", "own_files", "own_text")
     celeba, folders, images, layouts, own_files, own_text = (import_module(f"test_{name}") for name in names)
 
-    from golu_lm.corpora import TABLES
+    from golu_lm.own_files import PLAIN, TABLES, TEST_SPLITS
     from golu_vision.folders import TEST_FOLDERS
 
     return HEAD + "".join(
@@ -124,6 +135,12 @@ def page() -> str:
             ),
             TEXT.format(
                 suffixes=", ".join(f"`{suffix}`" for suffix in TABLES),
+                plain=", ".join(f"`{suffix}`" for suffix in PLAIN),
+                tests=", ".join(f"`{name}`" for name in TEST_SPLITS),
+                folders="; ".join(own_text.FOLDERS),
+                refused=rows(
+                    (name, words) for name, (_, words) in (*own_text.REFUSED.items(), *own_text.WRONG_FOLDERS.items())
+                ),
                 lines=", ".join(own_text.LINES),
                 sources=rows(
                     (", ".join(f"{k} {v}" for k, v in changes.items()), words) for changes, words in own_text.SOURCES

@@ -119,7 +119,7 @@ def test_every_recipe_can_be_described_without_data(recipe, tmp_path, run_here):
 WRONG = [
     (["train", "babygpt-pydoc"], ["did you mean 'babygpt-pydocs'"]),
     (["train", "babygpt-tinystories"], ["there is no data folder data/tinystories", "golu-lm prepare"]),
-    (["train", "babygpt-text", "--data.text", "absent.txt"], ["there is no text file absent.txt"]),
+    (["train", "babygpt-text", "--data.text", "absent.txt"], ["there is no text file or folder absent.txt"]),
     (["train", "babygpt-text", "--data.text", "short.txt"], ["tokens, but 257 are needed"]),
     (["train", "babygpt-pydocs", "--model.vocabulary", "100"], ["has 257 tokens", "only 100"]),
     (["train", "babygpt-pydocs", "--model.heads", "5"], ["--model.width 192 is not a multiple of --model.heads 5"]),
@@ -128,7 +128,7 @@ WRONG = [
     (["train", "babygpt-pydocs", "--mixed-precision", "fp16"], ["needs a GPU"]),
     (["train", "babygpt-pydocs", "--data.tokenizer", "none"], ["name the tokenizer"]),
     (["train", "babygpt-pydocs", "--init-from", "./nowhere"], ["cannot load a GPT-2"]),
-    (["prepare", "tinystory"], ["neither a file nor one of tinystories"]),
+    (["prepare", "tinystory"], ["neither a file, a folder, nor one of tinystories"]),
     (["prepare", "short.txt", "--tokenizer", "bytes", "--test-size", "2"], ["--test-size must be between"]),
     (["prepare", "short.txt", "--tokenizer", "words"], ["gpt2 or bytes"]),
     (["generate", "nowhere"], ["there is no run folder nowhere"]),

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import bz2
 import dataclasses
+import gzip
+import io
 import json
+import lzma
+import os
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy
+import pyarrow
 import pytest
 import torch
 
 from command_line import runner_in_this_process
 from golu_core.training.errors import RequestError
 from golu_lm.cli import COMMAND_LINE
-from golu_lm.corpora import TextFile, open_corpus
+from golu_lm.corpora import Reading, open_corpus
 from golu_lm.data import load_data
 from golu_lm.hugging_face import sized_like
 from golu_lm.prepare import prepare
 from golu_lm.recipes import RECIPES
 from golu_lm.start_weights import with_sizes_of_source
+from golu_lm.text_files import TextFile
 from golu_lm.tokenizers import ByteTokenizer
 from golu_lm.train import build_model
 from lm_program import MODEL, SHORT
@@ -35,7 +43,7 @@ def run_here(monkeypatch, capfd):
 
 
 def tokens_of(path: Path, out: Path, **options) -> list[int]:
-    prepare(open_corpus(str(path), test_size=0.2, **options), out, BYTES, 1)
+    prepare(open_corpus(str(path), Reading(**{"test_size": 0.2, **options})), out, BYTES, 1)
     parts = [numpy.fromfile(out / f"{split}.bin", dtype=numpy.uint16) for split in ("train", "test")]
     return numpy.concatenate(parts).tolist()
 
@@ -124,12 +132,208 @@ def test_a_row_that_is_no_text_is_named_by_its_place_in_the_file(tmp_path):
         tokens_of(path, tmp_path / "out")
 
 
-def test_folders_and_what_is_not_there_are_named(tmp_path, run_here):
+ROW_TEXT = "\n".join(ROWS) + "\n"
+
+
+def packed_tar(data: bytes) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        member = tarfile.TarInfo("x.txt")
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    return out.getvalue()
+
+
+def zstd(data: bytes) -> bytes:
+    out = pyarrow.BufferOutputStream()
+    with pyarrow.CompressedOutputStream(out, "zstd") as file:
+        file.write(data)
+    return out.getvalue().to_pybytes()
+
+
+def in_frames(compress, data: bytes) -> bytes:
+    """As `cat` and parallel compressors make them: several streams in one file."""
+    return compress(data[:300]) + compress(data[300:])
+
+
+COMPRESSED = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": zstd,
+}
+
+
+@pytest.mark.parametrize("part", [64, 1 << 20])
+@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize("kind", COMPRESSED)
+def test_compressed_text_is_the_text(kind, frames, part, tmp_path, monkeypatch):
+    monkeypatch.setattr(TextFile, "_PART", part)
+    (tmp_path / "x.txt").write_text(ROW_TEXT)
+    compress = COMPRESSED[kind]
+    data = compress(ROW_TEXT.encode()) if frames == 1 else in_frames(compress, ROW_TEXT.encode())
+    for name in (f"x.txt.{kind}", "named-otherwise.log"):
+        (tmp_path / name).write_bytes(data)
+        assert tokens_of(tmp_path / name, tmp_path / f"out-{name}") == tokens_of(tmp_path / "x.txt", tmp_path / "out")
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize("kind", COMPRESSED)
+def test_compressed_tables_are_the_tables(kind, frames, tmp_path):
+    """Also after the file was changed in its place: nothing that was unpacked once is taken again."""
+    path = tmp_path / f"x.jsonl.{kind}"
+    for turn in ("first", "second"):
+        rows = "\n".join(json.dumps({"text": f"{turn} {row}"}) for row in ROWS)
+        compress = COMPRESSED[kind]
+        path.write_bytes(compress(rows.encode()) if frames == 1 else in_frames(compress, rows.encode()))
+        tokens = without_ends(tokens_of(path, tmp_path / turn)).decode()
+        assert tokens.count(turn) == len(ROWS)
+
+
+REFUSED = {
+    "half a gzip": (lambda: gzip.compress(os.urandom(5000))[:3000], "x.txt cannot be unpacked"),
+    "half a bzip2": (lambda: bz2.compress(os.urandom(5000))[:3000], "x.txt cannot be unpacked"),
+    "half an xz": (lambda: lzma.compress(os.urandom(5000))[:3000], "x.txt cannot be unpacked"),
+    "a torn zstd": (lambda: b"\x28\xb5\x2f\xfd" + os.urandom(3000), "x.txt cannot be unpacked"),
+    "half a zstd": (lambda: zstd(os.urandom(5000))[:3000], "x.txt cannot be unpacked"),
+    "a damaged gzip": (lambda: b"\x1f\x8b\x08" + bytes(3000), "x.txt cannot be unpacked"),
+    "a damaged bzip2": (lambda: b"BZh9" + os.urandom(3000), "x.txt cannot be unpacked"),
+    "a zip archive": (lambda: b"PK\x03\x04" + bytes(100), "x.txt is a zip archive: unpack it first"),
+    "a packed tar archive": (lambda: packed_tar(b"text"), "x.txt is a tar archive: unpack it first"),
+    "Latin-1": (lambda: "Bär ".encode("latin-1") * 50, "x.txt is not UTF-8 text: byte 1 is wrong"),
+    "an empty file": (lambda: b"", "x.txt is empty"),
+    "nothing, compressed": (lambda: gzip.compress(b""), "x.txt is empty"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_text_that_cannot_be_read_is_named(case, tmp_path, run_here):
+    content, words = REFUSED[case]
+    (tmp_path / "x.txt").write_bytes(content())
+    for command in (["train", "babygpt-text", "--data.text", "x.txt", "--dry-run"], ["prepare", "x.txt"]):
+        done = run_here(
+            *command, "--tokenizer" if command[0] == "prepare" else "--data.tokenizer", "bytes", cwd=tmp_path
+        )
+        assert done.returncode == 2 and words in done.stderr, done.stderr
+        assert not (tmp_path / "data" / "x").exists()
+
+
+def write_files(folder: Path, names: str) -> None:
+    for number, name in enumerate(names.split()):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [f"{row} in {name}" for row in ROWS[10 * (number % 4) :]]
+        table = "\n".join(json.dumps({"text": row}) for row in rows)
+        text = table if ".jsonl" in name else "\n".join(rows)
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+
+
+FOLDERS = {
+    "text files": ("b.txt a.txt sub/c.md", ""),
+    "packed and not": ("a.txt b.txt.gz", ""),
+    "with other files": ("a.txt b.txt picture.png .hidden.txt __MACOSX/a.txt", ""),
+    "split by names": ("train.txt validation.txt", "validation.txt"),
+    "split by folders": ("train/a.txt train/b.txt test/a.txt", "test/a.txt"),
+    "parts of tables": ("train-00000-of-00002.jsonl train-00001-of-00002.jsonl test-00000-of-00001.jsonl", "test"),
+    "tables": ("x.jsonl y.jsonl.gz", ""),
+    "two test splits": ("train.txt val.txt test.txt", "val.txt"),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_folders_of_text(case, tmp_path, run_here):
+    names, test = FOLDERS[case]
+    write_files(tmp_path / "texts", names)
+    options = {"test_size": None} if test else {}
+    tokens = tokens_of(tmp_path / "texts", tmp_path / "out", **options)
+    read = [
+        n
+        for n in names.split()
+        if not (n.startswith((".", "__")) or ".png" in n or (n == "test.txt" and "val" in test))
+    ]
+    text = without_ends(tokens).decode()
+    assert all(f"row 39 has words in {name}" in text for name in read)
+    assert text.count("in ") == sum(len(ROWS) - 10 * (names.split().index(name) % 4) for name in read)
+    if test:
+        of_test = numpy.fromfile(tmp_path / "out" / "test.bin", dtype=numpy.uint16).tolist()
+        assert {line.split("in ")[1][:3] for line in without_ends(of_test).decode().split("row ") if line} == {test[:3]}
+    small = ["--model.context", "16", "--batch-size", "2", "--dry-run", "--data.tokenizer", "bytes"]
+    done = run_here("train", "babygpt-text", "--data.text", "texts", *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    prepared = run_here("prepare", "texts", "--tokenizer", "bytes", cwd=tmp_path)
+    assert prepared.returncode == 0, prepared.stderr
+    for said in (done.stdout + done.stderr, prepared.stdout):
+        assert ("not taken for text: 1 .png" in said) == ("picture.png" in names)
+        assert ("is not used" in said) == ("val.txt test.txt" in names)
+
+
+WRONG_FOLDERS = {
+    "no text": ("a.png b", "has no file that ends in .txt"),
+    "nothing": ("", "it has no file at all"),
+    "two formats": ("a.txt b.jsonl", "files of several formats"),
+    "a file and its packed self": ("a.txt a.txt.gz", "has a.txt.gz beside a.txt: move one"),
+    "some named after a split": ("train.txt a.txt", "is named after a split, and"),
+    "a test split only": ("test.txt", "no file that is named train"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_FOLDERS)
+def test_folders_that_are_no_corpus_are_refused(case, tmp_path, run_here):
+    names, words = WRONG_FOLDERS[case]
     (tmp_path / "texts").mkdir()
-    done = run_here("train", "babygpt-text", "--data.text", "texts", "--dry-run", cwd=tmp_path)
-    assert done.returncode == 2 and "a folder: name a file in it" in done.stderr
-    done = run_here("prepare", "texts", cwd=tmp_path)
-    assert done.returncode == 2 and "is a folder: name a file in it" in done.stderr
+    write_files(tmp_path / "texts", names)
+    for command in (["train", "babygpt-text", "--data.text", "texts", "--dry-run"], ["prepare", "texts"]):
+        done = run_here(*command, cwd=tmp_path)
+        assert done.returncode == 2 and words in done.stderr, done.stderr
+    done = run_here("train", "babygpt-text", "--data.text", "nowhere", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 2 and "there is no text file or folder nowhere" in done.stderr
+
+
+def test_the_end_of_a_folders_text_is_the_test_split(tmp_path):
+    """As if the files were one, in the order of their names; each ends a document."""
+    (tmp_path / "texts").mkdir()
+    for letter in "cab":
+        (tmp_path / "texts" / f"{letter}.txt").write_text(" ".join([letter] * 500))
+    tokens_of(tmp_path / "texts", tmp_path / "out", test_size=0.4)
+    train, test = (
+        numpy.fromfile(tmp_path / "out" / f"{s}.bin", dtype=numpy.uint16).tolist() for s in ("train", "test")
+    )
+    assert [bytes(t for t in part if t != END).decode().replace(" ", "") for part in (train, test)] == [
+        "a" * 500 + "b" * 400,
+        "b" * 100 + "c" * 500,
+    ]
+    assert (train.count(END), test.count(END)) == (2, 2)
+
+
+READINGS = {
+    "pydocs": "hub revision column test_size seed separated",
+    "tinystories": "test_size seed separated",
+    "openwebtext": "separated",
+    "x.txt": "hub revision column seed",
+    "x.jsonl": "hub revision separated",
+    "split": "hub revision column seed test_size",
+}
+
+
+@pytest.mark.parametrize("dataset", READINGS)
+def test_a_flag_that_a_corpus_has_no_use_for_is_refused(dataset, tmp_path, run_here):
+    (tmp_path / "x.txt").write_text(ROW_TEXT)
+    (tmp_path / "x.jsonl").write_text(TABLES["x.jsonl"]())
+    write_files(tmp_path / "split", "train.txt test.txt")
+    values = {"hub": "a/b", "revision": "v1", "column": "text", "test_size": "0.1", "seed": "3"}
+    for name in READINGS[dataset].split():
+        flag = "--no-separated" if name == "separated" else f"--{name.replace('_', '-')}"
+        done = run_here("prepare", dataset, flag, *([values[name]] if name in values else []), cwd=tmp_path)
+        assert done.returncode == 2 and f"{flag} has no effect on" in done.stderr, (name, done.stderr)
+
+
+def test_an_edited_file_of_the_same_length_is_another_corpus(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text(ROW_TEXT)
+    tokens_of(path, tmp_path / "out")
+    path.write_text(ROW_TEXT.replace("7", "8"))
+    with pytest.raises(RequestError, match="holds other data"):
+        tokens_of(path, tmp_path / "out")
 
 
 # --------------------------------------------------------------------------------------------------------- token files

@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 
 from golu_core.training.data import BatchPlan, SampleKey, TrainBatches
 from golu_core.training.errors import RequestError
-from golu_lm import corpora
 from golu_lm import prepare as prepare_module
-from golu_lm.corpora import Documents, TextFile, open_corpus, python_docs
+from golu_lm import text_files
+from golu_lm.corpora import Documents, Reading, open_corpus, python_docs
 from golu_lm.data import TokenFile, TokenWindows, WindowOrder, load_data, whole_split
 from golu_lm.prepare import META_FILE, prepare
 from golu_lm.recipes import BABYGPT_PYDOCS
+from golu_lm.text_files import TextCorpus, TextFile
 from golu_lm.tokenizers import ByteTokenizer, Gpt2Tokenizer, build_tokenizer, decoded_stream, encode_prompt
 from lm_program import gpt2_vocabulary
 
@@ -94,7 +95,7 @@ def test_a_text_cut_where_we_cut_has_the_same_tokens(text, data):
     tokenizer = Gpt2Tokenizer(gpt2_vocabulary()) if not CACHE else CACHE[0]
     CACHE[:] = [tokenizer]
     raw = text.encode()
-    cuts = [match.start() for match in corpora._CUT.finditer(raw)]
+    cuts = [match.start() for match in text_files._CUT.finditer(raw)]
     chosen = data.draw(st.sets(st.sampled_from(cuts))) if cuts else set()
     bounds = [0, *sorted(chosen - {0}), len(raw)]
     parts = [raw[a:b].decode() for a, b in itertools.pairwise(bounds)]
@@ -111,7 +112,7 @@ def test_a_text_file_read_in_parts_has_the_tokens_of_the_whole(tmp_path, gpt2, m
     text = "\n\n".join(python_docs().splits["train"])[:150_000]
     path = tmp_path / "docs.txt"
     path.write_text(text, encoding="utf-8")
-    meta = prepare(TextFile(path, 0.1), tmp_path / "out", gpt2, 2)
+    meta = prepare(TextCorpus([path], test_size=0.1), tmp_path / "out", gpt2, 2)
     train, test = (numpy.fromfile(tmp_path / "out" / f"{s}.bin", dtype="uint16").tolist() for s in ("train", "test"))
     assert train.pop() == test.pop() == gpt2.end_of_text
     assert train + test == gpt2.encoding.encode_ordinary(text)
@@ -123,12 +124,12 @@ def test_rows_of_local_files(tmp_path):
     rows = [{"id": n, "story": f"story number {n}"} for n in range(100)]
     lines = tmp_path / "stories.jsonl"
     lines.write_text("\n".join(map(json.dumps, rows)))
-    corpus = open_corpus(str(lines), column="story", test_size=0.1)
+    corpus = open_corpus(str(lines), Reading(column="story", test_size=0.1))
     assert (corpus.size("train"), corpus.size("test")) == (90, 10)
     texts = [piece.text for split in ("train", "test") for piece in corpus.pieces(split, 0)]
     assert sorted(texts) == sorted(row["story"] for row in rows)
     assert [p.text for p in corpus.pieces("train", 80)] == texts[80:90]
-    again = open_corpus(str(lines), column="story", test_size=0.1)
+    again = open_corpus(str(lines), Reading(column="story", test_size=0.1))
     assert [p.text for p in again.pieces("test", 0)] == texts[90:]
     with pytest.raises(RequestError, match="name one of id, story by --column"):
         open_corpus(str(lines))
@@ -141,10 +142,10 @@ def test_parquet_and_a_saved_copy_of_the_hub(tmp_path):
     stories.to_parquet(str(tmp_path / "tales.parquet"))
     assert open_corpus(str(tmp_path / "tales.parquet")).size("train") == 38
     datasets.DatasetDict({"train": stories, "validation": stories.select(range(4))}).save_to_disk(tmp_path / "saved")
-    corpus = open_corpus("tinystories", hub=str(tmp_path / "saved"))
+    corpus = open_corpus("tinystories", Reading(hub=str(tmp_path / "saved")))
     assert (corpus.size("train"), corpus.size("test")) == (40, 4)
     datasets.DatasetDict({"train": stories}).save_to_disk(tmp_path / "web")
-    split = open_corpus("openwebtext", hub=str(tmp_path / "web"), test_size=0.1)
+    split = open_corpus("openwebtext", Reading(hub=str(tmp_path / "web"), test_size=0.1))
     expected = stories.train_test_split(test_size=0.1, seed=2357, shuffle=True)
     assert [piece.text for piece in split.pieces("test", 0)] == expected["test"]["text"][:]
 
@@ -164,7 +165,7 @@ SLOW_PREPARE = """
 import sys, time
 from pathlib import Path
 from golu_lm import prepare as module
-from golu_lm.corpora import TextFile
+from golu_lm.text_files import TextCorpus, TextFile
 from golu_lm.tokenizers import ByteTokenizer
 module._CHARACTERS_AT_ONCE = 1
 TextFile._PART = 2000
@@ -172,14 +173,14 @@ class Slow(ByteTokenizer):
     def encode_all(self, texts, threads):
         time.sleep(float(sys.argv[3]))
         return super().encode_all(texts, threads)
-module.prepare(TextFile(Path(sys.argv[1]), 0.2), Path(sys.argv[2]), Slow(), 1)
+module.prepare(TextCorpus([Path(sys.argv[1])], test_size=0.2), Path(sys.argv[2]), Slow(), 1)
 """
 
 
 def test_a_killed_prepare_leaves_nothing_to_train_on_and_goes_on(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text(" ".join(f"word{n}" for n in range(20_000)))
-    whole = prepare(TextFile(text, 0.2), tmp_path / "whole", ByteTokenizer(), 1)
+    whole = prepare(TextCorpus([text], test_size=0.2), tmp_path / "whole", ByteTokenizer(), 1)
     out, partial = tmp_path / "out", tmp_path / ".out.partial"
     positions = []
     for _ in range(3):
@@ -221,9 +222,7 @@ def test_another_corpus_in_the_folder_is_not_touched(tmp_path):
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"\x1f\x8b\x08 what gzip writes", "is compressed by gzip"),
-        (b"\x28\xb5\x2f\xfd what zstd writes", "is compressed by zstd"),
-        (b"PK\x03\x04 what zip writes", "is compressed by zip"),
+        (b"PK\x03\x04 what zip writes", "is a zip archive"),
         (b"ab cd " * 9000 + b"\xff" + b" ef" * 9000, "byte 54,000 is wrong"),
     ],
 )
@@ -231,7 +230,7 @@ def test_a_text_that_is_none_is_named(content, message, tmp_path):
     path = tmp_path / "t.txt"
     path.write_bytes(content)
     with pytest.raises(RequestError, match=message):
-        prepare(TextFile(path, 0.0001), tmp_path / "out", ByteTokenizer(), 1)
+        prepare(TextCorpus([path], test_size=0.0001), tmp_path / "out", ByteTokenizer(), 1)
     assert not (tmp_path / "out").exists()
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from golu_core.training.errors import RequestError
-from golu_core.training.image_files import subfolders
 from golu_core.training.images import printable
+from golu_core.training.visible_files import subfolders
 
 _PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")
 _IMAGES = ("img_align_celeba", "img_align_celeba_png")

@@ -48,7 +48,8 @@ class Data:
     Attributes:
         name: Folder in --data-dir with `train.bin` and `test.bin`, as `golu-lm prepare` or nanoGPT writes them; also
             the data set's name in results.
-        text: Text, JSON, CSV or parquet file of your own, tokenized at the first run; instead of `name`.
+        text: Text, JSON, CSV or parquet file of your own, packed or not, or a folder of them, tokenized at the first
+            run; instead of `name`.
         column: Column with the text, where `text` is a JSON, CSV or parquet file.
         separated: Take `<|endoftext|>` in a text file for the end of a document; otherwise it is text like any other.
         dtype: Type of the numbers in token files without meta.json; by default nanoGPT's uint16.

@@ -21,8 +21,9 @@ from golu_core.training.scratch import dry_run_folder
 from golu_core.training.seeding import Purpose, generator
 
 from .config import Data, LmConfig
-from .corpora import HUB_CORPORA, TABLES, Corpus, open_corpus, python_docs
-from .prepare import META_FILE, prepare, text_fingerprint
+from .corpora import HUB_CORPORA, Reading, open_files, python_docs
+from .own_files import OwnFiles, own_files, text_name
+from .prepare import META_FILE, prepare
 from .tokenizers import build_tokenizer
 
 _TEST_FILES = ("test.bin", "val.bin", "validation.bin")  # ours, nanoGPT's, and the paper's for TinyStories
@@ -172,9 +173,9 @@ def _prepared_folder(config: LmConfig) -> tuple[Path, str]:
             f"the tokenizer {tokenizer.name} has {tokenizer.size:,} tokens, but the model's vocabulary only "
             f"{config.model.vocabulary:,}: set --model.vocabulary"
         )
-    corpus = python_docs() if text is None else _own_corpus(data, text)
-    name = data.name if text is None else text.stem
-    folder = f"{name}-{tokenizer.name}" if text is None else f"{name}-{_text_name(data, text)}-{tokenizer.name}"
+    files = None if text is None else own_files(text)
+    name = data.name if text is None else text_name(text)
+    folder = f"{name}-{tokenizer.name}" if files is None else f"{name}-{_text_name(data, files)}-{tokenizer.name}"
     place = config.data_dir / folder
     if place.exists():
         return place, name
@@ -182,24 +183,19 @@ def _prepared_folder(config: LmConfig) -> tuple[Path, str]:
         place = dry_run_folder() / folder
     with only_writer(place):
         if not place.exists():
-            threads = config.num_workers or 1
-            prepare(corpus, place, tokenizer, threads, fewest_tokens=config.model.context + 1)
+            corpus = python_docs() if files is None else open_files(files, _reading(data, files))
+            prepare(corpus, place, tokenizer, config.num_workers or 1, fewest_tokens=config.model.context + 1)
     return place, name
 
 
-def _own_corpus(data: Data, text: Path) -> Corpus:
-    if not text.is_file():
-        raise RequestError(
-            f"there is no text file {text}{', but a folder: name a file in it' if text.is_dir() else ''}"
-        )
-    return open_corpus(str(text), column=data.column, separated=data.separated)
+def _reading(data: Data, files: OwnFiles) -> Reading:
+    return Reading(separated=data.separated) if files.table is None else Reading(column=data.column)
 
 
-def _text_name(data: Data, text: Path) -> str:
-    """What of a text file and of how it is read decides its tokens."""
-    in_table = text.suffix.lower() in TABLES
-    how = f"-{data.column}" if in_table else ("" if data.separated else "-joined")
-    return text_fingerprint(text) + "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in how)
+def _text_name(data: Data, files: OwnFiles) -> str:
+    """What of text files and of how they are read decides their tokens."""
+    how = f"-{data.column}" if files.table else ("" if data.separated else "-joined")
+    return files.digest()[:12] + "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in how)
 
 
 def _read_meta(folder: Path, config: LmConfig) -> dict[str, Any]:
@@ -237,12 +233,14 @@ def _described(config: LmConfig, name: str, train: TokenFile, test: TokenFile, m
     if meta:
         facts = {split: {k: v for k, v in meta["splits"][split].items() if k != "sha256"} for split in facts}
     published = {"train": config.data.train_documents, "test": config.data.test_documents}
-    remarks = []
+    remarks: list[str] = []
     for split, expected in published.items():
         found = facts[split].get("documents")
         if expected and config.data.text is None and found not in (None, expected):
             remarks.append(f"{name} has {found:,} {split} documents, the recipe's own data have {expected:,}")
     as_published = not remarks and config.data.text is None
+    if config.data.text is not None:
+        remarks += own_files(config.data.text).remarks
     facts |= {"published": published, "as_published": as_published, "tokenizer": config.data.tokenizer}
     test_bytes = facts["test"].get("text_bytes")
     fingerprint = whole_files_fingerprint("tokens", [train.path, test.path])

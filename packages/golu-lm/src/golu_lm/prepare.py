@@ -31,7 +31,9 @@ from golu_core.training.ownership import (
     write_json,
 )
 
-from .corpora import SPLITS, Corpus, Piece, check_dataset, open_corpus
+from .corpora import SPLITS, Corpus, Reading, check_dataset, open_corpus
+from .own_files import own_files, text_name
+from .text_files import Piece
 from .tokenizers import Tokenizer, Tokens, build_tokenizer
 
 META_FILE = TOKENS_MARKER
@@ -56,12 +58,13 @@ class PrepareFlags:
     """Another id on the hub, or a local copy of the data set."""
     revision: str | None = None
     """Revision of the data set on the hub."""
-    column: str = "text"
-    """Column with the text."""
+    column: str | None = None
+    """Column with the text of a table or data set; by default `text`."""
     separated: bool = True
-    """Take `<|endoftext|>` in a text file for the end of a document; otherwise it is text like any other."""
+    """Take `<|endoftext|>` in plain text for the end of a document; otherwise it is text like any other."""
     test_size: float | None = None
-    """Share of the test split; by default 0.1 of a text file, 0.05 of other files, and else as published."""
+    """Share of the test split where there is none; by default 0.1 of plain text, 0.05 of tables, and else as
+    published."""
     seed: Seed | None = None
     """Seed of the choice of test documents; by default 2357, as published."""
     num_workers: Annotated[int, Range(least=1, most=512)] = os.cpu_count() or 1
@@ -92,18 +95,21 @@ def prepare_command(arguments: Sequence[str]) -> None:
     """`golu-lm prepare DATASET [flags]`."""
     usage = "golu-lm prepare DATASET"
     if not arguments or arguments[0].startswith("-"):
-        raise RequestError(f"name tinystories, openwebtext, pydocs, or a text, .jsonl, .csv or .parquet file: {usage}")
+        raise RequestError(f"name tinystories, openwebtext, pydocs, or a file or folder of text: {usage}")
     dataset, *rest = arguments
     flags = parsed_flags(PrepareFlags, rest, usage)
-    check_dataset(dataset, flags.test_size)
+    reading = Reading(
+        flags.hub, flags.revision, flags.column, flags.test_size, flags.seed, None if flags.separated else False
+    )
+    check_dataset(dataset, reading)
     tokenizer = build_tokenizer(flags.tokenizer, flags.vocab_file)
-    names = ("hub", "revision", "column", "test_size", "seed", "num_workers", "separated")
-    loading = {key: getattr(flags, key) for key in names}
-    corpus = open_corpus(dataset, **loading)
-    folder = flags.data_dir / (flags.name or Path(dataset).stem)
+    corpus = open_corpus(dataset, reading, flags.num_workers)
+    folder = flags.data_dir / (flags.name or text_name(Path(dataset)))
     if flags.overwrite:
         _remove_prepared(folder)
     meta = prepare(corpus, folder, tokenizer, flags.num_workers, show_progress=True)
+    for remark in own_files(Path(dataset)).remarks if Path(dataset).is_dir() else ():
+        print(f"note: {remark}")
     for split, facts in meta["splits"].items():
         documents, tokens, text_bytes = (facts[key] for key in ("documents", "tokens", "text_bytes"))
         print(f"{split}: {documents:,} documents, {tokens:,} tokens, {text_bytes:,} bytes of text")
@@ -293,11 +299,3 @@ def _bar(title: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]
     with Progress(console=Console(stderr=True), disable=not shown) as progress:
         task = progress.add_task(title, total=total)
         yield lambda position: progress.update(task, completed=position)
-
-
-def text_fingerprint(path: Path) -> str:
-    """The first digits of a text file's SHA-256; RequestError if it cannot be read."""
-    try:
-        return file_digest(path)[:12]
-    except OSError as error:
-        raise RequestError(f"the text file {path} cannot be read: {error.strerror}") from None

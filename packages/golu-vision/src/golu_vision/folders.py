@@ -10,13 +10,12 @@ from golu_core.training.errors import RequestError
 from golu_core.training.image_files import (
     EXTENSIONS,
     image_files,
-    is_hidden,
     remark_on,
     same_content,
     share_by_groups,
-    subfolders,
 )
 from golu_core.training.images import printable
+from golu_core.training.visible_files import is_hidden, subfolders
 
 TEST_FOLDERS = ("val", "valid", "validation", "test")
 """The first of these that is there has the test images."""

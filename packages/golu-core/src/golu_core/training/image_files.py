@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,24 +10,13 @@ from pathlib import Path
 
 from .errors import RequestError
 from .images import printable, read_file
+from .visible_files import visible_files
 
 _SUFFIXES = "jpg jpeg jpe jfif png webp avif gif bmp tif tiff jp2 ppm pgm pbm"
 EXTENSIONS = frozenset(f".{name}" for name in _SUFFIXES.split())
 """Of the files that are taken for images, in any case."""
-_JUNK_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
-_JUNK_FILES = frozenset({"Thumbs.db", "desktop.ini"})
 _NAMED = 3
 _COMPARED = 500
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a system or an editor made a file or folder for itself, such as `._photo.jpg` or `.ipynb_checkpoints`."""
-    return name.startswith(".") or name in _JUNK_FOLDERS or name in _JUNK_FILES
-
-
-def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder, links to folders among them, sorted; without hidden ones."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
 def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -41,24 +29,13 @@ def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
     """
     if not folder.is_dir():
         raise RequestError(f"there is no image folder {printable(folder)}")
-    images: list[Path] = []
-    others: list[Path] = []
-    seen: set[tuple[int, int]] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        status = os.stat(place)
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        for name in files:
-            if not is_hidden(name):
-                path = Path(place) / name
-                (images if path.suffix.lower() in EXTENSIONS else others).append(path)
+    files = visible_files(folder)
+    images = [path for path in files if path.suffix.lower() in EXTENSIONS]
+    others = [path for path in files if path.suffix.lower() not in EXTENSIONS]
     if not images:
         found = f"; it has {left_out(others)}" if others else ""
         raise RequestError(f"the folder {printable(folder)} has no image ({', '.join(sorted(EXTENSIONS))}){found}")
-    return sorted(images), sorted(others)
+    return images, others
 
 
 def left_out(paths: Sequence[Path]) -> str:

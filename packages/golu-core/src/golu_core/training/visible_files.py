@@ -1,0 +1,34 @@
+"""Files and folders that people put somewhere, without those that systems and editors make for themselves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_JUNK_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
+_JUNK_FILES = frozenset({"Thumbs.db", "desktop.ini"})
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a system or an editor made a file or folder for itself, such as `._photo.jpg` or `.ipynb_checkpoints`."""
+    return name.startswith(".") or name in _JUNK_FOLDERS or name in _JUNK_FILES
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, links to folders among them, sorted; without hidden ones."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """The files below a folder, sorted, without hidden ones; links to folders are followed, each folder once."""
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        found += [Path(place) / name for name in files if not is_hidden(name)]
+    return sorted(found)

@@ -1,0 +1,136 @@
+"""Text of your own: a file or a folder of files, plain text or tables, and which of them are the test split."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from golu_core.training.errors import RequestError
+from golu_core.training.fingerprint import file_digest
+from golu_core.training.visible_files import visible_files
+
+TABLES = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
+"""Suffixes of files whose text is in a column, with the loader of `datasets` that reads them."""
+PLAIN = (".txt", ".text", ".md")
+"""Suffixes of files that are taken for plain text in a folder; a file that is named may have any."""
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+"""Suffixes that may follow. What a file is compressed by is seen in its first bytes."""
+TEST_SPLITS = ("val", "valid", "validation", "test")
+"""The first of these that is there is the test split."""
+_SPLIT_NAME = re.compile(rf"(train|{'|'.join(TEST_SPLITS)})([-_.]\d.*)?")
+
+
+@dataclass(frozen=True)
+class OwnFiles:
+    """The files of a corpus, all of one format.
+
+    Attributes:
+        path: what was asked for.
+        train, test: in the order of their names; `test` is empty where no file says that it is the test split.
+        table: loader of `datasets` that reads them; none for plain text.
+        separator: of the columns, where it is not the loader's own.
+        remarks: which files of a folder are not used, as sentences.
+    """
+
+    path: Path
+    train: tuple[Path, ...]
+    test: tuple[Path, ...]
+    table: str | None
+    separator: str | None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> dict[str, object]:
+        """What tells whether two corpora are the same, for meta.json."""
+        paths = (*self.train, *self.test)
+        kind = "folder" if self.path.is_dir() else "file"
+        bytes_of_all = sum(path.stat().st_size for path in paths)
+        source = {kind: str(self.path.resolve()), "bytes": bytes_of_all, "sha256": self.digest()}
+        return source | ({"files": len(self.train), "test_files": len(self.test)} if kind == "folder" else {})
+
+    def digest(self) -> str:
+        """SHA-256 of the file, or of the checksums of a folder's; RequestError if one cannot be read."""
+        try:
+            digests = [[file_digest(path) for path in paths] for paths in (self.train, self.test)]
+        except OSError as error:
+            raise RequestError(f"the text file {error.filename} cannot be read: {error.strerror}") from None
+        if self.path.is_file():
+            return digests[0][0]
+        return hashlib.sha256("/".join(" ".join(part) for part in digests).encode()).hexdigest()
+
+
+def own_files(path: Path) -> OwnFiles:
+    """The files of a text file or folder.
+
+    Raises:
+        RequestError: it is not there, or a folder has no text, several formats, a file twice, or files of which only
+            some are named after a split.
+    """
+    if path.is_file():
+        return _of_one_format(path, [path], [])
+    if not path.is_dir():
+        raise RequestError(f"there is no text file or folder {path}")
+    if (path / "dataset_dict.json").exists():
+        raise RequestError(f"{path} was saved by datasets: pass it by golu-lm prepare NAME --hub {path}")
+    files = visible_files(path)
+    texts = [file for file in files if _suffix(file) in (*TABLES, *PLAIN)]
+    if not texts:
+        known = ", ".join((*PLAIN, *TABLES))
+        raise RequestError(f"{path} has no file that ends in {known}; it has {_kinds(files)}")
+    for file in texts:
+        if uncompressed_name(file) != file and uncompressed_name(file) in texts:
+            raise RequestError(f"{path} has {file.name} beside {uncompressed_name(file).name}: move one of them away")
+    others = [file for file in files if file not in set(texts)]
+    remarks = [f"{path} has files that are not taken for text: {_kinds(others)}"] if others else []
+    by_split: dict[str | None, list[Path]] = {}
+    for file in texts:
+        by_split.setdefault(_split_of(file.relative_to(path)), []).append(file)
+    if set(by_split) == {None}:
+        return _of_one_format(path, texts, [], *remarks)
+    if None in by_split:
+        unnamed, named = by_split.pop(None)[0], next(iter(by_split.values()))[0]
+        raise RequestError(f"{named} is named after a split, and {unnamed} is not: name all files so, or none")
+    tests = [by_split[name] for name in TEST_SPLITS if name in by_split]
+    if "train" not in by_split:
+        raise RequestError(f"{path} has a test split, such as {tests[0][0]}, and no file that is named train")
+    remarks += [f"the test split is {tests[0][0]}; {unused[0]} is not used" for unused in tests[1:]]
+    return _of_one_format(path, by_split["train"], tests[0] if tests else [], *remarks)
+
+
+def _of_one_format(path: Path, train: list[Path], test: list[Path], *remarks: str) -> OwnFiles:
+    suffixes = {_suffix(file): file for file in (*train, *test)}
+    kinds = {(TABLES.get(suffix), "\t" if suffix == ".tsv" else None): file for suffix, file in suffixes.items()}
+    if len(kinds) > 1:
+        first, second = list(kinds.values())[:2]
+        raise RequestError(f"{path} has files of several formats, {first} and {second}: pass one of them, or part them")
+    ((table, separator),) = kinds
+    return OwnFiles(path, tuple(train), tuple(test), table, separator, remarks)
+
+
+def text_name(path: Path) -> str:
+    """The name of a text file without its suffixes, or of a folder."""
+    return path.resolve().name if path.is_dir() else uncompressed_name(path).stem
+
+
+def uncompressed_name(path: Path) -> Path:
+    """`x.jsonl` for `x.jsonl.gz`."""
+    return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+
+
+def _suffix(path: Path) -> str:
+    return uncompressed_name(path).suffix.lower()
+
+
+def _split_of(relative: Path) -> str | None:
+    """The split that a file or a folder above it is named after: `train.txt`, `test/x.txt`, `train-01-of-04.jsonl`."""
+    names = (*relative.parts[:-1], uncompressed_name(relative).stem)
+    found = (_SPLIT_NAME.fullmatch(name.lower()) for name in names)
+    return next((match[1] for match in found if match), None)
+
+
+def _kinds(files: list[Path]) -> str:
+    counted = Counter(path.suffix.lower() or "without a suffix" for path in files).most_common(5)
+    return ", ".join(f"{count:,} {kind}" for kind, count in counted) or "no file at all"

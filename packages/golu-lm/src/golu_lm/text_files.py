@@ -1,0 +1,247 @@
+"""Plain text in files, packed or not: as Python's text mode reads it, in parts whose tokens are the whole's."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from golu_core.training.errors import RequestError
+
+
+class Piece(NamedTuple):
+    """A stretch of text that is tokenized by itself.
+
+    Attributes:
+        text: a document, or a part of one that ends where GPT-2's pattern would cut anyway.
+        ends_document: whether the end-of-text token follows.
+        next_position: where the corpus continues after it.
+    """
+
+    text: str
+    ends_document: bool
+    next_position: int
+
+
+# A space or newline before a character that is none. GPT-2's pattern always cuts here, also if what is before and what
+# is after it are tokenized separately: it gives the last of several white spaces to what follows. Unicode's white
+# spaces begin with the bytes C2, E1, E2 and E3, which are left out.
+_CUT = re.compile(rb"[ \n](?=[!-~\xc3-\xe0\xe4-\xf4])")
+
+_END_OF_TEXT = b"<|endoftext|>"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_TAR = slice(257, 262)
+_SKIPPED_AT_ONCE = 1 << 20
+
+
+def _zstd(path: Path) -> IO[bytes]:
+    import pyarrow
+
+    # unlike zstandard's own reader it reads every frame, and does not take half a file for a whole one
+    stream: IO[bytes] = pyarrow.input_stream(str(path), compression="zstd")
+    return stream
+
+
+_DECODERS: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+    b"\x28\xb5\x2f\xfd": _zstd,
+}
+_ARCHIVES = {b"PK\x03\x04": "zip", b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "RAR"}
+
+
+def _decoder(path: Path) -> Callable[[Path], Any] | None:
+    with path.open("rb") as file:
+        beginning = file.read(16)
+    return next((opens for magic, opens in _DECODERS.items() if beginning.startswith(magic)), None)
+
+
+@contextmanager
+def opened(path: Path, position: int = 0) -> Iterator[IO[bytes]]:
+    """The unpacked bytes of a file from a place on; RequestError if it cannot be read or unpacked."""
+    try:
+        decoder = _decoder(path)
+        with decoder(path) if decoder else path.open("rb") as stream:
+            if decoder is None:
+                stream.seek(position)
+            while decoder and position and (part := stream.read(min(position, _SKIPPED_AT_ONCE))):
+                position -= len(part)
+            yield stream
+    except (EOFError, lzma.LZMAError, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise RequestError(f"the text file {path} cannot be read: {error.strerror}") from None
+        raise RequestError(f"{path} cannot be unpacked: {error}") from None
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a file begins as gzip, bzip2, xz or zstd write."""
+    return _decoder(path) is not None
+
+
+class TextFile:
+    """One text file, as Python's text mode reads it.
+
+    Every line end becomes one newline character, and a byte order mark is left out.
+
+    Args:
+        path: of the file; what gzip, bzip2, xz and zstd have compressed is unpacked while it is read.
+        separated: whether `<|endoftext|>` separates documents; otherwise it is text like any other.
+
+    Attributes:
+        length: bytes, unpacked.
+
+    Raises:
+        RequestError: the file is missing, an archive, or cannot be unpacked.
+    """
+
+    _PART = 1 << 20
+    _LONGEST_WITHOUT_CUT = 1 << 24
+
+    def __init__(self, path: Path, separated: bool = True) -> None:
+        self.path = path
+        self.separated = separated
+        with opened(path) as file:
+            beginning = file.read(512)
+            archive = next((name for magic, name in _ARCHIVES.items() if beginning.startswith(magic)), None)
+            if archive is None and beginning[_TAR] == b"ustar":
+                archive = "tar"
+            if archive is not None:
+                raise RequestError(f"{path} is a {archive} archive: unpack it first, and pass the folder")
+            self.length = path.stat().st_size if not is_compressed(path) else len(beginning) + _count_rest(file)
+        self.start = len(_BYTE_ORDER_MARK) if beginning.startswith(_BYTE_ORDER_MARK) else 0
+
+    def nearest_cut(self, near: int) -> int:
+        """The byte nearest to a place at which the text can be cut."""
+        start = max(self.start, near - self._PART)
+        with opened(self.path, start) as file:
+            data = _read(file, 2 * self._PART)
+        cuts = [start + _before_line_end(data, match.start()) for match in _CUT.finditer(data)]
+        if cuts:
+            return min(cuts, key=lambda cut: abs(cut - near))
+        return start + _character_start(data, min(near - start, len(data) - 1))
+
+    def pieces(self, position: int, end: int) -> Iterator[Piece]:
+        """Documents between two bytes, in parts of about a megabyte; RequestError for what is not UTF-8."""
+        position = max(position, self.start)
+        rest = b""
+        with opened(self.path, position) as file:
+            while position < end:
+                rest += _read(file, min(self._PART, end - position - len(rest)))
+                at_end = position + len(rest) == end
+                cut = len(rest) if at_end else _last_cut(rest)
+                if not cut and len(rest) >= self._LONGEST_WITHOUT_CUT:  # no white space at all
+                    cut = _character_start(rest, len(rest) - 1)
+                if cut:
+                    yield from self._documents(rest[:cut], position, at_end)
+                    position, rest = position + cut, rest[cut:]
+
+    def _documents(self, data: bytes, position: int, at_end: bool) -> Iterator[Piece]:
+        parts = data.split(_END_OF_TEXT) if self.separated else [data]
+        for number, part in enumerate(parts, 1):
+            is_last = number == len(parts)
+            after = position + len(part) + (0 if is_last else len(_END_OF_TEXT))
+            if part or (at_end and len(parts) == 1):
+                yield Piece(self._decoded(part, position), not is_last or at_end, after)
+            position = after
+
+    def _decoded(self, data: bytes, position: int) -> str:
+        try:
+            return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+        except UnicodeDecodeError as error:
+            raise RequestError(f"{self.path} is not UTF-8 text: byte {position + error.start:,} is wrong") from None
+
+
+class TextCorpus:
+    """Text files in the order given, as one text.
+
+    Args:
+        train: the files.
+        test: those of the test split; empty if the end of `train` becomes it.
+        test_size: share of the text that does.
+        separated: whether `<|endoftext|>` separates documents. The end of a file always does.
+        source: what the text is, for meta.json.
+
+    Raises:
+        RequestError: a file cannot be read, or none of a split has any text.
+    """
+
+    def __init__(
+        self,
+        train: Sequence[Path],
+        test: Sequence[Path] = (),
+        *,
+        test_size: float = 0.1,
+        separated: bool = True,
+        source: dict[str, Any] | None = None,
+    ) -> None:
+        self.files = [TextFile(path, separated) for path in (*train, *test)]
+        self.starts = list(accumulate((file.length for file in self.files), initial=0))
+        self.length = self.starts.pop()
+        self.source = source or {}
+        for files, paths in ((self.files[: len(train)], train), (self.files[len(train) :], test)):
+            if paths and not any(file.length for file in files):
+                raise RequestError(f"the text file {paths[0]} is empty" if len(paths) == 1 else "all files are empty")
+        self.test_start = self.starts[len(train)] if test else self._nearest_cut(int(self.length * (1 - test_size)))
+
+    def _nearest_cut(self, near: int) -> int:
+        start, file = next(
+            (start, file)
+            for start, file in zip(self.starts, self.files, strict=True)
+            if start <= near < start + file.length
+        )
+        return start + file.nearest_cut(near - start)
+
+    def size(self, split: str) -> int:
+        """Bytes to the end of a split."""
+        return self.test_start if split == "train" else self.length
+
+    def pieces(self, split: str, position: int) -> Iterator[Piece]:
+        """Documents, in parts of about a megabyte; RequestError for what is not UTF-8."""
+        end = self.size(split)
+        position = max(position, self.test_start if split == "test" else 0)
+        for start, file in zip(self.starts, self.files, strict=True):
+            first, last = max(position - start, 0), min(end - start, file.length)
+            if first < last:
+                for piece in file.pieces(first, last):
+                    yield piece._replace(next_position=start + piece.next_position)
+
+
+def _count_rest(file: IO[bytes]) -> int:
+    return sum(map(len, iter(lambda: file.read(1 << 20), b"")))
+
+
+def _read(file: IO[bytes], count: int) -> bytes:
+    """That many bytes, or all that are left: a decoder's `read` may give fewer."""
+    parts = []
+    while count and (part := file.read(count)):
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def _last_cut(data: bytes) -> int:
+    """Where the last safe cut in the data is, 0 if there is none."""
+    for match in reversed(list(_CUT.finditer(data, max(0, len(data) - 4096)))):
+        return _before_line_end(data, match.start())
+    cuts = [match.start() for match in _CUT.finditer(data)]
+    return _before_line_end(data, cuts[-1]) if cuts else 0
+
+
+def _before_line_end(data: bytes, cut: int) -> int:
+    """The cut, moved before a carriage return: both characters of a line end stay together."""
+    return cut - 1 if data[cut : cut + 1] == b"\n" and data[cut - 1 : cut] == b"\r" and cut else cut
+
+
+def _character_start(data: bytes, place: int) -> int:
+    """Where the character at a place begins."""
+    while place > 0 and data[place] & 0xC0 == 0x80:
+        place -= 1
+    return place
