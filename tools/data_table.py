@@ -49,8 +49,8 @@ said.
 DIFFUSION = """
 ## Images without classes (golu-diffusion)
 
-`--data.images FOLDER`, with every tenth image for the test, or `--data.test-images FOLDER`. CelebA is found in these
-places in DATA_DIR/celeba:
+`--data.images FOLDER`, with every tenth image for the test, or `--data.test-images FOLDER`. `--data.channels 1`
+trains and draws in gray. CelebA is found in these places in DATA_DIR/celeba:
 
 | copy | images and partition |
 |---|---|

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from golu_core.training.config import EpochConfig, placement
 from golu_core.training.errors import RequestError
@@ -77,6 +77,7 @@ class Data:
         test_images: Folder of your own test images.
         hub: Id on the hub or local copy for `datasets`, with splits train and valid.
         size: Side of the square images in pixels.
+        channels: 3 for color, 1 for gray: color images lose theirs as Pillow's `L` takes it.
         flip: Mirror every other training image.
         background: What transparent pixels are put on.
         train_size: Training images of the published data set, 0 if not known; a difference is said and noted in
@@ -89,6 +90,7 @@ class Data:
     test_images: Path | None = placement(None)
     hub: str | None = placement(None)
     size: Annotated[int, Range(least=1, most=4096)] = 64
+    channels: Literal[1, 3] = 3
     flip: bool = True
     background: Background = "white"
     train_size: Amount = placement(0)
@@ -98,6 +100,11 @@ class Data:
     def is_own(self) -> bool:
         """Whether the images are the user's, and not those of the recipe."""
         return self.images is not None or self.hub is not None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image as the network sees it: (C, size, size)."""
+        return self.channels, self.size, self.size
 
     @property
     def title(self) -> str:

@@ -32,14 +32,16 @@ from golu_core.training.seeding import Purpose, generator
 from .celeba import find_celeba
 from .config import Data, DiffusionConfig
 
+_LOOKED_AT = 16
+
 
 class NoisyBatch(NamedTuple):
     """One process's images of one step, and what is added to them.
 
     Attributes:
-        images: (N, 3, size, size) uint8.
+        images: (N, C, size, size) uint8.
         steps: (N,) int64, of the forward process, counted from 0.
-        noise: (N, 3, size, size) float32, standard normal.
+        noise: (N, C, size, size) float32, standard normal.
         positions: (N,) int64, place in the order, or -1 where the image only fills the batch.
     """
 
@@ -87,11 +89,11 @@ class NoisyImages:
         return self.source.count * self.draws
 
     def image(self, number: int) -> Tensor:
-        """An image as (3, size, size) uint8; RequestError with its name if it cannot be decoded."""
+        """An image as (C, size, size) uint8; RequestError with its name if it cannot be decoded."""
         if number in self._decoded:
             return self._decoded[number]
         encoded, name = self.source.read(number)
-        image = fitted(decode(encoded, name, background=self.data.background), self.data.size)
+        image = as_trained_on(decode(encoded, name, background=self.data.background), self.data)
         if self.in_memory:
             self._decoded[number] = image
         return image
@@ -112,14 +114,25 @@ class NoisyImages:
         return NoisyBatch(pixels, steps, noise, torch.tensor([key.position for key in keys]))
 
 
+def as_trained_on(image: Tensor, data: Data) -> Tensor:
+    """(3, H, W) uint8 in the channels and the size of the data: (C, size, size) uint8."""
+    return fitted(image if data.channels == 3 else gray(image), data.size)
+
+
+def gray(image: Tensor) -> Tensor:
+    """(3, H, W) uint8 as (1, H, W), as Pillow converts to `L` (ITU-R 601-2); gray stays what it is."""
+    red, green, blue = image.int()
+    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8)[None]
+
+
 def fitted(image: Tensor, size: int) -> Tensor:
     """The image with its smaller side scaled to `size`, by the mean of areas, and its center cut out.
 
     Args:
-        image: (3, H, W) uint8.
+        image: (C, H, W) uint8.
 
     Returns:
-        (3, size, size) uint8.
+        (C, size, size) uint8.
     """
     height, width = image.shape[-2:]
     scale = size / min(height, width)
@@ -143,12 +156,12 @@ def _area_weights(inputs: int, outputs: int) -> Tensor:
 
 
 def scaled(images: Tensor, device: torch.device) -> Tensor:
-    """(N, 3, H, W) uint8 as float32 in [-1, 1]."""
+    """(N, C, H, W) uint8 as float32 in [-1, 1]."""
     return images.to(device, non_blocking=True).float() / 127.5 - 1
 
 
 def pixels_of(images: Tensor) -> Tensor:
-    """(N, 3, H, W) in [-1, 1] as uint8; what lies outside is cut."""
+    """(N, C, H, W) in [-1, 1] as uint8; what lies outside is cut."""
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
 
 
@@ -194,6 +207,8 @@ def load_data(config: DiffusionConfig) -> DiffusionData:
     steps = config.noise.steps
     train = NoisyImages(sources["train"], data, steps, config.seed, training=True)
     test = NoisyImages(sources["test"], data, steps, config.seed, training=False, draws=config.eval_draws)
+    if data.is_own and data.channels == 3:
+        said += _said_of_gray(train)
     published = {"train": data.train_size, "test": data.test_size}
     found = {split: source.count for split, source in sources.items()}
     differing = {split: count for split, count in published.items() if count and found[split] != count}
@@ -206,6 +221,14 @@ def load_data(config: DiffusionConfig) -> DiffusionData:
     if train.in_memory:  # pictures that this program wrote are the same whatever their files look like
         fingerprint = Fingerprint(lambda: pixels_fingerprint(_named_images(train, test)))
     return DiffusionData(train, test, facts, remarks, fingerprint)
+
+
+def _said_of_gray(split: NoisyImages) -> tuple[str, ...]:
+    step = max(1, split.source.count // _LOOKED_AT)
+    images = (split.image(number) for number in range(0, split.source.count, step))
+    if any((image != image[:1]).any() for image in images):
+        return ()
+    return ("the images have no color: --data.channels 1 trains and draws in gray",)
 
 
 def _named_images(*splits: NoisyImages) -> Iterator[tuple[str, Tensor]]:

@@ -19,7 +19,7 @@ from golu_core.training.seeding import Purpose, generator
 from .config import Noise
 
 Predictor = Callable[[Tensor, Tensor], Tensor]
-"""The noise in images (N, 3, H, W) at steps (N,)."""
+"""The noise in images (N, C, H, W) at steps (N,)."""
 
 
 class Diffusion:
@@ -52,13 +52,13 @@ class Diffusion:
         """Images after a step: x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (equation 4).
 
         Args:
-            images, noise: (N, 3, H, W).
+            images, noise: (N, C, H, W).
             steps: (N,) int64.
         """
         return _each(self.image_scale, steps) * images + _each(self.noise_scale, steps) * noise
 
     def denoised(self, x: Tensor, steps: Tensor, predicted: Tensor) -> Tensor:
-        """The image that a noise belongs to, x_0 of equation 4; (N, 3, H, W)."""
+        """The image that a noise belongs to, x_0 of equation 4; (N, C, H, W)."""
         return (x - _each(self.noise_scale, steps) * predicted) / _each(self.image_scale, steps)
 
     def in_range(self, x: Tensor, step: int, predicted: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class Diffusion:
         1 / sqrt(alpha_bar_T) = 158.
 
         Args:
-            x, predicted: (N, 3, H, W), at the step.
+            x, predicted: (N, C, H, W), at the step.
             step: counted from 0.
         """
         image = (x - self.noise_scale[step] * predicted) / self.image_scale[step]
@@ -78,7 +78,7 @@ class Diffusion:
         """One step back (algorithm 2, line 4), with variance beta_t; the last without noise.
 
         Args:
-            x: (N, 3, H, W) at the step.
+            x: (N, C, H, W) at the step.
             step: from which it goes back.
             predicted: noise in x, of its shape.
             draw: standard normal, of its shape.
@@ -87,7 +87,7 @@ class Diffusion:
         return mean if step == 0 else mean + self._beta_root[step] * draw
 
     def ddim_step(self, x: Tensor, step: int, to: int, predicted: Tensor) -> Tensor:
-        """One deterministic step of (N, 3, H, W) back to another; -1 is the image (DDIM, equation 12 with sigma 0)."""
+        """One deterministic step of (N, C, H, W) back to another; -1 is the image (DDIM, equation 12 with sigma 0)."""
         image = (x - self.noise_scale[step] * predicted) / self.image_scale[step]
         return image if to < 0 else self.image_scale[to] * image + self.noise_scale[to] * predicted
 
@@ -159,7 +159,7 @@ def sampled(
         diffusion: the process.
         predict: the network.
         images: numbers of the images, from which their noise is seeded: an image does not depend on the others.
-        shape: of an image, (3, H, W).
+        shape: of an image, (C, H, W).
         seed: of all of them.
         sampler: `ddpm` or `ddim`.
         steps: of DDIM.

@@ -38,7 +38,7 @@ def evaluate(
 
     Args:
         evaluation: the processes, or the run that trains the model.
-        model: predicts the noise of (N, 3, H, W) float32 images at (N,) int64 steps.
+        model: predicts the noise of (N, C, H, W) float32 images at (N,) int64 steps.
         data: whose test set is taken.
         diffusion: the noise at each step.
         at_once: images that a device takes at once; by default the config's.
@@ -71,7 +71,7 @@ def load_run(finished: FinishedRun[DiffusionConfig], weights: str = "evaluated")
         RequestError: the run has no such weights, or they are damaged.
     """
     config = finished.config
-    model = UNet(config.model, config.activation)
+    model = UNet(config.model, config.activation, config.data.channels)
     if weights == "evaluated":
         finished.load_evaluated_weights(model, config.average)
     elif weights == "average" and config.average is None:

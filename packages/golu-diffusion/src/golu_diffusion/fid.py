@@ -54,7 +54,7 @@ def frechet_distance(drawn: Tensor, test: NoisyImages, config: DiffusionConfig, 
     """torch-fidelity's distance.
 
     Args:
-        drawn: (N, 3, H, W) uint8.
+        drawn: (N, C, H, W) uint8.
         test: the first N of its images are compared with.
         config: for the weights.
         device: that computes the features.

@@ -24,7 +24,7 @@ from golu_core.training.ownership import MADE_BY, check_output, write_atomically
 from golu_core.training.processes import Processes
 
 from .config import DiffusionConfig
-from .data import fitted, pixels_of, scaled
+from .data import as_trained_on, pixels_of, scaled
 from .diffusion import Diffusion, batch_noise, check_sampling, in_fixed_batches, sampled
 from .evaluate import load_run
 
@@ -52,7 +52,7 @@ def draw(
     processes: Processes,
     model: nn.Module,
     diffusion: Diffusion,
-    size: int,
+    shape: tuple[int, int, int],
     count: int,
     sampling: Sampling,
     watch: Callable[[int, Tensor], None] | None = None,
@@ -61,15 +61,15 @@ def draw(
 
     Args:
         processes: that draw together.
-        model: predicts the noise of (N, 3, size, size) float32 images at (N,) int64 steps.
+        model: predicts the noise of (N, *shape) float32 images at (N,) int64 steps.
         diffusion: the noise at each step.
-        size: side of the images in pixels.
+        shape: of an image, (C, size, size).
         count: of images.
         sampling: how they are drawn.
         watch: is called after each step with its number and the images of this process's batch.
 
     Returns:
-        (count, 3, size, size) uint8.
+        (count, *shape) uint8.
     """
     model.eval()
     mine = list(range(processes.rank, count, processes.count))
@@ -81,7 +81,7 @@ def draw(
             diffusion,
             _predictor(processes, model),
             numbers,
-            (3, size, size),
+            shape,
             seed=sampling.seed,
             sampler=sampling.sampler,
             steps=sampling.steps,
@@ -107,14 +107,15 @@ def _predictor(processes: Processes, model: nn.Module) -> Callable[[Tensor, Tens
 
 
 def save_grid(path: Path, images: Tensor) -> None:
-    """Writes (N, 3, H, W) uint8 images side by side, enlarged if they are small, as PNG into a folder of ours."""
+    """Writes (N, C, H, W) uint8 images side by side, enlarged if they are small, as PNG into a folder of ours."""
     write_atomically(path, png_writer(_grid(images)))
 
 
 def _grid(images: Tensor, columns: int | None = None) -> Any:
     factor = max(1, 64 // images.shape[-1])
     large = images.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
-    return to_pil_image(make_grid(large, nrow=columns or max(1, round(len(images) ** 0.5)), padding=2))
+    grid = make_grid(large, nrow=columns or max(1, round(len(images) ** 0.5)), padding=2)
+    return to_pil_image(grid[: images.shape[1]])  # make_grid gives gray three channels
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def sample_command(arguments: Sequence[str]) -> None:
         sampling = Sampling(flags.sampler, flags.steps, flags.seed, flags.batch_size, flags.clip)
         diffusion = Diffusion(config.noise, processes.device)
         model.to(processes.device)
-        images = draw(processes, model, diffusion, config.data.size, flags.count, sampling, watch)
+        images = draw(processes, model, diffusion, config.data.shape, flags.count, sampling, watch)
         if processes.is_main:
             write_output(flags.grid, png_writer(_grid(images)))
             for number, image in enumerate(images) if flags.out is not None else ():
@@ -253,7 +254,8 @@ def interpolate_command(arguments: Sequence[str]) -> None:
     config = finished.config
     if flags.at >= config.noise.steps:
         raise RequestError(f"--at must be 0 to {config.noise.steps - 1}, not {flags.at}")
-    ends = torch.stack([fitted(read_image(Path(path)), config.data.size) for path in rest[:2]])
+    data = config.data
+    ends = torch.stack([as_trained_on(read_image(Path(p), background=data.background), data) for p in rest[:2]])
     model = load_run(finished, flags.weights)
     with Evaluation(config, folder) as evaluation:
         device = evaluation.device

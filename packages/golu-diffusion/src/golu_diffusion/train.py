@@ -63,8 +63,9 @@ def train(config: DiffusionConfig) -> None:
 def build_model(config: DiffusionConfig) -> tuple[UNet, SwappedActivations]:
     """The UNet, its weights a function of the seed alone, and what became of its activations."""
     seed_global_generators(config.seed, Purpose.WEIGHTS)
-    model = UNet(config.model, config.own_activation)
-    example = (torch.zeros(1, 3, config.model.factor, config.model.factor), torch.zeros(1, dtype=torch.int64))
+    model = UNet(config.model, config.own_activation, config.data.channels)
+    side = config.model.factor
+    example = (torch.zeros(1, config.data.channels, side, side), torch.zeros(1, dtype=torch.int64))
     return model, swapped_for(model, config.own_activation, config.activation, example)
 
 
@@ -89,7 +90,7 @@ def draw_grid(run: Run[DiffusionConfig], diffusion: Diffusion, epoch: int) -> No
         return
     sampler = "ddpm" if config.sample_steps is None else "ddim"
     sampling = Sampling(sampler, config.sample_steps, config.seed, config.evaluation_batch)
-    images = draw(run.processes, run.evaluated_model, diffusion, config.data.size, config.samples, sampling)
+    images = draw(run.processes, run.evaluated_model, diffusion, config.data.shape, config.samples, sampling)
     if run.is_main:
         save_grid(run.folder / "samples" / f"epoch-{epoch:03d}.png", images)
 
@@ -99,7 +100,7 @@ def add_frechet_distance(run: Run[DiffusionConfig], result: Result, data: Diffus
     config = run.config
     sampling = Sampling("ddpm", None, config.seed, config.evaluation_batch)
     try:
-        images = draw(run.processes, run.evaluated_model, diffusion, config.data.size, config.fid_images, sampling)
+        images = draw(run.processes, run.evaluated_model, diffusion, config.data.shape, config.fid_images, sampling)
         if run.is_main:
             distance = frechet_distance(images, data.test, config, run.device)
             amend_result(run.folder / RESULT_FILE, result, {"fid": distance, "fid_images": float(config.fid_images)})

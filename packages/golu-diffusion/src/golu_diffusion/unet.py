@@ -102,22 +102,23 @@ class Upsample(nn.Module):
 
 
 class UNet(nn.Module):
-    """Predicts the noise in images of three channels.
+    """Predicts the noise in images.
 
     Args:
         model: sizes.
         activation: of all its layers, by its registered name.
+        image_channels: of the images.
 
     Raises:
         RequestError: the sizes do not fit each other.
     """
 
-    def __init__(self, model: Model, activation: str) -> None:
+    def __init__(self, model: Model, activation: str, image_channels: int = 3) -> None:
         super().__init__()
         check_fields(model, "--model.")
         channels = [model.width * multiplier for multiplier in model.multipliers]
         self.time = TimeEmbedding(model.width, activation)
-        self.head = nn.Conv2d(3, model.width, 3, padding=1)
+        self.head = nn.Conv2d(image_channels, model.width, 3, padding=1)
 
         def block(inputs: int, outputs: int, attention: bool) -> ResidualBlock:
             return ResidualBlock(inputs, outputs, model, activation, attention)
@@ -141,7 +142,9 @@ class UNet(nn.Module):
             if level > 0:
                 self.up.append(Upsample(current))
         self.tail = nn.Sequential(
-            nn.GroupNorm(model.groups, current), build_activation(activation), nn.Conv2d(current, 3, 3, padding=1)
+            nn.GroupNorm(model.groups, current),
+            build_activation(activation),
+            nn.Conv2d(current, image_channels, 3, padding=1),
         )
         self.to(memory_format=torch.channels_last)  # in which convolutions are faster
 
@@ -149,11 +152,11 @@ class UNet(nn.Module):
         """The noise in images.
 
         Args:
-            x: (N, 3, H, W), with H and W divisible by 2 ^ (levels - 1).
+            x: (N, C, H, W), with H and W divisible by 2 ^ (levels - 1).
             steps: (N,) int64, counted from 0.
 
         Returns:
-            (N, 3, H, W).
+            (N, C, H, W).
         """
         embedded = self.time(steps)
         x = self.head(x)
