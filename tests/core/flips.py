@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -266,6 +267,8 @@ class FlipCases:
             assert found is not None
             self._numbers[recipe] = found
         (cwd / "flipped").mkdir()
+        if flip.path == "data_dir" and "--data-dir" in places:  # the same data at another place
+            shutil.copytree(places[places.index("--data-dir") + 1], cwd / "flipped" / flip.flags[1])
         done = run(*common, *flip.flags, cwd=cwd / "flipped")
         seen = outcome(done, cwd / "flipped", self._numbers[recipe])
         note_outcome(self.command_line.program, recipe, flip, seen, done.stderr)

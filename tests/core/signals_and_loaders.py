@@ -59,7 +59,7 @@ def a_killed_loader_is_one_message(program: Program, arguments: list[str], folde
         loader.kill()
     _, errors = process.communicate(timeout=90)
     assert process.returncode == 1, errors
-    assert "a loader process ended" in errors and "Traceback" not in errors, errors
+    assert "a loader process was killed" in errors and "Traceback" not in errors, errors
     assert len(errors.strip().splitlines()) < 12, errors
 
 
