@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import dataclasses
+import errno
 import gzip
 import io
 import json
@@ -128,7 +129,7 @@ def test_a_row_that_is_no_text_is_named_by_its_place_in_the_file(tmp_path):
     rows[17] = None
     path = tmp_path / "x.jsonl"
     path.write_text("\n".join(json.dumps({"text": row}) for row in rows))
-    with pytest.raises(RequestError, match="row 17, counted from 0"):
+    with pytest.raises(RequestError, match=r"row 17, counted from 0, of \S+x\.jsonl holds NoneType"):
         tokens_of(path, tmp_path / "out")
 
 
@@ -303,6 +304,38 @@ def test_the_end_of_a_folders_text_is_the_test_split(tmp_path):
         "b" * 100 + "c" * 500,
     ]
     assert (train.count(END), test.count(END)) == (2, 2)
+
+
+@pytest.mark.parametrize("test_size", [1e-17, 1 - 1e-12])
+def test_the_smallest_and_the_largest_test_split(test_size, tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text(ROW_TEXT)
+    tokens = tokens_of(path, tmp_path / "out", test_size=test_size)
+    assert without_ends(tokens).decode() == ROW_TEXT
+    assert tokens.count(END) == 2
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(TextFile, "_PART", 64)
+    path = tmp_path / "x.txt"
+    path.write_text(ROW_TEXT)
+    corpus = open_corpus(str(path))
+    path.write_text(ROW_TEXT[:100])
+    with pytest.raises(RequestError, match="became shorter while it was read"):
+        list(corpus.pieces("train", 0))
+
+
+def test_a_full_disk_is_not_the_fault_of_the_text(tmp_path, monkeypatch):
+    path = tmp_path / "x.jsonl.gz"
+    path.write_bytes(gzip.compress(TABLES["x.jsonl"]().encode()))
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", "elsewhere")
+
+    monkeypatch.setattr("golu_lm.corpora.shutil.copyfileobj", full)
+    with pytest.raises(OSError, match=r"No space left on device.*elsewhere") as caught:
+        tokens_of(path, tmp_path / "out")
+    assert not isinstance(caught.value, RequestError)
 
 
 READINGS = {

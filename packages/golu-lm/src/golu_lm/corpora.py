@@ -58,6 +58,11 @@ HUB_CORPORA = {
 }
 
 
+def title(source: Mapping[str, Any]) -> str:
+    """What a corpus is called in messages: its file, its folder, or its name on the hub."""
+    return str(next((source[key] for key in ("file", "folder", "hub", "package") if key in source), "the text"))
+
+
 class Documents:
     """Documents in lists, in the order in which they are tokenized."""
 
@@ -92,7 +97,7 @@ class Rows:
         for split, rows in splits.items():
             if column not in rows.column_names:
                 raise RequestError(
-                    f"{source} has no column {column!r} in {split}: "
+                    f"{title(source)} has no column {column!r} in {split}: "
                     f"name one of {', '.join(rows.column_names)} by --column"
                 )
 
@@ -107,7 +112,7 @@ class Rows:
             for number, text in enumerate(rows[start : start + self._AT_ONCE][self.column], start):
                 if not isinstance(text, str):
                     raise RequestError(
-                        f"row {_row_before_shuffling(rows, number):,}, counted from 0, of {self.source} holds "
+                        f"row {_row_before_shuffling(rows, number):,}, counted from 0, of {title(self.source)} holds "
                         f"{type(text).__name__} instead of text"
                     )
                 yield Piece(text, True, number + 1)
@@ -165,8 +170,8 @@ class Reading:
                 raise RequestError(f"{flag} has no effect on {what}: leave it out")
 
 
-def check_dataset(dataset: str, reading: Reading) -> None:
-    """Raises RequestError for what `open_corpus` cannot open, before anything is downloaded."""
+def checked_dataset(dataset: str, reading: Reading) -> OwnFiles | None:
+    """The files of a path, none for a name; RequestError for what cannot be opened, before anything is downloaded."""
     if reading.test_size is not None and not 0 < reading.test_size < 1:
         raise RequestError(f"--test-size must be between 0 and 1, not {reading.test_size}")
     if dataset == "pydocs":
@@ -176,9 +181,12 @@ def check_dataset(dataset: str, reading: Reading) -> None:
         if HUB_CORPORA[dataset].test_split is not None:
             reading.refuse("test_size seed", f"{dataset}, which has a test split")
     elif Path(dataset).exists():
-        _check_own(own_files(Path(dataset)), reading)
+        files = own_files(Path(dataset))
+        _check_own(files, reading)
+        return files
     else:
         raise RequestError(f"{dataset!r} is neither a file, a folder, nor one of {', '.join([*HUB_CORPORA, 'pydocs'])}")
+    return None
 
 
 def _check_own(files: OwnFiles, reading: Reading) -> None:
@@ -203,12 +211,10 @@ def open_corpus(dataset: str, reading: Reading | None = None, num_workers: int =
         RequestError: there is no such data set, it cannot be loaded, or `reading` has something that it does not use.
     """
     reading = reading or Reading()
-    check_dataset(dataset, reading)
-    if dataset == "pydocs":
-        return python_docs()
-    if dataset in HUB_CORPORA:
-        return _hub_corpus(HUB_CORPORA[dataset], reading, num_workers)
-    return open_files(own_files(Path(dataset)), reading)
+    files = checked_dataset(dataset, reading)
+    if files is not None:
+        return open_files(files, reading)
+    return python_docs() if dataset == "pydocs" else _hub_corpus(HUB_CORPORA[dataset], reading, num_workers)
 
 
 def open_files(files: OwnFiles, reading: Reading) -> Corpus:

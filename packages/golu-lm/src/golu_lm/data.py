@@ -110,7 +110,7 @@ class LmData:
         name: of the data set, in results.
         test_bytes: of the test split's text, if that is known.
         facts: what result.json says: counts, published counts, and the tokenizer.
-        remarks: what differs from the published counts, as sentences.
+        remarks: what differs from the published counts, and what was left out, as sentences.
         fingerprint: of all tokens.
     """
 
@@ -129,7 +129,8 @@ def load_data(config: LmConfig) -> LmData:
     Raises:
         RequestError: a file is missing or malformed, or does not fit the model; the message says what to do.
     """
-    folder, name = _prepared_folder(config)
+    files = None if config.data.text is None else own_files(config.data.text)
+    folder, name = _prepared_folder(config, files)
     missing = (
         f"run golu-lm prepare (for {' or '.join(HUB_CORPORA)}, or a file of yours with --name {name}), "
         f"put nanoGPT's train.bin and val.bin there, or pass --data.text FILE"
@@ -158,14 +159,13 @@ def load_data(config: LmConfig) -> LmData:
             tokens.check_width()
         if config.check_data:
             _check_everything(tokens, meta.get("splits", {}).get(split), config.model.vocabulary)
-    return _described(config, name, train, test, meta)
+    return _described(config, name, train, test, meta, () if files is None else files.remarks)
 
 
-def _prepared_folder(config: LmConfig) -> tuple[Path, str]:
+def _prepared_folder(config: LmConfig, files: OwnFiles | None) -> tuple[Path, str]:
     """Where the tokens are, and the data set's name; tokenizes what needs no download."""
     data = config.data
-    text = data.text
-    if text is None and data.name != "pydocs":
+    if files is None and data.name != "pydocs":
         return config.data_dir / data.name, data.name
     tokenizer = build_tokenizer(data.tokenizer, data.vocab_file)
     if tokenizer.size > config.model.vocabulary:
@@ -173,8 +173,7 @@ def _prepared_folder(config: LmConfig) -> tuple[Path, str]:
             f"the tokenizer {tokenizer.name} has {tokenizer.size:,} tokens, but the model's vocabulary only "
             f"{config.model.vocabulary:,}: set --model.vocabulary"
         )
-    files = None if text is None else own_files(text)
-    name = data.name if text is None else text_name(text)
+    name = data.name if files is None else text_name(files.path)
     folder = f"{name}-{tokenizer.name}" if files is None else f"{name}-{_text_name(data, files)}-{tokenizer.name}"
     place = config.data_dir / folder
     if place.exists():
@@ -228,7 +227,9 @@ def _check_everything(tokens: TokenFile, facts: dict[str, Any] | None, vocabular
         raise RequestError(f"{tokens.path} does not have the checksum of its {META_FILE}: prepare the data again")
 
 
-def _described(config: LmConfig, name: str, train: TokenFile, test: TokenFile, meta: dict[str, Any]) -> LmData:
+def _described(
+    config: LmConfig, name: str, train: TokenFile, test: TokenFile, meta: dict[str, Any], left_out: tuple[str, ...]
+) -> LmData:
     facts: dict[str, Any] = {"train": {"tokens": len(train)}, "test": {"tokens": len(test)}}
     if meta:
         facts = {split: {k: v for k, v in meta["splits"][split].items() if k != "sha256"} for split in facts}
@@ -239,12 +240,10 @@ def _described(config: LmConfig, name: str, train: TokenFile, test: TokenFile, m
         if expected and config.data.text is None and found not in (None, expected):
             remarks.append(f"{name} has {found:,} {split} documents, the recipe's own data have {expected:,}")
     as_published = not remarks and config.data.text is None
-    if config.data.text is not None:
-        remarks += own_files(config.data.text).remarks
     facts |= {"published": published, "as_published": as_published, "tokenizer": config.data.tokenizer}
     test_bytes = facts["test"].get("text_bytes")
     fingerprint = whole_files_fingerprint("tokens", [train.path, test.path])
-    return LmData(name, train, test, test_bytes, facts, tuple(remarks), fingerprint)
+    return LmData(name, train, test, test_bytes, facts, (*remarks, *left_out), fingerprint)
 
 
 @dataclass(frozen=True)

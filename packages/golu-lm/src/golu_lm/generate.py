@@ -44,7 +44,7 @@ def generated_tokens(
         count: how many to draw.
         context: of the model.
         temperature: divides the logits; 0 takes the most probable token.
-        top_k: draw from the so many most probable tokens only.
+        top_k: draw only from this many of the most probable tokens.
         seed: of the draws.
         cached: False reads everything anew for each token, for comparison.
     """

@@ -80,10 +80,12 @@ def own_files(path: Path) -> OwnFiles:
     if not texts:
         known = ", ".join((*PLAIN, *TABLES))
         raise RequestError(f"{path} has no file that ends in {known}; it has {_kinds(files)}")
+    known_texts = set(texts)
     for file in texts:
-        if uncompressed_name(file) != file and uncompressed_name(file) in texts:
-            raise RequestError(f"{path} has {file.name} beside {uncompressed_name(file).name}: move one of them away")
-    others = [file for file in files if file not in set(texts)]
+        plain = uncompressed_name(file)
+        if plain != file and plain in known_texts:
+            raise RequestError(f"{path} has {file.name} beside {plain.name}: move one of them away")
+    others = [file for file in files if file not in known_texts]
     remarks = [f"{path} has files that are not taken for text: {_kinds(others)}"] if others else []
     by_split: dict[str | None, list[Path]] = {}
     for file in texts:
@@ -105,7 +107,9 @@ def _of_one_format(path: Path, train: list[Path], test: list[Path], *remarks: st
     kinds = {(TABLES.get(suffix), "\t" if suffix == ".tsv" else None): file for suffix, file in suffixes.items()}
     if len(kinds) > 1:
         first, second = list(kinds.values())[:2]
-        raise RequestError(f"{path} has files of several formats, {first} and {second}: pass one of them, or part them")
+        raise RequestError(
+            f"{path} has files of several formats, {first} and {second}: put each format into its own folder"
+        )
     ((table, separator),) = kinds
     return OwnFiles(path, tuple(train), tuple(test), table, separator, remarks)
 

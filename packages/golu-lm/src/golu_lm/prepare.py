@@ -31,8 +31,8 @@ from golu_core.training.ownership import (
     write_json,
 )
 
-from .corpora import SPLITS, Corpus, Reading, check_dataset, open_corpus
-from .own_files import own_files, text_name
+from .corpora import SPLITS, Corpus, Reading, checked_dataset, open_corpus, title
+from .own_files import text_name
 from .text_files import Piece
 from .tokenizers import Tokenizer, Tokens, build_tokenizer
 
@@ -101,14 +101,14 @@ def prepare_command(arguments: Sequence[str]) -> None:
     reading = Reading(
         flags.hub, flags.revision, flags.column, flags.test_size, flags.seed, None if flags.separated else False
     )
-    check_dataset(dataset, reading)
+    files = checked_dataset(dataset, reading)
     tokenizer = build_tokenizer(flags.tokenizer, flags.vocab_file)
     corpus = open_corpus(dataset, reading, flags.num_workers)
     folder = flags.data_dir / (flags.name or text_name(Path(dataset)))
     if flags.overwrite:
         _remove_prepared(folder)
     meta = prepare(corpus, folder, tokenizer, flags.num_workers, show_progress=True)
-    for remark in own_files(Path(dataset)).remarks if Path(dataset).is_dir() else ():
+    for remark in files.remarks if files is not None else ():
         print(f"note: {remark}")
     for split, facts in meta["splits"].items():
         documents, tokens, text_bytes = (facts[key] for key in ("documents", "tokens", "text_bytes"))
@@ -168,7 +168,7 @@ def _prepared(
         if journal.splits[split].tokens < fewest_tokens:
             found = journal.splits[split].tokens
             raise RequestError(
-                f"the {split} split of {corpus.source} has {found:,} tokens, but {fewest_tokens:,} are needed: "
+                f"the {split} split of {title(corpus.source)} has {found:,} tokens, but {fewest_tokens:,} are needed: "
                 f"take more text, or a shorter --model.context"
             )
     facts = {

@@ -66,9 +66,12 @@ def _decoder(path: Path) -> Callable[[Path], Any] | None:
 
 @contextmanager
 def opened(path: Path, position: int = 0) -> Iterator[IO[bytes]]:
-    """The unpacked bytes of a file from a place on; RequestError if it cannot be read or unpacked."""
+    """The unpacked bytes of a file from a place on; RequestError if it cannot be opened or unpacked."""
     try:
         decoder = _decoder(path)
+    except OSError as error:
+        raise RequestError(f"the text file {path} cannot be read: {error.strerror}") from None
+    try:
         with decoder(path) if decoder else path.open("rb") as stream:
             if decoder is None:
                 stream.seek(position)
@@ -77,7 +80,7 @@ def opened(path: Path, position: int = 0) -> Iterator[IO[bytes]]:
             yield stream
     except (EOFError, lzma.LZMAError, zlib.error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise RequestError(f"the text file {path} cannot be read: {error.strerror}") from None
+            raise  # of the disk, perhaps of what the caller writes
         raise RequestError(f"{path} cannot be unpacked: {error}") from None
 
 
@@ -134,7 +137,10 @@ class TextFile:
         rest = b""
         with opened(self.path, position) as file:
             while position < end:
-                rest += _read(file, min(self._PART, end - position - len(rest)))
+                part = _read(file, min(self._PART, end - position - len(rest)))
+                if not part:
+                    raise RequestError(f"{self.path} became shorter while it was read")
+                rest += part
                 at_end = position + len(rest) == end
                 cut = len(rest) if at_end else _last_cut(rest)
                 if not cut and len(rest) >= self._LONGEST_WITHOUT_CUT:  # no white space at all
@@ -188,8 +194,13 @@ class TextCorpus:
         self.source = source or {}
         for files, paths in ((self.files[: len(train)], train), (self.files[len(train) :], test)):
             if paths and not any(file.length for file in files):
-                raise RequestError(f"the text file {paths[0]} is empty" if len(paths) == 1 else "all files are empty")
-        self.test_start = self.starts[len(train)] if test else self._nearest_cut(int(self.length * (1 - test_size)))
+                raise RequestError(
+                    f"the text file {paths[0]} is empty"
+                    if len(paths) == 1
+                    else f"all {len(paths):,} text files are empty, such as {paths[0]}"
+                )
+        near = min(int(self.length * (1 - test_size)), self.length - 1)
+        self.test_start = self.starts[len(train)] if test else self._nearest_cut(near)
 
     def _nearest_cut(self, near: int) -> int:
         start, file = next(
