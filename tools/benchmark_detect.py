@@ -27,9 +27,10 @@ from golu_core.training.optim import build_optimizer
 from golu_core.training.run import Run
 from golu_detect.annotations import read_annotations
 from golu_detect.config import DetectConfig, FasterRcnn
-from golu_detect.data import load_data, training_order
+from golu_detect.data import load_data
 from golu_detect.evaluate import coco_metrics, detections
 from golu_detect.models import build_model
+from golu_detect.orders import training_order
 from golu_detect.recipes import RECIPES
 from golu_detect.task import TASK
 from golu_detect.train import training_loss
@@ -74,7 +75,7 @@ def training_rows() -> list[Row]:
 
 def _our_loop(config: DetectConfig) -> Iterator[None]:
     data = load_data(config)
-    order = training_order(config, data)
+    order = training_order(config, data.train.images)
     with Run(config, TASK) as run:
         model, _ = build_model(config, data.classes)
         optimizer = build_optimizer(model.to(run.device), config.optim, run.device)

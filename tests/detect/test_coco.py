@@ -17,7 +17,8 @@ from golu_core.training.data import BatchPlan, EpochOrder, SampleKey, TrainBatch
 from golu_core.training.errors import RequestError
 from golu_detect.annotations import Image, read_annotations
 from golu_detect.coco import IGNORED, covered_images, instance_target, segmentation_target, trainable_images
-from golu_detect.data import AspectRatioOrder, check_every_image, load_data
+from golu_detect.data import check_every_image, load_data
+from golu_detect.orders import AspectRatioOrder
 from golu_detect.recipes import RECIPES
 from golu_detect.segmentations import object_mask
 

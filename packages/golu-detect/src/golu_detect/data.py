@@ -1,189 +1,28 @@
-"""Finds a recipe's images, loads them in batches, and says in which order."""
+"""Finds a recipe's images and annotations, and checks that they fit each other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy
-import torch
-from torch import Tensor
-from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from golu_core.training.data import EpochOrder, SampleKey
 from golu_core.training.errors import RequestError
-from golu_core.training.fields import Background
 from golu_core.training.fingerprint import Fingerprint, files_fingerprint, joined, whole_files_fingerprint
-from golu_core.training.images import decode, printable, read_file
+from golu_core.training.images import printable
 from golu_core.training.loading import evaluation_loader, loaded
 from golu_core.training.scratch import dry_run_folder
-from golu_core.training.seeding import Purpose, seeded
 
-from .annotations import Annotations, Image, read_annotations
-from .coco import (
-    IGNORED,
-    class_labels,
-    covered_images,
-    instance_target,
-    object_count,
-    segmentation_target,
-    trainable_images,
-)
-from .config import Data, DetectConfig, DetectionAugment, SegmentationAugment
+from .annotations import Annotations, read_annotations
+from .coco import IGNORED, class_labels, covered_images, object_count, trainable_images
+from .config import Data, DetectConfig, SegmentationAugment
 from .layouts import Split, find_splits
 from .samples import DIGIT_SCENES_NAME, write_digit_scenes
+from .scenes import Scenes, evaluation_transform, training_transform
 from .segmentations import given_id, segmentation_problem
-
-Target = dict[str, Tensor]
-
-
-class SceneBatch(NamedTuple):
-    """One process's images of one step.
-
-    Attributes:
-        images: N tensors of (3, H, W) uint8, each of its own size.
-        targets: of each image; see `instance_target`, or `segmentation`: (H, W) uint8.
-        positions: (N,) int64, place in the order, or -1 where the image only fills the batch.
-        samples: (N,) int64, which image of the split.
-    """
-
-    images: list[Tensor]
-    targets: list[Target]
-    positions: Tensor
-    samples: Tensor
-
-
-class Scenes:
-    """A split as a data set: images and their targets, augmented in training.
-
-    Args:
-        folder: of the images.
-        annotations: of the split.
-        images: those of them that are used.
-        labels: class labels by category id.
-        kind: of target: `segmentation`, `boxes` or `masks`.
-        transform: of image and target.
-        seed: of the augmentation; None in evaluation.
-        turn: images as their EXIF data say.
-        background: what transparent pixels are put on.
-    """
-
-    in_memory = False
-
-    def __init__(
-        self,
-        folder: Path,
-        annotations: Annotations,
-        images: Sequence[Image],
-        labels: Mapping[int, int],
-        kind: str,
-        transform: Callable[[Any], Any],
-        seed: int | None,
-        turn: bool = False,
-        background: Background = "white",
-    ) -> None:
-        self.folder = folder
-        self.annotations = annotations
-        self.images = tuple(images)
-        self.labels = labels
-        self.kind = kind
-        self.transform = transform
-        self.seed = seed
-        self.turn = turn
-        self.background = background
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def scene(self, sample: int) -> tuple[Tensor, Target]:
-        """An image as (3, H, W) uint8, and its target, as they are on disk.
-
-        Raises:
-            RequestError: the image is missing, cannot be decoded, or is of another size than its annotation says.
-        """
-        image = self.images[sample]
-        pixels = _read_image(self.folder / image.file_name, image, self.turn, self.background)
-        objects = self.annotations.objects.get(image.id, ())
-        if self.kind == "segmentation":
-            return pixels, {"segmentation": segmentation_target(objects, image, self.labels)}
-        return pixels, instance_target(objects, image, self.labels, with_masks=self.kind == "masks")
-
-    def _transformed(self, key: SampleKey) -> tuple[Tensor, Target]:
-        pixels, target = self.scene(key.sample)
-        wrapped: dict[str, Any] = {"image": tv_tensors.Image(pixels), **target}
-        if "boxes" in target:
-            size = pixels.shape[-2], pixels.shape[-1]
-            wrapped["boxes"] = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=size)
-        for name in ("masks", "segmentation"):
-            if name in target:
-                wrapped[name] = tv_tensors.Mask(target[name])
-        if self.seed is None:
-            done = self.transform(wrapped)
-        else:
-            with seeded(self.seed, Purpose.AUGMENT, key.epoch, key.position):
-                done = self.transform(wrapped)
-        plain = {name: value.as_subclass(Tensor) for name, value in done.items()}
-        return plain.pop("image"), plain
-
-    def __getitems__(self, keys: list[SampleKey]) -> SceneBatch:
-        scenes = [self._transformed(key) for key in keys]
-        return SceneBatch(
-            [image for image, _ in scenes],
-            [target for _, target in scenes],
-            torch.tensor([key.position for key in keys]),
-            torch.tensor([key.sample for key in keys]),
-        )
-
-
-def _read_image(path: Path, image: Image, turn: bool, background: Background) -> Tensor:
-    """The image as it was annotated: its pixels as they are stored, or turned as its EXIF data say."""
-    encoded = read_file(path)
-    expected = image.height, image.width
-    pixels = decode(encoded, str(path), upright=turn, background=background)
-    if tuple(pixels.shape[-2:]) == expected:
-        return pixels
-    other = decode(encoded, str(path), upright=not turn, background=background)
-    if tuple(other.shape[-2:]) == expected:
-        raise RequestError(
-            f"the annotations of {printable(path)} have the size of the image "
-            + (
-                "as it is stored, not turned: pass --data.no-turn"
-                if turn
-                else "turned by its EXIF data: pass --data.turn"
-            )
-        )
-    raise RequestError(
-        f"the image {printable(path)} has {pixels.shape[-1]} x {pixels.shape[-2]} pixels, "
-        f"but its annotation says {image.width} x {image.height}"
-    )
-
-
-def training_transform(augment: DetectionAugment | SegmentationAugment) -> Callable[[Any], Any]:
-    """Of image and target in training; detectors scale their images themselves."""
-    flip: list[Any] = [v2.RandomHorizontalFlip(0.5)] if augment.flip else []
-    if isinstance(augment, DetectionAugment):
-        return v2.Compose([*flip, v2.Identity()])
-    low, high = augment.resize
-    fill = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORED, "others": 0}
-    return v2.Compose(
-        [
-            v2.RandomResize(low, high + 1, antialias=True),
-            v2.RandomHorizontalFlip(0.5 if augment.flip else 0.0),
-            v2.RandomCrop(augment.crop, pad_if_needed=True, fill=fill),
-            v2.Identity(),
-        ]
-    )
-
-
-def evaluation_transform(augment: DetectionAugment | SegmentationAugment) -> Callable[[Any], Any]:
-    """Of image and target in evaluation."""
-    return v2.Identity() if isinstance(augment, DetectionAugment) else v2.Resize(augment.eval_side, antialias=True)
-
-
-# ----------------------------------------------------------------------------------------------------------- the splits
 
 
 @dataclass(frozen=True)
@@ -354,65 +193,3 @@ def check_every_image(data: DetectData, workers: int | None) -> int:
         for batch in loaded(evaluation_loader(plain, 1, 1, 0, workers)):
             read += int((batch.positions >= 0).sum())
     return read
-
-
-@dataclass(frozen=True)
-class AspectRatioOrder:
-    """An epoch's order in which `group_size` consecutive images have similar aspect ratios.
-
-    A function of (seed, epoch), for any number of processes. The bins are those of torchvision's reference with factor
-    3: seven edges from 1/2 to 2, evenly apart in their logarithm.
-
-    Attributes:
-        order: of the images without groups.
-        bins: of each image.
-        group_size: images in a row.
-    """
-
-    order: EpochOrder
-    bins: tuple[int, ...]
-    group_size: int
-
-    @property
-    def batch_size(self) -> int:
-        """Images of a step."""
-        return self.order.batch_size
-
-    @property
-    def seed(self) -> int:
-        """The run's seed."""
-        return self.order.seed
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of an epoch."""
-        return self.order.steps_per_epoch
-
-    def global_batches(self, epoch: int, first_step: int) -> Iterator[list[int]]:
-        """The images of each step; what does not fill a group is filled up by the first images of its bin."""
-        waiting: dict[int, list[int]] = {}
-        seen: dict[int, list[int]] = {}
-        ordered: list[int] = []
-        for image in self.order.indices(epoch).tolist():
-            row = waiting.setdefault(self.bins[image], [])
-            row.append(image)
-            seen.setdefault(self.bins[image], []).append(image)
-            if len(row) == self.group_size:
-                ordered += row
-                row.clear()
-        for number, row in sorted(waiting.items()):
-            if row:
-                again = seen[number] * self.group_size
-                ordered += (row + again)[: self.group_size]
-        for step in range(first_step, self.steps_per_epoch):
-            yield ordered[step * self.batch_size : (step + 1) * self.batch_size]
-
-
-def training_order(config: DetectConfig, data: DetectData) -> EpochOrder | AspectRatioOrder:
-    """The order of the training images; RequestError if they do not fill one batch."""
-    order = EpochOrder(len(data.train), config.batch_size, config.seed, config.drop_last)
-    if config.group_size == 1:
-        return order
-    edges = torch.logspace(-1, 1, 7, base=2)
-    ratios = torch.tensor([image.width / image.height for image in data.train.images])
-    return AspectRatioOrder(order, tuple(torch.bucketize(ratios, edges, right=True).tolist()), config.group_size)

@@ -6,8 +6,8 @@ from golu_core.training.data import EpochOrder
 from golu_core.training.dry_run import DryRun, parameter_count
 
 from .config import DetectConfig
-from .data import training_order
 from .models import backbone_weights, build_model
+from .orders import training_order
 from .task import TASK
 from .train import check_request, checked_data
 
@@ -23,7 +23,7 @@ def describe(config: DetectConfig) -> None:
         order = EpochOrder(config.data.train_size, config.batch_size, config.seed, config.drop_last)
         steps_per_epoch = order.steps_per_epoch
     else:
-        steps_per_epoch = training_order(config, data).steps_per_epoch
+        steps_per_epoch = training_order(config, data.train.images).steps_per_epoch
         found = (
             f"{len(data.train):,} training and {len(data.test):,} test images, {data.classes} classes with the "
             f"background; {data.facts['left_out']:,} training images without objects left out"

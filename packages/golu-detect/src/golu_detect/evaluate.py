@@ -20,8 +20,9 @@ from golu_core.training.finished import EvaluationFlags, FinishedRun
 from .annotations import Annotations
 from .coco import IGNORED
 from .config import IMAGENET_MEAN, IMAGENET_STD, DetectConfig, MaskRcnn
-from .data import DetectData, SceneBatch, load_data
+from .data import DetectData, load_data
 from .models import build_model
+from .scenes import SceneBatch
 
 Detection = dict[str, Any]
 # in the order of COCOeval.stats

@@ -17,10 +17,12 @@ from golu_core.training.run import Run
 
 from .coco import IGNORED
 from .config import DeepLabV3, DetectConfig
-from .data import DetectData, SceneBatch, check_every_image, load_data, training_order
+from .data import DetectData, check_every_image, load_data
 from .evaluate import Detection, evaluate, normalized, padded_targets, unit_range
 from .models import backbone_weights, build_model
+from .orders import training_order
 from .predict import CLASSES_FILE, save_predictions
+from .scenes import SceneBatch
 from .task import TASK
 
 
@@ -39,7 +41,7 @@ def train(config: DetectConfig) -> None:
         check_request(config, run.processes, run.plan)
         backbone = backbone_weights(config)
         data = checked_data(config, run.processes)
-        order = training_order(config, data)
+        order = training_order(config, data.train.images)
         model, swapped = build_model(config, data.classes, backbone)
         inputs = {"data": data.fingerprint}
         if backbone is not None:

@@ -1,0 +1,75 @@
+"""In which order the images are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from golu_core.training.data import EpochOrder
+
+from .annotations import Image
+from .config import DetectConfig
+
+
+@dataclass(frozen=True)
+class AspectRatioOrder:
+    """An epoch's order in which `group_size` consecutive images have similar aspect ratios.
+
+    A function of (seed, epoch), for any number of processes. The bins are those of torchvision's reference with factor
+    3: seven edges from 1/2 to 2, evenly apart in their logarithm.
+
+    Attributes:
+        order: of the images without groups.
+        bins: of each image.
+        group_size: images in a row.
+    """
+
+    order: EpochOrder
+    bins: tuple[int, ...]
+    group_size: int
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a step."""
+        return self.order.batch_size
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.order.seed
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return self.order.steps_per_epoch
+
+    def global_batches(self, epoch: int, first_step: int) -> Iterator[list[int]]:
+        """The images of each step; what does not fill a group is filled up by the first images of its bin."""
+        waiting: dict[int, list[int]] = {}
+        seen: dict[int, list[int]] = {}
+        ordered: list[int] = []
+        for image in self.order.indices(epoch).tolist():
+            row = waiting.setdefault(self.bins[image], [])
+            row.append(image)
+            seen.setdefault(self.bins[image], []).append(image)
+            if len(row) == self.group_size:
+                ordered += row
+                row.clear()
+        for number, row in sorted(waiting.items()):
+            if row:
+                again = seen[number] * self.group_size
+                ordered += (row + again)[: self.group_size]
+        for step in range(first_step, self.steps_per_epoch):
+            yield ordered[step * self.batch_size : (step + 1) * self.batch_size]
+
+
+def training_order(config: DetectConfig, images: Sequence[Image]) -> EpochOrder | AspectRatioOrder:
+    """The order of the training images; RequestError if they do not fill one batch."""
+    order = EpochOrder(len(images), config.batch_size, config.seed, config.drop_last)
+    if config.group_size == 1:
+        return order
+    edges = torch.logspace(-1, 1, 7, base=2)
+    ratios = torch.tensor([image.width / image.height for image in images])
+    return AspectRatioOrder(order, tuple(torch.bucketize(ratios, edges, right=True).tolist()), config.group_size)
