@@ -6,6 +6,7 @@
     python tools/benchmark.py lm [--json FILE]
     python tools/benchmark.py detect [--json FILE]
     python tools/benchmark.py annotations [--json FILE]
+    python tools/benchmark.py coco [--json FILE]
     python tools/benchmark.py diffusion [--json FILE]
     python tools/benchmark.py aggregate [--json FILE]
     python tools/benchmark.py prepare --vocab-file FILE [--json FILE]
@@ -387,7 +388,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "what",
-        choices=["activation", "loop", "images", "lm", "prepare", "detect", "annotations", "diffusion", "aggregate"],
+        choices=[
+            "activation",
+            "loop",
+            "images",
+            "lm",
+            "prepare",
+            "detect",
+            "annotations",
+            "coco",
+            "diffusion",
+            "aggregate",
+        ],
     )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--sizes", type=int, nargs="+")
@@ -408,6 +420,10 @@ def main() -> None:
         import benchmark_detect
 
         rows = benchmark_detect.annotation_rows()
+    elif flags.what == "coco":
+        import benchmark_detect
+
+        rows = benchmark_detect.evaluation_rows()
     elif flags.what == "aggregate":
         import benchmark_aggregate
 

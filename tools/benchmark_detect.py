@@ -7,17 +7,21 @@ import io
 import json
 import multiprocessing
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy
 import psutil
 import torch
+from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
@@ -25,18 +29,20 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from golu_core.training.optim import build_optimizer
 from golu_core.training.run import Run
-from golu_detect.annotations import read_annotations
+from golu_detect.annotations import Annotations, read_annotations
+from golu_detect.coco_metrics import coco_metrics
 from golu_detect.config import DetectConfig, FasterRcnn
 from golu_detect.data import load_data
-from golu_detect.evaluate import coco_metrics, detections
+from golu_detect.evaluate import detections
 from golu_detect.models import build_model
 from golu_detect.orders import training_order
 from golu_detect.recipes import RECIPES
 from golu_detect.task import TASK
 from golu_detect.train import training_loss
-from measuring import Row, interleaved, peak_resident_mib
+from measuring import Row, interleaved, peak_resident_mib, seconds_of
 
 _BATCH = 2
+_REFERENCE = "torchvision's reference"
 
 
 def _config(folder: Path) -> DetectConfig:
@@ -110,62 +116,91 @@ def _bare_loop(config: DetectConfig) -> Iterator[None]:
             yield
 
 
-def evaluation_rows(images: int = 1000, boxes: int = 35) -> list[Row]:
-    """Seconds from a network's outputs to the box metrics: golu-detect's way, and torchvision's reference's.
+def evaluation_rows(images: int = 5000, boxes: int = 36) -> list[Row]:
+    """Seconds from a network's outputs to the box metrics, by golu-detect and by torchvision's reference.
 
-    The reference converts box by box, and runs pycocotools' `evaluate` image by image before it accumulates.
+    The reference converts box by box, and runs pycocotools' `evaluate` image by image before it accumulates. Each way
+    is timed once a round, in turns. Of two processes the time is that of the slower one's share.
     """
     random = numpy.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "a.json"
         path.write_text(json.dumps(_annotation_content(images, 7 * images, random)))
-        annotations = read_annotations(path)
+        test: Any = SimpleNamespace(annotations=(annotations := read_annotations(path)), images=annotations.images)
     outputs = [_output(random, boxes) for _ in range(images)]
-    ids = [image.id for image in annotations.images]
-    categories = {label: label for label in annotations.categories}
-    data: Any = type("Data", (), {"test": type("Test", (), {"images": annotations.images})})
+    numbers: dict[str, dict[str, float]] = {}
 
-    def ours() -> None:
-        found = [d for i, output in zip(ids, outputs, strict=True) for d in detections(output, i, categories)]
-        coco_metrics(annotations, data, found, "bbox", "box")
+    def ours(what: str, processes: Any = None) -> None:
+        categories = {label: label for label in annotations.categories}
+        found = [
+            detection
+            for image, output in zip(annotations.images, outputs, strict=True)
+            for detection in detections(output, image.id, categories)
+        ]
+        numbers[what] = coco_metrics(test, found, "bbox", processes)
 
-    def reference() -> None:
-        with contextlib.redirect_stdout(io.StringIO()):
-            truth = COCO()
-            truth.dataset = {
-                "images": [image._asdict() for image in annotations.images],
-                "annotations": [entry for rows in annotations.objects.values() for entry in rows],
-                "categories": [{"id": i} for i in annotations.categories],
-            }
-            truth.createIndex()
-            evaluation = COCOeval(truth, iouType="bbox")
-            parts = []
-            for i, output in zip(ids, outputs, strict=True):
-                corners = output["boxes"].tolist()
-                rows = [
-                    {"image_id": i, "category_id": label, "bbox": [x, y, right - x, below - y], "score": score}
-                    for (x, y, right, below), label, score in zip(
-                        corners, output["labels"].tolist(), output["scores"].tolist(), strict=True
-                    )
-                ]
-                evaluation.cocoDt = truth.loadRes(rows)
-                evaluation.params.imgIds = [i]
-                evaluation.evaluate()
-                shape = (-1, len(evaluation.params.areaRng), 1)
-                parts.append(numpy.asarray(evaluation.evalImgs).reshape(shape))
-            evaluation.params.imgIds = ids
-            evaluation._paramsEval = evaluation.params
-            evaluation.evalImgs = list(numpy.concatenate(parts, 2).flatten())
-            evaluation.accumulate()
-            evaluation.summarize()
+    def with_pycocotools(what: str, processes: Any = None) -> None:
+        with patch.dict(sys.modules, {"faster_coco_eval": None}):
+            ours(what, processes)
 
-    times = interleaved({"golu-detect": ours, "torchvision's reference": reference}, 3, 1)
-    seconds = {what: statistics.median(values) for what, values in times.items()}
-    other = seconds["torchvision's reference"]
+    def reference(what: str) -> None:
+        stats = _torchvision_reference(annotations, outputs)
+        numbers[what] = dict(zip(numbers["golu-detect, pycocotools"], (100 * stats).tolist(), strict=True))
+
+    first_of_two = SimpleNamespace(rank=0, count=2, gathered=lambda items: items)
+    ways: dict[str, Callable[[str], None]] = {
+        "golu-detect, faster-coco-eval": ours,
+        "golu-detect, pycocotools": with_pycocotools,
+        "golu-detect, pycocotools, one of two processes": partial(with_pycocotools, processes=first_of_two),
+        _REFERENCE: reference,
+    }
+    times: dict[str, list[float]] = {what: [] for what in ways}
+    for _ in range(3):
+        for what, way in ways.items():
+            times[what].append(seconds_of(partial(way, what)))
+    whole = {what: found for what, found in numbers.items() if "one of" not in what}
+    largest = max(abs(found[key] - value) for found in whole.values() for key, value in numbers[_REFERENCE].items())
     return [
-        {"what": f"{what}, {images} images, {boxes} boxes each", "seconds": value, "of_the_other": other / value}
-        for what, value in seconds.items()
+        {
+            "what": f"{what}, {images:,} images, {boxes} boxes each",
+            "seconds": statistics.median(times[what]),
+            **({"largest_difference": largest} if what == _REFERENCE else {}),
+        }
+        for what in ways
     ]
+
+
+def _torchvision_reference(annotations: Annotations, outputs: list[dict[str, Tensor]]) -> NDArray[numpy.float64]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = {
+            "images": [image._asdict() for image in annotations.images],
+            "annotations": [entry for rows in annotations.objects.values() for entry in rows],
+            "categories": [{"id": i} for i in annotations.categories],
+        }
+        truth.createIndex()
+        evaluation = COCOeval(truth, iouType="bbox")
+        parts = []
+        for image, output in zip(annotations.images, outputs, strict=True):
+            corners = output["boxes"].tolist()
+            rows = [
+                {"image_id": image.id, "category_id": label, "bbox": [x, y, right - x, below - y], "score": score}
+                for (x, y, right, below), label, score in zip(
+                    corners, output["labels"].tolist(), output["scores"].tolist(), strict=True
+                )
+            ]
+            evaluation.cocoDt = truth.loadRes(rows)
+            evaluation.params.imgIds = [image.id]
+            evaluation.evaluate()
+            shape = (-1, len(evaluation.params.areaRng), 1)
+            parts.append(numpy.asarray(evaluation.evalImgs).reshape(shape))
+        evaluation.params.imgIds = [image.id for image in annotations.images]
+        evaluation._paramsEval = evaluation.params
+        evaluation.evalImgs = list(numpy.concatenate(parts, 2).flatten())
+        evaluation.accumulate()
+        evaluation.summarize()
+    stats: NDArray[numpy.float64] = evaluation.stats
+    return stats
 
 
 def _output(random: numpy.random.Generator, boxes: int) -> dict[str, Tensor]:

@@ -19,9 +19,9 @@ from pycocotools.cocoeval import COCOeval
 
 from golu_core.training.errors import RequestError
 from golu_detect.annotations import read_annotations
+from golu_detect.coco_metrics import category_shares, coco_metrics
 from golu_detect.config import Data
 from golu_detect.data import check_every_image, load_data
-from golu_detect.evaluate import coco_metrics
 from golu_detect.recipes import RECIPES
 from golu_detect.segmentations import object_mask, segmentation_problem
 
@@ -114,19 +114,53 @@ def coco_api(request, monkeypatch):
         pytest.importorskip("faster_coco_eval")
 
 
-def test_both_evaluations_give_the_same_numbers(tmp_path, monkeypatch):
+def shifted_detections() -> list[dict[str, Any]]:
     draws = numpy.random.default_rng(0)
-    data = load_data(data_set(tmp_path, lambda made: None))
     found = []
     for entry in detections(content()) * 6:
         moved = [float(v + draws.normal(0, 3)) for v in entry["bbox"][:2]]
         found.append({**entry, "bbox": [*moved, *entry["bbox"][2:]], "score": float(draws.random())})
+    return found
+
+
+class OneOfMany:
+    """Stands for one of several processes: what the earlier ones found is known to the later ones."""
+
+    def __init__(self, rank: int, count: int, known: list[Any]) -> None:
+        self.rank, self.count, self.known = rank, count, known
+
+    def gathered(self, items: list[Any]) -> list[Any]:
+        self.known.extend(items)
+        return list(self.known)
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_the_numbers_are_those_of_one_process(kind, count, tmp_path):
+    data = load_data(data_set(tmp_path, lambda made: None))
+    found = shifted_detections()
+    known: list[Any] = []
+    shared = [coco_metrics(data.test, found, kind, OneOfMany(rank, count, known)) for rank in range(count)]
+    assert shared[-1] == coco_metrics(data.test, found, kind)
+    assert sorted(category for category, _ in known) == sorted(data.test.annotations.categories)
+
+
+def test_categories_are_shared_out_by_what_there_is_to_match(tmp_path):
+    data = load_data(data_set(tmp_path, lambda made: None))
+    categories = sorted(data.test.annotations.categories)
+    found = [{"category_id": categories[0]}] * 100
+    shares = category_shares(data.test, found, 2)
+    assert shares == [categories[:1], categories[1:]]
+
+
+def test_both_evaluations_give_the_same_numbers(tmp_path, monkeypatch):
+    data = load_data(data_set(tmp_path, lambda made: None))
+    found = shifted_detections()
     numbers = []
     for absent in (False, True):
         if absent:
             monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
-        kinds = ("bbox", "box"), ("segm", "mask")
-        numbers.append([coco_metrics(data.test.annotations, data, found, *kind) for kind in kinds])
+        numbers.append([coco_metrics(data.test, found, kind) for kind in ("bbox", "segm")])
     for fast, plain in zip(*numbers, strict=True):
         assert fast == pytest.approx(plain, abs=1e-12)
 
@@ -144,7 +178,7 @@ def test_perfect_detections_score_100_whatever_the_ids_are(case, tmp_path):
     data = load_data(data_set(tmp_path, number))
     found = detections(content())
     for kind, prefix in (("bbox", "box"), ("segm", "mask")):
-        metrics = coco_metrics(data.test.annotations, data, found, kind, prefix)
+        metrics = coco_metrics(data.test, found, kind)
         assert metrics[f"{prefix}_map"] == pytest.approx(100)
         assert metrics[f"{prefix}_ar"] == pytest.approx(100)
 
@@ -160,7 +194,7 @@ def test_areas_of_masks_are_those_of_masks(tmp_path):
     data = load_data(data_set(tmp_path, lambda file: file.update(thin)))
     found = detections(thin)
     extra = {**found[0], "bbox": [0, 0, WIDTH, HEIGHT], "score": 0.95, "image_id": 3}
-    metrics = coco_metrics(data.test.annotations, data, [*found, extra], "segm", "mask")
+    metrics = coco_metrics(data.test, [*found, extra], "segm")
     truth = COCO()
     truth.dataset = {**thin, "info": {}}
     truth.createIndex()
@@ -175,8 +209,8 @@ def test_areas_of_masks_are_those_of_masks(tmp_path):
 
 def test_no_number_is_left_out_when_nothing_is_found(tmp_path):
     data = load_data(data_set(tmp_path, lambda made: None))
-    found = coco_metrics(data.test.annotations, data, detections(content()), "bbox", "box")
-    nothing = coco_metrics(data.test.annotations, data, [], "bbox", "box")
+    found = coco_metrics(data.test, detections(content()), "bbox")
+    nothing = coco_metrics(data.test, [], "bbox")
     assert set(nothing) == set(found) and "box_map_small" in nothing
     assert set(nothing.values()) == {0.0}
 

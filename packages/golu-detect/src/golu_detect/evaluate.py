@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy
 import torch
@@ -17,19 +15,12 @@ from torch.nn import functional as F
 from golu_core.training.evaluation import Evaluation
 from golu_core.training.finished import EvaluationFlags, FinishedRun
 
-from .annotations import Annotations
 from .coco import IGNORED
+from .coco_metrics import Detection, coco_metrics
 from .config import IMAGENET_MEAN, IMAGENET_STD, DetectConfig, MaskRcnn
 from .data import DetectData, load_data
 from .models import build_model
 from .scenes import SceneBatch
-
-Detection = dict[str, Any]
-# in the order of COCOeval.stats
-_COCO_NUMBERS = (
-    "map", "map50", "map75", "map_small", "map_medium", "map_large",
-    "ar1", "ar10", "ar", "ar_small", "ar_medium", "ar_large",
-)  # fmt: skip
 
 
 def evaluate(
@@ -59,9 +50,9 @@ def evaluate(
                     found += detections(output, data.test.images[sample].id, categories)
     found = evaluation.processes.gathered(found)
     found.sort(key=lambda detection: (detection["image_id"], -detection["score"], detection["bbox"]))
-    metrics = coco_metrics(data.test.annotations, data, found, "bbox", "box")
+    metrics = coco_metrics(data.test, found, "bbox", evaluation.processes)
     if isinstance(evaluation.config.model, MaskRcnn):
-        metrics |= coco_metrics(data.test.annotations, data, found, "segm", "mask")
+        metrics |= coco_metrics(data.test, found, "segm", evaluation.processes)
     return metrics, found
 
 
@@ -91,72 +82,6 @@ def detections(output: Mapping[str, Tensor], image_id: int, categories: Mapping[
             entry["segmentation"] = {"size": list(mask["size"]), "counts": mask["counts"].decode("ascii")}
         found.append(entry)
     return found
-
-
-class CocoApi(NamedTuple):
-    """Classes with the interface of pycocotools' COCO and COCOeval."""
-
-    annotations: Any
-    evaluation: Any
-
-
-def coco_api() -> CocoApi:
-    """faster-coco-eval where it is installed (the extra `fast`), else pycocotools: the same numbers."""
-    try:
-        from faster_coco_eval import COCO, COCOeval_faster
-    except ImportError:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-
-        return CocoApi(COCO, COCOeval)
-    return CocoApi(COCO, COCOeval_faster)
-
-
-def coco_metrics(
-    annotations: Annotations, data: DetectData, found: Sequence[Detection], kind: str, prefix: str
-) -> dict[str, float]:
-    """pycocotools' numbers in %.
-
-    Args:
-        annotations: of the test set.
-        data: for its images.
-        found: detections of all processes.
-        kind: `bbox` or `segm`.
-        prefix: of the metrics' names.
-    """
-    # a result's area is that of its mask, as in COCO's own evaluation; beside a box pycocotools takes the box's
-    results = [
-        {name: value for name, value in detection.items() if kind == "bbox" or name != "bbox"} for detection in found
-    ]
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
-        truth = _as_pycocotools(annotations, data)
-        evaluation = coco_api().evaluation(truth, _loaded_results(truth, results), kind)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    named = zip(_COCO_NUMBERS, evaluation.stats, strict=True)
-    return {f"{prefix}_{name}": 100 * float(value) for name, value in named if value >= 0}
-
-
-def _loaded_results(truth: Any, results: list[Detection]) -> Any:
-    if results:
-        return truth.loadRes(results)
-    nothing = coco_api().annotations()  # loadRes takes no empty list
-    nothing.dataset = {**truth.dataset, "annotations": []}
-    nothing.createIndex()
-    return nothing
-
-
-def _as_pycocotools(annotations: Annotations, data: DetectData) -> Any:
-    truth = coco_api().annotations()
-    truth.dataset = {
-        "info": {},
-        "images": [image._asdict() for image in data.test.images],
-        "annotations": [entry for image in data.test.images for entry in annotations.objects.get(image.id, ())],
-        "categories": [{"id": i, "name": name} for i, name in annotations.categories.items()],
-    }
-    truth.createIndex()
-    return truth
 
 
 # --------------------------------------------------------------------------------------------------------- segmentation
