@@ -60,8 +60,8 @@ DETECT = """
 ## Boxes and masks (golu-detect)
 
 `--data.root FOLDER` in one of these layouts: {layouts};
-or one COCO file for all images with `--data.test-share 0.1`. Pass `--data.classes file`, unless the category ids are
-COCO's own. Boxes of YOLO and PASCAL VOC are not taken for masks.
+or one COCO file for all images with `--data.test-share 0.1`. Pass `--data.classes file`, unless ids and names of
+the categories are COCO's own; others are refused without it. Boxes of YOLO and PASCAL VOC are not taken for masks.
 
 In COCO files these are understood: {kept}.
 Annotations are numbered anew, so that ids may be missing, equal or 0.

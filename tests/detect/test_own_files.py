@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -363,17 +364,42 @@ def test_the_quick_reader_takes_nothing_that_is_refused(case, tmp_path):
         assert packed_content(path) is None
 
 
-def test_category_0_is_refused_with_cocos_ids(tmp_path):
-    config = data_set(tmp_path, lambda made: made["categories"][0].update(id=0), split="train")
+# id and name of the first category, and what is said where COCO's classes are asked for
+COCO_CATEGORIES: dict[str, tuple[int, str, str | None]] = {
+    "the background": (0, "one", "category id 0, and 0 is the background"),
+    "a negative id": (-3, "one", "category id -3, 'one', and COCO has no such id"),
+    "an id that COCO skips": (12, "street sign", "category id 12, 'street sign', and COCO has no such id"),
+    "an id above COCO's": (91, "one", "category id 91, 'one', and COCO has no such id"),
+    "another name": (1, "cat", "category 1 is 'cat', and in COCO it is 'person'"),
+    "COCO's own": (1, "person", None),
+    "COCO's own, capitalized": (1, "Person ", None),
+}
+
+
+@pytest.mark.parametrize("recipe", ["maskrcnn-digits", "deeplabv3-digits"])
+@pytest.mark.parametrize("case", COCO_CATEGORIES)
+def test_files_of_ones_own_are_not_taken_for_coco(case, recipe, tmp_path):
+    """Ids 1, 2 and 3 of your own file are not person, bicycle and car."""
+    number, name, refused = COCO_CATEGORIES[case]
+    config = data_set(tmp_path, lambda made: None)
+    config = dataclasses.replace(RECIPES[recipe], data=config.data)
+    if recipe == "deeplabv3-digits":
+        config = dataclasses.replace(config, augment=dataclasses.replace(config.augment, fewest_pixels=0))
     for path in (config.data.train_annotations, config.data.test_annotations):
         made = json.loads(path.read_text())
-        made["categories"][0]["id"] = 0
+        made["categories"] = [{"id": number, "name": name}, {"id": 2, "name": "bicycle"}]
         for entry in made["annotations"]:
-            entry["category_id"] = 0
+            entry["category_id"] = 2 if entry["category_id"] == 2 else number
         path.write_text(json.dumps(made))
-    load_data(config)
-    with pytest.raises(RequestError, match="category id 0, and 0 is the background"):
-        load_data(dataclasses.replace(config, data=dataclasses.replace(config.data, classes="coco")))
+    assert set(load_data(config).names.values()) == {name, "bicycle"}
+    theirs = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, classes="coco" if recipe == "maskrcnn-digits" else "voc")
+    )
+    if refused is None:
+        assert load_data(theirs).classes == (91 if recipe == "maskrcnn-digits" else 21)
+    else:
+        with pytest.raises(RequestError, match=re.escape(refused) + ".*pass --data.classes file"):
+            load_data(theirs)
 
 
 def test_run_lengths_that_pycocotools_wrote_are_read(tmp_path):

@@ -120,11 +120,13 @@ def test_a_saved_copy_of_the_hub(tmp_path, run_here):
     pictures = [Image.fromarray(numpy.full((20, 20, 3), n, dtype=numpy.uint8)) for n in range(6)]
     features = datasets.Features({"image": datasets.Image()})
     split = datasets.Dataset.from_dict({"image": pictures}, features=features)
-    datasets.DatasetDict({"train": split, "valid": split.select(range(2))}).save_to_disk(tmp_path / "saved")
+    splits = {"train": split, "test": split, "valid": split.select(range(2))}
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "saved")
     flags = ["--data.hub", "saved", "--batch-size", "4", "--dry-run", "--check-data"]
     done = run_here("train", "ddpm-celeba", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "6 training, 2 test images" in done.stdout
+    assert "the test images are those of saved's split valid; test is not used" in done.stderr
 
 
 def test_noise_of_a_test_image_is_the_same_in_every_run_of_a_seed(few_images):

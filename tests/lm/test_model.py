@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 
 from golu_core.training.errors import RequestError
 from golu_core.training.optim import AdamW, build_optimizer
+from golu_core.training.schedules import Cosine, StepWarmup, learning_rate
 from golu_lm import loss as loss_module
 from golu_lm.config import Model
 from golu_lm.generate import generated_tokens
@@ -227,3 +229,17 @@ def test_training_compiles_without_a_graph_break():
     torch.testing.assert_close(loss, expected)
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("warmup", [1, 10, 100])
+def test_the_warm_up_of_nanogpt_is_a_flag_away(warmup):
+    """`get_lr` of nanoGPT's train.py: (it + 1) / (warmup_iters + 1) of the rate, then a cosine to `min_lr`."""
+    steps, top, least = 600, 6e-4, 6e-5
+    schedule = Cosine(final_lr=least, per="step", warmup=StepWarmup(steps=warmup, start_factor=1 / (warmup + 1)))
+    for step in range(steps):
+        if step < warmup:
+            expected = top * (step + 1) / (warmup + 1)
+        else:
+            share = (step - warmup) / (steps - warmup)
+            expected = least + 0.5 * (1 + math.cos(math.pi * share)) * (top - least)
+        assert learning_rate(schedule, top, step, steps_per_epoch=steps, epochs=1) == pytest.approx(expected, rel=1e-12)

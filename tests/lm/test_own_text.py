@@ -493,6 +493,8 @@ def test_a_run_continues_without_the_weights_that_it_started_from(tmp_path, run_
 
 
 def test_exports_have_their_own_end_of_text_and_can_be_read_by_others(tmp_path, run_here):
+    from transformers import AutoTokenizer
+
     flags = [*MODEL, *SHORT, "--steps", "2", "--batch-size", "4"]
     done = run_here("train", "babygpt-pydocs", "--activation", "gelu", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -501,5 +503,7 @@ def test_exports_have_their_own_end_of_text_and_can_be_read_by_others(tmp_path, 
     assert done.returncode == 0, done.stderr
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["eos_token_id"] == config["bos_token_id"] == END
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert tokenizer.encode("né") == list("né".encode()) and tokenizer.eos_token_id == END
     for path in (*(tmp_path / "out").iterdir(), run / "model.safetensors", run / "result.json"):
         assert path.stat().st_mode & 0o044 == 0o044, path

@@ -9,9 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from types import SimpleNamespace
 
 import numpy
 import pytest
+import tiktoken
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,10 +25,11 @@ from golu_lm import prepare as prepare_module
 from golu_lm import text_files
 from golu_lm.corpora import Documents, Reading, open_corpus, python_docs
 from golu_lm.data import TokenFile, TokenWindows, WindowOrder, load_data, whole_split
+from golu_lm.hugging_face import to_hugging_face_tokenizer
 from golu_lm.prepare import META_FILE, prepare
 from golu_lm.recipes import BABYGPT_PYDOCS
 from golu_lm.text_files import TextCorpus, TextFile
-from golu_lm.tokenizers import ByteTokenizer, Gpt2Tokenizer, build_tokenizer, decoded_stream, encode_prompt
+from golu_lm.tokenizers import END_OF_TEXT, ByteTokenizer, Gpt2Tokenizer, build_tokenizer, decoded_stream, encode_prompt
 from lm_program import gpt2_vocabulary
 
 HARD = [
@@ -84,6 +88,66 @@ def test_another_vocabulary_is_refused(content, tmp_path):
     path.write_bytes(content)
     with pytest.raises(RequestError, match="vocabulary"):
         build_tokenizer("gpt2", path)
+
+
+def test_a_vocabulary_of_the_same_name_is_read_again(tmp_path):
+    """tiktoken keeps what it has read by the path's name."""
+    path = tmp_path / "v.tiktoken"
+    for content, seen in ((b"IQ== 0", "1 byte pairs"), (b"IQ== 0\nIg== 1", "2 byte pairs")):
+        path.write_bytes(content)
+        with pytest.raises(RequestError, match=seen):
+            build_tokenizer("gpt2", path)
+
+
+def learned_ranks(text: str, merges: int) -> dict[bytes, int]:
+    """Byte pairs of a text, by how often they stand side by side."""
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    pieces = [[bytes([byte]) for byte in piece.encode()] for piece in text.split("\n")]
+    for _ in range(merges):
+        counts = Counter(pair for piece in pieces for pair in itertools.pairwise(piece))
+        left, right = max(counts, key=lambda pair: (counts[pair], pair))
+        ranks[left + right] = len(ranks)
+        for piece in pieces:
+            for at in range(len(piece) - 2, -1, -1):
+                if piece[at : at + 2] == [left, right]:
+                    piece[at : at + 2] = [left + right]
+    return ranks
+
+
+@pytest.fixture(scope="module")
+def byte_pairs():
+    """A tokenizer like GPT-2's with a small vocabulary, and tiktoken's encoding of it."""
+    ranks = learned_ranks("\n".join(python_docs().splits["test"])[:20_000], 250)
+    encoding = tiktoken.Encoding(
+        "small", pat_str=Gpt2Tokenizer.pattern, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: len(ranks)}
+    )
+    ours = SimpleNamespace(ranks=ranks, pattern=Gpt2Tokenizer.pattern, end_of_text=len(ranks))
+    return ours, encoding
+
+
+def plain(text: str) -> str:
+    return text.replace(END_OF_TEXT, "")  # transformers takes it for the end of text
+
+
+@pytest.mark.parametrize("text", [*HARD, "import the module of the class\n\treturn self.there"])
+def test_the_exported_tokenizer_gives_the_same_tokens(text, byte_pairs, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    ours, encoding = byte_pairs
+    cases = [(ours, encoding.encode_ordinary), (ByteTokenizer(), lambda text: list(text.encode()))]
+    for tokenizer, expected in cases:
+        folder = tmp_path / type(tokenizer).__name__
+        to_hugging_face_tokenizer(tokenizer, context=64).save_pretrained(folder)
+        theirs = transformers.AutoTokenizer.from_pretrained(folder)
+        assert theirs.encode(plain(text)) == expected(plain(text))
+        assert theirs.decode(theirs.encode(plain(text))) == plain(text)
+        assert theirs.encode(f"a{END_OF_TEXT}b")[1] == tokenizer.end_of_text == theirs.eos_token_id
+
+
+def test_the_exported_tokenizer_of_gpt2(gpt2):
+    pytest.importorskip("transformers")
+    theirs = to_hugging_face_tokenizer(gpt2, context=1024)
+    for text in map(plain, HARD):
+        assert theirs.encode(text) == gpt2.encoding.encode_ordinary(text)
 
 
 # -------------------------------------------------------------------------------------------------------- text in parts

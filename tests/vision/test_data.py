@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -16,7 +19,7 @@ from golu_core.training.errors import RequestError
 from golu_core.training.fields import check_fields
 from golu_core.training.images import decode
 from golu_vision.config import Crop, Data, Mix, TimmAugment, TorchvisionAugment
-from golu_vision.data import StoredImages, check_every_image, load_data
+from golu_vision.data import ImageData, StoredImages, check_every_image, load_data
 from golu_vision.evaluate import classification_metrics
 from golu_vision.mixing import check_mixing, cutmix_box, mix_batch
 from golu_vision.recipes import RECIPES
@@ -224,6 +227,61 @@ def test_a_hub_data_set_from_a_local_copy(few_digits, tmp_path):
     assert torch.equal(hub.test.__getitems__(keys(0, 22)).images, folder.test.__getitems__(keys(0, 22)).images)
     with pytest.raises(RequestError, match="datasets cannot load"):
         load_data(replace(recipe, data=replace(recipe.data, hub=str(tmp_path / "nothing"))))
+
+
+# splits of a saved data set, what is said of it, and whether it is taken
+HUB_SPLITS: dict[str, tuple[list[str], str | None]] = {
+    "test alone": (["test"], None),
+    "validation and test": (["validation", "test"], "split validation; test is not used"),
+    "val, test and more": (["test", "extra", "val"], "split val; test, extra is not used"),
+}
+
+
+def saved_images(
+    folder: Path, splits: Sequence[str], change: Callable[[str, dict[str, Any]], Any] | None = None
+) -> Path:
+    import datasets
+
+    made = {}
+    for split in splits:
+        content = {"image": [Image.new("RGB", (8, 8), (40 * n, 0, 0)) for n in range(4)], "label": [0, 1, 0, 1]}
+        names = (change and change(split, content)) or ["cat", "dog"]
+        features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+        made[split] = datasets.Dataset.from_dict(content, features=features)
+    datasets.DatasetDict(made).save_to_disk(folder)
+    return folder
+
+
+def load_hub(folder: Path) -> ImageData:
+    recipe = RECIPES["digits"]
+    return load_data(replace(recipe, data=replace(recipe.data, hub=str(folder))))
+
+
+@pytest.mark.parametrize("case", HUB_SPLITS)
+def test_which_split_of_a_hub_data_set_is_the_test_is_said(case, tmp_path):
+    splits, said = HUB_SPLITS[case]
+    data = load_hub(saved_images(tmp_path / "saved", ["train", *splits]))
+    named = [remark for remark in data.remarks if "the test images are those of" in remark]
+    assert len(named) == (said is not None)
+    assert said is None or named[0].endswith(said)
+
+
+# what is changed in one split of a saved data set, and the message
+HUB_CLASSES: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
+    "other classes in the test": ("test", lambda content: ["dog", "cat"], "has other classes in its test images"),
+    "a test without classes": ("test", lambda content: content.update(label=[-1] * 4), "test images without a class"),
+    "a class missing": ("train", lambda content: content.update(label=[0, 1, None, 1]), "the first is number 2"),
+}
+
+
+@pytest.mark.parametrize("case", HUB_CLASSES)
+def test_classes_of_a_hub_data_set_are_checked(case, tmp_path):
+    changed, change, message = HUB_CLASSES[case]
+    folder = saved_images(
+        tmp_path / "saved", ["train", "test"], lambda split, content: change(content) if split == changed else None
+    )
+    with pytest.raises(RequestError, match=message):
+        load_hub(folder)
 
 
 def test_cifar10_in_torchvisions_layout(tmp_path, monkeypatch):

@@ -8,15 +8,16 @@ from typing import Any
 import numpy
 import torch
 from torch import Tensor
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from golu_core.training.errors import RequestError
+from golu_core.training.images import printable
 
 from .annotations import Annotations, Image
 from .config import VOC_CATEGORIES
 from .segmentations import object_mask
 
 IGNORED = 255
-_LARGEST_COCO_ID = 90
 
 
 # --------------------------------------------------------------------------------------------- categories and filtering
@@ -30,24 +31,30 @@ def class_labels(annotations: Annotations, classes: str) -> dict[int, int]:
         classes: as in `Data.classes`.
 
     Raises:
-        RequestError: an id is not one of COCO's.
+        RequestError: COCO's classes are asked for, and an id is not COCO's, or has another name than COCO gives it.
     """
-    if classes == "voc":
-        return {category: label for label, category in enumerate(VOC_CATEGORIES) if label > 0}
     if classes == "file":
         return {category: label for label, category in enumerate(annotations.categories, 1)}
-    least, largest = min(annotations.categories, default=1), max(annotations.categories, default=0)
-    if least < 1:
-        raise RequestError(
-            f"{annotations.path} has category id {least}, and 0 is the background: "
-            f"pass --data.classes file to number the file's categories anew"
-        )
-    if largest > _LARGEST_COCO_ID:
-        raise RequestError(
-            f"{annotations.path} has category id {largest}, but COCO's end at {_LARGEST_COCO_ID}: "
-            f"pass --data.classes file to number the file's categories anew"
-        )
+    _check_coco_ids(annotations)
+    if classes == "voc":
+        return {category: label for label, category in enumerate(VOC_CATEGORIES) if label > 0}
     return {category: category for category in annotations.categories}
+
+
+def _check_coco_ids(annotations: Annotations) -> None:
+    names = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+    for category, name in annotations.categories.items():
+        if category == 0:
+            problem = "category id 0, and 0 is the background"
+        elif not 0 < category < len(names) or names[category] == "N/A":
+            problem = f"category id {category}, {name!r}, and COCO has no such id"
+        elif names[category] != name.strip().lower():
+            problem = f"category {category} is {name!r}, and in COCO it is {names[category]!r}"
+        else:
+            continue
+        raise RequestError(
+            f"{printable(annotations.path)}: {problem}; pass --data.classes file to take the file's own categories"
+        )
 
 
 def trainable_images(annotations: Annotations) -> list[Image]:

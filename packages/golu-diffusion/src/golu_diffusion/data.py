@@ -194,7 +194,7 @@ def load_data(config: DiffusionConfig) -> DiffusionData:
     data = config.data
     said: tuple[str, ...] = ()
     if data.hub is not None:
-        train_rows, test_rows, column = load_image_splits(data.hub)
+        train_rows, test_rows, column, said = load_image_splits(data.hub)
         sources = {
             split: ImageSource(len(rows), encoded_images(rows, column, f"{data.hub} {split}"))
             for split, rows in (("train", train_rows), ("test", test_rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,10 @@ from golu_core.training.ownership import make_readable
 
 from .config import LmConfig, Model
 from .model import GPT
-from .tokenizers import build_tokenizer
+from .tokenizers import END_OF_TEXT, Tokenizer, build_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import GPT2LMHeadModel
+    from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 # theirs are Conv1D layers, which hold (in, out); ours are linear, (out, in)
 _TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
@@ -168,6 +169,53 @@ def to_hugging_face(model: GPT, activation: str, end_of_text: int | None = None)
     return theirs.eval()
 
 
+def to_hugging_face_tokenizer(tokenizer: Tokenizer, context: int) -> PreTrainedTokenizerFast:
+    """A tokenizer of transformers that gives the same tokens; `<|endoftext|>` in a text is the end of text there.
+
+    Args:
+        tokenizer: byte pairs, or bytes.
+        context: of the model, in tokens.
+
+    Raises:
+        RequestError: transformers is missing.
+    """
+    transformers = _transformers()
+    import tokenizers
+    from tokenizers import decoders, models, pre_tokenizers
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    letters, ranks = bytes_to_unicode(), tokenizer.ranks
+
+    def written(piece: bytes) -> str:
+        return "".join(letters[byte] for byte in piece)
+
+    # tiktoken merges any two neighbors that are a token together, the lowest first
+    merges = [
+        (written(token[:cut]), written(token[cut:]))
+        for token in sorted(ranks, key=ranks.__getitem__)
+        for cut in range(1, len(token))
+        if token[:cut] in ranks and token[cut:] in ranks
+    ]
+    vocabulary = {written(token): rank for token, rank in ranks.items()}
+    theirs = tokenizers.Tokenizer(models.BPE(vocabulary, merges, ignore_merges=True))
+    theirs.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(tokenizers.Regex(tokenizer.pattern), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    theirs.decoder = decoders.ByteLevel()
+    theirs.add_special_tokens([END_OF_TEXT])
+    wrapped: PreTrainedTokenizerFast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=theirs,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        model_max_length=context,
+        clean_up_tokenization_spaces=False,
+    )
+    return wrapped
+
+
 def register_golu() -> None:
     """Makes transformers know `golu` as an activation, so that an exported model can be loaded."""
     from golu_core.activation import GoLU
@@ -187,10 +235,14 @@ def export_command(arguments: Sequence[str]) -> None:
     model = GPT(config.model, config.activation)
     finished.load_weights(model)
     try:
-        end_of_text = build_tokenizer(config.data.tokenizer, config.data.vocab_file).end_of_text
-    except RequestError:  # a tokenizer of somebody else's
-        end_of_text = None
+        tokenizer: Tokenizer | None = build_tokenizer(config.data.tokenizer, config.data.vocab_file)
+    except RequestError as error:  # somebody else's, or its vocabulary cannot be downloaded
+        tokenizer = None
+        print(f"warning: no tokenizer is exported: {error}", file=sys.stderr)
+    end_of_text = None if tokenizer is None else tokenizer.end_of_text
     to_hugging_face(model, config.activation, end_of_text).save_pretrained(out)
+    if tokenizer is not None:
+        to_hugging_face_tokenizer(tokenizer, config.model.context).save_pretrained(out)
     for path in out.iterdir():
         make_readable(path)  # safetensors keeps its files from others
     print(f"exported: {out}")

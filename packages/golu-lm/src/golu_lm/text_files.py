@@ -15,6 +15,8 @@ from typing import IO, Any, NamedTuple
 
 from golu_core.training.errors import RequestError
 
+from .tokenizers import END_OF_TEXT
+
 
 class Piece(NamedTuple):
     """A stretch of text that is tokenized by itself.
@@ -35,7 +37,7 @@ class Piece(NamedTuple):
 # spaces begin with the bytes C2, E1, E2 and E3, which are left out.
 _CUT = re.compile(rb"[ \n](?=[!-~\xc3-\xe0\xe4-\xf4])")
 
-_END_OF_TEXT = b"<|endoftext|>"
+_END_OF_TEXT = END_OF_TEXT.encode()
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _TAR = slice(257, 262)
 _SKIPPED_AT_ONCE = 1 << 20

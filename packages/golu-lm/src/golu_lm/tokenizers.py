@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator, Sequence
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 Tokens = NDArray[numpy.uint32]
 
+END_OF_TEXT = "<|endoftext|>"
+
 # as in OpenAI's encoder.py, and in tiktoken's definition of the encoding
 _GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _GPT2_END = 50_256
@@ -31,11 +35,17 @@ class Tokenizer(Protocol):
         name: `gpt2` or `bytes`.
         size: number of tokens, with the end of text.
         end_of_text: the token after each document.
+        pattern: regular expression of the pieces of a text that are encoded each by itself.
+        ranks: the bytes that are merged into a token, with the token; lower ones are merged first.
     """
 
     name: str
     size: int
     end_of_text: int
+    pattern: str
+
+    @property
+    def ranks(self) -> Mapping[bytes, int]: ...
 
     def encode_all(self, texts: Sequence[str], threads: int) -> list[Tokens]:
         """The tokens of each text; nothing in a text is taken for a special token."""
@@ -52,6 +62,12 @@ class ByteTokenizer:
     name = "bytes"
     size = 257
     end_of_text = _BYTES_END
+    pattern = r"[\s\S]"
+
+    @property
+    def ranks(self) -> Mapping[bytes, int]:
+        """Each byte is its own token."""
+        return {bytes([byte]): byte for byte in range(_BYTES_END)}
 
     def encode_all(self, texts: Sequence[str], threads: int) -> list[Tokens]:
         """The bytes of each text."""
@@ -75,9 +91,15 @@ class Gpt2Tokenizer:
     name = "gpt2"
     size = 50_257
     end_of_text = _GPT2_END
+    pattern = _GPT2_PATTERN
 
     def __init__(self, vocab_file: Path | None = None) -> None:
         self.encoding = _gpt2_encoding(vocab_file)
+
+    @property
+    def ranks(self) -> Mapping[bytes, int]:
+        """Byte pairs by the order in which they are merged."""
+        return {self.encoding.decode_single_token_bytes(token): token for token in range(_GPT2_END)}
 
     def encode_all(self, texts: Sequence[str], threads: int) -> list[Tokens]:
         """The tokens of each text, as tiktoken's `encode_ordinary_batch` has them, but in arrays."""
@@ -140,7 +162,7 @@ def _gpt2_encoding(vocab_file: Path | None) -> tiktoken.Encoding:
         name="gpt2",
         pat_str=_GPT2_PATTERN,
         mergeable_ranks=ranks,
-        special_tokens={"<|endoftext|>": _GPT2_END},
+        special_tokens={END_OF_TEXT: _GPT2_END},
         explicit_n_vocab=_GPT2_END + 1,
     )
 
@@ -150,9 +172,23 @@ def _read_vocabulary(path: Path) -> dict[bytes, int]:
 
     if not path.exists():
         raise RequestError(f"there is no vocabulary {path}")
+    with _without_cache():
+        try:
+            if path.is_dir():
+                return data_gym_to_mergeable_bpe_ranks(str(path / "vocab.bpe"), str(path / "encoder.json"))
+            return load_tiktoken_bpe(str(path))
+        except Exception as error:  # whatever a file of another kind makes tiktoken raise
+            raise RequestError(f"{path} cannot be read as a vocabulary: {error or type(error).__name__}") from None
+
+
+@contextlib.contextmanager
+def _without_cache() -> Iterator[None]:
+    """Keeps tiktoken from its cache, where a file's name stands for its content, even when the file has changed."""
+    before = os.environ.get("TIKTOKEN_CACHE_DIR")
+    os.environ["TIKTOKEN_CACHE_DIR"] = ""
     try:
-        if path.is_dir():
-            return data_gym_to_mergeable_bpe_ranks(str(path / "vocab.bpe"), str(path / "encoder.json"))
-        return load_tiktoken_bpe(str(path))
-    except Exception as error:  # whatever a file of another kind makes tiktoken raise
-        raise RequestError(f"{path} cannot be read as a vocabulary: {error or type(error).__name__}") from None
+        yield
+    finally:
+        del os.environ["TIKTOKEN_CACHE_DIR"]
+        if before is not None:
+            os.environ["TIKTOKEN_CACHE_DIR"] = before

@@ -304,18 +304,30 @@ def _cifar10(folder: Path, download: bool) -> _Sources:
 
 
 def _hub(name: str, data: Data) -> _Sources:
-    import datasets
-
-    train, test, image = load_image_splits(name, data.revision)
-    label = next((n for n, kind in train.features.items() if isinstance(kind, datasets.ClassLabel)), None)
-    if label is None:
-        raise RequestError(f"{name!r} has the columns {', '.join(train.features)}: a class label is needed")
+    train, test, image, remarks = load_image_splits(name, data.revision)
+    label, classes = _class_column(name, train, test)
     encoded = [
         EncodedImages(encoded_images(rows, image, f"{name} {split}"), rows[label][:], data.background)
         for split, rows in (("train", train), ("test", test))
     ]
     fingerprint = joined(*(encoded_fingerprint(part.read, part.labels) for part in encoded))
-    return _Sources(encoded[0], encoded[1], tuple(train.features[label].names), fingerprint)
+    return _Sources(encoded[0], encoded[1], classes, fingerprint, remarks)
+
+
+def _class_column(name: str, train: Any, test: Any) -> tuple[str, tuple[str, ...]]:
+    """The column of classes and their names; RequestError where a split has other classes, or a row has none."""
+    import datasets
+
+    label = next((n for n, kind in train.features.items() if isinstance(kind, datasets.ClassLabel)), None)
+    if label is None:
+        raise RequestError(f"{name!r} has the columns {', '.join(train.features)}: a class label is needed")
+    if test.features.get(label) != train.features[label]:
+        raise RequestError(f"{name!r} has other classes in its test images than in its training images")
+    for split, rows in (("training", train), ("test", test)):
+        unknown = next((row for row, value in enumerate(rows[label][:]) if value is None or value < 0), None)
+        if unknown is not None:
+            raise RequestError(f"{name!r} has {split} images without a class, the first is number {unknown}")
+    return label, tuple(train.features[label].names)
 
 
 def check_every_image(data: ImageData, device_size: int, workers: int | None) -> Iterator[int]:

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import RequestError
 
 _TEST_SPLITS = ("validation", "valid", "val", "test")
 
 
-def load_image_splits(path: str, revision: str | None = None) -> tuple[Any, Any, str]:
-    """The training and test split of a data set, and the name of their column of images.
+class ImageSplits(NamedTuple):
+    """A data set of images.
+
+    Attributes:
+        train, test: of `datasets`.
+        column: holds the images.
+        remarks: which split the test images are from where several could be meant.
+    """
+
+    train: Any
+    test: Any
+    column: str
+    remarks: tuple[str, ...]
+
+
+def load_image_splits(path: str, revision: str | None = None) -> ImageSplits:
+    """The training and test split of a data set; the validation split is the test split where both are there.
 
     Args:
         path: id on the hub, or a folder that `save_to_disk` wrote.
@@ -32,8 +47,8 @@ def load_image_splits(path: str, revision: str | None = None) -> tuple[Any, Any,
         raise RequestError(f"datasets cannot load {path!r}: {type(error).__name__}: {str(error)[:300]}") from None
     if not isinstance(splits, dict):
         raise RequestError(f"{path!r} has no splits: train and one of {', '.join(_TEST_SPLITS)} are needed")
-    test = next((name for name in _TEST_SPLITS if name in splits), None)
-    if "train" not in splits or test is None:
+    tests = [name for name in _TEST_SPLITS if name in splits]
+    if "train" not in splits or not tests:
         raise RequestError(
             f"{path!r} has the splits {', '.join(splits)}: train and one of {', '.join(_TEST_SPLITS)} are needed"
         )
@@ -41,7 +56,11 @@ def load_image_splits(path: str, revision: str | None = None) -> tuple[Any, Any,
     column = next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
     if column is None:
         raise RequestError(f"{path!r} has the columns {', '.join(features)}: one with images is needed")
-    return splits["train"], splits[test], column
+    others = [name for name in splits if name not in ("train", tests[0])]
+    remarks = (
+        (f"the test images are those of {path}'s split {tests[0]}; {', '.join(others)} is not used",) if others else ()
+    )
+    return ImageSplits(splits["train"], splits[tests[0]], column, remarks)
 
 
 def encoded_images(rows: Any, column: str, name: str) -> Callable[[int], tuple[bytes, str]]:
