@@ -20,9 +20,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -37,169 +35,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from golu_core.activation import golu, golu_expression
 from golu_core.training.provenance import environment
 from measuring import Row, interleaved, markdown, seconds_of
 
 if TYPE_CHECKING:
     from golu_vision.config import VisionConfig
     from golu_vision.data import ImageData
-
-
-def plain_expression(x: Tensor) -> Tensor:
-    """GoLU as one would write it down."""
-    return x * torch.exp(-torch.exp(-x))
-
-
-def providers(compiled: bool) -> dict[str, Callable[[Tensor], Tensor]]:
-    """The functions that are compared."""
-    found: dict[str, Callable[[Tensor], Tensor]] = {
-        "golu": golu,
-        "relu": F.relu,
-        "gelu": F.gelu,
-        "silu": F.silu,
-        "mish": F.mish,
-        "plain expression": plain_expression,
-    }
-    if compiled:
-        found["compiled"] = torch.compile(golu_expression, dynamic=True)
-    return found
-
-
-def microseconds(times: list[float]) -> Row:
-    """Median, and the middle half of the measurements."""
-    low, middle, high = statistics.quantiles(times, n=4) if len(times) > 1 else (times[0],) * 3
-    return {"median_us": 1e6 * middle, "quartiles_us": [1e6 * low, 1e6 * high]}
-
-
-# ------------------------------------------------------------------------------------------------ activation, on a CPU
-
-
-def activation_on_cpu(sizes: list[int], threads: list[int], compiled: bool) -> list[Row]:
-    """Forward plus backward of each provider, and GoLU's time as a multiple of each."""
-    rows: list[Row] = []
-    cases = [(torch.float32, size) for size in sizes] + [(torch.bfloat16, 1_000_000)]
-    for thread_count in threads:
-        torch.set_num_threads(thread_count)
-        for dtype, size in cases:
-            x = torch.randn(size).to(dtype).requires_grad_()
-            incoming = torch.randn(size).to(dtype)
-            tasks = {name: _training_call(f, x, incoming) for name, f in providers(compiled).items()}
-            times = interleaved(tasks, rounds=21 if size < 5_000_000 else 9, repeats=max(1, 300_000 // size))
-            medians = {name: microseconds(values) for name, values in times.items()}
-            for name, measured in medians.items():
-                ratio = medians["golu"]["median_us"] / measured["median_us"]
-                rows.append(
-                    {"threads": thread_count, "dtype": str(dtype)[6:], "elements": size, "function": name}
-                    | measured
-                    | {"golu_takes": ratio}
-                )
-    return rows
-
-
-def _training_call(function: Callable[[Tensor], Tensor], x: Tensor, incoming: Tensor) -> Callable[[], None]:
-    def call() -> None:
-        function(x).backward(incoming)
-        x.grad = None
-
-    return call
-
-
-# ------------------------------------------------------------------------------------------------ activation, on a GPU
-
-
-def activation_on_gpu(sizes: list[int], compiled: bool) -> list[Row]:
-    """Forward and backward apart, by device events, with the share of a device-to-device copy's bandwidth."""
-    rows = [*first_call_rows("cuda"), *small_call_rows("cuda", compiled)]
-    for dtype in (torch.float32, torch.float16, torch.bfloat16):
-        for size in sizes:
-            rows += _gpu_rows(dtype, size, compiled)
-    return rows
-
-
-_FIRST_CALL = """
-import sys, time, torch
-x = torch.randn(8, device=sys.argv[1], requires_grad=True)
-torch.relu(x).sum().backward()
-wait = torch.cuda.synchronize if x.is_cuda else lambda: None
-wait()
-start = time.perf_counter()
-from golu_core import golu
-golu(x).sum().backward()
-wait()
-print(1e6 * (time.perf_counter() - start))
-"""
-
-
-def first_call_rows(device: str) -> list[Row]:
-    """A new process's first forward and backward, imports of GoLU and CuPy included, before and with a disk cache."""
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as cache:
-        for state in ("first call, nothing cached", "first call, kernels cached on disk"):
-            command = [sys.executable, "-c", _FIRST_CALL, device]
-            variables = {**os.environ, "CUPY_CACHE_DIR": cache}
-            done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
-            rows.append({"function": "golu", "direction": state, "median_us": float(done.stdout)})
-    return rows
-
-
-def small_call_rows(device: str, compiled: bool) -> list[Row]:
-    """Host time of forward plus backward on 8 elements: what a call costs when there is nothing to compute."""
-    x = torch.randn(8, device=device, requires_grad=True)
-    incoming = torch.randn(8, device=device)
-    tasks = {name: _training_call(f, x, incoming) for name, f in providers(compiled).items()}
-    times = interleaved(tasks, rounds=21, repeats=100)
-    return [
-        {"dtype": "float32", "elements": 8, "function": name, "direction": "forward + backward, host time"}
-        | microseconds(values)
-        for name, values in times.items()
-    ]
-
-
-def _gpu_rows(dtype: torch.dtype, size: int, compiled: bool) -> list[Row]:
-    buffers = max(2, min(64, 200_000_000 // (size * 4)))  # rotate, so that small inputs do not sit in the cache
-    inputs = [torch.randn(size, device="cuda").to(dtype).requires_grad_() for _ in range(buffers)]
-    incoming = [torch.randn(size, device="cuda").to(dtype) for _ in range(2)]
-    target = torch.empty_like(inputs[0])
-    copy = _gpu_median(lambda n: target.data.copy_(inputs[n % buffers].data))
-    copy_bandwidth = 2 * size * target.element_size() / copy
-    rows = []
-    for name, function in providers(compiled).items():
-        with torch.no_grad():
-            forward = _gpu_median(lambda n, f=function: f(inputs[n % buffers]))  # type: ignore[misc]
-        outputs = [function(x) for x in inputs[:2]]
-        backward = _gpu_median(
-            lambda n, o=outputs: torch.autograd.grad(o[n % 2], inputs[n % 2], incoming[n % 2], retain_graph=True)  # type: ignore[misc]
-        )
-        for direction, seconds, passes in (("forward", forward, 2), ("backward", backward, 3)):
-            bandwidth = passes * size * target.element_size() / seconds
-            rows.append(
-                {
-                    "dtype": str(dtype)[6:],
-                    "elements": size,
-                    "function": name,
-                    "direction": direction,
-                    "median_us": 1e6 * seconds,
-                    "share_of_copy_bandwidth": bandwidth / copy_bandwidth,
-                }
-            )
-        del outputs
-    return rows
-
-
-def _gpu_median(call: Callable[[int], object], rounds: int = 30) -> float:
-    """Median seconds of one call by device events, after a warm-up."""
-    for n in range(5):
-        call(n)
-    pairs = []
-    for n in range(rounds):
-        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        call(n)
-        stop.record()
-        pairs.append((start, stop))
-    torch.cuda.synchronize()
-    return statistics.median(start.elapsed_time(stop) for start, stop in pairs) / 1e3
 
 
 # ------------------------------------------------------------------------------------------------ the training loop
@@ -403,7 +244,8 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--sizes", type=int, nargs="+")
-    parser.add_argument("--no-compile", action="store_true", help="leave out the compiled expression")
+    parser.add_argument("--no-compile", action="store_true", help="leave out what torch.compile makes")
+    parser.add_argument("--minutes", type=float, default=6.0, help="after which no new size is begun on a GPU")
     parser.add_argument("--vocab-file", type=Path, help="GPT-2's vocabulary, for `prepare`")
     parser.add_argument("--json", type=Path)
     flags = parser.parse_args()
@@ -436,10 +278,13 @@ def main() -> None:
         import benchmark_lm
 
         rows = benchmark_lm.training_rows() if flags.what == "lm" else benchmark_lm.prepare_rows(flags.vocab_file)
-    elif torch.cuda.is_available():
-        rows = activation_on_gpu(flags.sizes or [10**k for k in range(3, 9)] + [2 * 10**8], not flags.no_compile)
     else:
-        rows = activation_on_cpu(flags.sizes or [10**5, 10**6, 10**7], flags.threads, not flags.no_compile)
+        import benchmark_activation
+
+        if torch.cuda.is_available():
+            rows = benchmark_activation.activation_on_gpu(flags.sizes, not flags.no_compile, flags.minutes)
+        else:
+            rows = benchmark_activation.activation_on_cpu(flags.sizes, flags.threads, not flags.no_compile)
     print(markdown(rows))
     if flags.json:
         command = "python tools/benchmark.py " + " ".join(sys.argv[1:])

@@ -13,9 +13,17 @@ from torch import nn
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.utils.checkpoint import checkpoint
 
+from cpu_paths import PATHS, kernels_of
 from golu_core import GoLU, golu
-from golu_core.activation import golu_expression
+from golu_core.activation import golu_expression, native
 from reference import golu_gradient, reference_forward, reference_gradient
+
+
+@pytest.fixture(autouse=True, params=PATHS)
+def computed_by(request, monkeypatch):
+    """Each test with all that can compute GoLU on this machine."""
+    kernels = kernels_of(request.param)
+    monkeypatch.setattr(native, "kernels", lambda: kernels)
 
 
 def sample(*shape, dtype=torch.float64):
@@ -84,6 +92,49 @@ def test_compile_with_dynamic_shapes_takes_one_graph():
         x = sample(size, dtype=torch.float32)
         torch.testing.assert_close(compiled(x), golu(x), rtol=1e-6, atol=1e-7)
     assert len(compilations) == 1
+
+
+COMPILED = {
+    "golu": golu,
+    "parameters": lambda x: golu(x, 1.5, 0.7, 1.2),
+    "vmap of grad": lambda x: torch.func.vmap(torch.func.grad(golu))(x),
+    "module": GoLU(),
+    "checkpointed": lambda x: checkpoint(golu, x, use_reentrant=False),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error:.*lru_cache.*")
+@pytest.mark.parametrize("backend", ["inductor", "aot_eager"])
+@pytest.mark.parametrize("name", COMPILED)
+def test_what_is_compiled_gives_the_same_at_the_extremes_too(name, backend):
+    torch.compiler.reset()
+    function = COMPILED[name]
+    compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=backend)
+    edges = torch.tensor([-torch.inf, torch.inf, torch.nan, 100.0, -100.0, 0.0, -1e30, 1e30])
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        for size in (17, 64, 1000):
+            x = torch.cat([edges, sample(size).float()]).to(dtype)
+            torch.testing.assert_close(
+                compiled(x), function(x), rtol=2e-6 if dtype != torch.bfloat16 else 8e-3, atol=1e-6, equal_nan=True
+            )
+            if name != "vmap of grad":
+                found, expected = golu_gradient(compiled, x), golu_gradient(function, x)
+                torch.testing.assert_close(
+                    found, expected, rtol=1e-5 if dtype != torch.bfloat16 else 8e-3, atol=2e-6, equal_nan=True
+                )
+
+
+@pytest.mark.slow
+def test_compiled_without_a_gradient_and_in_training():
+    torch.compiler.reset()
+    compiled = torch.compile(golu, fullgraph=True)
+    x = sample(100).float()
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), golu(x))
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled(x), golu(x))
+    torch.testing.assert_close(golu_gradient(compiled, x), golu_gradient(golu, x))
 
 
 @pytest.mark.slow

@@ -260,20 +260,81 @@ def test_an_empty_tensor_launches_nothing(launcher):
     assert launcher == []
 
 
-@pytest.mark.parametrize("installed", [False, True])
-def test_without_a_usable_cupy_one_warning_says_what_to_install(installed, monkeypatch):
-    def broken():
-        raise RuntimeError("CUDA driver version is insufficient")
+# what compiling a kernel raises, CuPy's CUDA, and the cure that is named
+BROKEN: dict[str, tuple[Exception, int, str]] = {
+    "an old driver": (RuntimeError("cudaErrorInsufficientDriver: version is insufficient"), 13020, "insufficient"),
+    "no NVRTC": (
+        RuntimeError("CuPy failed to load libnvrtc.so.13: OSError: cannot open shared object file"),
+        13020,
+        r"pip install 'cupy-cuda13x\[ctk\]'",
+    ),
+    "a cache that cannot be written": (
+        PermissionError(13, "Permission denied", "/home/me/.cupy/kernel_cache"),
+        13020,
+        "set CUPY_CACHE_DIR to a folder that can be written",
+    ),
+    "a read-only disk": (OSError(30, "Read-only file system", "/home/me/.cupy"), 13020, "set CUPY_CACHE_DIR"),
+    "a new card": (
+        RuntimeError("nvrtc: error: invalid value for --gpu-architecture (-arch)"),
+        13020,
+        "newer than CuPy's compiler: pip install --upgrade cupy-cuda13x",
+    ),
+    "another CUDA": (
+        RuntimeError("whatever"),
+        12090,
+        "CuPy is for CUDA 12 and torch for CUDA 13: install cupy-cuda13x",
+    ),
+    "something else": (RuntimeError("first line\nsecond line"), 13020, "RuntimeError: first line"),
+}
 
-    runtime = SimpleNamespace(getDeviceCount=broken)
-    cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)) if installed else None
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
+
+@pytest.fixture
+def asked_anew(monkeypatch):
+    """`kernels_available` as at the first call of a program whose torch is for CUDA 13."""
     monkeypatch.setattr(torch.version, "cuda", "13.2")
     kernel.kernels_available.cache_clear()
-    try:
-        with pytest.warns(UserWarning, match=r"pip install 'golu-core\[cuda13\]'") as warned:
-            assert [kernel.kernels_available() for _ in range(2)] == [False, False]
-        assert len(warned) == 1
-        assert ("insufficient" in str(warned[0].message)) == installed
-    finally:
-        kernel.kernels_available.cache_clear()
+    kernel._kernel.cache_clear()
+    yield
+    kernel.kernels_available.cache_clear()
+    kernel._kernel.cache_clear()
+
+
+def stand_in(compile_kernel, version=13020):
+    raw_kernel = SimpleNamespace(compile=compile_kernel)
+    runtime = SimpleNamespace(runtimeGetVersion=lambda: version)
+    return SimpleNamespace(RawKernel=lambda *arguments: raw_kernel, cuda=SimpleNamespace(runtime=runtime))
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_kernel_that_does_not_compile_is_one_warning_with_its_cure(case, monkeypatch, asked_anew):
+    error, version, cure = BROKEN[case]
+
+    def broken():
+        raise error
+
+    monkeypatch.setitem(sys.modules, "cupy", stand_in(broken, version))
+    with pytest.warns(RuntimeWarning, match=cure) as warned:
+        assert [kernel.kernels_available() for _ in range(2)] == [False, False]
+    assert len(warned) == 1 and "second line" not in str(warned[0].message)
+
+
+def test_without_cupy_the_warning_says_what_to_install(monkeypatch, asked_anew):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.warns(RuntimeWarning, match=r"CuPy is not installed: pip install 'golu-core\[cuda13\]'"):
+        assert not kernel.kernels_available()
+
+
+def test_a_cupy_that_cannot_be_imported(monkeypatch, tmp_path, asked_anew):
+    (tmp_path / "cupy.py").write_text("raise OSError('libcudart.so.13: cannot open shared object file')")
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.warns(RuntimeWarning, match=r"CuPy cannot be imported \(OSError: libcudart"):
+        assert not kernel.kernels_available()
+    sys.modules.pop("cupy", None)
+
+
+def test_a_kernel_that_compiles_is_used(monkeypatch, asked_anew, recwarn):
+    compiled = []
+    monkeypatch.setitem(sys.modules, "cupy", stand_in(lambda: compiled.append(1)))
+    assert kernel.kernels_available() and kernel.kernels_available()
+    assert len(compiled) == 1 and not recwarn.list

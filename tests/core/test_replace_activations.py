@@ -152,6 +152,109 @@ def test_networks_of_the_recipes(model, own, count, left):
     assert any(isinstance(module, nn.Sigmoid) for module in network.modules()) == ("efficientnet" in model)
 
 
+class Unused(nn.Module):
+    """As Hugging Face's Mamba: a module that nobody calls, beside a function that does the work."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.act = nn.SiLU()
+        self.used = nn.SiLU()
+
+    def forward(self, x, scale=1.0):
+        return self.used(F.silu(self.linear(x))) * scale
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [None, (torch.zeros(2, 4),), {"x": torch.zeros(2, 4), "scale": 2.0}],
+    ids=["traced", "positional", "keyword"],
+)
+def test_what_is_never_called_is_named(inputs):
+    model = Unused()
+    report = replace_activations(model, "swish", "golu", example_inputs=inputs)
+    assert report.swapped == ("act", "used") and report.uncalled == ("act",)
+    assert [(call.activation, call.count) for call in report.left] == [("swish", 1)]
+    assert "swapped act, but the forward pass never calls it" in str(report)
+
+
+def test_a_shared_module_counts_as_called_under_each_name():
+    model = Branches()
+    model.third = model.other
+    report = replace_activations(model, "gelu", "golu", example_inputs=(torch.zeros(2, 4),))
+    assert report.swapped == ("other", "third") and report.uncalled == ()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TorchScript
+@pytest.mark.parametrize("traced", [True, False])
+@pytest.mark.parametrize("inputs", [None, (torch.zeros(2, 4),)], ids=["traced", "run"])
+def test_scripted_parts_are_named(inputs, traced):
+    part = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True), nn.ReLU())
+    scripted = torch.jit.trace(part, torch.zeros(2, 4)) if traced else torch.jit.script(part)
+    model = nn.Sequential(nn.ReLU(), scripted)
+    report = replace_activations(model, "relu", "golu", example_inputs=inputs)
+    assert report.swapped == ("0",)
+    assert [(call.module, call.activation, call.count) for call in report.left] == [("1", "relu", 2)]
+
+
+def test_a_network_that_never_calls_its_activation_is_refused_for_training():
+    from golu_core.training.activations import swapped_for
+    from golu_core.training.errors import RequestError
+
+    model = Unused()
+    model.used = nn.Identity()
+    with pytest.raises(RequestError, match="never calls its modules of swish, such as act"):
+        swapped_for(model, "swish", "golu", (torch.zeros(2, 4),))
+
+
+def hugging_face_models():
+    """Small models of transformers: how each is made, its activation, and how many are swapped and never called."""
+    import transformers as t
+
+    small = {"vocab_size": 64, "num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2}
+    small |= {"intermediate_size": 32}
+    image = {k: v for k, v in small.items() if k != "vocab_size"} | {"image_size": 28, "patch_size": 14}
+    both = {"vocab_size": 64, "d_model": 16, "encoder_layers": 2, "decoder_layers": 2}
+    both |= {
+        f"{part}_{what}": n for part in ("encoder", "decoder") for what, n in (("ffn_dim", 32), ("attention_heads", 2))
+    }
+    return {
+        "bert": (lambda: t.BertModel(t.BertConfig(**small)), "gelu", 2, 0),
+        "gpt2": (
+            lambda: t.GPT2LMHeadModel(t.GPT2Config(vocab_size=64, n_layer=2, n_embd=16, n_head=2, n_positions=16)),
+            "gelu", 2, 0,
+        ),
+        "llama": (lambda: t.LlamaForCausalLM(t.LlamaConfig(**small, num_key_value_heads=2)), "swish", 2, 0),
+        "gemma": (lambda: t.GemmaForCausalLM(t.GemmaConfig(**small, num_key_value_heads=2, head_dim=8)), "gelu", 2, 0),
+        "t5": (
+            lambda: t.T5ForConditionalGeneration(
+                t.T5Config(vocab_size=64, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
+            ),
+            "relu", 4, 0,
+        ),
+        "bart": (lambda: t.BartModel(t.BartConfig(**both)), "gelu", 4, 0),
+        "vit": (lambda: t.ViTModel(t.ViTConfig(**image)), "gelu", 2, 0),
+        "convnext": (
+            lambda: t.ConvNextModel(t.ConvNextConfig(hidden_sizes=[8] * 4, depths=[1] * 4, image_size=64)),
+            "gelu", 4, 0,
+        ),
+        "mamba": (
+            lambda: t.MambaModel(t.MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2, state_size=4)),
+            "swish", 2, 2,
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_models_of_transformers_are_understood_without_inputs():
+    pytest.importorskip("transformers", reason="needs transformers, from the dependency group test")
+    for name, (make, own, swapped, uncalled) in hugging_face_models().items():
+        report = replace_activations(make().eval(), own, "golu")
+        assert (len(report.swapped), len(report.uncalled)) == (swapped, uncalled), f"{name}: {report}"
+        assert report.left is not None, f"{name}: {report.untraced}"
+        assert bool(report.left) == (name == "mamba"), f"{name}: {report}"
+
+
 @pytest.mark.slow
 def test_hugging_face_bert_and_gpt2():
     transformers = pytest.importorskip("transformers", reason="needs transformers, from the dependency group test")

@@ -60,14 +60,15 @@ def print_report() -> int:
     """Prints versions, devices and what computes GoLU on each."""
     import torch
 
-    from .activation import kernel
+    from .activation import kernel, native
 
     print(f"golu-core {__version__}, torch {torch.__version__}, Python {platform.python_version()}")
-    print("cpu: in-place torch operations")
+    reason = native.why_not()
+    print(f"cpu: {native.description()}" + (f", several times slower: {reason}" if reason else ""))
     if torch.backends.mps.is_available():
-        print("mps: in-place torch operations")
+        print("mps: torch operations")
     for index in range(torch.cuda.device_count()):
-        implementation = "CuPy kernel" if kernel.kernels_available() else "in-place torch operations"
+        implementation = "CuPy kernel" if kernel.kernels_available() else "torch operations"
         print(f"cuda:{index} {torch.cuda.get_device_name(index)}: {implementation}")
     if not torch.cuda.is_available():
         cupy = "installed" if importlib.util.find_spec("cupy") else "not installed"

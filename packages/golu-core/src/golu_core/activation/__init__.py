@@ -6,29 +6,31 @@ Names are loaded when first used, so that a command line can check an activation
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .calls import FunctionalCall as FunctionalCall
+    from .calls import functional_activations as functional_activations
+    from .expression import golu_expression as golu_expression
+    from .functional import gated_golu as gated_golu
     from .functional import golu as golu
-    from .functional import golu_expression as golu_expression
     from .modules import GoLU as GoLU
     from .registry import ACTIVATIONS as ACTIVATIONS
     from .registry import build_activation as build_activation
     from .registry import canonical_name as canonical_name
-    from .surgery import FunctionalCall as FunctionalCall
     from .surgery import ReplacementReport as ReplacementReport
     from .surgery import find_activations as find_activations
-    from .surgery import functional_activations as functional_activations
     from .surgery import replace_activations as replace_activations
 
 _HOMES = {
     "golu": "functional",
-    "golu_expression": "functional",
+    "gated_golu": "functional",
+    "golu_expression": "expression",
     "GoLU": "modules",
     "ACTIVATIONS": "registry",
     "build_activation": "registry",
     "canonical_name": "registry",
-    "FunctionalCall": "surgery",
+    "FunctionalCall": "calls",
     "ReplacementReport": "surgery",
     "find_activations": "surgery",
-    "functional_activations": "surgery",
+    "functional_activations": "calls",
     "replace_activations": "surgery",
 }
 __all__ = list(_HOMES)

@@ -1,7 +1,7 @@
-"""GoLU without its CUDA kernel: in place on a few temporaries, on any device that torch has.
+"""GoLU without compiled kernels: in place on a few temporaries, on any device that torch has.
 
-On the CPU the work goes chunk by chunk through scratch memory that stays in cache and is kept between calls: torch's
-elementwise kernels are then bound by arithmetic, not by memory or page faults.
+On the CPU the work on large tensors goes chunk by chunk through scratch memory that stays in cache and is kept between
+calls: torch's elementwise kernels are then bound by arithmetic, not by memory or page faults.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ _LN_2 = math.log(2.0)
 _CPU_MIN_CHUNK = 1 << 18
 _CPU_CHUNK_PER_THREAD = 1 << 16
 _DEVICE_CHUNK = 1 << 24
+_SMALL = 1 << 15
+"""Elements up to which fewer calls are worth more than scratch memory that is kept."""
 _STAGGER = 784
 """Elements by which scratch tensors stand apart: at a power of two they would share the cache's sets."""
 
 
 def golu_forward(x: Tensor, parameters: GompertzParameters) -> Tensor:
     """GoLU of a strided tensor of any shape and float dtype; the result has x's dtype and memory format."""
+    if x.numel() <= _SMALL:
+        return _small_forward(x, parameters)
     x = dense(x)
     y = torch.empty_like(x)
     for (piece, out), (decay, gate, error, *wide) in _pieces(x, y):
@@ -43,6 +47,8 @@ def golu_forward(x: Tensor, parameters: GompertzParameters) -> Tensor:
 
 def golu_backward(gradient: Tensor, x: Tensor, parameters: GompertzParameters) -> Tensor:
     """The gradient with respect to x, given that of the output; both have one shape and dtype."""
+    if x.numel() <= _SMALL:
+        return _small_backward(gradient, x, parameters)
     x = dense(x)
     gradient = laid_out_like(gradient, x)
     result = torch.empty_like(x)
@@ -58,6 +64,39 @@ def golu_backward(gradient: Tensor, x: Tensor, parameters: GompertzParameters) -
         if wide:
             out.copy_(gate)
     return result
+
+
+def _small_forward(x: Tensor, parameters: GompertzParameters) -> Tensor:
+    value = torch.clamp(_at_least_float32(x), min=parameters.low)
+    value.mul_(_gate(_decay(value, parameters), parameters))
+    return value if value.dtype == x.dtype else value.to(x.dtype)
+
+
+def _small_backward(gradient: Tensor, x: Tensor, parameters: GompertzParameters) -> Tensor:
+    inside = torch.clamp(_at_least_float32(x), parameters.low, parameters.high)
+    decay = _decay(inside, parameters)
+    inside.mul_(decay)
+    if parameters.gamma != 1.0:
+        inside.mul_(parameters.gamma)
+    gate = _gate(decay, parameters)
+    slope = gate.addcmul_(gate, inside).mul_(gradient)
+    return slope if slope.dtype == x.dtype else slope.to(x.dtype)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def _decay(x: Tensor, parameters: GompertzParameters) -> Tensor:
+    """`beta * exp(-gamma * x)` in new memory."""
+    decay = (torch.neg(x) if parameters.gamma == 1.0 else torch.mul(x, -parameters.gamma)).exp_()
+    return decay if parameters.beta == 1.0 else decay.mul_(parameters.beta)
+
+
+def _gate(decay: Tensor, parameters: GompertzParameters) -> Tensor:
+    """`alpha * exp(-decay)` in the memory of `decay`."""
+    gate = decay.neg_().exp_()
+    return gate if parameters.alpha == 1.0 else gate.mul_(parameters.alpha)
 
 
 def dense(x: Tensor) -> Tensor:
@@ -143,5 +182,5 @@ def _kept_scratch(dtype: torch.dtype, length: int) -> Sequence[Tensor]:
     if (dtype, length) not in kept:
         kept.clear()
         with torch.inference_mode(False):  # inference tensors could not be written to outside inference mode
-            kept[dtype, length] = [row[:length] for row in torch.empty(4, length + _STAGGER, dtype=dtype)]
+            kept[dtype, length] = [row[:length] for row in torch.empty(4, length + _STAGGER, dtype=dtype, device="cpu")]
     return kept[dtype, length]

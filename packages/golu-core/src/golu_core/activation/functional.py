@@ -1,4 +1,4 @@
-"""`golu`: one function, and the choice of what computes it."""
+"""`golu` and `gated_golu`: functions, and the choice of what computes them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.overrides import handle_torch_function, has_torch_function
 
-from . import eager, kernel
-from .parameters import GompertzParameters, gate_range, gompertz_parameters
+from . import eager, kernel, native
+from .expression import golu_compiled, golu_slope_expression
+from .expression import golu_expression as golu_expression
+from .parameters import GompertzParameters, gompertz_parameters
 
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+
+# torch's own, which its Python code calls, too; a test fails when one of them goes away
+_is_batched = torch._C._functorch.is_legacy_batchedtensor
+_transform = torch._C._functorch.peek_interpreter_stack
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_tracing_state = torch._C._get_tracing_state
 
 
 def golu(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
@@ -29,12 +38,18 @@ def golu(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -
         alpha, and NaN stays NaN.
 
     Raises:
-        TypeError: x is not of a floating-point dtype.
+        TypeError: x is not a dense or nested tensor of a floating-point dtype.
         ValueError: a parameter is not positive.
     """
-    if not _runs_eagerly(x):
-        return golu_expression(x, alpha, beta, gamma)
+    if has_torch_function((x,)):  # a subclass, a proxy of torch.fx, or a mode: all see one call, as of torch's own
+        return handle_torch_function(golu, (x,), x, alpha=alpha, beta=beta, gamma=gamma)
+    if torch.compiler.is_compiling():
+        traced = golu_expression if torch.compiler.is_exporting() or _transform() is not None else golu_compiled
+        return traced(x, alpha, beta, gamma)
     parameters = gompertz_parameters(alpha, beta, gamma)
+    if not (_is_plain(x) and _nobody_watches()):
+        _check_tensor(x, "x")
+        return _of_nested(x, parameters) if x.is_nested else golu_expression(x, alpha, beta, gamma)
     if x.dtype not in kernel.KERNEL_DTYPES:
         raise TypeError(f"GoLU needs a float64, float32, float16 or bfloat16 tensor, not {x.dtype}")
     if x.requires_grad and torch.is_grad_enabled():
@@ -44,57 +59,77 @@ def golu(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -
     return y
 
 
-def golu_expression(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
-    """GoLU of any shape as differentiable torch operations; what compilers, exporters and functional transforms see.
+def gated_golu(x: Tensor, other: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
+    """`golu(x) * other`, as in gated linear units (Shazeer, 2020, arXiv 2002.05202, with GoLU for the gate's function).
 
-    `where` and not `clamp` keeps x in the range where the gate moves: then no derivative of any order, in either mode,
-    has a 0 * inf in it, and NaN passes through.
+    On the CPU it is one pass over memory each way, and saves x and `other` alone; elsewhere it is those two operations.
+
+    Args:
+        x: as of `golu`; halves of one tensor, as `chunk(2, -1)` gives them, are not copied.
+        other: of x's shape, dtype and device; otherwise torch's rules of broadcasting and promotion hold.
+        alpha, beta, gamma: as of `golu`.
+
+    Raises:
+        TypeError: x or `other` is not a tensor, or x is not of a floating-point dtype.
+        ValueError: a parameter is not positive.
     """
-    wide = _at_least_float32(x)
-    inside, high = _inside(wide, beta, gamma)
-    value = alpha * inside * torch.exp(-beta * torch.exp(-gamma * inside))
-    return torch.where(wide > high, alpha * wide, value).to(x.dtype)
+    if has_torch_function((x, other)):
+        return handle_torch_function(gated_golu, (x, other), x, other, alpha=alpha, beta=beta, gamma=gamma)
+    _check_tensor(other, "other")
+    if not torch.compiler.is_compiling() and _is_one_pass(x, other):
+        parameters = gompertz_parameters(alpha, beta, gamma)
+        if torch.is_grad_enabled() and (x.requires_grad or other.requires_grad):
+            y: Tensor = _GatedGoLU.apply(x, other, parameters)
+            return y
+        return native.gated_forward(x, other, parameters)
+    return golu(x, alpha, beta, gamma) * other
 
 
-def golu_slope_expression(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
-    """GoLU's derivative, of any shape, as differentiable torch operations; in float32 for the half types."""
-    inside, _ = _inside(_at_least_float32(x), beta, gamma)
-    decay = beta * torch.exp(-gamma * inside)
-    return alpha * torch.exp(-decay) * (1.0 + gamma * inside * decay)
+def _check_tensor(x: Any, name: str) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"GoLU's {name} must be a Tensor, not {type(x).__name__}")
+    if x.layout not in (torch.strided, torch.jagged):
+        raise TypeError(f"GoLU's {name} must be dense, not of layout {x.layout}: call to_dense() first")
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
-    if not x.is_floating_point():
-        raise TypeError(f"GoLU needs a floating-point tensor, not {x.dtype}")
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+def _of_nested(x: Tensor, p: GompertzParameters) -> Tensor:
+    parts = [golu(part, p.alpha, p.beta, p.gamma) for part in x.unbind()]
+    return torch.nested.as_nested_tensor(parts, layout=torch.strided)
 
 
-def _inside(x: Tensor, beta: float, gamma: float) -> tuple[Tensor, float]:
-    """x moved into the range in which the gate moves, without a gradient outside, and the range's upper end."""
-    low, high = gate_range(beta, gamma)
-    return torch.where(x < low, low, torch.where(x > high, high, x)), high
-
-
-def _runs_eagerly(x: Tensor) -> bool:
-    """Whether x is a plain tensor with memory and nobody traces, transforms or intercepts the call.
-
-    The names with an underscore are torch's own; a test fails when one of them goes away.
-    """
+def _is_plain(x: Tensor) -> bool:
+    """Whether x is a dense tensor with memory that holds its values as they are."""
     return (
-        not torch.compiler.is_compiling()
-        and type(x) in _PLAIN_TYPES
+        type(x) in _PLAIN_TYPES
         and x.layout is torch.strided
-        and not x.is_meta
-        and forward_ad._current_level < 0
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and not torch._C._functorch.is_legacy_batchedtensor(x)
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._get_tracing_state() is None
+        and not (x.is_meta or x.is_nested or x.is_neg() or _is_batched(x) or x._is_zerotensor())
+    )
+
+
+def _nobody_watches() -> bool:
+    """Whether nothing traces, transforms or intercepts torch's calls."""
+    return (
+        forward_ad._current_level < 0 and _transform() is None and _dispatch_modes() == 0 and _tracing_state() is None
+    )
+
+
+def _is_one_pass(x: Tensor, other: Tensor) -> bool:
+    return (
+        _is_plain(x)
+        and _is_plain(other)
+        and _nobody_watches()
+        and x.device.type == "cpu" == other.device.type
+        and x.dtype == other.dtype
+        and x.dtype in native.DTYPES
+        and x.shape == other.shape
+        and native.kernels() is not None
     )
 
 
 def _implementation(x: Tensor) -> Any:
-    """The module that computes x: the CUDA kernel where it can run, else in-place torch operations."""
+    """The module that computes x: the kernels of its device where they can run, else in-place torch operations."""
+    if x.is_cpu:
+        return eager if native.kernels() is None else native
     return kernel if x.is_cuda and kernel.kernels_available() else eager
 
 
@@ -112,7 +147,29 @@ class _EagerGoLU(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         p = ctx.parameters
-        if torch.is_grad_enabled() or not (_runs_eagerly(gradient) and _runs_eagerly(x)):
+        if torch.is_grad_enabled() or not (_is_plain(gradient) and _is_plain(x) and _nobody_watches()):
             slope = golu_slope_expression(x, p.alpha, p.beta, p.gamma)
             return (gradient.to(slope.dtype) * slope).to(x.dtype), None
         return _implementation(x).golu_backward(gradient, x, p), None
+
+
+class _GatedGoLU(torch.autograd.Function):
+    """Saves x and what it gates. Only for plain CPU tensors of one shape and dtype."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, other: Tensor, parameters: GompertzParameters) -> Tensor:
+        ctx.save_for_backward(x, other)
+        ctx.parameters = parameters
+        return native.gated_forward(x, other, parameters)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, other = ctx.saved_tensors
+        p = ctx.parameters
+        plain = _is_plain(gradient) and _is_plain(x) and _is_plain(other)
+        if torch.is_grad_enabled() or not (plain and _nobody_watches()):
+            slope = golu_slope_expression(x, p.alpha, p.beta, p.gamma)
+            wide = gradient.to(slope.dtype)
+            value = golu_expression(x.to(slope.dtype), p.alpha, p.beta, p.gamma)
+            return (wide * other * slope).to(x.dtype), (wide * value).to(other.dtype), None
+        return (*native.gated_backward(gradient, x, other, p), None)

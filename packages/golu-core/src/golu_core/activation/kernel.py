@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from contextlib import nullcontext
 from functools import cache, lru_cache
@@ -21,7 +22,9 @@ KERNEL_DTYPES = {
     torch.float16: "float16",
     torch.bfloat16: "bfloat16",
 }
-COMPILE_OPTIONS = ("--std=c++17",)
+# CuPy adds -ftz=true to whatever it compiles: named here, so that the tests compile what users run. It takes subnormal
+# numbers for 0, as golu_cpu.c does, and is what `ex2.approx.ftz` does for the half types anyway.
+COMPILE_OPTIONS = ("--std=c++17", "-ftz=true")
 _THREADS_PER_BLOCK = 256
 _VECTOR_BYTES = 16
 
@@ -52,26 +55,64 @@ def kernel_scalars(dtype: torch.dtype, parameters: GompertzParameters) -> tuple[
 
 @cache
 def kernels_available() -> bool:
-    """Whether CuPy can be used with this torch; where it cannot, one warning says how to get it."""
+    """Whether CuPy can compile the kernels here; where it cannot, one warning says why, and the cure."""
     if torch.version.cuda is None:  # ROCm calls its devices cuda too
         return False
+    reason = why_not(torch.version.cuda.partition(".")[0])
+    if reason is not None:
+        warnings.warn(
+            f"GoLU runs without its CUDA kernel, slower and with more memory: {reason}", RuntimeWarning, stacklevel=2
+        )
+    return reason is None
+
+
+def why_not(cuda_major: str) -> str | None:
+    """Why the kernels cannot be used, with the cure; None where one of them compiles.
+
+    Args:
+        cuda_major: of torch's CUDA, such as `13`.
+    """
+    install = f"pip install 'golu-core[cuda{cuda_major}]'"
     try:
         import cupy
+    except ModuleNotFoundError as error:
+        missing = error.name or "cupy"
+        return f"CuPy is not installed: {install}" if missing == "cupy" else f"CuPy lacks {missing}: {install}"
+    except Exception as error:  # a broken library shows up here in many forms
+        return f"CuPy cannot be imported ({_short(error)}): {install}"
+    try:
+        _kernel(kernel_name("forward", torch.float32, aligned=True)).compile()
+    except Exception as error:  # drivers, compilers and file systems have their own
+        return f"{_cause(error, cupy, cuda_major)} ({_short(error)})"
+    return None
 
-        cupy.cuda.runtime.getDeviceCount()
-    except ImportError:
-        reason = "CuPy is not installed"
-    except Exception as error:  # a broken driver or library shows up here in many forms
-        reason = f"CuPy could not be used ({type(error).__name__}: {error})"
-    else:
-        return True
-    major = torch.version.cuda.partition(".")[0]
-    warnings.warn(
-        f"GoLU runs without its CUDA kernel, slower and with more memory: {reason}. "
-        f"Install it with: pip install 'golu-core[cuda{major}]'",
-        stacklevel=2,
-    )
-    return False
+
+def _cause(error: Exception, cupy: Any, cuda_major: str) -> str:
+    """What a failed compilation most likely comes from, and its cure."""
+    text = f"{type(error).__name__} {error}".lower()
+    wheels = f"cupy-cuda{cuda_major}x"
+    if _cuda_major_of(cupy) not in (None, cuda_major):
+        return f"CuPy is for CUDA {_cuda_major_of(cupy)} and torch for CUDA {cuda_major}: install {wheels} in its place"
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and "lib" not in text:
+        folder = os.environ.get("CUPY_CACHE_DIR", "~/.cupy/kernel_cache")
+        return f"CuPy's cache {folder} cannot be used: set CUPY_CACHE_DIR to a folder that can be written"
+    if "architecture" in text or "no kernel image" in text or "ptx" in text:
+        return f"the card is newer than CuPy's compiler: pip install --upgrade {wheels} nvidia-cuda-nvrtc"
+    if "nvrtc" in text:
+        return f"CuPy does not find NVRTC: pip install '{wheels}[ctk]'"
+    return "CuPy could not compile the kernel"
+
+
+def _cuda_major_of(cupy: Any) -> str | None:
+    try:
+        return str(cupy.cuda.runtime.runtimeGetVersion() // 1000)
+    except Exception:  # without a driver not even this is known
+        return None
+
+
+def _short(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
 
 
 def golu_forward(x: Tensor, parameters: GompertzParameters) -> Tensor:

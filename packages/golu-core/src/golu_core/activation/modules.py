@@ -1,9 +1,14 @@
-"""`GoLU` as a module."""
+"""`GoLU` as a module.
 
-from __future__ import annotations
+Without `from __future__ import annotations`, since TorchScript reads the annotations themselves.
+"""
 
+from typing import ClassVar
+
+import torch
 from torch import Tensor, nn
 
+from .expression import golu_expression
 from .functional import golu
 from .parameters import check_parameter
 
@@ -14,13 +19,16 @@ class GoLU(nn.Module):
     Args:
         alpha, beta, gamma: the gate's height, shift and steepness, each from 1e-6 to 1e6; ValueError when one is set to
             anything else. They are settings, not weights: the state dict is empty.
+        inplace: has no effect; libraries such as timm and torchvision pass it to every activation.
     """
+
+    __jit_unused_properties__: ClassVar[list[str]] = ["alpha", "beta", "gamma"]
 
     _alpha: float
     _beta: float
     _gamma: float
 
-    def __init__(self, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> None:
+    def __init__(self, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
         self.alpha = alpha
         self.beta = beta
@@ -54,6 +62,8 @@ class GoLU(nn.Module):
         self._gamma = check_parameter("gamma", value)
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.jit.is_scripting():
+            return golu_expression(x, self._alpha, self._beta, self._gamma)
         return golu(x, self._alpha, self._beta, self._gamma)
 
     def extra_repr(self) -> str:

@@ -1,6 +1,7 @@
-"""The three parameters of the Gompertz gate, checked once, with the range in which the gate still moves."""
+"""The three parameters of the Gompertz gate, checked once, with the range in which the gate still moves.
 
-from __future__ import annotations
+Without `from __future__ import annotations`, since TorchScript reads the annotations themselves.
+"""
 
 import math
 from dataclasses import dataclass
@@ -8,25 +9,32 @@ from functools import lru_cache
 
 SMALLEST, LARGEST = 1e-6, 1e6
 
-_REACH = 60.0
-"""Where `|ln(beta) - gamma * x|` passes this, the gate is 0 or alpha to the last bit, even in float64."""
-
 
 @dataclass(frozen=True, slots=True)
 class GompertzParameters:
-    """`gate(x) = alpha * exp(-beta * exp(-gamma * x))`, with the gate 0 below `low` and alpha above `high`."""
+    """`gate(x) = alpha * exp(-beta * exp(-gamma * x))`, with the gate 0 below `low` and alpha above `high`.
+
+    `zero_below_single` and `zero_below_double` are where the gate of the compiled CPU kernels becomes 0.
+    """
 
     alpha: float
     beta: float
     gamma: float
     low: float
     high: float
+    zero_below_single: float
+    zero_below_double: float
+
+
+# decays whose exponential golu_cpu.c takes for 0: in the middle of those with a power of two one below the least normal
+_ZERO_DECAY_SINGLE, _ZERO_DECAY_DOUBLE = 88.03, 709.1
 
 
 def gate_range(beta: float, gamma: float) -> tuple[float, float]:
     """The x below which the gate is 0 and the x above which it is alpha, to the last bit of float64."""
+    reach = 60.0  # of |ln(beta) - gamma * x|
     shift = math.log(beta)
-    return (shift - _REACH) / gamma, (shift + _REACH) / gamma
+    return (shift - reach) / gamma, (shift + reach) / gamma
 
 
 def check_parameter(name: str, value: float) -> float:
@@ -44,4 +52,5 @@ def gompertz_parameters(alpha: float, beta: float, gamma: float) -> GompertzPara
     alpha, beta, gamma = (
         check_parameter(name, value) for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma))
     )
-    return GompertzParameters(alpha, beta, gamma, *gate_range(beta, gamma))
+    zero_below = ((math.log(beta) - math.log(decay)) / gamma for decay in (_ZERO_DECAY_SINGLE, _ZERO_DECAY_DOUBLE))
+    return GompertzParameters(alpha, beta, gamma, *gate_range(beta, gamma), *zero_below)

@@ -25,7 +25,8 @@ def swapped_for(
         example_inputs: of one forward pass.
 
     Raises:
-        RequestError: the network has no module of its own activation, so that it would not be what the result says.
+        RequestError: the network has no module of its own activation, or never calls one, so that it would not be what
+            the result says.
     """
     try:
         own = canonical_name(own)
@@ -38,6 +39,11 @@ def swapped_for(
     if not report.swapped:
         raise RequestError(
             f"the network has no {own} to be swapped for {activation}: --model.own-activation must be what it has"
+        )
+    if set(report.uncalled) == set(report.swapped):
+        raise RequestError(
+            f"the network's forward pass never calls its modules of {own}, such as {report.swapped[0]}: "
+            f"with {activation} it would be the same network"
         )
     left = None if report.left is None else [str(call) for call in report.left]
     return SwappedActivations(0 if own == activation else len(report.swapped), left, report.untraced)

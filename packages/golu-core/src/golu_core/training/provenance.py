@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-_MACHINE = {"device", "host_cpu", "host_cores", "system"}
+_MACHINE = {"device", "host_cpu", "host_cores", "system", "golu_on_cpu"}
 
 
 def environment(device_name: str, distribution: str) -> dict[str, str]:
@@ -23,12 +23,15 @@ def environment(device_name: str, distribution: str) -> dict[str, str]:
     """
     import torch
 
+    from golu_core.activation import native
+
     found = {"python": platform.python_version(), "cuda": str(torch.version.cuda), "device": device_name}
     found |= versions(distribution)
     found |= code_revision()
     found["host_cpu"] = _processor_name()
     found["host_cores"] = str(os.cpu_count())
     found["system"] = platform.platform()
+    found["golu_on_cpu"] = native.description()
     return found
 
 

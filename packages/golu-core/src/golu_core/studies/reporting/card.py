@@ -11,7 +11,7 @@ from .metrics import paper_name
 from .summary import Row, hardware
 
 _PAPER_SEEDS = 3
-_NOT_SOFTWARE = {"device", "host_cpu", "host_cores", "system"}
+_NOT_SOFTWARE = {"device", "host_cpu", "host_cores", "system", "golu_on_cpu"}
 
 
 @dataclass(frozen=True)

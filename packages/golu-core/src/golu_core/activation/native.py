@@ -1,0 +1,234 @@
+"""Calls GoLU's compiled CPU kernels, `golu_cpu.c`, on torch's memory and in torch's own pool of threads.
+
+A wheel for a platform holds one library for each instruction set; torch says which one this processor takes. They link
+against nothing: the address of a kernel goes to torch's C function for parallel loops.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .parameters import GompertzParameters
+
+FOLDER = Path(__file__).parent
+SOURCE = FOLDER / "golu_cpu.c"
+DTYPES = {
+    torch.float64: "float64",
+    torch.float32: "float32",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+}
+DIRECTIONS = ("forward", "backward", "gated_forward", "gated_backward")
+_AT_ONCE = 1 << 14
+"""Elements below which a second thread costs more than it saves."""
+_SHORTEST_ROW = 8
+"""Elements below which a copy costs less than a loop over rows."""
+_TORCH_LIBRARIES = {"linux": "libtorch_cpu.so", "darwin": "libtorch_cpu.dylib"}
+
+
+class NotAvailable(Exception):
+    """The kernels cannot be used; the message says why."""
+
+
+class _Job(ctypes.Structure):
+    """As golu_cpu.c has it."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "other", "gradient", "result", "other_result")),
+        *((name, ctypes.c_int64) for name in ("columns", "x_stride", "other_stride", "gradient_stride")),
+        *((name, ctypes.c_double) for name in ("alpha", "beta", "gamma", "low", "high")),
+    )
+
+
+class Kernels(NamedTuple):
+    """The address of a kernel by direction and dtype, and torch's parallel loop."""
+
+    addresses: dict[str, dict[torch.dtype, int]]
+    parallel_for: Any
+
+
+def instruction_set() -> str:
+    """The library for this processor: torch's choice, which its ATEN_CPU_CAPABILITY can lower."""
+    capability = torch.backends.cpu.get_cpu_capability().upper()
+    return next((name for name in ("avx512", "avx2") if capability.startswith(name.upper())), "baseline")
+
+
+def library_path(name: str) -> Path:
+    """Where the library of an instruction set is, if there is one."""
+    return FOLDER / f"_golu_cpu_{name}.so"
+
+
+def source_fingerprint() -> str:
+    """Of the text of golu_cpu.c; a library knows that of the text it was built from."""
+    return hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+
+
+def load_library(path: Path) -> dict[str, dict[torch.dtype, int]]:
+    """The kernels' addresses by direction and dtype.
+
+    Raises:
+        NotAvailable: there is no such library, it cannot be loaded, or it was built from another source.
+    """
+    if not path.exists():
+        raise NotAvailable("this installation has no compiled kernels; a wheel of this platform brings them")
+    try:
+        library = ctypes.CDLL(str(path))
+        built_from = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(library, "golu_source"))).decode()
+        addresses = {
+            direction: {
+                dtype: ctypes.cast(getattr(library, f"golu_{direction}_{name}"), ctypes.c_void_p).value or 0
+                for dtype, name in DTYPES.items()
+            }
+            for direction in DIRECTIONS
+        }
+    except (OSError, AttributeError, ValueError) as error:
+        raise NotAvailable(f"{path.name} cannot be loaded: {error}") from None
+    if built_from != source_fingerprint():
+        raise NotAvailable(f"{path.name} was built from another golu_cpu.c: install golu-core again")
+    return addresses
+
+
+def _torch_parallel_for() -> Any:
+    name = _TORCH_LIBRARIES.get(sys.platform)
+    try:
+        if name is None:
+            raise OSError(f"no kernels for {sys.platform}")
+        function = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / name)).torch_parallel_for
+    except (OSError, AttributeError) as error:
+        raise NotAvailable(f"torch's thread pool cannot be reached: {error}") from None
+    function.argtypes = (ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
+    function.restype = ctypes.c_int32
+    return function
+
+
+@cache
+def kernels() -> Kernels | None:
+    """The kernels of this processor; None where they cannot be used."""
+    return _found() if why_not() is None else None
+
+
+@cache
+def why_not() -> str | None:
+    """Why the kernels cannot be used here, None where they can."""
+    try:
+        _found()
+    except NotAvailable as reason:
+        return str(reason)
+    return None
+
+
+def description() -> str:
+    """What computes GoLU on this CPU, in words."""
+    return "torch operations" if kernels() is None else f"compiled kernels, {instruction_set()}"
+
+
+def _found() -> Kernels:
+    return Kernels(load_library(library_path(instruction_set())), _torch_parallel_for())
+
+
+def golu_forward(x: Tensor, parameters: GompertzParameters) -> Tensor:
+    """GoLU of a strided CPU tensor of any shape and one of `DTYPES`; the result is laid out as torch's own would be."""
+    result = torch.empty_like(x)
+    columns, stride = x.numel(), 0
+    if not x.is_contiguous():
+        columns, ((x, stride),) = _rows(result, x)
+    pointers = x.data_ptr(), None, None, result.data_ptr(), None
+    _run("forward", result, _Job(*pointers, columns, stride, 0, 0, *_constants(x, parameters)))
+    return result
+
+
+def golu_backward(gradient: Tensor, x: Tensor, parameters: GompertzParameters) -> Tensor:
+    """The gradient with respect to x, given that of the output; both CPU tensors of one shape and dtype."""
+    result = torch.empty_like(x)
+    columns, x_stride, gradient_stride = x.numel(), 0, 0
+    if not (x.is_contiguous() and gradient.is_contiguous()):
+        columns, ((x, x_stride), (gradient, gradient_stride)) = _rows(result, x, gradient)
+    pointers = x.data_ptr(), None, gradient.data_ptr(), result.data_ptr(), None
+    _run("backward", result, _Job(*pointers, columns, x_stride, 0, gradient_stride, *_constants(x, parameters)))
+    return result
+
+
+def gated_forward(x: Tensor, other: Tensor, parameters: GompertzParameters) -> Tensor:
+    """GoLU(x) * other, both CPU tensors of one shape and dtype."""
+    result = torch.empty_like(x)
+    columns, ((x, x_stride), (other, other_stride)) = _rows(result, x, other)
+    pointers = x.data_ptr(), other.data_ptr(), None, result.data_ptr(), None
+    _run("gated_forward", result, _Job(*pointers, columns, x_stride, other_stride, 0, *_constants(x, parameters)))
+    return result
+
+
+def gated_backward(gradient: Tensor, x: Tensor, other: Tensor, parameters: GompertzParameters) -> tuple[Tensor, Tensor]:
+    """The gradients with respect to x and to what it gates; all CPU tensors of one shape and dtype."""
+    result = torch.empty_like(x)
+    other_result = torch.empty_like(result)
+    columns, ((x, x_stride), (other, other_stride), (gradient, gradient_stride)) = _rows(result, x, other, gradient)
+    pointers = x.data_ptr(), other.data_ptr(), gradient.data_ptr(), result.data_ptr(), other_result.data_ptr()
+    strides = x_stride, other_stride, gradient_stride
+    _run("gated_backward", result, _Job(*pointers, columns, *strides, *_constants(x, parameters)))
+    return result, other_result
+
+
+def _constants(x: Tensor, p: GompertzParameters) -> tuple[float, float, float, float, float]:
+    low = p.zero_below_double if x.dtype == torch.float64 else p.zero_below_single
+    return p.alpha, p.beta, p.gamma, low, p.high
+
+
+def _run(direction: str, result: Tensor, job: _Job) -> None:
+    found = kernels()
+    assert found is not None
+    address = found.addresses[direction][result.dtype]
+    if found.parallel_for(0, result.numel(), _AT_ONCE, address, ctypes.addressof(job)) != 0:
+        raise RuntimeError(f"torch's parallel loop failed in GoLU, {direction}")
+
+
+_Placed = tuple[Tensor, int]  # a tensor, and how far apart its rows are
+
+
+def _rows(result: Tensor, *inputs: Tensor) -> tuple[int, list[_Placed]]:
+    """How many elements of the dense `result` lie side by side in each input, and the inputs with their rows' strides.
+
+    An input that has no such rows, as one that is transposed, is copied.
+    """
+    strides, count = result.stride(), max(result.numel(), 1)
+    if all(tensor.stride() == strides for tensor in inputs):
+        return count, [(tensor, 0) for tensor in inputs]
+    if not result.is_contiguous():
+        return count, [(_laid_out_like(result, tensor), 0) for tensor in inputs]
+    found = [_rows_of(tensor) for tensor in inputs]
+    columns = min((columns for columns, _ in filter(None, found)), default=count)
+    placed = []
+    for tensor, rows in zip(inputs, found, strict=True):
+        if rows is not None and rows[0] == columns:
+            placed.append((tensor, rows[1]))
+        else:
+            placed.append((tensor if rows == (count, 0) else _laid_out_like(result, tensor), columns))
+    return columns, placed
+
+
+def _rows_of(tensor: Tensor) -> tuple[int, int] | None:
+    """The elements of a row that lie side by side, and the stride of the rows; None if they are not all equal."""
+    columns, row_stride, span = 1, 0, 0
+    for size, stride in zip(reversed(tensor.shape), reversed(tensor.stride()), strict=True):
+        if size == 1:
+            continue
+        if not row_stride and stride == columns:
+            columns *= size
+        elif not row_stride and stride > columns:
+            row_stride, span = stride, stride * size
+        elif row_stride and stride == span:
+            span *= size
+        else:
+            return None
+    return (columns, row_stride) if columns >= _SHORTEST_ROW or not row_stride else None
+
+
+def _laid_out_like(result: Tensor, tensor: Tensor) -> Tensor:
+    return tensor if tensor.stride() == result.stride() else torch.empty_like(result).copy_(tensor)
