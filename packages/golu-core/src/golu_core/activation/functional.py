@@ -23,6 +23,11 @@ _dispatch_modes = torch._C._len_torch_dispatch_stack
 _tracing_state = torch._C._get_tracing_state
 
 
+@torch.compiler.assume_constant_result  # the compiler guards the stack of transforms by itself
+def _is_transformed() -> bool:
+    return _transform() is not None
+
+
 def golu(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
     """The Gompertz Linear Unit, `x * alpha * exp(-beta * exp(-gamma * x))`, element by element.
 
@@ -44,7 +49,7 @@ def golu(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -
     if has_torch_function((x,)):  # a subclass, a proxy of torch.fx, or a mode: all see one call, as of torch's own
         return handle_torch_function(golu, (x,), x, alpha=alpha, beta=beta, gamma=gamma)
     if torch.compiler.is_compiling():
-        traced = golu_expression if torch.compiler.is_exporting() or _transform() is not None else golu_compiled
+        traced = golu_expression if torch.compiler.is_exporting() or _is_transformed() else golu_compiled
         return traced(x, alpha, beta, gamma)
     parameters = gompertz_parameters(alpha, beta, gamma)
     if not (_is_plain(x) and _nobody_watches()):
