@@ -103,7 +103,7 @@ def _cpu_rows(dtype: torch.dtype, size: int, threads: int, compiled: bool) -> li
         name: _training_call(f, *((wide.requires_grad_(), half) if name.startswith("gated") else (plain, incoming)))
         for name, f in providers(compiled).items()
     }
-    times = interleaved(tasks, rounds=21 if size < 5_000_000 else 7, repeats=max(1, 200_000 // size))
+    times = interleaved(tasks, rounds=21 if size < 5_000_000 else 7, repeats=max(1, 200_000 // size), settle=True)
     medians = {name: microseconds(values) for name, values in times.items()}
     return [
         {"threads": threads, "dtype": str(dtype)[6:], "elements": size, "function": name}

@@ -10,14 +10,25 @@ from typing import Any
 Row = dict[str, Any]
 
 
-def interleaved(tasks: dict[str, Callable[[], None]], rounds: int, repeats: int) -> dict[str, list[float]]:
-    """Seconds of one call of each task, `rounds` measurements of `repeats` calls, the tasks taking turns."""
+def interleaved(
+    tasks: dict[str, Callable[[], None]], rounds: int, repeats: int, settle: bool = False
+) -> dict[str, list[float]]:
+    """Seconds of one call of each task, `rounds` measurements of `repeats` calls, the tasks taking turns.
+
+    Args:
+        tasks: by name.
+        rounds, repeats: as above.
+        settle: call a task once before each of its measurements, so that it does not pay for the memory that the task
+            before it gave back to the system.
+    """
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for task in tasks.values():
         task()
         task()
     for _ in range(rounds):
         for name, task in tasks.items():
+            if settle:
+                task()
             start = time.perf_counter()
             for _ in range(repeats):
                 task()
