@@ -23,7 +23,7 @@ _dispatch_modes = torch._C._len_torch_dispatch_stack
 _tracing_state = torch._C._get_tracing_state
 
 
-@torch.compiler.assume_constant_result  # the compiler guards the stack of transforms by itself
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # the compiler guards the transforms itself
 def _is_transformed() -> bool:
     return _transform() is not None
 
