@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .activation import GoLU as GoLU
     from .activation import build_activation as build_activation
+    from .activation import gated_golu as gated_golu
     from .activation import golu as golu
     from .activation import replace_activations as replace_activations
 
     __version__: str
 
-__all__ = ["GoLU", "__version__", "build_activation", "golu", "replace_activations"]
+__all__ = ["GoLU", "__version__", "build_activation", "gated_golu", "golu", "replace_activations"]
 
 
 def __getattr__(name: str) -> Any:

@@ -70,7 +70,7 @@ def gated_golu(x: Tensor, other: Tensor, alpha: float = 1.0, beta: float = 1.0, 
     On the CPU it is one pass over memory each way, and saves x and `other` alone; elsewhere it is those two operations.
 
     Args:
-        x: as of `golu`; halves of one tensor, as `chunk(2, -1)` gives them, are not copied.
+        x: of any shape, as of `golu`; halves of one tensor, as `chunk(2, -1)` gives them, are not copied.
         other: of x's shape, dtype and device; otherwise torch's rules of broadcasting and promotion hold.
         alpha, beta, gamma: as of `golu`.
 
