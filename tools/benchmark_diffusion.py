@@ -64,6 +64,8 @@ def all_rows() -> list[Row]:
 
 def _our_loop(config: DiffusionConfig) -> Iterator[None]:
     data = load_data(config)
+    for number in range(data.train.source.count):  # as the bare loop has them, decoded before the first step
+        data.train.image(number)
     with Run(config, TASK) as run:
         diffusion = Diffusion(config.noise, run.device)
         model = build_model(config)[0].to(run.device)

@@ -9,6 +9,7 @@ package, for pip's `-c`; `[tool.uv] constraint-dependencies` has the same lines 
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -57,8 +58,11 @@ def block(lines: list[str]) -> str:
 
 def main() -> int:
     """Writes both files, or compares them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare the two, and write nothing")
+    flags = parser.parse_args()
     project = PROJECT.read_text()
-    if "--check" in sys.argv[1:]:
+    if flags.check:
         agree = block(CONSTRAINTS.read_text().split("\n")[:-1]) in project
         print("the pins agree" if agree else "constraints.txt and pyproject.toml differ: run python tools/pin.py")
         return 0 if agree else 1

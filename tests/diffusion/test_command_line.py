@@ -63,7 +63,7 @@ def test_two_processes_evaluate_and_sample_alike(finished):
     assert two.returncode == 0, two.stderr
     assert one.stdout == two.stdout
     for processes in (1, 2):
-        flags = ["--count", "5", "--grid", f"by{processes}.png"]
+        flags = ["--count", "5", "--exact", "--grid", f"by{processes}.png"]
         done = DIFFUSION.run("sample", str(FOLDER), *flags, cwd=cwd, processes=processes)
         assert done.returncode == 0, done.stderr
     assert (cwd / "by1.png").read_bytes() == (cwd / "by2.png").read_bytes()
@@ -72,15 +72,43 @@ def test_two_processes_evaluate_and_sample_alike(finished):
 def test_sample_writes_grid_images_and_film(finished, run_here):
     cwd, _ = finished
     flags = ["--count", "5", "--sampler", "ddim", "--steps", "4", "--out", "drawn", "--gif", "film.gif"]
-    done = run_here("sample", str(FOLDER), *flags, "--batch-size", "2", cwd=cwd)
+    done = run_here("sample", str(FOLDER), *flags, "--batch-size", "2", "--exact", cwd=cwd)
     assert done.returncode == 0, done.stderr
     assert len(list((cwd / "drawn").iterdir())) == 5
     assert Image.open(cwd / "film.gif").n_frames > 2
     one = (cwd / "samples.png").read_bytes()
-    run_here("sample", str(FOLDER), *flags[:6], cwd=cwd)
+    run_here("sample", str(FOLDER), *flags[:6], "--exact", cwd=cwd)
     assert (cwd / "samples.png").read_bytes() == one
-    run_here("sample", str(FOLDER), *flags[:6], "--seed", "1", cwd=cwd)
+    run_here("sample", str(FOLDER), *flags[:6], "--exact", "--seed", "1", cwd=cwd)
     assert (cwd / "samples.png").read_bytes() != one
+    for size in ("1", "3"):
+        run_here("sample", str(FOLDER), *flags[:6], "--batch-size", size, "--grid", f"by{size}.png", cwd=cwd)
+    run_here("sample", str(FOLDER), *flags[:6], "--exact", cwd=cwd)
+    grids = [numpy.asarray(Image.open(cwd / name)).astype(int) for name in ("samples.png", "by1.png", "by3.png")]
+    assert max(abs(grids[0] - other).max() for other in grids[1:]) <= 1
+
+
+# flags of `sample`, and whether the picture is another one than without them
+NOISE_FLAGS = {
+    "one step": (["--sampler", "ddim", "--steps", "1"], True),
+    "eta": (["--sampler", "ddim", "--steps", "4", "--eta", "1"], True),
+    "variance": (["--variance", "posterior"], True),
+    "the variance by default": (["--variance", "beta"], False),
+}
+
+
+@pytest.mark.parametrize("case", NOISE_FLAGS)
+def test_each_flag_of_the_noise_changes_the_picture(case, finished, run_here):
+    cwd, _ = finished
+    flags, changes = NOISE_FLAGS[case]
+    plain = flags[:2] if "ddim" in flags else []
+    plain += ["--steps", "4"] if plain else []
+    grids = []
+    for name, given in (("with.png", flags), ("without.png", plain)):
+        done = run_here("sample", str(FOLDER), "--count", "2", "--grid", name, *given, cwd=cwd)
+        assert done.returncode == 0, done.stderr
+        grids.append((cwd / name).read_bytes())
+    assert (grids[0] != grids[1]) == changes
 
 
 def test_interpolation_begins_and_ends_with_the_images(finished, few_images, run_here):

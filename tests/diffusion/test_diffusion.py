@@ -70,6 +70,17 @@ def test_a_ddpm_step_has_the_posteriors_mean():
     torch.testing.assert_close(found, posterior, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("t", [1, 400, 999])
+def test_ddim_with_eta_1_is_ddpm_with_the_posteriors_variance(t):
+    """DDIM's section 4.1; and equation 7's variance in float64."""
+    x, noise, draw = (torch.randn(2, 3, 4, 4) for _ in range(3))
+    ddpm = DIFFUSION.ddpm_step(x, t, noise, draw, "posterior")
+    torch.testing.assert_close(DIFFUSION.ddim_step(x, t, t - 1, noise, draw, eta=1.0), ddpm, rtol=1e-4, atol=1e-4)
+    beta, bar, before = exact(t)
+    spread = (ddpm - DIFFUSION.ddpm_step(x, t, noise, torch.zeros_like(x), "posterior")) / draw
+    torch.testing.assert_close(spread.median().item(), math.sqrt(beta * (1 - before) / (1 - bar)), rtol=1e-3, atol=1e-6)
+
+
 class Gaussian:
     """Data of a normal distribution, whose best noise predictor is known in closed form."""
 
@@ -82,10 +93,20 @@ class Gaussian:
 
 
 @pytest.mark.parametrize("clip", [False, True])
-@pytest.mark.parametrize(("sampler", "steps"), [("ddpm", None), ("ddim", 100), ("ddim", 1000)])
-def test_samplers_recover_a_gaussian(sampler, steps, clip):
+@pytest.mark.parametrize(
+    ("sampler", "steps", "noise"),
+    [
+        ("ddpm", None, {}),
+        ("ddpm", None, {"variance": "posterior"}),
+        ("ddim", 100, {}),
+        ("ddim", 1000, {}),
+        ("ddim", 1000, {"eta": 0.5}),
+        ("ddim", 1000, {"eta": 1.0}),
+    ],
+)
+def test_samplers_recover_a_gaussian(sampler, steps, noise, clip):
     shape = (3, 24, 24)
-    *_, x = sampled(DIFFUSION, Gaussian(), range(6), shape, seed=1, sampler=sampler, steps=steps, clip=clip)
+    *_, x = sampled(DIFFUSION, Gaussian(), range(6), shape, seed=1, sampler=sampler, steps=steps, clip=clip, **noise)
     count = x.numel()
     assert x.mean().item() == pytest.approx(0.2, abs=5 * 0.2 / math.sqrt(count) + 0.01)
     # relative deviation of a sample's standard deviation, and a coarse DDIM's own error
@@ -104,11 +125,18 @@ def test_predicted_images_are_kept_in_range():
 def test_ddims_times():
     assert DIFFUSION.ddim_times(1000) == list(range(999, -1, -1))
     assert DIFFUSION.ddim_times(3) == [999, 500, 0]
-    assert DIFFUSION.ddim_times(1) == [999, 0]
+    assert DIFFUSION.ddim_times(1) == [999]
+    for count in range(1, 1001):
+        times = DIFFUSION.ddim_times(count)
+        assert len(set(times)) == count and times == sorted(times, reverse=True) and times[0] == 999
     with pytest.raises(RequestError, match="not between 1 and the 1000"):
         DIFFUSION.ddim_times(1001)
     with pytest.raises(RequestError, match="ddpm takes all 1000"):
         check_sampling("ddpm", 50, 1000)
+    with pytest.raises(RequestError, match="--eta has no effect on ddpm"):
+        check_sampling("ddpm", None, 1000, eta=0.5)
+    with pytest.raises(RequestError, match="--variance has no effect on ddim"):
+        check_sampling("ddim", 50, 1000, variance="beta")
     with pytest.raises(RequestError, match="no sampler"):
         check_sampling("euler", None, 1000)
 

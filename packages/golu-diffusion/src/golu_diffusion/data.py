@@ -98,19 +98,23 @@ class NoisyImages:
             self._decoded[number] = image
         return image
 
-    def _drawn(self, key: SampleKey) -> tuple[Tensor, Tensor, Tensor]:
-        pixels = self.image(key.sample // self.draws)
+    def _seeded(self, random: torch.Generator, key: SampleKey) -> torch.Generator:
         if self.training:
-            random = generator(self.seed, Purpose.DIFFUSE, key.epoch, key.position)
-            if self.data.flip and torch.rand((), generator=random) < 0.5:
-                pixels = pixels.flip(-1)
-        else:
-            random = generator(self.seed, Purpose.TEST_DIFFUSE, key.sample)
-        step = torch.randint(self.steps, (), generator=random)
-        return pixels, step, torch.randn(pixels.shape, generator=random)
+            return generator(self.seed, Purpose.DIFFUSE, key.epoch, key.position, again=random)
+        return generator(self.seed, Purpose.TEST_DIFFUSE, key.sample, again=random)
 
     def __getitems__(self, keys: list[SampleKey]) -> NoisyBatch:
-        pixels, steps, noise = (torch.stack(part) for part in zip(*map(self._drawn, keys), strict=True))
+        shape, random = (len(keys), *self.data.shape), torch.Generator()
+        pixels, noise = torch.empty(shape, dtype=torch.uint8), torch.empty(shape)
+        steps = torch.empty(len(keys), dtype=torch.int64)
+        for row, key in enumerate(keys):
+            image = self.image(key.sample // self.draws)
+            self._seeded(random, key)
+            if self.training and self.data.flip and torch.rand((), generator=random) < 0.5:
+                image = image.flip(-1)
+            pixels[row] = image
+            steps[row] = torch.randint(self.steps, (), generator=random)
+            noise[row].normal_(generator=random)
         return NoisyBatch(pixels, steps, noise, torch.tensor([key.position for key in keys]))
 
 

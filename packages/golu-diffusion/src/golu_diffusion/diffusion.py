@@ -7,7 +7,7 @@ al., "Denoising Diffusion Implicit Models" (2021). Steps are counted from 0 here
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from golu_core.training.seeding import Purpose, generator
 
 from .config import Noise
 
+Variance = Literal["beta", "posterior"]
 Predictor = Callable[[Tensor, Tensor], Tensor]
 """The noise in images (N, C, H, W) at steps (N,)."""
 
@@ -47,6 +48,7 @@ class Diffusion:
         self._alpha_root = kept((1 - beta).sqrt())
         self._beta_root = kept(beta.sqrt())
         self.posterior_variance = kept(beta * (1 - before) / (1 - alpha_bar))
+        self._posterior_root = self.posterior_variance.sqrt()
 
     def noised(self, images: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
         """Images after a step: x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (equation 4).
@@ -74,28 +76,48 @@ class Diffusion:
         image = (x - self.noise_scale[step] * predicted) / self.image_scale[step]
         return (x - self.image_scale[step] * image.clamp(-1, 1)) / self.noise_scale[step]
 
-    def ddpm_step(self, x: Tensor, step: int, predicted: Tensor, draw: Tensor) -> Tensor:
-        """One step back (algorithm 2, line 4), with variance beta_t; the last without noise.
+    def ddpm_step(self, x: Tensor, step: int, predicted: Tensor, draw: Tensor, variance: Variance = "beta") -> Tensor:
+        """One step back (algorithm 2, line 4); the last without noise.
 
         Args:
             x: (N, C, H, W) at the step.
             step: from which it goes back.
             predicted: noise in x, of its shape.
             draw: standard normal, of its shape.
+            variance: `beta`, beta_t, best for normally distributed images, or `posterior`, equation 7's, best for a
+                single image (section 3.2); elsewhere they are called fixed large and fixed small.
         """
         mean = (x - self._predicted_scale[step] * predicted) / self._alpha_root[step]  # equation 11
-        return mean if step == 0 else mean + self._beta_root[step] * draw
+        root = self._beta_root if variance == "beta" else self._posterior_root
+        return mean if step == 0 else mean + root[step] * draw
 
-    def ddim_step(self, x: Tensor, step: int, to: int, predicted: Tensor) -> Tensor:
-        """One deterministic step of (N, C, H, W) back to another; -1 is the image (DDIM, equation 12 with sigma 0)."""
+    def ddim_step(
+        self, x: Tensor, step: int, to: int, predicted: Tensor, draw: Tensor | None = None, eta: float = 0.0
+    ) -> Tensor:
+        """One step of (N, C, H, W) back to another (DDIM, equation 12).
+
+        Args:
+            x: at the step.
+            step, to: from and to which it goes; -1 is the image.
+            predicted: noise in x, of its shape.
+            draw: standard normal, of its shape; needed where eta is above 0.
+            eta: of DDIM's equation 16: 0 is deterministic, and 1 is DDPM with the posterior's variance.
+        """
         image = (x - self.noise_scale[step] * predicted) / self.image_scale[step]
-        return image if to < 0 else self.image_scale[to] * image + self.noise_scale[to] * predicted
+        if to < 0:
+            return image
+        if eta == 0:
+            return self.image_scale[to] * image + self.noise_scale[to] * predicted
+        assert draw is not None
+        before, after = self.alpha_bar[step], self.alpha_bar[to]
+        sigma = eta * ((1 - after) / (1 - before) * (1 - before / after)).sqrt()
+        return self.image_scale[to] * image + (1 - after - sigma**2).sqrt() * predicted + sigma * draw
 
     def ddim_times(self, count: int) -> list[int]:
         """The steps that DDIM visits, last first: evenly apart, with the first and the last (DDIM, appendix D.2)."""
         check_sampling("ddim", count, self.steps)
-        times = torch.linspace(0, self.steps - 1, count, dtype=torch.float64).round().long()
-        return sorted(set(times.tolist()) | {self.steps - 1}, reverse=True)
+        times: list[int] = torch.linspace(self.steps - 1, 0, count, dtype=torch.float64).round().long().tolist()
+        return times
 
 
 def _each(values: Tensor, steps: Tensor) -> Tensor:
@@ -118,24 +140,28 @@ def in_fixed_batches(predict: Predictor, size: int = 16) -> Predictor:
     return fixed
 
 
-def check_sampling(sampler: str, count: int | None, steps: int) -> None:
-    """Raises RequestError for a sampler that is not known, or more steps than there are."""
+def check_sampling(
+    sampler: str, count: int | None, steps: int, eta: float | None = None, variance: str | None = None
+) -> None:
+    """Raises RequestError for a sampler that is not known, more steps than there are, or what it has no use for."""
     if sampler not in ("ddpm", "ddim"):
         raise RequestError(f"there is no sampler {sampler!r}: it must be ddpm or ddim")
     if count is not None and not 1 <= count <= steps:
         raise RequestError(f"--steps {count} is not between 1 and the {steps} steps of the process")
     if sampler == "ddpm" and count not in (None, steps):
         raise RequestError(f"ddpm takes all {steps} steps; for {count} use --sampler ddim")
-
-
-def image_noise(seed: int, image: int, purpose: int | str, shape: Sequence[int]) -> Tensor:
-    """Standard normal numbers for one image: a function of (seed, image, purpose), whatever batch it is in."""
-    return torch.randn(tuple(shape), generator=generator(seed, Purpose.NOISE, image, purpose))
+    if sampler == "ddpm" and eta is not None:
+        raise RequestError("--eta has no effect on ddpm: leave it out, or use --sampler ddim")
+    if sampler == "ddim" and variance is not None:
+        raise RequestError("--variance has no effect on ddim, whose noise is given by --eta: leave it out")
 
 
 def batch_noise(seed: int, images: Sequence[int], purpose: int | str, shape: Sequence[int], device: Any) -> Tensor:
-    """The same for several images: (N, *shape)."""
-    return torch.stack([image_noise(seed, image, purpose, shape) for image in images]).to(device)
+    """Standard normal numbers, (N, *shape): of each image a function of (seed, image, purpose), whatever its batch."""
+    noise, random = torch.empty(len(images), *shape), torch.Generator()
+    for row, image in zip(noise, images, strict=True):
+        row.normal_(generator=generator(seed, Purpose.NOISE, image, purpose, again=random))
+    return noise.to(device)
 
 
 @torch.no_grad()
@@ -150,6 +176,8 @@ def sampled(
     steps: int | None = None,
     start: Tensor | None = None,
     from_step: int | None = None,
+    eta: float = 0.0,
+    variance: Variance = "beta",
     clip: bool = True,
     device: Any = "cpu",
 ) -> Iterator[Tensor]:
@@ -162,7 +190,9 @@ def sampled(
         shape: of an image, (C, H, W).
         seed: of all of them.
         sampler: `ddpm` or `ddim`.
-        steps: of DDIM.
+        steps: of DDIM, by default 50.
+        eta: noise of DDIM; see `Diffusion.ddim_step`.
+        variance: of DDPM; see `Diffusion.ddpm_step`.
         start: images to start from instead of noise, (N, *shape), at
         from_step: this step; by default the last.
         clip: keep the predicted image in range; see `Diffusion.in_range`.
@@ -180,8 +210,10 @@ def sampled(
         predicted = predict(x, torch.full((len(x),), time, device=x.device))
         if clip:
             predicted = diffusion.in_range(x, time, predicted)
+        noise = batch_noise(seed, images, time, shape, device) if sampler == "ddpm" or eta > 0 else None
         if sampler == "ddim":
-            x = diffusion.ddim_step(x, time, following, predicted)
+            x = diffusion.ddim_step(x, time, following, predicted, noise, eta)
         else:
-            x = diffusion.ddpm_step(x, time, predicted, batch_noise(seed, images, time, shape, device))
+            assert noise is not None
+            x = diffusion.ddpm_step(x, time, predicted, noise, variance)
         yield x

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torchvision.utils import make_grid
 from golu_core.training.cli import parsed_flags, run_directory
 from golu_core.training.errors import RequestError
 from golu_core.training.evaluation import Evaluation
-from golu_core.training.fields import Amount, Count, Samples, Seed
+from golu_core.training.fields import Amount, Count, Range, Samples, Seed
 from golu_core.training.finished import FinishedRun
 from golu_core.training.images import png_writer, read_image
 from golu_core.training.ownership import MADE_BY, check_output, write_atomically, write_output
@@ -25,7 +25,7 @@ from golu_core.training.processes import Processes
 
 from .config import DiffusionConfig
 from .data import as_trained_on, pixels_of, scaled
-from .diffusion import Diffusion, batch_noise, check_sampling, in_fixed_batches, sampled
+from .diffusion import Diffusion, Predictor, Variance, batch_noise, check_sampling, in_fixed_batches, sampled
 from .evaluate import load_run
 
 _FRAMES = 60
@@ -36,16 +36,21 @@ class Sampling:
     """How images are drawn.
 
     Attributes:
-        sampler, steps, seed: as in `sampled`.
-        batch_size: images that the network takes at once; changes nothing but speed.
-        clip: keep predicted images in range.
+        sampler, steps, seed, eta, variance, clip: as in `sampled`.
+        batch_size: images that the network takes at once. Networks round differently in batches of different sizes, so
+            that images are equal up to rounding; unless they are
+        exact: the network takes 16 images each time, filled up where there are fewer, so that each image is the same to
+            the last bit in any batch and on any number of processes.
     """
 
     sampler: str
     steps: int | None
     seed: int
     batch_size: int
+    eta: float = 0.0
+    variance: Variance = "beta"
     clip: bool = True
+    exact: bool = False
 
 
 def draw(
@@ -79,12 +84,14 @@ def draw(
         x = None
         steps = sampled(
             diffusion,
-            _predictor(processes, model),
+            _predictor(processes, model, sampling.exact),
             numbers,
             shape,
             seed=sampling.seed,
             sampler=sampling.sampler,
             steps=sampling.steps,
+            eta=sampling.eta,
+            variance=sampling.variance,
             clip=sampling.clip,
             device=processes.device,
         )
@@ -97,13 +104,13 @@ def draw(
     return torch.stack([by_number[number] for number in range(count)])
 
 
-def _predictor(processes: Processes, model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+def _predictor(processes: Processes, model: nn.Module, exact: bool) -> Predictor:
     def predict(x: Tensor, steps: Tensor) -> Tensor:
         with processes.autocast() if processes.device.type != "cpu" else nullcontext():
             noise: Tensor = model(x, steps)
         return noise.float()
 
-    return in_fixed_batches(predict)
+    return in_fixed_batches(predict) if exact else predict
 
 
 def save_grid(path: Path, images: Tensor) -> None:
@@ -128,10 +135,16 @@ class SampleFlags:
     """`ddpm`, or `ddim`, which needs fewer steps."""
     steps: Count | None = None
     """Steps of DDIM; by default 50."""
+    eta: Annotated[float, Range(least=0, most=1)] | None = None
+    """Noise of DDIM: by default 0, none; 1 is as much as DDPM's with the posterior's variance."""
+    variance: Variance | None = None
+    """Variance of DDPM: by default `beta` (elsewhere fixed large), or `posterior` (fixed small)."""
     seed: Seed = 0
     """Seed of the noise; image K of a seed is always the same."""
     batch_size: Samples = 64
-    """Images that a device draws at once; this does not change them."""
+    """Images that a device draws at once; with another number they are equal up to rounding."""
+    exact: bool = False
+    """Draw 16 at a time whatever the batch size, so that each image is the same to the last bit everywhere."""
     weights: Literal["evaluated", "average", "last"] = "evaluated"
     """Draw from the weights that the run's metric is of, from their moving average, or from the last ones."""
     clip: bool = True
@@ -152,7 +165,7 @@ def sample_command(arguments: Sequence[str]) -> None:
     _check_files(flags)
     finished = FinishedRun.at(folder, DiffusionConfig)
     config = finished.config
-    check_sampling(flags.sampler, flags.steps, config.noise.steps)
+    check_sampling(flags.sampler, flags.steps, config.noise.steps, flags.eta, flags.variance)
     model = load_run(finished, flags.weights)
     total = config.noise.steps if flags.sampler == "ddpm" else flags.steps or 50
     with Evaluation(config, folder) as evaluation, _bar(evaluation.processes, total, flags.count) as advance:
@@ -168,7 +181,16 @@ def sample_command(arguments: Sequence[str]) -> None:
                 frames.append(_grid(pixels_of(x)))
             advance(len(x))
 
-        sampling = Sampling(flags.sampler, flags.steps, flags.seed, flags.batch_size, flags.clip)
+        sampling = Sampling(
+            flags.sampler,
+            flags.steps,
+            flags.seed,
+            flags.batch_size,
+            eta=flags.eta or 0.0,
+            variance=flags.variance or "beta",
+            clip=flags.clip,
+            exact=flags.exact,
+        )
         diffusion = Diffusion(config.noise, processes.device)
         model.to(processes.device)
         images = draw(processes, model, diffusion, config.data.shape, flags.count, sampling, watch)
@@ -269,7 +291,7 @@ def interpolate_command(arguments: Sequence[str]) -> None:
         numbers = [0] * flags.points  # the same draws for all, for the same reason
         steps = sampled(
             diffusion,
-            _predictor(evaluation.processes, model),
+            _predictor(evaluation.processes, model, exact=True),
             numbers,
             ends.shape[1:],
             seed=flags.seed,

@@ -89,7 +89,7 @@ def draw_grid(run: Run[DiffusionConfig], diffusion: Diffusion, epoch: int) -> No
     if config.samples == 0:
         return
     sampler = "ddpm" if config.sample_steps is None else "ddim"
-    sampling = Sampling(sampler, config.sample_steps, config.seed, config.evaluation_batch)
+    sampling = Sampling(sampler, config.sample_steps, config.seed, config.evaluation_batch, exact=True)
     images = draw(run.processes, run.evaluated_model, diffusion, config.data.shape, config.samples, sampling)
     if run.is_main:
         save_grid(run.folder / "samples" / f"epoch-{epoch:03d}.png", images)

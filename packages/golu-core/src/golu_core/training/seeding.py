@@ -48,9 +48,9 @@ def derive_seed(*purpose: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def generator(*purpose: int | str) -> torch.Generator:
-    """A CPU generator for one purpose."""
-    return torch.Generator().manual_seed(derive_seed(*purpose))
+def generator(*purpose: int | str, again: torch.Generator | None = None) -> torch.Generator:
+    """A CPU generator for one purpose: a new one, or one that is seeded again, which is cheaper."""
+    return (torch.Generator() if again is None else again).manual_seed(derive_seed(*purpose))
 
 
 def seed_global_generators(*purpose: int | str) -> None:
