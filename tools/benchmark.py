@@ -9,6 +9,7 @@
     python tools/benchmark.py coco [--json FILE]
     python tools/benchmark.py diffusion [--json FILE]
     python tools/benchmark.py aggregate [--json FILE]
+    python tools/benchmark.py startup [--json FILE]
     python tools/benchmark.py prepare --vocab-file FILE [--json FILE]
 
 `activation` takes the GPU where there is one, else the CPU. Each prints a Markdown table, and if asked writes it with
@@ -240,6 +241,7 @@ def main() -> None:
             "coco",
             "diffusion",
             "aggregate",
+            "startup",
         ],
     )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
@@ -270,6 +272,10 @@ def main() -> None:
         import benchmark_aggregate
 
         rows = benchmark_aggregate.aggregate_rows()
+    elif flags.what == "startup":
+        import benchmark_startup
+
+        rows = benchmark_startup.startup_rows()
     elif flags.what == "diffusion":
         import benchmark_diffusion
 
