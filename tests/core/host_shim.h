@@ -8,7 +8,7 @@
 #define __forceinline__ inline
 
 struct Index3 { unsigned int x, y, z; };
-static thread_local Index3 blockIdx, threadIdx, blockDim;
+static thread_local Index3 blockIdx, threadIdx, blockDim, gridDim;
 
 using std::exp;
 static inline float expf_of(float t) { return std::exp(t); }
@@ -49,5 +49,21 @@ static inline unsigned short half_from_float(float value) {
                 threadIdx = {t, 0, 0};                                                                                   \
                 golu_backward_##NAME(x, g, r, count, (COMPUTED)c[0], (COMPUTED)c[1], (COMPUTED)c[2], (COMPUTED)c[3],     \
                                      (COMPUTED)c[4], (COMPUTED)c[5]);                                                    \
+            }                                                                                                            \
+    }
+
+// Runs a kernel of rows over a grid and blocks of two dimensions.
+#define EMULATE_ROWS(NAME, STORED, COMPUTED)                                                                             \
+    extern "C" void run_golu_##NAME(                                                                                     \
+        unsigned grid_x, unsigned grid_y, unsigned block_x, unsigned block_y, const STORED* x, const STORED* other,      \
+        const STORED* gradient, STORED* result, STORED* other_result, const long long* n, const double* c) {             \
+        blockDim = {block_x, block_y, 1};                                                                                \
+        gridDim = {grid_x, grid_y, 1};                                                                                   \
+        for (unsigned b = 0; b < grid_x * grid_y; ++b)                                                                   \
+            for (unsigned t = 0; t < block_x * block_y; ++t) {                                                           \
+                blockIdx = {b % grid_x, b / grid_x, 0};                                                                  \
+                threadIdx = {t % block_x, t / block_x, 0};                                                               \
+                golu_##NAME(x, other, gradient, result, other_result, n[0], n[1], n[2], n[3], n[4], (COMPUTED)c[0],      \
+                            (COMPUTED)c[1], (COMPUTED)c[2], (COMPUTED)c[3], (COMPUTED)c[4], (COMPUTED)c[5]);             \
             }                                                                                                            \
     }

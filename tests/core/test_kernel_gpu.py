@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from golu_core import GoLU, golu
-from golu_core.activation import golu_expression, kernel
+from golu_core.activation import gated_golu, golu_expression, kernel
 from reference import reference_forward, reference_gradient, ulp_error
 
 pytestmark = [
@@ -72,6 +72,31 @@ def test_sizes(dtype, size, launches):
 )
 def test_views(dtype, make, launches):
     check(make(torch.randn(3, 8, 5, 6, device="cuda").to(dtype)), launches)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(5, 64), (3, 7, 18), (1, 2), (70_000, 32), (2, 100_000)])
+def test_the_gated_form_reads_halves_where_they_are(dtype, shape, launches):
+    both = (torch.randn(shape, device="cuda") * 3).to(dtype).requires_grad_()
+    x, other = both.chunk(2, -1)
+    y = gated_golu(x, other)
+    incoming = torch.randn_like(y)
+    (gradient,) = torch.autograd.grad(y, both, incoming)
+    wide, beside = both.detach().double().chunk(2, -1)
+    tolerance = TOLERANCE[dtype]
+    torch.testing.assert_close(y.double(), reference_forward(wide) * beside, rtol=2 * tolerance, atol=1e-5)
+    expected = torch.cat([reference_gradient(wide) * beside, reference_forward(wide)], -1) * incoming.double().repeat(
+        *[1] * (both.ndim - 1), 2
+    )
+    torch.testing.assert_close(gradient.double(), expected, rtol=2 * tolerance, atol=1e-4)
+    assert [name.split("_")[2] for name in launches] == ["forward", "backward"]
+    assert all("gated" in name and "rows" in name for name in launches)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_that_lie_apart_are_not_copied(dtype, launches):
+    check(torch.randn(100, 128, device="cuda").to(dtype)[:, 64:], launches)
+    assert all("rows_vector" in name for name in launches)
 
 
 def test_unaligned_views_take_the_scalar_kernel(launches):

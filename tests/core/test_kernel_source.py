@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,8 +36,14 @@ ALL_KERNELS = [
     for dtype in KERNEL_DTYPES
     for aligned in (True, False)
 ]
+WIDE_MOVE = re.compile(r"(ld|st)\.global(?:\.nc)?\.(?:v4\.[a-z]32|v2\.[a-z]64|[a-z]128|v8\.[a-z]16)")
+OPERATIONS = ("forward", "backward", "gated_forward", "gated_backward")
+ROW_KERNELS = [
+    (operation, dtype, aligned) for operation in OPERATIONS for dtype in KERNEL_DTYPES for aligned in (True, False)
+]
 
 
+@cache
 def compile_by_nvrtc(architecture: str) -> str:
     nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="needs cuda-bindings, from the dependency group test")
     try:
@@ -66,13 +74,25 @@ def test_nvrtc_compiles_every_kernel(architecture):
     ptx = compile_by_nvrtc(architecture)
     for direction, dtype, aligned in ALL_KERNELS:
         assert f".entry {kernel_name(direction, dtype, aligned)}(" in ptx
+    for operation, dtype, aligned in ROW_KERNELS:
+        assert f".entry {kernel_name(operation, dtype, aligned, in_rows=True)}(" in ptx
+
+
+@pytest.mark.parametrize(("operation", "dtype", "aligned"), ROW_KERNELS)
+def test_rows_are_moved_sixteen_bytes_at_a_time(operation, dtype, aligned):
+    code = ptx_of(compile_by_nvrtc("compute_90"), kernel_name(operation, dtype, aligned, in_rows=True))
+    loads, stores = {"forward": (1, 1), "backward": (2, 1), "gated_forward": (2, 1), "gated_backward": (3, 2)}[
+        operation
+    ]
+    moves = [match.group(1) for match in WIDE_MOVE.finditer(code)]
+    copies = len(moves) // (loads + stores) if aligned else 0  # the compiler may write the loop out more than once
+    assert sorted(moves) == sorted((["ld"] * loads + ["st"] * stores) * copies) and bool(copies) == aligned
 
 
 @pytest.mark.parametrize(("direction", "dtype", "aligned"), ALL_KERNELS)
 def test_memory_is_moved_sixteen_bytes_at_a_time(direction, dtype, aligned):
     code = ptx_of(compile_by_nvrtc("compute_90"), kernel_name(direction, dtype, aligned))
-    wide = re.compile(r"(ld|st)\.global(?:\.nc)?\.(?:v4\.[a-z]32|v2\.[a-z]64|[a-z]128|v8\.[a-z]16)")
-    moves = [match.group(1) for match in wide.finditer(code)]
+    moves = [match.group(1) for match in WIDE_MOVE.finditer(code)]
     expected = ["ld"] * (1 if direction == "forward" else 2) + ["st"]
     assert moves == (expected if aligned else [])
 
@@ -97,6 +117,11 @@ def emulated(tmp_path_factory) -> ctypes.CDLL:
         f"EMULATE({KERNEL_DTYPES[dtype]}_{kind}, {STORED[dtype].replace(' ', '_')}, {COMPUTED[dtype]})"
         for dtype in KERNEL_DTYPES
         for kind in ("vector", "scalar")
+    ]
+    entries += [
+        f"EMULATE_ROWS({kernel_name(operation, dtype, aligned, in_rows=True).removeprefix('golu_')}, "
+        f"{STORED[dtype].replace(' ', '_')}, {COMPUTED[dtype]})"
+        for operation, dtype, aligned in ROW_KERNELS
     ]
     source.write_text(
         "\n".join([shim, "typedef unsigned short unsigned_short;", kernel_source(), *entries]), encoding="utf-8"
@@ -210,7 +235,14 @@ def launcher(emulated, monkeypatch):
 
     def raw_kernel(name):
         def launch(grid, block, arguments, *, stream):
-            assert stream.ptr == 1234 and block == (THREADS,)
+            assert stream.ptr == 1234 and math.prod(block) == THREADS
+            if "_rows_" in name:
+                pointers = [ctypes.c_void_p(a) for a in arguments[:5]]
+                numbers = (ctypes.c_longlong * 5)(*arguments[5:10])
+                constants = (ctypes.c_double * 6)(*(float(a) for a in arguments[10:]))
+                getattr(emulated, f"run_{name}")(*grid, *block, *pointers, numbers, constants)
+                launched.append(name)
+                return
             pointers = [ctypes.c_void_p(a) for a in arguments[:-7]]
             computed = numpy.float64 if "float64" in name else numpy.float32
             assert all(type(a) is computed for a in arguments[-6:]), "the kernel takes its own scalar type"
@@ -233,14 +265,29 @@ def launcher(emulated, monkeypatch):
         (lambda x: x, "vector"),
         (lambda x: x.contiguous(memory_format=torch.channels_last), "vector"),
         (lambda x: x.transpose(0, 2), "vector"),
-        (lambda x: x[:, ::2], "vector"),
+        (lambda x: x[:, ::2], "rows_vector"),
+        (lambda x: x[..., :9], "rows_scalar"),
+        (lambda x: x[:, :, :, :16], "rows_vector"),
+        (lambda x: x[:, :, :, 16:], "rows_vector"),
+        (lambda x: x[:, :, 1:, :], "rows_vector"),
         (lambda x: x[..., :1].expand(-1, -1, -1, 4), "vector"),
         (lambda x: x.flatten()[1:], "scalar"),
     ],
-    ids=["contiguous", "channels_last", "transposed", "strided", "expanded", "unaligned"],
+    ids=[
+        "contiguous",
+        "channels_last",
+        "transposed",
+        "strided",
+        "nine of a row",
+        "first half",
+        "second half",
+        "some rows",
+        "expanded",
+        "unaligned",
+    ],
 )
 def test_launcher(launcher, dtype, make, kind):
-    x = make((torch.randn(2, 6, 5, 7, generator=torch.Generator().manual_seed(0)) * 3).to(dtype))
+    x = make((torch.randn(2, 6, 5, 32, generator=torch.Generator().manual_seed(0)) * 3).to(dtype))
     incoming = torch.randn(x.shape).to(dtype)  # contiguous, whatever x is
     parameters = gompertz_parameters(1.5, 0.7, 1.2)
     y = kernel.golu_forward(x, parameters)
@@ -252,7 +299,35 @@ def test_launcher(launcher, dtype, make, kind):
 
 
 def launched_kinds(names):
-    return [(name.split("_")[1], name.split("_")[3]) for name in names]
+    parts = [name.removeprefix("golu_").replace("gated_", "gated-").split("_", 2) for name in names]
+    return [(direction, kind) for direction, _, kind in parts]
+
+
+@pytest.mark.parametrize("dtype", list(KERNEL_DTYPES))
+@pytest.mark.parametrize("shape", [(5, 64), (3, 7, 18), (1, 2), (700, 32), (2, 4100)])
+def test_launcher_of_the_gated_form(launcher, dtype, shape):
+    both = (torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 3).to(dtype)
+    x, other = both.chunk(2, -1)
+    incoming = torch.randn(x.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
+    parameters = gompertz_parameters(1.5, 0.7, 1.2)
+    value, slope = (f(x, 1.5, 0.7, 1.2) for f in (reference_forward, reference_gradient))
+    y = kernel.gated_forward(x, other, parameters)
+    gradients = kernel.gated_backward(incoming, x, other, parameters)
+    assert_close(y, value * other.double(), dtype)
+    assert_close(gradients[0], incoming.double() * other.double() * slope, dtype)
+    assert_close(gradients[1], incoming.double() * value, dtype)
+    fits = x.shape[-1] % (16 // dtype.itemsize) == 0 and x.shape[-1] >= 8
+    kinds = launched_kinds(launcher)
+    assert [direction for direction, _ in kinds] == ["gated-forward", "gated-backward"]
+    assert all(kind == "rows_vector" for _, kind in kinds) or not fits
+
+
+def test_a_grid_of_rows_covers_each_pack_once():
+    for row_count in (1, 2, 7, 255, 70_000, 40_000_000):
+        for packs in (1, 2, 3, 32, 100, 256, 257, 5000):
+            (across, down), (width, height) = kernel._grid_of_rows(row_count, packs)
+            assert width * height == THREADS and across * width >= packs > (across - 1) * width
+            assert down == 65_535 or down * height >= row_count > (down - 1) * height
 
 
 def test_an_empty_tensor_launches_nothing(launcher):

@@ -18,6 +18,7 @@ from torch import Tensor
 from cpu_paths import DTYPES, PATHS, kernels_of, usable_levels
 from golu_core import golu
 from golu_core.activation import eager, gated_golu, native
+from golu_core.activation import layout as layout_module
 from golu_core.activation.parameters import gompertz_parameters
 from reference import golu_gradient, reference_forward, reference_gradient, ulp_error
 
@@ -202,14 +203,14 @@ def test_only_what_has_no_rows_is_copied(layout, level, monkeypatch):
     view, stays = LAYOUTS[layout]
     x = view(sample(4, 6, 8, 20))
     copied = []
-    original = native._laid_out_like
+    original = layout_module.laid_out_like
 
-    def noted(result: Tensor, tensor: Tensor) -> Tensor:
-        found = original(result, tensor)
+    def noted(tensor: Tensor, result: Tensor) -> Tensor:
+        found = original(tensor, result)
         copied.append(found is not tensor)
         return found
 
-    monkeypatch.setattr(native, "_laid_out_like", noted)
+    monkeypatch.setattr(layout_module, "laid_out_like", noted)
     native.golu_forward(x, gompertz_parameters(1.0, 1.0, 1.0))
     assert any(copied) == (not stays)
 

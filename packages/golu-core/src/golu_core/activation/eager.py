@@ -15,6 +15,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from .layout import dense, laid_out_like
 from .parameters import GompertzParameters
 
 _LOG2_E = float(numpy.float32(math.log2(math.e)))
@@ -97,18 +98,6 @@ def _gate(decay: Tensor, parameters: GompertzParameters) -> Tensor:
     """`alpha * exp(-decay)` in the memory of `decay`."""
     gate = decay.neg_().exp_()
     return gate if parameters.alpha == 1.0 else gate.mul_(parameters.alpha)
-
-
-def dense(x: Tensor) -> Tensor:
-    """x, of any shape, where its elements fill one block of memory without gaps or overlap; else a copy that does."""
-    return x if x.is_contiguous() or torch.empty_like(x).stride() == x.stride() else x.clone()
-
-
-def laid_out_like(tensor: Tensor, dense_tensor: Tensor) -> Tensor:
-    """The tensor, copied only if its strides are not those of `dense_tensor`; both have one shape."""
-    if tensor.stride() == dense_tensor.stride():
-        return tensor
-    return torch.empty_like(dense_tensor).copy_(tensor)
 
 
 def _write_decay(decay: Tensor, clamped: Tensor, parameters: GompertzParameters, base2: bool) -> None:

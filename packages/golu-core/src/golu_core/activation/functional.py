@@ -67,7 +67,8 @@ def golu(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -
 def gated_golu(x: Tensor, other: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
     """`golu(x) * other`, as in gated linear units (Shazeer, 2020, arXiv 2002.05202, with GoLU for the gate's function).
 
-    On the CPU it is one pass over memory each way, and saves x and `other` alone; elsewhere it is those two operations.
+    With compiled kernels it is one pass over memory each way, and saves x and `other` alone; elsewhere it is those two
+    operations.
 
     Args:
         x: of any shape, as of `golu`; halves of one tensor, as `chunk(2, -1)` gives them, are not copied.
@@ -86,7 +87,8 @@ def gated_golu(x: Tensor, other: Tensor, alpha: float = 1.0, beta: float = 1.0, 
         if torch.is_grad_enabled() and (x.requires_grad or other.requires_grad):
             y: Tensor = _GatedGoLU.apply(x, other, parameters)
             return y
-        return native.gated_forward(x, other, parameters)
+        gated: Tensor = _implementation(x).gated_forward(x, other, parameters)
+        return gated
     return golu(x, alpha, beta, gamma) * other
 
 
@@ -123,11 +125,11 @@ def _is_one_pass(x: Tensor, other: Tensor) -> bool:
         _is_plain(x)
         and _is_plain(other)
         and _nobody_watches()
-        and x.device.type == "cpu" == other.device.type
+        and x.device == other.device
         and x.dtype == other.dtype
-        and x.dtype in native.DTYPES
+        and x.dtype in kernel.KERNEL_DTYPES
         and x.shape == other.shape
-        and native.kernels() is not None
+        and _implementation(x) is not eager
     )
 
 
@@ -159,13 +161,14 @@ class _EagerGoLU(torch.autograd.Function):
 
 
 class _GatedGoLU(torch.autograd.Function):
-    """Saves x and what it gates. Only for plain CPU tensors of one shape and dtype."""
+    """Saves x and what it gates. Only for plain tensors of one shape, dtype and device that has compiled kernels."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, other: Tensor, parameters: GompertzParameters) -> Tensor:
         ctx.save_for_backward(x, other)
         ctx.parameters = parameters
-        return native.gated_forward(x, other, parameters)
+        y: Tensor = _implementation(x).gated_forward(x, other, parameters)
+        return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -177,4 +180,4 @@ class _GatedGoLU(torch.autograd.Function):
             wide = gradient.to(slope.dtype)
             value = golu_expression(x.to(slope.dtype), p.alpha, p.beta, p.gamma)
             return (wide * other * slope).to(x.dtype), (wide * value).to(other.dtype), None
-        return (*native.gated_backward(gradient, x, other, p), None)
+        return (*_implementation(x).gated_backward(gradient, x, other, p), None)

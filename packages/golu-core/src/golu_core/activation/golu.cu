@@ -1,11 +1,13 @@
-// GoLU forward and backward for one flat, dense block of memory.
+// GoLU forward and backward, for one flat, dense block of memory or for rows that lie apart.
 //
 //     gate(x)  = alpha * exp(-beta * exp(-gamma * x))               (Gompertz)
 //     GoLU(x)  = x * gate(x)
 //     GoLU'(x) = gate(x) * (1 + beta * gamma * x * exp(-gamma * x))
 //
 // Each kernel exists twice per dtype. The `_vector` one moves 16 bytes a thread and its last threads take the elements
-// that do not fill a vector; it needs 16-byte aligned pointers. The `_scalar` one moves one element a thread.
+// that do not fill a vector; it needs 16-byte aligned pointers. The `_scalar` one moves one element a thread. Those with
+// `_rows` read rows of `columns` elements, whose starts lie a stride of elements apart, and write dense; the gated ones,
+// GoLU(x) * other, have no others.
 //
 // float32 and float64 use the accurate natural exponential. float16 and bfloat16 compute in float32 with the hardware's
 // base-2 exponential, whose error vanishes in the final rounding. The host folds the base into the constants:
@@ -95,21 +97,29 @@ struct Constants {
 };
 
 template <typename Type>
-static __device__ __forceinline__ typename Type::Stored forward_of(typename Type::Stored stored, Constants<Type> c) {
-    typename Type::Computed x = Type::widen(stored);
+static __device__ __forceinline__ typename Type::Computed value_of(typename Type::Computed x, Constants<Type> c) {
     x = x < c.low ? c.low : x;
     typename Type::Computed s = c.weight * Type::exponential(-c.rate * x);
-    return Type::narrow(c.alpha * x * Type::exponential(-s));
+    return c.alpha * x * Type::exponential(-s);
+}
+
+template <typename Type>
+static __device__ __forceinline__ typename Type::Computed slope_of(typename Type::Computed x, Constants<Type> c) {
+    x = x < c.low ? c.low : (x > c.high ? c.high : x);
+    typename Type::Computed s = c.weight * Type::exponential(-c.rate * x);
+    typename Type::Computed gate = c.alpha * Type::exponential(-s);
+    return gate * (1 + c.slope * x * s);
+}
+
+template <typename Type>
+static __device__ __forceinline__ typename Type::Stored forward_of(typename Type::Stored stored, Constants<Type> c) {
+    return Type::narrow(value_of<Type>(Type::widen(stored), c));
 }
 
 template <typename Type>
 static __device__ __forceinline__ typename Type::Stored backward_of(
     typename Type::Stored stored, typename Type::Stored gradient, Constants<Type> c) {
-    typename Type::Computed x = Type::widen(stored);
-    x = x < c.low ? c.low : (x > c.high ? c.high : x);
-    typename Type::Computed s = c.weight * Type::exponential(-c.rate * x);
-    typename Type::Computed gate = c.alpha * Type::exponential(-s);
-    return Type::narrow(Type::widen(gradient) * (gate * (1 + c.slope * x * s)));
+    return Type::narrow(Type::widen(gradient) * slope_of<Type>(Type::widen(stored), c));
 }
 
 template <typename Stored>
@@ -161,6 +171,51 @@ static __device__ __forceinline__ void backward_vector(
     if (rest < count) result[rest] = backward_of<Type>(x[rest], gradient[rest], c);
 }
 
+enum Operation { FORWARD, BACKWARD, GATED_FORWARD, GATED_BACKWARD };
+
+template <typename Type>
+struct Rows {
+    const typename Type::Stored *x, *other, *gradient;
+    typename Type::Stored *result, *other_result;
+    long long rows, columns, x_stride, other_stride, gradient_stride;
+};
+
+template <typename Stored, int SIZE>
+struct alignas(SIZE * sizeof(Stored)) Pack {
+    Stored elements[SIZE];
+};
+
+template <typename Type, int OPERATION, int SIZE>
+static __device__ __forceinline__ void over_rows(Rows<Type> r, Constants<Type> c) {
+    typedef Pack<typename Type::Stored, SIZE> Packed;
+    typedef typename Type::Computed Computed;
+    const bool gated = OPERATION == GATED_FORWARD || OPERATION == GATED_BACKWARD;
+    const bool backward = OPERATION == BACKWARD || OPERATION == GATED_BACKWARD;
+    const long long column = thread_index() * SIZE;
+    if (column >= r.columns) return;
+    long long row = (long long)blockIdx.y * blockDim.y + threadIdx.y;
+    for (; row < r.rows; row += (long long)gridDim.y * blockDim.y) {
+        const Packed x = *reinterpret_cast<const Packed*>(r.x + row * r.x_stride + column);
+        Packed other, gradient, result, other_result;
+        if (gated) other = *reinterpret_cast<const Packed*>(r.other + row * r.other_stride + column);
+        if (backward) gradient = *reinterpret_cast<const Packed*>(r.gradient + row * r.gradient_stride + column);
+#pragma unroll
+        for (int k = 0; k < SIZE; ++k) {
+            const Computed wide = Type::widen(x.elements[k]);
+            Computed factor = 1;
+            if (gated) factor = Type::widen(other.elements[k]);
+            if (backward) factor = (gated ? factor : 1) * Type::widen(gradient.elements[k]);
+            const Computed value = backward ? slope_of<Type>(wide, c) : value_of<Type>(wide, c);
+            result.elements[k] = Type::narrow(gated || backward ? factor * value : value);
+            if (OPERATION == GATED_BACKWARD)
+                other_result.elements[k] = Type::narrow(Type::widen(gradient.elements[k]) * value_of<Type>(wide, c));
+        }
+        const long long at = row * r.columns + column;
+        *reinterpret_cast<Packed*>(r.result + at) = result;
+        if (OPERATION == GATED_BACKWARD) *reinterpret_cast<Packed*>(r.other_result + at) = other_result;
+    }
+}
+
 #define GOLU_KERNELS(TYPE, NAME)                                                                                      \
     extern "C" __global__ void golu_forward_##NAME##_vector(                                                          \
         const TYPE::Stored* x, TYPE::Stored* y, long long count, TYPE::Computed alpha, TYPE::Computed rate,           \
@@ -188,7 +243,34 @@ static __device__ __forceinline__ void backward_vector(
             result[i] = backward_of<TYPE>(x[i], gradient[i], Constants<TYPE>{alpha, rate, weight, slope, low, high}); \
     }
 
+#define GOLU_ROW_KERNEL(TYPE, NAME, OPERATION, KIND, SIZE)                                                            \
+    extern "C" __global__ void golu_##NAME##_rows_##KIND(                                                             \
+        const TYPE::Stored* x, const TYPE::Stored* other, const TYPE::Stored* gradient, TYPE::Stored* result,         \
+        TYPE::Stored* other_result, long long rows, long long columns, long long x_stride, long long other_stride,    \
+        long long gradient_stride, TYPE::Computed alpha, TYPE::Computed rate, TYPE::Computed weight,                  \
+        TYPE::Computed slope, TYPE::Computed low, TYPE::Computed high) {                                              \
+        over_rows<TYPE, OPERATION, SIZE>(                                                                             \
+            Rows<TYPE>{x, other, gradient, result, other_result, rows, columns, x_stride, other_stride,               \
+                       gradient_stride},                                                                              \
+            Constants<TYPE>{alpha, rate, weight, slope, low, high});                                                  \
+    }
+
+#define GOLU_ROW_KERNELS(TYPE, NAME)                                                                                  \
+    GOLU_ROW_KERNEL(TYPE, forward_##NAME, FORWARD, vector, 16 / sizeof(TYPE::Stored))                                 \
+    GOLU_ROW_KERNEL(TYPE, forward_##NAME, FORWARD, scalar, 1)                                                         \
+    GOLU_ROW_KERNEL(TYPE, backward_##NAME, BACKWARD, vector, 16 / sizeof(TYPE::Stored))                               \
+    GOLU_ROW_KERNEL(TYPE, backward_##NAME, BACKWARD, scalar, 1)                                                       \
+    GOLU_ROW_KERNEL(TYPE, gated_forward_##NAME, GATED_FORWARD, vector, 16 / sizeof(TYPE::Stored))                     \
+    GOLU_ROW_KERNEL(TYPE, gated_forward_##NAME, GATED_FORWARD, scalar, 1)                                             \
+    GOLU_ROW_KERNEL(TYPE, gated_backward_##NAME, GATED_BACKWARD, vector, 16 / sizeof(TYPE::Stored))                   \
+    GOLU_ROW_KERNEL(TYPE, gated_backward_##NAME, GATED_BACKWARD, scalar, 1)
+
 GOLU_KERNELS(Float64, float64)
 GOLU_KERNELS(Float32, float32)
 GOLU_KERNELS(Float16, float16)
 GOLU_KERNELS(BFloat16, bfloat16)
+
+GOLU_ROW_KERNELS(Float64, float64)
+GOLU_ROW_KERNELS(Float32, float32)
+GOLU_ROW_KERNELS(Float16, float16)
+GOLU_ROW_KERNELS(BFloat16, bfloat16)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .eager import dense, laid_out_like
+from .layout import rows
 from .parameters import GompertzParameters
 
 KERNEL_DTYPES = {
@@ -27,6 +27,7 @@ KERNEL_DTYPES = {
 COMPILE_OPTIONS = ("--std=c++17", "-ftz=true")
 _THREADS_PER_BLOCK = 256
 _VECTOR_BYTES = 16
+_MOST_BLOCKS_OF_ROWS = 65_535  # of a grid's second dimension
 
 
 def kernel_source() -> str:
@@ -34,9 +35,9 @@ def kernel_source() -> str:
     return files(__package__).joinpath("golu.cu").read_text(encoding="utf-8")
 
 
-def kernel_name(direction: str, dtype: torch.dtype, aligned: bool) -> str:
-    """The name of a kernel in the source; direction is `forward` or `backward`."""
-    return f"golu_{direction}_{KERNEL_DTYPES[dtype]}_{'vector' if aligned else 'scalar'}"
+def kernel_name(direction: str, dtype: torch.dtype, aligned: bool, in_rows: bool = False) -> str:
+    """The name of a kernel in the source; direction is `forward` or `backward`, or in rows a gated one, too."""
+    return f"golu_{direction}_{KERNEL_DTYPES[dtype]}{'_rows' if in_rows else ''}_{'vector' if aligned else 'scalar'}"
 
 
 def kernel_scalars(dtype: torch.dtype, parameters: GompertzParameters) -> tuple[float, ...]:
@@ -116,20 +117,38 @@ def _short(error: Exception) -> str:
 
 
 def golu_forward(x: Tensor, parameters: GompertzParameters) -> Tensor:
-    """GoLU of a CUDA tensor of any shape and one of `KERNEL_DTYPES`; the result has x's memory format."""
-    x = dense(x)
+    """GoLU of a CUDA tensor of any shape and one of `KERNEL_DTYPES`; the result is laid out as torch's own would be."""
     y = torch.empty_like(x)
-    _launch("forward", (x, y), parameters)
+    if x.stride() == y.stride():
+        _launch("forward", (x, y), parameters)
+    else:
+        _launch_rows("forward", parameters, (y,), x)
     return y
 
 
 def golu_backward(gradient: Tensor, x: Tensor, parameters: GompertzParameters) -> Tensor:
     """The gradient with respect to x, given that of the output; both CUDA tensors of one shape and dtype."""
-    x = dense(x)
-    gradient = laid_out_like(gradient, x)
     result = torch.empty_like(x)
-    _launch("backward", (x, gradient, result), parameters)
+    if x.stride() == gradient.stride() == result.stride():
+        _launch("backward", (x, gradient, result), parameters)
+    else:
+        _launch_rows("backward", parameters, (result,), x, gradient=gradient)
     return result
+
+
+def gated_forward(x: Tensor, other: Tensor, parameters: GompertzParameters) -> Tensor:
+    """GoLU(x) * other, both CUDA tensors of one shape and dtype."""
+    result = torch.empty_like(x)
+    _launch_rows("gated_forward", parameters, (result,), x, other=other)
+    return result
+
+
+def gated_backward(gradient: Tensor, x: Tensor, other: Tensor, parameters: GompertzParameters) -> tuple[Tensor, Tensor]:
+    """The gradients with respect to x and to what it gates; all CUDA tensors of one shape and dtype."""
+    result = torch.empty_like(x)
+    other_result = torch.empty_like(result)
+    _launch_rows("gated_backward", parameters, (result, other_result), x, other=other, gradient=gradient)
+    return result, other_result
 
 
 class _Stream:
@@ -148,13 +167,57 @@ def _launch(direction: str, tensors: tuple[Tensor, ...], parameters: GompertzPar
         return
     pointers = [tensor.data_ptr() for tensor in tensors]
     aligned = not any(pointer % _VECTOR_BYTES for pointer in pointers)
-    kernel = _kernel(kernel_name(direction, x.dtype, aligned))
-    arguments = (*pointers, count, *_rounded_scalars(x.dtype, parameters))
     threads = _thread_count(count, x.element_size(), aligned)
     grid = (-(-threads // _THREADS_PER_BLOCK),)
-    index = x.get_device()
-    with nullcontext() if index == torch.cuda.current_device() else torch.cuda.device(index):
-        kernel(grid, (_THREADS_PER_BLOCK,), arguments, stream=_Stream(_current_stream(index)))
+    arguments = (*pointers, count, *_rounded_scalars(x.dtype, parameters))
+    _start(kernel_name(direction, x.dtype, aligned), x.get_device(), grid, (_THREADS_PER_BLOCK,), arguments)
+
+
+def _launch_rows(
+    direction: str,
+    parameters: GompertzParameters,
+    results: tuple[Tensor, ...],
+    x: Tensor,
+    other: Tensor | None = None,
+    gradient: Tensor | None = None,
+) -> None:
+    count, dtype = x.numel(), x.dtype
+    if count == 0:
+        return
+    given = [tensor for tensor in (x, other, gradient) if tensor is not None]
+    columns, placed = rows(results[0], *given)
+    if columns == count and other is None:
+        _launch(direction, (*(tensor for tensor, _ in placed), *results), parameters)
+        return
+    row_count = count // columns
+    at = iter(placed)
+    inputs = [next(at) if tensor is not None else None for tensor in (x, other, gradient)]
+    pointers = [place[0].data_ptr() if place is not None else 0 for place in inputs]
+    strides = [place[1] if place is not None else 0 for place in inputs]
+    outputs = [result.data_ptr() for result in results] + [0] * (2 - len(results))
+    pack = _VECTOR_BYTES // dtype.itemsize
+    aligned = not any(address % _VECTOR_BYTES for address in (*pointers, *outputs)) and not any(
+        length % pack for length in (columns, *strides)
+    )
+    grid, block = _grid_of_rows(row_count, columns // pack if aligned else columns)
+    arguments = (*pointers, *outputs, row_count, columns, *strides, *_rounded_scalars(dtype, parameters))
+    _start(kernel_name(direction, dtype, aligned, in_rows=True), x.get_device(), grid, block, arguments)
+
+
+def _grid_of_rows(row_count: int, packs: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Blocks as wide as a row's packs, with several rows where those are few; a thread goes on to further rows."""
+    width = min(_THREADS_PER_BLOCK, 1 << (packs - 1).bit_length())
+    height = _THREADS_PER_BLOCK // width
+    return (-(-packs // width), min(-(-row_count // height), _MOST_BLOCKS_OF_ROWS)), (width, height)
+
+
+def _start(
+    name: str, device_index: int, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]
+) -> None:
+    kernel = _kernel(name)
+    on_device = device_index == torch.cuda.current_device()
+    with nullcontext() if on_device else torch.cuda.device(device_index):
+        kernel(grid, block, arguments, stream=_Stream(_current_stream(device_index)))
 
 
 def _current_stream(device_index: int) -> int:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .layout import rows
 from .parameters import GompertzParameters
 
 FOLDER = Path(__file__).parent
@@ -29,8 +30,6 @@ DTYPES = {
 DIRECTIONS = ("forward", "backward", "gated_forward", "gated_backward")
 _AT_ONCE = 1 << 14
 """Elements below which a second thread costs more than it saves."""
-_SHORTEST_ROW = 8
-"""Elements below which a copy costs less than a loop over rows."""
 _TORCH_LIBRARIES = {"linux": "libtorch_cpu.so", "darwin": "libtorch_cpu.dylib"}
 
 
@@ -139,7 +138,7 @@ def golu_forward(x: Tensor, parameters: GompertzParameters) -> Tensor:
     result = torch.empty_like(x)
     columns, stride = x.numel(), 0
     if not x.is_contiguous():
-        columns, ((x, stride),) = _rows(result, x)
+        columns, ((x, stride),) = rows(result, x)
     pointers = x.data_ptr(), None, None, result.data_ptr(), None
     _run("forward", result, _Job(*pointers, columns, stride, 0, 0, *_constants(x, parameters)))
     return result
@@ -150,7 +149,7 @@ def golu_backward(gradient: Tensor, x: Tensor, parameters: GompertzParameters) -
     result = torch.empty_like(x)
     columns, x_stride, gradient_stride = x.numel(), 0, 0
     if not (x.is_contiguous() and gradient.is_contiguous()):
-        columns, ((x, x_stride), (gradient, gradient_stride)) = _rows(result, x, gradient)
+        columns, ((x, x_stride), (gradient, gradient_stride)) = rows(result, x, gradient)
     pointers = x.data_ptr(), None, gradient.data_ptr(), result.data_ptr(), None
     _run("backward", result, _Job(*pointers, columns, x_stride, 0, gradient_stride, *_constants(x, parameters)))
     return result
@@ -159,7 +158,7 @@ def golu_backward(gradient: Tensor, x: Tensor, parameters: GompertzParameters) -
 def gated_forward(x: Tensor, other: Tensor, parameters: GompertzParameters) -> Tensor:
     """GoLU(x) * other, both CPU tensors of one shape and dtype."""
     result = torch.empty_like(x)
-    columns, ((x, x_stride), (other, other_stride)) = _rows(result, x, other)
+    columns, ((x, x_stride), (other, other_stride)) = rows(result, x, other)
     pointers = x.data_ptr(), other.data_ptr(), None, result.data_ptr(), None
     _run("gated_forward", result, _Job(*pointers, columns, x_stride, other_stride, 0, *_constants(x, parameters)))
     return result
@@ -169,7 +168,7 @@ def gated_backward(gradient: Tensor, x: Tensor, other: Tensor, parameters: Gompe
     """The gradients with respect to x and to what it gates; all CPU tensors of one shape and dtype."""
     result = torch.empty_like(x)
     other_result = torch.empty_like(result)
-    columns, ((x, x_stride), (other, other_stride), (gradient, gradient_stride)) = _rows(result, x, other, gradient)
+    columns, ((x, x_stride), (other, other_stride), (gradient, gradient_stride)) = rows(result, x, other, gradient)
     pointers = x.data_ptr(), other.data_ptr(), gradient.data_ptr(), result.data_ptr(), other_result.data_ptr()
     strides = x_stride, other_stride, gradient_stride
     _run("gated_backward", result, _Job(*pointers, columns, *strides, *_constants(x, parameters)))
@@ -187,48 +186,3 @@ def _run(direction: str, result: Tensor, job: _Job) -> None:
     address = found.addresses[direction][result.dtype]
     if found.parallel_for(0, result.numel(), _AT_ONCE, address, ctypes.addressof(job)) != 0:
         raise RuntimeError(f"torch's parallel loop failed in GoLU, {direction}")
-
-
-_Placed = tuple[Tensor, int]  # a tensor, and how far apart its rows are
-
-
-def _rows(result: Tensor, *inputs: Tensor) -> tuple[int, list[_Placed]]:
-    """How many elements of the dense `result` lie side by side in each input, and the inputs with their rows' strides.
-
-    An input that has no such rows, as one that is transposed, is copied.
-    """
-    strides, count = result.stride(), max(result.numel(), 1)
-    if all(tensor.stride() == strides for tensor in inputs):
-        return count, [(tensor, 0) for tensor in inputs]
-    if not result.is_contiguous():
-        return count, [(_laid_out_like(result, tensor), 0) for tensor in inputs]
-    found = [_rows_of(tensor) for tensor in inputs]
-    columns = min((columns for columns, _ in filter(None, found)), default=count)
-    placed = []
-    for tensor, rows in zip(inputs, found, strict=True):
-        if rows is not None and rows[0] == columns:
-            placed.append((tensor, rows[1]))
-        else:
-            placed.append((tensor if rows == (count, 0) else _laid_out_like(result, tensor), columns))
-    return columns, placed
-
-
-def _rows_of(tensor: Tensor) -> tuple[int, int] | None:
-    """The elements of a row that lie side by side, and the stride of the rows; None if they are not all equal."""
-    columns, row_stride, span = 1, 0, 0
-    for size, stride in zip(reversed(tensor.shape), reversed(tensor.stride()), strict=True):
-        if size == 1:
-            continue
-        if not row_stride and stride == columns:
-            columns *= size
-        elif not row_stride and stride > columns:
-            row_stride, span = stride, stride * size
-        elif row_stride and stride == span:
-            span *= size
-        else:
-            return None
-    return (columns, row_stride) if columns >= _SHORTEST_ROW or not row_stride else None
-
-
-def _laid_out_like(result: Tensor, tensor: Tensor) -> Tensor:
-    return tensor if tensor.stride() == result.stride() else torch.empty_like(result).copy_(tensor)
