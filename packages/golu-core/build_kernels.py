@@ -43,8 +43,9 @@ class KernelBuild(BuildHookInterface[Any]):
         folder = root if version == "editable" else Path(tempfile.mkdtemp())
         try:
             built = [] if compiler is None else _build(compiler, root / "golu_cpu.c", folder)
-        except subprocess.CalledProcessError as error:
-            self.app.display_warning(f"GoLU's CPU kernels cannot be built: {error.stderr.strip()[:300]}")
+        except (subprocess.CalledProcessError, OSError) as error:
+            reason = str(getattr(error, "stderr", None) or error).strip()
+            self.app.display_warning(f"GoLU's CPU kernels cannot be built: {reason[:300]}")
             built = []
         if wanted == "required" and not built:
             raise RuntimeError("GOLU_CPU_KERNELS=required, and there is no C compiler that can build the kernels")

@@ -349,8 +349,13 @@ def test_without_the_library_golu_works_and_the_report_says_why(case, tmp_path, 
 
 @needs_kernels
 def test_without_torchs_thread_pool(monkeypatch, asked_anew):
-    monkeypatch.setattr(native, "_TORCH_LIBRARIES", {})
+    monkeypatch.setattr(native, "_TORCH_LIBRARIES", {sys.platform: "absent.so"})
     assert native.kernels() is None and "torch's thread pool cannot be reached" in (native.why_not() or "")
+
+
+def test_a_platform_without_kernels(monkeypatch, asked_anew):
+    monkeypatch.setattr(native, "_TORCH_LIBRARIES", {})
+    assert native.kernels() is None and f"there are no compiled kernels for {sys.platform}" in (native.why_not() or "")
 
 
 @needs_kernels

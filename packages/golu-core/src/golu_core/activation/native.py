@@ -96,11 +96,9 @@ def load_library(path: Path) -> dict[str, dict[torch.dtype, int]]:
 
 
 def _torch_parallel_for() -> Any:
-    name = _TORCH_LIBRARIES.get(sys.platform)
     try:
-        if name is None:
-            raise OSError(f"no kernels for {sys.platform}")
-        function = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / name)).torch_parallel_for
+        path = Path(torch.__file__).parent / "lib" / _TORCH_LIBRARIES[sys.platform]
+        function = ctypes.CDLL(str(path)).torch_parallel_for
     except (OSError, AttributeError) as error:
         raise NotAvailable(f"torch's thread pool cannot be reached: {error}") from None
     function.argtypes = (ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
@@ -130,6 +128,8 @@ def description() -> str:
 
 
 def _found() -> Kernels:
+    if sys.platform not in _TORCH_LIBRARIES:
+        raise NotAvailable(f"there are no compiled kernels for {sys.platform}")
     return Kernels(load_library(library_path(instruction_set())), _torch_parallel_for())
 
 
