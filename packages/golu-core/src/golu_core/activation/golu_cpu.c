@@ -132,9 +132,9 @@ INLINE uint16_t float16_of_float(float value) {
 }
 
 // Runs statements over stretches of rows between `begin` and `end`, of at most BLOCK elements, with their `count`, how
-// many are `left` of the row, and each tensor moved to the stretch. AHEAD asks for an input's next stretch: the processor
-// computes too few elements at a time to do so early enough, which costs a third of a forward pass over large tensors. A
-// backward pass gains nothing by it.
+// many are `left` of the row, and each tensor moved to the stretch. AHEAD asks for an input's next stretch: a processor
+// computes too few elements at a time to do so early enough, which costs a third of a forward pass over large tensors.
+// A backward pass gains nothing by it.
 #define BLOCK 512
 #define OVER_ROWS(...)                                                                                                 \
     for (int64_t row = begin / job->columns, column = begin % job->columns; begin < end;) {                            \
