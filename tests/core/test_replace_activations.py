@@ -238,6 +238,12 @@ def hugging_face_models():
             lambda: t.ConvNextModel(t.ConvNextConfig(hidden_sizes=[8] * 4, depths=[1] * 4, image_size=64)),
             "gelu", 4, 0,
         ),
+        "whisper": (
+            lambda: t.WhisperModel(
+                t.WhisperConfig(**both, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1)
+            ),
+            "gelu", 4, 0,
+        ),
         "mamba": (
             lambda: t.MambaModel(t.MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2, state_size=4)),
             "swish", 2, 2,
@@ -252,7 +258,7 @@ def test_models_of_transformers_are_understood_without_inputs():
         report = replace_activations(make().eval(), own, "golu")
         assert (len(report.swapped), len(report.uncalled)) == (swapped, uncalled), f"{name}: {report}"
         assert report.left is not None, f"{name}: {report.untraced}"
-        assert bool(report.left) == (name == "mamba"), f"{name}: {report}"
+        assert bool(report.left) == (name in ("mamba", "whisper")), f"{name}: {report}"
 
 
 @pytest.mark.slow

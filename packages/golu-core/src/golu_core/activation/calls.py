@@ -220,15 +220,20 @@ def _inputs_by_config(model: nn.Module) -> Inputs | None:
     weight = next(model.parameters(), None)
     if config is None or weight is None:
         return None
+    tokens = torch.ones(1, 4, dtype=torch.long, device=weight.device)
+    shape: tuple[int, ...]
     if main == "input_ids":
-        tokens = torch.ones(1, 4, dtype=torch.long, device=weight.device)
-        inputs = {"input_ids": tokens}
-        return inputs | {"decoder_input_ids": tokens} if getattr(config, "is_encoder_decoder", False) else inputs
-    if main == "pixel_values":
-        side, channels = getattr(config, "image_size", 64), getattr(config, "num_channels", 3)
-        height, width = side if isinstance(side, (tuple, list)) else (side, side)
-        return {"pixel_values": torch.zeros(1, channels, height, width, device=weight.device, dtype=weight.dtype)}
-    return None
+        inputs = {main: tokens}
+    elif main == "pixel_values":
+        side = getattr(config, "image_size", 64)
+        shape = (1, getattr(config, "num_channels", 3), *(side if isinstance(side, (tuple, list)) else (side, side)))
+        inputs = {main: torch.zeros(shape, device=weight.device, dtype=weight.dtype)}
+    elif main == "input_features" and hasattr(config, "num_mel_bins"):  # speech: two frames for each position
+        shape = (1, config.num_mel_bins, 2 * config.max_source_positions)
+        inputs = {main: torch.zeros(shape, device=weight.device, dtype=weight.dtype)}
+    else:
+        return None
+    return inputs | {"decoder_input_ids": tokens} if getattr(config, "is_encoder_decoder", False) else inputs
 
 
 def _scripted_calls(model: nn.Module) -> list[tuple[str, str]]:
