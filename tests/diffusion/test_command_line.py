@@ -14,6 +14,7 @@ from PIL import Image
 from command_line import runner_in_this_process
 from diffusion_program import DIFFUSION, FOLDER, TINY
 from golu_core.training.data import SampleKey
+from golu_core.training.seeding import Purpose, generator
 from golu_diffusion.cli import COMMAND_LINE
 from golu_diffusion.data import load_data
 from golu_diffusion.recipes import RECIPES
@@ -155,6 +156,24 @@ def test_a_saved_copy_of_the_hub(tmp_path, run_here):
     assert done.returncode == 0, done.stderr
     assert "6 training, 2 test images" in done.stdout
     assert "the test images are those of saved's split valid; test is not used" in done.stderr
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_noise_is_that_of_a_generator_for_each_image(training, few_images):
+    """Whatever the batch: the buffer and the generator that are used again change no number."""
+    config = RECIPES["ddpm-digits"]
+    data = load_data(replace(config, data=replace(config.data, images=few_images)))
+    split = data.train if training else data.test
+    keys = [SampleKey(k, 3, 7 + k) for k in range(5)]
+    batch = split.__getitems__(keys)
+    for row, key in enumerate(keys):
+        purpose = (Purpose.DIFFUSE, key.epoch, key.position) if training else (Purpose.TEST_DIFFUSE, key.sample)
+        random = generator(config.seed, *purpose)
+        flipped = training and config.data.flip and bool(torch.rand((), generator=random) < 0.5)
+        image = split.image(key.sample // split.draws)
+        assert torch.equal(batch.images[row], image.flip(-1) if flipped else image)
+        assert batch.steps[row] == torch.randint(config.noise.steps, (), generator=random)
+        assert torch.equal(batch.noise[row], torch.randn(image.shape, generator=random))
 
 
 def test_noise_of_a_test_image_is_the_same_in_every_run_of_a_seed(few_images):
