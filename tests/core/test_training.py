@@ -22,6 +22,7 @@ from golu_core.training.checkpoint import checkpoint_folders, damage_of, newest_
 from golu_core.training.config import RunConfig, checked, config_sha256, differences, from_json, identity, to_json
 from golu_core.training.data import EpochOrder, EvaluationBatches, TrainBatches, plan_batches
 from golu_core.training.errors import RequestError, RunFailure
+from golu_core.training.loading import loaded
 from golu_core.training.locks import claim
 from golu_core.training.optim import (
     AdamW,
@@ -406,3 +407,35 @@ def test_a_run_folder_has_one_writer(tmp_path):
     claim(tmp_path / "seed1").release()
     lock.release()
     claim(tmp_path / "seed0", patience_s=0.1).release()
+
+
+# what torch raises where a loader process was killed, some of it without a word
+DEAD_LOADERS = [
+    EOFError(),
+    ConnectionResetError(104, "Connection reset by peer"),
+    ConnectionRefusedError(),
+    FileNotFoundError(2, "No such file or directory"),
+    RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed.\nmore"),
+]
+
+
+class DyingLoader:
+    """A loader that begins, and whose first batch then fails."""
+
+    num_workers = 2
+
+    def __init__(self, error):
+        self.error = error
+
+    def __iter__(self):
+        yield from self._batches()
+
+    def _batches(self):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", DEAD_LOADERS, ids=lambda error: type(error).__name__)
+def test_a_killed_loader_is_one_message_whatever_torch_raises(error):
+    with pytest.raises(RunFailure, match="a loader process was killed, perhaps because memory ran out") as failure:
+        list(loaded(DyingLoader(error)))
+    assert "\n" not in str(failure.value)

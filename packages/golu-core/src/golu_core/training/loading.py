@@ -132,9 +132,10 @@ def loaded(loader: DataLoader[Any]) -> Iterator[Any]:
         except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
             if not loader.num_workers or not _is_of_a_dead_loader(error):
                 raise
+            seen = next(iter(str(error).splitlines()), type(error).__name__)  # an EOFError says nothing
             raise RunFailure(
-                f"a loader process was killed, perhaps because memory ran out "
-                f"({str(error).splitlines()[0]}); --num-workers 0 loads without such processes"
+                f"a loader process was killed, perhaps because memory ran out ({seen}); "
+                f"--num-workers 0 loads without such processes"
             ) from error
         if isinstance(batch, _Refusal):
             raise RequestError(batch.message)
