@@ -18,8 +18,6 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from golu_core.activation.kernel import COMPILE_OPTIONS, KERNEL_DTYPES, kernel_name, kernel_source
 from measuring import Row, markdown
 
@@ -27,7 +25,7 @@ _VECTOR_BYTES = 16
 
 
 class Card(NamedTuple):
-    """What a card can do, by NVIDIA's data sheets and the CUDA C++ Programming Guide's table of throughputs.
+    """What a card can do: published numbers of the cards, and the CUDA C++ Programming Guide's table of throughputs.
 
     Attributes:
         name: of the card.
@@ -47,7 +45,7 @@ class Card(NamedTuple):
 CARDS = {
     80: Card("A100 SXM 80 GB", 108, 1.41e9, 2.039e12),
     90: Card("H100 SXM", 132, 1.98e9, 3.35e12),
-    100: Card("B200", 148, 1.965e9, 8.0e12),
+    100: Card("B200", 148, 1.98e9, 8.0e12),
 }
 
 
@@ -174,5 +172,4 @@ def _disassembler() -> str:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     main()

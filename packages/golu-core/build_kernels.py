@@ -40,7 +40,8 @@ class KernelBuild(BuildHookInterface[Any]):
         wanted = os.environ.get("GOLU_CPU_KERNELS", "auto")
         compiler = None if wanted == "off" else _compiler()
         root = Path(self.root, "src") / PACKAGE
-        folder = root if version == "editable" else Path(tempfile.mkdtemp())
+        self._scratch = None if version == "editable" else tempfile.TemporaryDirectory()
+        folder = root if self._scratch is None else Path(self._scratch.name)
         try:
             built = [] if compiler is None else _build(compiler, root / "golu_cpu.c", folder)
         except (subprocess.CalledProcessError, OSError) as error:
@@ -53,6 +54,11 @@ class KernelBuild(BuildHookInterface[Any]):
             build_data["pure_python"] = False
             build_data["tag"] = f"py3-none-{_platform_tag()}"
             build_data["force_include"].update({str(path): str(PACKAGE / path.name) for path in built})
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Removes the folder of the libraries once they are in the wheel."""
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
 
 def _compiler() -> str | None:

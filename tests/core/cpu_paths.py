@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import platform
 
-import torch
-
 from golu_core.activation import native
+from golu_core.activation.layout import KERNEL_DTYPES
 
 LEVELS = ("baseline", "avx2", "avx512")
 OPERATIONS = "torch's operations"
@@ -30,4 +29,4 @@ def kernels_of(path: str) -> native.Kernels | None:
     return native.Kernels(native.load_library(native.library_path(path)), native._torch_parallel_for())
 
 
-DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+DTYPES = tuple(KERNEL_DTYPES)

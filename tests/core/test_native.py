@@ -286,9 +286,10 @@ import torch
 from pathlib import Path
 from golu_core import golu
 from golu_core.activation import gated_golu, native
+from golu_core.activation.layout import KERNEL_DTYPES
 kernels = native.Kernels(native.load_library(Path({str(library)!r})), native._torch_parallel_for())
 native.kernels = lambda: kernels
-for dtype in native.DTYPES:
+for dtype in KERNEL_DTYPES:
     largest = torch.finfo(dtype).max
     values = torch.tensor([float("nan"), float("inf"), -float("inf"), largest, -largest, 0.0, -0.0, 1e-6, -4.477, -88])
     for size in (1, 2, 7, 8, 33):
@@ -328,10 +329,10 @@ MISSING: dict[str, tuple[Callable[[Path], Path], str]] = {
 def asked_anew():
     """`native` as at the first call of a program."""
     native.kernels.cache_clear()
-    native.why_not.cache_clear()
+    native._outcome.cache_clear()
     yield
     native.kernels.cache_clear()
-    native.why_not.cache_clear()
+    native._outcome.cache_clear()
 
 
 @pytest.mark.parametrize("case", MISSING)

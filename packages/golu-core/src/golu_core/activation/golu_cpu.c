@@ -51,8 +51,8 @@ INLINE uint64_t wide_bits_of(double value) {
 // those of the sum. ln(2) is taken off in two parts, of which the first has so few bits that k times it is exact. The
 // polynomials are the minimax ones of relative error with first coefficients 1, by Remez' algorithm: 4.2e-10 for float,
 // 6.4e-7 for the half types, 9.3e-19 for double. Where 2^k would be below the smallest normal number, k is
-// one less than the smallest exponent, whose bits are those of 0: the result is 0 and never subnormal, which processors
-// take a hundred times as long for.
+// one less than the smallest exponent, whose bits are those of 0: the result is 0 and hardly ever subnormal, on
+// which processors are many times slower.
 INLINE float scaled(float p, float shifted) { return p * float_of((bits_of(shifted) << 23) + (127u << 23)); }
 
 INLINE float reduced(float t, float *shifted) {

@@ -13,15 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .layout import KERNEL_DTYPES as KERNEL_DTYPES
 from .layout import rows
 from .parameters import GompertzParameters
 
-KERNEL_DTYPES = {
-    torch.float64: "float64",
-    torch.float32: "float32",
-    torch.float16: "float16",
-    torch.bfloat16: "bfloat16",
-}
 # CuPy adds -ftz=true to whatever it compiles: named here, so that the tests compile what users run. It takes subnormal
 # numbers for 0, as golu_cpu.c does, and is what `ex2.approx.ftz` does for the half types anyway.
 COMPILE_OPTIONS = ("--std=c++17", "-ftz=true")

@@ -1,9 +1,17 @@
-"""How tensors lie in memory: dense blocks, and rows that lie apart."""
+"""How tensors lie in memory, for the compiled kernels: their dtypes, dense blocks, and rows that lie apart."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+KERNEL_DTYPES = {
+    torch.float64: "float64",
+    torch.float32: "float32",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+}
+"""What the kernels compute, with the names in their sources."""
 
 _SHORTEST_ROW = 8
 """Elements below which a copy costs less than a loop over rows."""

@@ -16,17 +16,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .layout import rows
+from .layout import KERNEL_DTYPES, rows
 from .parameters import GompertzParameters
 
 FOLDER = Path(__file__).parent
 SOURCE = FOLDER / "golu_cpu.c"
-DTYPES = {
-    torch.float64: "float64",
-    torch.float32: "float32",
-    torch.float16: "float16",
-    torch.bfloat16: "bfloat16",
-}
 DIRECTIONS = ("forward", "backward", "gated_forward", "gated_backward")
 _AT_ONCE = 1 << 14
 """Elements below which a second thread costs more than it saves."""
@@ -84,7 +78,7 @@ def load_library(path: Path) -> dict[str, dict[torch.dtype, int]]:
         addresses = {
             direction: {
                 dtype: ctypes.cast(getattr(library, f"golu_{direction}_{name}"), ctypes.c_void_p).value or 0
-                for dtype, name in DTYPES.items()
+                for dtype, name in KERNEL_DTYPES.items()
             }
             for direction in DIRECTIONS
         }
@@ -107,19 +101,27 @@ def _torch_parallel_for() -> Any:
 
 
 @cache
-def kernels() -> Kernels | None:
-    """The kernels of this processor; None where they cannot be used."""
-    return _found() if why_not() is None else None
+def _outcome() -> Kernels | NotAvailable:
+    """The kernels of this processor, or why they cannot be used; looked for once."""
+    try:
+        if sys.platform not in _TORCH_LIBRARIES:
+            raise NotAvailable(f"there are no compiled kernels for {sys.platform}")
+        return Kernels(load_library(library_path(instruction_set())), _torch_parallel_for())
+    except NotAvailable as reason:
+        return reason
 
 
 @cache
+def kernels() -> Kernels | None:
+    """The kernels of this processor; None where they cannot be used."""
+    outcome = _outcome()
+    return outcome if isinstance(outcome, Kernels) else None
+
+
 def why_not() -> str | None:
     """Why the kernels cannot be used here, None where they can."""
-    try:
-        _found()
-    except NotAvailable as reason:
-        return str(reason)
-    return None
+    outcome = _outcome()
+    return str(outcome) if isinstance(outcome, NotAvailable) else None
 
 
 def description() -> str:
@@ -127,14 +129,8 @@ def description() -> str:
     return "torch operations" if kernels() is None else f"compiled kernels, {instruction_set()}"
 
 
-def _found() -> Kernels:
-    if sys.platform not in _TORCH_LIBRARIES:
-        raise NotAvailable(f"there are no compiled kernels for {sys.platform}")
-    return Kernels(load_library(library_path(instruction_set())), _torch_parallel_for())
-
-
 def golu_forward(x: Tensor, parameters: GompertzParameters) -> Tensor:
-    """GoLU of a strided CPU tensor of any shape and one of `DTYPES`; the result is laid out as torch's own would be."""
+    """GoLU of a CPU tensor of any shape and one of `KERNEL_DTYPES`; the result is laid out as by torch's own functions."""
     result = torch.empty_like(x)
     columns, stride = x.numel(), 0
     if not x.is_contiguous():
