@@ -45,6 +45,17 @@ said.
 | refused | message |
 |---|---|
 {refused}
+
+A data set of the hub (`--data.hub`), or a folder that `save_to_disk` wrote, needs train and one of validation, valid,
+val and test; the first of these that is there is the test.
+
+| splits | what is said |
+|---|---|
+{hub}
+
+| refused | message |
+|---|---|
+{hub_refused}
 """
 DIFFUSION = """
 ## Images without classes (golu-diffusion)
@@ -70,6 +81,12 @@ Annotations are numbered anew, so that ids may be missing, equal or 0.
 |---|---|
 {refused}
 {layouts_refused}
+
+Without `--data.classes file`, where COCO's ids are expected:
+
+| refused | message |
+|---|---|
+{not_coco}
 """
 TEXT = """
 ## Text (golu-lm)
@@ -108,8 +125,8 @@ def page() -> str:
     """The whole page."""
     for name in ("core", "vision", "lm", "detect", "diffusion"):
         sys.path.append(str(ROOT / "tests" / name))
-    names = ("celeba", "folders", "images", "layouts", "own_files", "own_text")
-    celeba, folders, images, layouts, own_files, own_text = (import_module(f"test_{name}") for name in names)
+    names = ("celeba", "data", "folders", "images", "layouts", "own_files", "own_text")
+    celeba, hub, folders, images, layouts, own_files, own_text = (import_module(f"test_{name}") for name in names)
 
     from golu_lm.own_files import PLAIN, TABLES, TEST_SPLITS
     from golu_vision.folders import TEST_FOLDERS
@@ -123,6 +140,8 @@ def page() -> str:
             VISION.format(
                 tests=", ".join(f"`{name}/`" for name in TEST_FOLDERS),
                 refused=rows((name, "; ".join(words)) for name, (_, words) in folders.REFUSED.items()),
+                hub=rows((name, words) for name, (_, words) in hub.HUB_SPLITS.items() if words),
+                hub_refused=rows((name, words) for name, (_, _, words) in hub.HUB_CLASSES.items()),
             ),
             DIFFUSION.format(
                 layouts="\n".join(f"| {name} | `{a}`, `{b}` |" for name, (a, b) in celeba.LAYOUTS.items())
@@ -132,6 +151,7 @@ def page() -> str:
                 kept="; ".join(own_files.KEPT),
                 refused=rows((name, words) for name, (_, words) in own_files.REFUSED.items()),
                 layouts_refused=rows((name, words) for name, (_, words) in layouts.WRONG.items()),
+                not_coco=rows((name, words) for name, (_, _, words) in own_files.COCO_CATEGORIES.items() if words),
             ),
             TEXT.format(
                 suffixes=", ".join(f"`{suffix}`" for suffix in TABLES),

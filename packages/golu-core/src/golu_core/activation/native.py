@@ -130,7 +130,7 @@ def description() -> str:
 
 
 def golu_forward(x: Tensor, parameters: GompertzParameters) -> Tensor:
-    """GoLU of a CPU tensor of any shape and one of `KERNEL_DTYPES`; the result is laid out as by torch's own functions."""
+    """GoLU of a CPU tensor of any shape and one of `KERNEL_DTYPES`; the result is laid out as torch's own are."""
     result = torch.empty_like(x)
     columns, stride = x.numel(), 0
     if not x.is_contiguous():
