@@ -348,6 +348,16 @@ BROKEN: dict[str, tuple[Exception, int, str]] = {
         13020,
         "set CUPY_CACHE_DIR to a folder that can be written",
     ),
+    "a cache in a place of libraries": (
+        PermissionError(13, "Permission denied", "/var/lib/me/.cupy/kernel_cache"),
+        13020,
+        "set CUPY_CACHE_DIR",
+    ),
+    "a library that is missing": (
+        OSError("libnvrtc-builtins.so.13.2: cannot open shared object file"),
+        13020,
+        r"pip install 'cupy-cuda13x\[ctk\]'",
+    ),
     "a read-only disk": (OSError(30, "Read-only file system", "/home/me/.cupy"), 13020, "set CUPY_CACHE_DIR"),
     "a new card": (
         RuntimeError("nvrtc: error: invalid value for --gpu-architecture (-arch)"),

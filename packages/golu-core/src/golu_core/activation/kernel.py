@@ -89,7 +89,7 @@ def _cause(error: Exception, cupy: Any, cuda_major: str) -> str:
     wheels = f"cupy-cuda{cuda_major}x"
     if _cuda_major_of(cupy) not in (None, cuda_major):
         return f"CuPy is for CUDA {_cuda_major_of(cupy)} and torch for CUDA {cuda_major}: install {wheels} in its place"
-    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and "lib" not in text:
+    if isinstance(error, OSError) and "shared object" not in text:  # a library that is missing is an OSError, too
         folder = os.environ.get("CUPY_CACHE_DIR", "~/.cupy/kernel_cache")
         return f"CuPy's cache {folder} cannot be used: set CUPY_CACHE_DIR to a folder that can be written"
     if "architecture" in text or "no kernel image" in text or "ptx" in text:
