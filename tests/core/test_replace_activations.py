@@ -178,6 +178,14 @@ def test_what_is_never_called_is_named(inputs):
     assert "swapped act, but the forward pass never calls it" in str(report)
 
 
+@pytest.mark.parametrize("inputs", [None, (torch.zeros(2, 3, 8),)], ids=["traced", "run"])
+def test_what_torchs_own_layers_call_is_not_said_to_be_uncalled(inputs):
+    """A trace does not go into a layer of torch.nn."""
+    layer = nn.TransformerEncoderLayer(8, 2, 16, activation=nn.GELU(), batch_first=True, dropout=0.0)
+    report = replace_activations(nn.Sequential(layer, nn.Linear(8, 2)), "gelu", "golu", example_inputs=inputs)
+    assert report.swapped == ("0.activation",) and report.uncalled == ()
+
+
 def test_a_shared_module_counts_as_called_under_each_name():
     model = Branches()
     model.third = model.other

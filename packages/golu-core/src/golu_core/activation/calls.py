@@ -144,7 +144,8 @@ def _by_tracing(model: nn.Module) -> _Found:
     for node in _ActivationTracer().trace(model).nodes:
         name = None
         if node.op == "call_module":
-            modules.add(id(model.get_submodule(str(node.target))))
+            # the trace stops at a layer of torch.nn, and what is in it may be called
+            modules.update(id(part) for part in model.get_submodule(str(node.target)).modules())
         elif node.op == "call_function":
             name = known.get(node.target)
         elif node.op == "call_method":
