@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from golu_core import GoLU, build_activation, replace_activations
-from golu_core.activation import ACTIVATIONS, canonical_name
+from golu_core.activation import ACTIVATIONS, canonical_name, find_activations
 
 
 class Branches(nn.Module):
@@ -182,8 +182,12 @@ def test_what_is_never_called_is_named(inputs):
 def test_what_torchs_own_layers_call_is_not_said_to_be_uncalled(inputs):
     """A trace does not go into a layer of torch.nn."""
     layer = nn.TransformerEncoderLayer(8, 2, 16, activation=nn.GELU(), batch_first=True, dropout=0.0)
-    report = replace_activations(nn.Sequential(layer, nn.Linear(8, 2)), "gelu", "golu", example_inputs=inputs)
-    assert report.swapped == ("0.activation",) and report.uncalled == ()
+    model = nn.Sequential(layer, nn.Linear(8, 2))
+    for report in (
+        find_activations(model, "gelu", example_inputs=inputs),
+        replace_activations(model, "gelu", "golu", example_inputs=inputs),
+    ):
+        assert report.swapped == ("0.activation",) and report.uncalled == ()
 
 
 def test_a_shared_module_counts_as_called_under_each_name():

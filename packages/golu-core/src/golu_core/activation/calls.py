@@ -140,20 +140,20 @@ class _ActivationTracer(torch.fx.Tracer):
 def _by_tracing(model: nn.Module) -> _Found:
     known = known_functions()
     methods = {function: name for name, a in ACTIVATIONS.items() for function in a.functions}
-    calls, modules = [], set()
+    found = _Found([], set())
     for node in _ActivationTracer().trace(model).nodes:
         name = None
         if node.op == "call_module":
             # the trace stops at a layer of torch.nn, and what is in it may be called
-            modules.update(id(part) for part in model.get_submodule(str(node.target)).modules())
+            found.modules.update(id(part) for part in model.get_submodule(str(node.target)).modules())
         elif node.op == "call_function":
             name = known.get(node.target)
         elif node.op == "call_method":
             name = methods.get(str(node.target))
         if name is not None:
             stack = node.meta.get("nn_module_stack") or {"": ("", None)}
-            calls.append((str(list(stack.values())[-1][0]), name))
-    return _Found(calls, modules)
+            found.functions.append((str(list(stack.values())[-1][0]), name))
+    return found
 
 
 class _CallRecorder(TorchFunctionMode):
