@@ -13,6 +13,7 @@ from golu_core.training.errors import RequestError
 from golu_core.training.locks import only_writer
 from golu_core.training.ownership import (
     MADE_BY,
+    PARTIAL_MARKER,
     begin_partial,
     discard,
     foreign_files,
@@ -153,6 +154,47 @@ def test_a_killed_removal_is_finished_by_the_next(tmp_path, stop_at, monkeypatch
             assert not folder.exists() or len(content(folder)) == 4
     discard(folder)
     assert list(tmp_path.iterdir()) == []
+
+
+def begun(tmp_path):
+    begin_partial(tmp_path / "model")
+    return partial_of(tmp_path / "model")
+
+
+def scratch(tmp_path):
+    made = scratch_folder()
+    kept.append(made)  # or it would be closed at once
+    return made.__enter__()
+
+
+kept: list = []
+
+
+@pytest.mark.parametrize("begin", [begun, scratch])
+def test_a_marker_that_a_kill_or_a_full_disk_cut_short_is_ours(tmp_path, begin, monkeypatch):
+    """Its file is made empty and filled after that; whatever is in it by then, the next writing begins again."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = begin(tmp_path)
+    marker = (folder / PARTIAL_MARKER).read_bytes()
+    for length in range(len(marker)):
+        folder.mkdir(exist_ok=True)
+        (folder / PARTIAL_MARKER).write_bytes(marker[:length])
+        discard(folder)
+        assert not folder.exists()
+
+
+@pytest.mark.parametrize("users", [b"{}", b"thesis", b'{"format": "golu-partial/2'])
+def test_a_file_of_the_markers_name_is_not_enough(tmp_path, users):
+    folder = partial_of(tmp_path / "model")
+    folder.mkdir()
+    (folder / PARTIAL_MARKER).write_bytes(users)
+    with pytest.raises(RequestError, match="this program did not make it"):
+        begin_partial(tmp_path / "model")
+    (folder / PARTIAL_MARKER).write_bytes(b"")
+    (folder / "wedding.jpg").write_bytes(b"the only copy")
+    with pytest.raises(RequestError, match="this program did not make it"):
+        begin_partial(tmp_path / "model")
+    assert content(folder) == {PARTIAL_MARKER: b"", "wedding.jpg": b"the only copy"}
 
 
 def test_foreign_files_are_found_at_any_depth(tmp_path):

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from .errors import RequestError
-from .ownership import PARTIAL_MARKER, discard
+from .ownership import discard, mark_partial
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def scratch_folder() -> Iterator[Path]:
             with contextlib.suppress(OSError, RequestError):
                 discard(old)
     folder = Path(tempfile.mkdtemp(prefix=f"golu-scratch-{_user()}-{os.getpid()}-"))
-    (folder / PARTIAL_MARKER).write_text('{"format": "golu-scratch/1"}\n', encoding="utf-8")
+    mark_partial(folder, "golu-scratch/1")
     try:
         yield folder
     finally:
