@@ -126,11 +126,11 @@ def our_loop(size: Size, folder: Path) -> Iterator[None]:
     from golu_core.training.optim import build_optimizer
     from golu_core.training.run import Run
     from golu_lm.data import TokenWindows, WindowOrder, load_data
-    from golu_lm.recipes import RECIPES
+    from golu_lm.recipes import LANGUAGE_MODELS
     from golu_lm.task import TASK
     from golu_lm.train import build_model
 
-    recipe = RECIPES["gpt2s-openwebtext"]
+    recipe = LANGUAGE_MODELS["gpt2s-openwebtext"]
     config: LmConfig = replace(
         recipe,
         activation="gelu",

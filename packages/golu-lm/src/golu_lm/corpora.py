@@ -232,7 +232,7 @@ def open_files(files: OwnFiles, reading: Reading) -> Corpus:
     with scratch_folder() as scratch:
         paths = {"train": files.train, "test": files.test}
         named = {split: [_unpacked(path, scratch) for path in found] for split, found in paths.items() if found}
-        loaded = _load(files.table, what=str(files.path), data_files=named, sep=files.separator)
+        loaded = load_dataset(files.table, what=str(files.path), data_files=named, sep=files.separator)
     return _rows(loaded["train"], loaded.get("test"), reading, reading.test_size or 0.05, source)
 
 
@@ -248,7 +248,7 @@ def _unpacked(path: Path, scratch: Path) -> str:
 
 def _hub_corpus(corpus: HubCorpus, reading: Reading, num_workers: int) -> Rows:
     path = reading.hub or corpus.path
-    loaded = _load(path, revision=reading.revision, num_proc=num_workers)
+    loaded = load_dataset(path, revision=reading.revision, num_proc=num_workers)
     test = loaded.get(corpus.test_split) if corpus.test_split else None
     source = {"hub": path, "revision": reading.revision}
     return _rows(loaded["train"], test, reading, reading.test_size or corpus.test_size, source)
@@ -265,7 +265,8 @@ def _rows(train: Any, test: Any | None, reading: Reading, test_size: float, sour
     return Rows({name: splits[name] for name in SPLITS}, column, source | {"column": column})
 
 
-def _load(path: str, what: str | None = None, **options: Any) -> Any:
+def load_dataset(path: str, what: str | None = None, **options: Any) -> Any:
+    """What `datasets` loads or has saved; RequestError, with `what` or the path in it, where it cannot."""
     import datasets
 
     try:

@@ -17,6 +17,7 @@ from golu_core.training.finished import FinishedRun
 from golu_core.training.seeding import Purpose, generator
 
 from .config import LmConfig
+from .families import require_language_model
 from .model import GPT, KeyValueCache
 from .tokenizers import Tokenizer, build_tokenizer, decoded_stream, encode_prompt
 
@@ -114,6 +115,7 @@ def generate_command(arguments: Sequence[str]) -> None:
     usage = "golu-lm generate RUN_DIR"
     folder, rest = run_directory(arguments, usage)
     flags = parsed_flags(GenerateFlags, rest, usage)
+    require_language_model(folder, "generate")
     finished = FinishedRun.at(folder, LmConfig)
     config = finished.config
     tokenizer = build_tokenizer(config.data.tokenizer, flags.vocab_file or config.data.vocab_file)

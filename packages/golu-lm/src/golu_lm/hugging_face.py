@@ -1,4 +1,4 @@
-"""Weights to and from Hugging Face's GPT-2 (`pip install golu-lm[transformers]`)."""
+"""Weights to and from Hugging Face's GPT-2, and `export` (`pip install golu-lm[transformers]`)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from golu_core.training.finished import FinishedRun
 from golu_core.training.ownership import make_readable
 
 from .config import LmConfig, Model
+from .families import is_translator
 from .model import GPT
 from .tokenizers import END_OF_TEXT, Tokenizer, build_tokenizer
 
@@ -38,7 +39,7 @@ def sized_like(source: str, model: Model) -> Model:
     Raises:
         RequestError: transformers is missing, the source cannot be loaded, or it is not a GPT-2 of our kind.
     """
-    theirs = _config_of(source)
+    theirs = config_of(source, "GPT-2")
     for problem, found in (
         (f"it is a {theirs.model_type}", theirs.model_type != "gpt2"),
         ("its output layer is not tied to its embedding", not theirs.tie_word_embeddings),
@@ -68,18 +69,33 @@ def sized_like(source: str, model: Model) -> Model:
 
 
 def activation_of(source: str) -> str:
-    """Our name of a Hugging Face GPT-2's activation, or theirs where we have none."""
-    theirs = str(_config_of(source).activation_function)
+    """Our name of a Hugging Face model's activation, or theirs where we have none."""
+    theirs = str(config_of(source, "model").activation_function)
     ours = {name: own for own, name in _THEIR_NAMES.items()}
     return ours.get(theirs, theirs)
 
 
-def _config_of(source: str) -> Any:
-    transformers = _transformers()
+def their_activation(activation: str) -> str:
+    """The name of an activation in transformers, which then knows `golu`, too; RequestError where it has none."""
+    name = _THEIR_NAMES.get(activation, activation)
+    register_golu()
+    if name not in transformers_library().activations.ACT2FN:
+        raise RequestError(f"transformers has no activation {activation!r}, so its model cannot be built with it")
+    return name
+
+
+def config_of(source: str, what: str) -> Any:
+    """The config of a Hugging Face model; RequestError where there is none.
+
+    Args:
+        source: a folder that `save_pretrained` wrote, or a name on the hub.
+        what: it should be, such as `GPT-2`.
+    """
+    transformers = transformers_library()
     try:
         return transformers.AutoConfig.from_pretrained(source)
     except Exception as error:  # the hub, the network and the file formats have their own
-        raise RequestError(f"transformers cannot load a GPT-2 from {source!r}: {str(error)[:300]}") from None
+        raise RequestError(f"transformers cannot load a {what} from {source!r}: {str(error)[:300]}") from None
 
 
 def load_hugging_face(model: GPT, source: str) -> None:
@@ -92,7 +108,7 @@ def load_hugging_face(model: GPT, source: str) -> None:
     Raises:
         RequestError: transformers is missing, the source cannot be loaded, or its sizes are others.
     """
-    theirs = _transformers().GPT2LMHeadModel
+    theirs = transformers_library().GPT2LMHeadModel
     try:
         loaded = theirs.from_pretrained(source)
     except Exception as error:  # the hub, the network and the file formats have their own
@@ -138,11 +154,8 @@ def to_hugging_face(model: GPT, activation: str, end_of_text: int | None = None)
     Raises:
         RequestError: transformers is missing, or has no such activation.
     """
-    transformers = _transformers()
-    name = _THEIR_NAMES.get(activation, activation)
-    register_golu()
-    if name not in transformers.activations.ACT2FN:
-        raise RequestError(f"transformers has no activation {activation!r}, so its GPT-2 cannot be built with it")
+    transformers = transformers_library()
+    name = their_activation(activation)
     sizes: Model = model.sizes
     theirs: GPT2LMHeadModel = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
@@ -179,7 +192,7 @@ def to_hugging_face_tokenizer(tokenizer: Tokenizer, context: int) -> PreTrainedT
     Raises:
         RequestError: transformers is missing.
     """
-    transformers = _transformers()
+    transformers = transformers_library()
     import tokenizers
     from tokenizers import decoders, models, pre_tokenizers
     from transformers.convert_slow_tokenizer import bytes_to_unicode
@@ -220,7 +233,7 @@ def register_golu() -> None:
     """Makes transformers know `golu` as an activation, so that an exported model can be loaded."""
     from golu_core.activation import GoLU
 
-    _transformers().activations.ACT2FN.setdefault("golu", GoLU)
+    transformers_library().activations.ACT2FN.setdefault("golu", GoLU)
 
 
 def export_command(arguments: Sequence[str]) -> None:
@@ -228,10 +241,19 @@ def export_command(arguments: Sequence[str]) -> None:
     if len(arguments) != 2 or any(argument.startswith("-") for argument in arguments):
         raise RequestError("usage: golu-lm export RUN_DIR OUT_DIR")
     folder, out = Path(arguments[0]), Path(arguments[1])
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RequestError(f"{out} exists, and is not empty")
+    activation = _export_translator(folder, out) if is_translator(folder) else _export_gpt2(folder, out)
+    for path in out.iterdir():
+        make_readable(path)  # safetensors keeps its files from others
+    print(f"exported: {out}")
+    if activation == "golu":
+        print("call golu_lm.hugging_face.register_golu() before from_pretrained")
+
+
+def _export_gpt2(folder: Path, out: Path) -> str:
     finished = FinishedRun.at(folder, LmConfig)
     config = finished.config
-    if out.exists() and any(out.iterdir()):
-        raise RequestError(f"{out} exists, and is not empty")
     model = GPT(config.model, config.activation)
     finished.load_weights(model)
     try:
@@ -243,18 +265,21 @@ def export_command(arguments: Sequence[str]) -> None:
     to_hugging_face(model, config.activation, end_of_text).save_pretrained(out)
     if tokenizer is not None:
         to_hugging_face_tokenizer(tokenizer, config.model.context).save_pretrained(out)
-    for path in out.iterdir():
-        make_readable(path)  # safetensors keeps its files from others
-    print(f"exported: {out}")
-    if config.activation == "golu":
-        print("call golu_lm.hugging_face.register_golu() before from_pretrained")
+    return config.activation
+
+
+def _export_translator(folder: Path, out: Path) -> str:
+    from .translation.export import export_translator
+
+    return export_translator(folder, out)
 
 
 def _turned(name: str, tensor: Tensor) -> Tensor:
     return tensor.t() if name.endswith(_TRANSPOSED) else tensor
 
 
-def _transformers():  # type: ignore[no-untyped-def]  # a module, imported only where it is needed
+def transformers_library():  # type: ignore[no-untyped-def]  # a module, imported only where it is needed
+    """The module `transformers`; RequestError where it is not installed."""
     try:
         import transformers
         import transformers.activations

@@ -95,8 +95,13 @@ def prepare_command(arguments: Sequence[str]) -> None:
     """`golu-lm prepare DATASET [flags]`."""
     usage = "golu-lm prepare DATASET"
     if not arguments or arguments[0].startswith("-"):
-        raise RequestError(f"name tinystories, openwebtext, pydocs, or a file or folder of text: {usage}")
+        raise RequestError(f"name tinystories, openwebtext, pydocs, wmt14, or a file or folder of text: {usage}")
     dataset, *rest = arguments
+    if dataset == "wmt14" or any(word.partition("=")[0] == "--pair" for word in rest):
+        from .translation.prepare_command import prepare_pairs_command
+
+        prepare_pairs_command(dataset, rest)
+        return
     flags = parsed_flags(PrepareFlags, rest, usage)
     reading = Reading(
         flags.hub, flags.revision, flags.column, flags.test_size, flags.seed, None if flags.separated else False
@@ -163,7 +168,7 @@ def _prepared(
     partial, journal = _begun(folder, request)
     digests = {}
     for split in SPLITS:
-        with _bar(f"{folder.name} {split}", corpus.size(split), show_progress) as advance:
+        with progress_bar(f"{folder.name} {split}", corpus.size(split), show_progress) as advance:
             digests[split] = _write_split(corpus, split, partial, journal, tokenizer, threads, advance)
         if journal.splits[split].tokens < fewest_tokens:
             found = journal.splits[split].tokens
@@ -291,7 +296,7 @@ def _joined(block: list[Piece], encoded: list[Tokens], end_of_text: int) -> Toke
 
 
 @contextmanager
-def _bar(title: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+def progress_bar(title: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error, or nothing; gives a function that takes the position reached."""
     from rich.console import Console
     from rich.progress import Progress

@@ -11,6 +11,8 @@ from golu_core.training.optim import AdamW
 from golu_core.training.schedules import Cosine, StepWarmup
 
 from .config import Data, LmConfig, Model
+from .translation.config import TranslationConfig
+from .translation.recipes import TRANSLATION_RECIPES
 
 
 def _cosine(final_lr: float, warmup_steps: int) -> Cosine:
@@ -107,6 +109,8 @@ BABYGPT_TEXT = LmConfig(
 )
 """nanoGPT's `train_shakespeare_char`, on bytes, for any text: `--data.text FILE`."""
 
-RECIPES: dict[str, LmConfig] = {
+LANGUAGE_MODELS: dict[str, LmConfig] = {
     recipe.recipe: recipe for recipe in (BABYGPT_PYDOCS, BABYGPT_TEXT, BABYGPT_TINYSTORIES, GPT2S_OPENWEBTEXT)
 }
+
+RECIPES: dict[str, LmConfig | TranslationConfig] = {**LANGUAGE_MODELS, **TRANSLATION_RECIPES}

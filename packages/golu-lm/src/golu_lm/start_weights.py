@@ -1,9 +1,13 @@
-"""`--init-from`: a run that starts from the weights of a Hugging Face GPT-2, and has its sizes."""
+"""`--init-from`: a run that starts from the weights of a Hugging Face model, and has its sizes."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import nn
 
 from golu_core.training.errors import RequestError
 from golu_core.training.fingerprint import Fingerprint, tensors_fingerprint
@@ -12,35 +16,39 @@ from golu_core.training.processes import Processes
 from golu_core.training.run_files import read_config, run_folder
 
 from .config import LmConfig
-from .model import GPT
 from .task import TASK
+from .translation.config import TranslationConfig
+
+LmOrTranslation = TypeVar("LmOrTranslation", LmConfig, TranslationConfig)
 
 
-def with_sizes_of_source(config: LmConfig) -> LmConfig:
+def with_sizes_of_source(config: LmOrTranslation) -> LmOrTranslation:
     """The config with the sizes of the network that it starts from, or of the run in its folder that started so."""
     if config.init_from is None:
         return config
     with contextlib.suppress(RequestError):
-        there = read_config(run_folder(config, TASK.name), LmConfig)
+        there = read_config(run_folder(config, TASK.name), type(config))
         if there.init_from == config.init_from:
             return dataclasses.replace(config, model=there.model)
-    from .hugging_face import sized_like
-
+    sized_like, _ = _readers(config)
     return dataclasses.replace(config, model=sized_like(config.init_from, config.model))
 
 
-def start_weights(config: LmConfig, model: GPT, processes: Processes) -> dict[str, Fingerprint]:
+def start_weights(
+    config: LmConfig | TranslationConfig, model: nn.Module, processes: Processes
+) -> dict[str, Fingerprint]:
     """Loads the weights that `init_from` names, and returns their fingerprint; none where it names none.
 
     A run that has a checkpoint continues also where the source is gone: everything is in the checkpoint.
     """
     if config.init_from is None:
         return {}
-    from .hugging_face import activation_of, load_hugging_face
+    from .hugging_face import activation_of
 
+    _, load = _readers(config)
     folder = run_folder(config, TASK.name)
     try:
-        load_hugging_face(model, config.init_from)
+        load(model, config.init_from)
         theirs = activation_of(config.init_from)
     except RequestError:
         known = (read_marker(folder, RUN_MARKER) or {}).get("inputs", {}).get("init_from")
@@ -51,3 +59,14 @@ def start_weights(config: LmConfig, model: GPT, processes: Processes) -> dict[st
     if theirs != config.activation:
         processes.warn(f"{config.init_from} was trained with {theirs}; the run goes on with {config.activation}")
     return {"init_from": tensors_fingerprint(model.state_dict())}
+
+
+def _readers(config: LmConfig | TranslationConfig) -> tuple[Callable[[str, Any], Any], Callable[[Any, str], None]]:
+    """What reads a source's sizes, and what loads its weights."""
+    if isinstance(config, TranslationConfig):
+        from .translation import hugging_face as fsmt
+
+        return fsmt.sized_like, fsmt.from_fsmt
+    from . import hugging_face as gpt2
+
+    return gpt2.sized_like, gpt2.load_hugging_face

@@ -1,27 +1,33 @@
-"""What golu-core and its tools need to know of language models."""
+"""What golu-core and its tools need to know of language models and translators."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from golu_core.training.tasks import Command, Metric, Task
 
-from .config import LmConfig
 from .recipes import RECIPES
 
-TASK: Task[LmConfig] = Task(
+TASK: Task[Any] = Task(
     name="lm",
-    title="Language models",
+    title="Language models and translation",
     package="golu_lm",
     recipes=RECIPES,
     metrics={
         "perplexity": Metric("perplexity", 3, False),
         "token_accuracy": Metric("token accuracy (%)", 3, True, secondary=True),
+        "bleu": Metric("BLEU", 2, True),
+        "bleu_tokenized": Metric("BLEU of tokens", 2, True, secondary=True),
+        "bleu_compound": Metric("BLEU of tokens, compounds split", 2, True, secondary=True),
+        "chrf": Metric("chrF", 2, True, secondary=True),
         "loss": Metric("loss", 5, False),
     },
     unit="tokens/s",
-    outputs=("samples/generated.txt",),
-    train="golu_lm.train:train",
-    describe="golu_lm.describe:describe",
-    evaluate="golu_lm.evaluate:evaluate_run",
+    outputs=("samples/generated.txt", "samples/translations.txt", "subwords.json"),
+    train="golu_lm.families:train",
+    describe="golu_lm.families:describe",
+    evaluate="golu_lm.families:evaluate",
+    evaluation_flags="golu_lm.translation.flags:TranslationEvaluationFlags",
     commands={
         "prepare": Command(
             "tokenize a data set or a file",
@@ -35,8 +41,14 @@ TASK: Task[LmConfig] = Task(
             "RUN_DIR [flags]",
             "golu_lm.generate:GenerateFlags",
         ),
+        "translate": Command(
+            "translations by a finished run",
+            "golu_lm.translation.translate:translate_command",
+            "RUN_DIR [FILE|-] [flags]",
+            "golu_lm.translation.translate:TranslateFlags",
+        ),
         "export": Command(
-            "a finished run's weights as a Hugging Face GPT-2",
+            "a finished run's weights as a Hugging Face model",
             "golu_lm.hugging_face:export_command",
             "RUN_DIR OUT_DIR",
         ),

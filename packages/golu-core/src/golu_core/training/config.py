@@ -238,7 +238,7 @@ def flat_identity(values: Mapping[str, Any], placements: frozenset[str]) -> dict
 
     Args:
         values: what `to_json` gives, or config.json holds.
-        placements: the `placement_fields` of any config of the same task.
+        placements: the `placement_fields` of any config of the same recipe.
     """
     return {name: _canonical(value) for name, value in flattened(values, placements).items()}
 

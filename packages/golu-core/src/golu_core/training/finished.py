@@ -12,7 +12,7 @@ from .config import Config, config_sha256
 from .errors import RequestError
 from .fields import Amount, Samples
 from .fingerprint import Fingerprint, file_digest
-from .optim import WeightAverage
+from .optim import Average
 from .results import RESULT_FILE, Result, compared, read_result
 from .run_files import AVERAGE_FILE, CONFIG_FILE, WEIGHTS_FILE, read_config
 
@@ -110,8 +110,8 @@ class FinishedRun(Generic[Config]):
         except Exception as error:  # safetensors and torch each have their own
             raise RequestError(f"{path} does not fit the model of its config: {str(error)[:300]}") from None
 
-    def load_evaluated_weights(self, model: nn.Module, average: WeightAverage | None) -> None:
-        """Loads the weights that the run's metrics are of: the moving average, where it was evaluated."""
+    def load_evaluated_weights(self, model: nn.Module, average: Average | None) -> None:
+        """Loads the weights that the run's metrics are of: the average, where it was evaluated."""
         averaged = average is not None and average.evaluate
         self.load_weights(model, AVERAGE_FILE if averaged else WEIGHTS_FILE)
 

@@ -1,4 +1,4 @@
-"""What learns: the model with its optimizer and the moving average of its weights."""
+"""What learns: the model with its optimizer and an average of its weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from .errors import RequestError
 from .norms import StepNorms
-from .optim import WeightAverage, averaged_model
+from .optim import Average, LastAverage, WeightAverage, averaged_model
 from .processes import Processes
 from .run_files import AVERAGE_FILE, WEIGHTS_FILE
 from .state import Position, TrainingState, weights_writer
@@ -23,7 +23,7 @@ class Learner:
     Args:
         processes: that train it together.
         model, optimizer: as built, on the CPU or already on the device.
-        average: keep a moving average of the weights.
+        average: keep an average of the weights.
         compiled: compile the model by torch.compile.
 
     Raises:
@@ -35,11 +35,11 @@ class Learner:
         processes: Processes,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        average: WeightAverage | None,
+        average: Average | None,
         compiled: bool,
     ) -> None:
         if average is not None and processes.is_sharding:
-            raise RequestError("a moving average of sharded weights is not supported: launch without FSDP")
+            raise RequestError("an average of sharded weights is not supported: launch without FSDP")
         self.accelerator = processes.accelerator
         model = processes.with_common_batch_norm(model)
         self._settings = average
@@ -59,8 +59,11 @@ class Learner:
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """What the test metrics are of: the moving average where the recipe says so, else the model."""
-        if self._average is not None and self._settings is not None and self._settings.evaluate:
+        """What the test metrics are of: the average where the recipe says so and it has begun, else the model."""
+        settings = self._settings
+        if self._average is not None and settings is not None and settings.evaluate:
+            if isinstance(settings, LastAverage) and not int(self._average.n_averaged):
+                return self.bare_model
             averaged: nn.Module = self._average.module
             return averaged
         return self.bare_model
@@ -105,15 +108,16 @@ class Learner:
         self._optimizer.zero_grad()
         return {} if norms is None or gradient is None else norms.after_step(gradient)
 
-    def update_average(self, position: Position) -> None:
+    def update_average(self, position: Position, total: int) -> None:
         """Moves the average towards the weights, in the steps in which it moves.
 
         Args:
             position: of the run, after the step.
+            total: steps of the whole run.
         """
         settings = self._settings
-        if self._average is None or settings is None or position.step % settings.every:
+        if self._average is None or settings is None or not settings.moves_after(position.step, total):
             return
-        if position.epoch < settings.copy_epochs:
+        if isinstance(settings, WeightAverage) and position.epoch < settings.copy_epochs:
             self._average.n_averaged.zero_()
         self._average.update_parameters(self.bare_model)

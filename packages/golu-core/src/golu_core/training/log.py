@@ -28,7 +28,7 @@ class RunLog:
         units_per_step: how many of them an optimizer step has.
     """
 
-    def __init__(self, config: RunConfig, processes: Processes, folder: Path, unit: str, units_per_step: int) -> None:
+    def __init__(self, config: RunConfig, processes: Processes, folder: Path, unit: str, units_per_step: float) -> None:
         self.config = config
         self.processes = processes
         self.folder = folder

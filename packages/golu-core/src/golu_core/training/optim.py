@@ -1,4 +1,4 @@
-"""Optimizers, their parameter groups, and the moving average of the weights."""
+"""Optimizers, their parameter groups, and averages of the weights."""
 
 from __future__ import annotations
 
@@ -170,14 +170,49 @@ class WeightAverage:
     copy_epochs: Amount = 0
     ramp: bool = True
 
+    def moves_after(self, step: int, total: int) -> bool:
+        """Whether the average moves after a step, counted from 1."""
+        return step % self.every == 0
+
     def check(self, flag: str) -> None:
         if self.decay == 0:
             raise RequestError(f"{flag}.decay 0 keeps no average: use {flag} none")
 
 
-def averaged_model(model: nn.Module, average: WeightAverage) -> AveragedModel:
+@dataclass(frozen=True)
+class LastAverage:
+    """Mean of a run's last weights at equal distances, the very last among them (Vaswani et al., 2017, section 6.1).
+
+    Attributes:
+        count: How many weights are averaged.
+        every: Optimizer steps between two of them.
+        evaluate: Take the test metrics of the average instead of the last weights.
+    """
+
+    kind: ClassVar[str] = "last"
+    count: Count = 5
+    every: Count = 1500
+    evaluate: bool = True
+
+    def moves_after(self, step: int, total: int) -> bool:
+        """Whether the weights after a step, counted from 1, are among those that are averaged."""
+        left = total - step
+        return left % self.every == 0 and left // self.every < self.count
+
+    def check(self, flag: str) -> None:
+        if self.count == 1:
+            raise RequestError(f"{flag}.count 1 averages nothing: use {flag} none")
+
+
+Average = WeightAverage | LastAverage
+
+
+def averaged_model(model: nn.Module, average: Average) -> AveragedModel:
     """torch's own averaged copy of a model, with buffers averaged too."""
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+    if isinstance(average, LastAverage):
+        return AveragedModel(model, use_buffers=True)
 
     def update(averaged: Any, current: Any, updates: Any) -> None:
         # the count that is handed over lies on the device: reading it would make the host wait in each step

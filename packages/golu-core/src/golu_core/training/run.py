@@ -22,7 +22,7 @@ from .folder import RunFolder
 from .learner import Learner
 from .loading import TrainingLoader
 from .log import RunLog
-from .optim import WeightAverage
+from .optim import Average
 from .provenance import environment
 from .results import PrimaryMetric, Result, SwappedActivations, Throughput
 from .run_files import RunIdentity, run_folder
@@ -94,8 +94,9 @@ class Run(Evaluation[Config]):
         order: SampleOrder,
         *,
         inputs: Mapping[str, Fingerprint],
-        average: WeightAverage | None = None,
+        average: Average | None = None,
         steps_per_pass: float | None = None,
+        units_per_step: float | None = None,
     ) -> nn.Module:
         """Takes the run folder, puts model and optimizer on their device, and restores the newest whole checkpoint.
 
@@ -105,9 +106,10 @@ class Run(Evaluation[Config]):
             model, optimizer: as built, on the CPU or already on the device.
             dataset, order: what is trained on, and in which order.
             inputs: what the run reads: `data`, and whatever else decides its numbers.
-            average: keep a moving average of the weights.
+            average: keep an average of the weights.
             steps_per_pass: steps that are as many samples as the data has, where the loop's epochs are not passes over
                 the data but stretches between two evaluations; metrics then count epochs in fractions.
+            units_per_step: how many of the throughput's units a step has on average, where the config cannot know.
 
         Returns:
             The model as it is to be called in training.
@@ -124,6 +126,8 @@ class Run(Evaluation[Config]):
         self._signal.armed = True
         length = self.config.length(order.steps_per_epoch)
         total = limited_steps(self.config, length.steps)
+        if units_per_step is not None:
+            self.log.units_per_step = units_per_step
         self.log.start(self.position, total, self.task.name, steps_per_pass)
         if checkpoint is not None:
             self.processes.say(f"continuing {self.folder} after step {self.position.step} of {total}")
@@ -142,7 +146,7 @@ class Run(Evaluation[Config]):
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """What the test metrics are of: the moving average where the recipe says so, else the model."""
+        """What the test metrics are of: the average where the recipe says so, else the model."""
         return self._learner.evaluated_model
 
     # ---------------------------------------------------------------------------------------------------- the loop

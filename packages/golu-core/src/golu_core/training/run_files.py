@@ -92,14 +92,23 @@ def write_config(folder: Path, config: RunConfig) -> None:
 
 def read_config(folder: Path, config_type: type[Config]) -> Config:
     """The config of a run folder; RequestError where there is none or it cannot be read."""
+    return config_from_file(_config_values(folder), config_type, folder / CONFIG_FILE)
+
+
+def read_recipe(folder: Path) -> str:
+    """The recipe of a run folder, of any task; RequestError where there is none or it cannot be read."""
+    values = _config_values(folder)
+    return str(values.get("recipe", "")) if isinstance(values, dict) else ""
+
+
+def _config_values(folder: Path) -> Any:
     path = folder / CONFIG_FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RequestError(f"{folder} is not a run folder: it has no {CONFIG_FILE}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"{path} cannot be read: {error}") from None
-    return config_from_file(values, config_type, path)
 
 
 def config_from_file(values: Any, config_type: type[Config], path: Path) -> Config:

@@ -143,7 +143,26 @@ class Polynomial:
     warmup: Warmup = None
 
 
-Schedule = Constant | Milestones | ExponentialDecay | Cosine | Polynomial
+@dataclass(frozen=True)
+class InverseSquareRoot:
+    """The base rate times sqrt(warm-up / step) after a warm-up, without an end (Vaswani et al., 2017, equation 3).
+
+    Attributes:
+        warmup: Its length is the schedule's unit of time; the first rate is fairseq's.
+    """
+
+    kind: ClassVar[str] = "inverse_sqrt"
+    warmup: StepWarmup = StepWarmup(steps=4000, start_lr=1e-7)
+
+    def check(self, flag: str) -> None:
+        _check_then(self.warmup, ("begins",), flag)
+        if self.warmup.within_epoch:
+            raise RequestError(
+                f"{flag}.warmup.within-epoch would also change the rates after the warm-up: leave it out"
+            )
+
+
+Schedule = Constant | Milestones | ExponentialDecay | Cosine | Polynomial | InverseSquareRoot
 
 
 def _check_then(warmup: Warmup, possible: tuple[str, ...], flag: str) -> None:
@@ -158,9 +177,9 @@ def check_steps_only(schedule: Schedule) -> None:
     if isinstance(schedule, (Milestones, ExponentialDecay)):
         raise RequestError(
             f"this task counts steps and has no epochs: --schedule {schedule.kind} is impossible; "
-            f"use constant, cosine or poly"
+            f"use constant, cosine, poly or inverse-sqrt"
         )
-    if not isinstance(schedule, Constant) and schedule.per == "epoch":
+    if getattr(schedule, "per", "step") == "epoch":
         raise RequestError("this task counts steps and has no epochs: --schedule.per must be step")
 
 
@@ -181,6 +200,8 @@ def learning_rate(schedule: Schedule, base_lr: float, step: int, steps_per_epoch
             return start + (base_lr - start) * warmup_time / warmup_epochs
     if isinstance(schedule, Constant):
         return base_lr
+    if isinstance(schedule, InverseSquareRoot):
+        return base_lr * math.sqrt(schedule.warmup.steps / step)
     if isinstance(schedule, Milestones):
         factors = schedule.factors if len(schedule.factors) > 1 else schedule.factors * len(schedule.milestones)
         passed = [factor for m, factor in zip(schedule.milestones, factors, strict=True) if time >= m]

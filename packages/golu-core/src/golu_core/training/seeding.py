@@ -32,6 +32,8 @@ class Purpose(StrEnum):
     """Where training windows of text begin; (seed, purpose, step)."""
     TEST_WINDOWS = "evaluation"
     """Where test windows of text begin; (seed, purpose, step)."""
+    BUNDLES = "bundles"
+    """Which pairs of equal length stand together; (seed, purpose)."""
     GENERATE = "generate"
     """Text; (seed, purpose)."""
     DIFFUSE = "diffuse"

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: weights, optimizer, moving average, loss scale, and where the run is."""
+"""What a checkpoint holds: weights, optimizer, average, loss scale, and where the run is."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TrainingState:
     Attributes:
         model: the bare model, sharded by FSDP2 or not.
         optimizer: a torch optimizer.
-        average: moving average of the weights, if there is one.
+        average: of the weights, if there is one.
         scaler: of fp16, if there is one.
     """
 

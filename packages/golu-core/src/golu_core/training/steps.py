@@ -126,7 +126,7 @@ class Steps:
         norms = self.learner.step(lr, config.clip, with_norms=self.log.is_logged(position.step + 1))
         position.step += 1
         position.step_in_epoch += 1
-        self.learner.update_average(position)
+        self.learner.update_average(position, self.total)
         self._send(lr, norms)
 
     def _send(self, lr: float, norms: Mapping[str, Tensor]) -> None:

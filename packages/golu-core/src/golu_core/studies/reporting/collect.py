@@ -222,7 +222,7 @@ class _Settings:
     """Joins results with the settings of their configs; equal settings are one object, however many runs have them."""
 
     def __init__(self) -> None:
-        self._placements: dict[str, frozenset[str] | None] = {}
+        self._placements: dict[tuple[str, str], frozenset[str] | None] = {}
         self._shared: dict[str, dict[str, Any]] = {}
 
     def joined(
@@ -257,7 +257,7 @@ class _Settings:
         return dataclasses.replace(run, settings=self._share({**run.settings, **data}))
 
     def _settings(self, result: Result, config: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-        placements = self._placement_fields(result.task)
+        placements = self._placement_fields(result.task, result.recipe)
         if "format" not in config:
             flat = flattened(config, _PLACEMENTS_OF_0_1)
             return self._share(_generic(flat, result)), placements is None or identity_sha256(
@@ -272,12 +272,12 @@ class _Settings:
     def _share(self, settings: dict[str, Any]) -> dict[str, Any]:
         return self._shared.setdefault(json.dumps(settings, sort_keys=True), settings)
 
-    def _placement_fields(self, task: str) -> frozenset[str] | None:
-        if task not in self._placements:
+    def _placement_fields(self, task: str, recipe: str) -> frozenset[str] | None:
+        if (task, recipe) not in self._placements:
             known = installed_tasks().get(task)
-            example = next(iter(known.recipes.values())) if known else None
-            self._placements[task] = None if example is None else frozenset(placement_fields(example))
-        return self._placements[task]
+            example = known.recipes.get(recipe, next(iter(known.recipes.values()))) if known else None
+            self._placements[task, recipe] = None if example is None else frozenset(placement_fields(example))
+        return self._placements[task, recipe]
 
     def _of_recipe(self, result: Result) -> list[dict[str, Any]]:
         recipe = recipe_of(result)

@@ -1,0 +1,75 @@
+"""The two families of recipes, language models and translators: which code trains, describes and evaluates each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from golu_core.training.errors import RequestError
+from golu_core.training.run_files import read_recipe
+
+from .config import LmConfig
+from .recipes import RECIPES
+from .translation.config import TranslationConfig
+from .translation.flags import TranslationEvaluationFlags
+
+
+def train(config: LmConfig | TranslationConfig) -> None:
+    """Trains a recipe of either family."""
+    if isinstance(config, TranslationConfig):
+        from .translation.train import train_translator
+
+        train_translator(config)
+    else:
+        from .train import train as train_language_model
+
+        train_language_model(config)
+
+
+def describe(config: LmConfig | TranslationConfig) -> None:
+    """Prints what a run of either family would be."""
+    if isinstance(config, TranslationConfig):
+        from .translation.describe import describe_translator
+
+        describe_translator(config)
+    else:
+        from .describe import describe as describe_language_model
+
+        describe_language_model(config)
+
+
+def evaluate(folder: Path, flags: TranslationEvaluationFlags) -> None:
+    """Prints the test metrics of a run of either family.
+
+    Raises:
+        RequestError: there is no finished run, or a flag has no effect on it.
+    """
+    if is_translator(folder):
+        from .translation.evaluate import evaluate_translator
+
+        evaluate_translator(folder, flags)
+        return
+    for name in ("source", "reference", "beam", "length_penalty"):
+        if getattr(flags, name) is not None:
+            raise RequestError(f"--{name.replace('_', '-')} has no effect on a language model: leave it out")
+    from .evaluate import evaluate_run
+
+    evaluate_run(folder, flags)
+
+
+def is_translator(folder: Path) -> bool:
+    """Whether a run folder is of a translator; RequestError if it is no run folder."""
+    return isinstance(RECIPES.get(read_recipe(folder)), TranslationConfig)
+
+
+def require_language_model(folder: Path, command: str) -> None:
+    """Raises RequestError if a run folder is of a translator."""
+    if is_translator(folder):
+        raise RequestError(
+            f"{folder} is a translator's run, and {command} is for language models: use golu-lm translate"
+        )
+
+
+def require_translator(folder: Path) -> None:
+    """Raises RequestError if a run folder is of a language model."""
+    if not is_translator(folder):
+        raise RequestError(f"{folder} is a language model's run: golu-lm generate continues a text with it")

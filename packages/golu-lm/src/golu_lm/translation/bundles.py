@@ -1,0 +1,220 @@
+"""Pairs of similar length in bundles, and which bundles make up which step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from golu_core.training.data import SampleKey
+from golu_core.training.errors import RequestError
+from golu_core.training.seeding import Purpose, derive_seed, generator
+
+from .data import Split
+from .vocabulary import END, PAD
+
+_ROWS_MULTIPLE = 8  # fairseq's --required-batch-size-multiple
+
+
+def bundles_of(split: Split, most_subwords: int, seed: int | None) -> list[NDArray[numpy.int64]]:
+    """The pairs of a split in bundles of similar length, as fairseq's `batch_by_size` makes them.
+
+    Pairs are sorted by their source's length, then by their target's, in random order where both are equal. A bundle
+    takes the next pairs while its longest side times its rows is at most `most_subwords`; of more than eight rows it
+    takes a multiple of eight.
+
+    Args:
+        split: that is bundled.
+        most_subwords: of a bundle, on either side, padding included.
+        seed: of the order among equals; None keeps that of the file.
+
+    Returns:
+        For each bundle its pairs' numbers.
+
+    Raises:
+        RequestError: a pair alone has more.
+    """
+    source, target = split.source.lengths, split.target.lengths
+    order = numpy.arange(len(source))
+    if seed is not None:
+        order = numpy.random.default_rng(derive_seed(seed, Purpose.BUNDLES)).permutation(order)
+    order = order[numpy.lexsort((target[order], source[order]))]
+    longest = numpy.maximum(source, target)[order]
+    if int(longest.max()) > most_subwords:
+        number = int(order[longest.argmax()])
+        raise RequestError(
+            f"pair {number + 1:,} of {split.source.path.name} has {int(longest.max()):,} subwords, and a bundle takes "
+            f"{most_subwords:,}: set --data.bundle-tokens"
+        )
+    bundles, start, widest = [], 0, 0
+    for place, length in enumerate(longest.tolist()):
+        grown = max(widest, length)
+        if grown * (place + 1 - start) > most_subwords:
+            rows = place - start
+            rows = max(rows // _ROWS_MULTIPLE * _ROWS_MULTIPLE, rows % _ROWS_MULTIPLE)
+            bundles.append(order[start : start + rows])
+            start += rows
+            grown = int(longest[start : place + 1].max())
+        widest = grown
+    bundles.append(order[start:])
+    return bundles
+
+
+class PairBatch(NamedTuple):
+    """Bundles of one process and piece of a step.
+
+    Attributes:
+        source: (N, S) int64, each sentence with its end, then padding.
+        previous: (N, T) int64, an end symbol and all of the target but its end, then padding.
+        targets: (M,) int64, all subwords to be predicted, without padding.
+        places: (M,) int64, where in N * T each is predicted.
+        scale: what the sum of the losses is to be multiplied by, so that the mean over all pieces and processes is the
+            mean over the step's subwords.
+    """
+
+    source: Tensor
+    previous: Tensor
+    targets: Tensor
+    places: Tensor
+    scale: float
+
+    def to(self, device: torch.device) -> PairBatch:
+        """The batch on a device."""
+        source, previous, targets, places = (part.to(device, non_blocking=True) for part in self[:4])
+        return PairBatch(source, previous, targets, places, self.scale)
+
+
+@dataclass(frozen=True)
+class BundleOrder:
+    """Bundles in random order, pass after pass, cut into steps.
+
+    Attributes:
+        bundles: how many there are.
+        batch_size: bundles of a step, over all processes.
+        seed: the run's seed.
+        steps_per_epoch: steps between two evaluations; a pass over the data ends where it ends.
+    """
+
+    bundles: int
+    batch_size: int
+    seed: int
+    steps_per_epoch: int
+
+    def __post_init__(self) -> None:
+        if self.batch_size > self.bundles:
+            raise RequestError(
+                f"a batch of {self.batch_size} bundles is larger than the training set of {self.bundles}: "
+                f"use a smaller --batch-size or --data.bundle-tokens"
+            )
+
+    @property
+    def steps_per_pass(self) -> int:
+        """Steps of a pass over the data, without the bundles that do not fill its last step: others in each pass."""
+        return self.bundles // self.batch_size
+
+    def global_batches(self, epoch: int, first_step: int) -> Iterator[list[int]]:
+        """The bundles of each step of an epoch from a step on."""
+        for step in range(first_step, self.steps_per_epoch):
+            yield self.step_bundles(epoch * self.steps_per_epoch + step)
+
+    def step_bundles(self, step: int) -> list[int]:
+        """The bundles of a step, counted from 0 over the whole run."""
+        number, place = divmod(step, self.steps_per_pass)
+        found: list[int] = self._order(number)[place * self.batch_size : (place + 1) * self.batch_size].tolist()
+        return found
+
+    def _order(self, number: int) -> Tensor:
+        return _permutation(self.bundles, self.seed, number)
+
+
+@lru_cache(maxsize=2)
+def _permutation(count: int, seed: int, number: int) -> Tensor:
+    return torch.randperm(count, generator=generator(seed, Purpose.ORDER, number))
+
+
+class TrainingBundles:
+    """The training split, as a data set whose samples are bundles.
+
+    Args:
+        split: of the pairs.
+        bundles: for each bundle its pairs' numbers.
+        order: in which they are trained on; tells how many subwords a step has.
+    """
+
+    in_memory = True
+
+    def __init__(self, split: Split, bundles: list[NDArray[numpy.int64]], order: BundleOrder) -> None:
+        self.split = split
+        self.bundles = bundles
+        self.order = order
+        self.targets = numpy.array([int(split.target.lengths[bundle].sum()) for bundle in bundles])
+
+    def __len__(self) -> int:
+        return len(self.bundles)
+
+    def __getitems__(self, keys: list[SampleKey]) -> PairBatch:
+        order = self.order
+        step = keys[0].epoch * order.steps_per_epoch + keys[0].position // order.batch_size
+        pieces = order.batch_size / len(keys)
+        scale = pieces / int(self.targets[order.step_bundles(step)].sum())
+        pairs = numpy.concatenate([self.bundles[key.sample] for key in keys])
+        return _batch(self.split, pairs, scale)
+
+    @property
+    def mean_step(self) -> float:
+        """Target subwords of a step on average."""
+        return float(self.targets.mean()) * self.order.batch_size
+
+
+class EvaluatedBundles:
+    """A split whose subwords are all predicted once, as a data set whose samples are bundles."""
+
+    in_memory = True
+
+    def __init__(self, split: Split, most_subwords: int) -> None:
+        self.split = split
+        self.bundles = bundles_of(split, most_subwords, None)
+
+    def __len__(self) -> int:
+        return len(self.bundles)
+
+    def __getitems__(self, keys: list[SampleKey]) -> PairBatch:
+        counted = [self.bundles[key.sample] for key in keys if key.position >= 0]
+        if not counted:  # every process must take as many batches as the others
+            return _batch(self.split, self.bundles[keys[0].sample][:1], 0.0)
+        return _batch(self.split, numpy.concatenate(counted), 1.0)
+
+
+def padding_share(split: Split, bundles: Sequence[NDArray[numpy.int64]]) -> float:
+    """Which share of the places of both sides is padding, bundle by bundle."""
+    padded = real = 0
+    for bundle in bundles:
+        for side in split:
+            lengths = side.lengths[bundle]
+            padded += int(lengths.max()) * len(bundle)
+            real += int(lengths.sum())
+    return 1 - real / padded
+
+
+def padded(sentences: Sequence[NDArray[numpy.uint16]]) -> Tensor:
+    """Sentences of different lengths side by side, (N, longest) int64, padding after each."""
+    rows = torch.full((len(sentences), max(map(len, sentences))), PAD, dtype=torch.int64)
+    for row, sentence in zip(rows, sentences, strict=True):
+        row[: len(sentence)] = torch.from_numpy(sentence.astype(numpy.int64))
+    return rows
+
+
+def _batch(split: Split, pairs: NDArray[numpy.int64], scale: float) -> PairBatch:
+    targets = padded([split.target.sentence(number) for number in pairs.tolist()])
+    places = (targets != PAD).flatten().nonzero().flatten()
+    # an end symbol stands before the first subword, and the sentence's own end is only predicted
+    shifted = targets[:, :-1].masked_fill(targets[:, 1:] == PAD, PAD)
+    previous = torch.cat([torch.full((len(targets), 1), END), shifted], 1)
+    source = padded([split.source.sentence(number) for number in pairs.tolist()])
+    return PairBatch(source, previous, targets.flatten()[places], places, scale)

@@ -1,0 +1,241 @@
+"""Test metrics of a translator, in training and of a finished run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy
+import torch
+from torch import nn
+
+from golu_core.training.data import SampleKey
+from golu_core.training.errors import RequestError
+from golu_core.training.evaluation import Evaluation
+from golu_core.training.finished import FinishedRun
+
+from .bundles import EvaluatedBundles, padded
+from .config import BeamSearch, TranslationConfig
+from .data import PairData, load_pairs
+from .flags import TranslationEvaluationFlags
+from .model import Translator
+from .parallel_text import text_lines
+from .scores import Scores, scores
+from .search import Translation, beam_search
+from .subwords import Codec, Numbers
+
+_SUBWORDS_AT_ONCE = 4096
+"""Source subwords of a group, padding included, each times the beams."""
+
+
+class Numbered(NamedTuple):
+    """What was found for a sentence.
+
+    Attributes:
+        number: of the sentence.
+        translations: the best first.
+    """
+
+    number: int
+    translations: list[Translation]
+
+
+class SourceGroups:
+    """Sentences in groups of similar length, as a data set whose samples are groups.
+
+    Which sentences stand together follows from all of them, whoever translates a group.
+
+    Args:
+        sentences: subwords of each, with its end.
+        beams: of the search.
+    """
+
+    in_memory = True
+
+    def __init__(self, sentences: Sequence[Numbers], beams: int) -> None:
+        self.sentences = sentences
+        order = sorted(range(len(sentences)), key=lambda number: -len(sentences[number]))
+        self.groups: list[list[int]] = []
+        while order:
+            rows = max(1, _SUBWORDS_AT_ONCE // (beams * len(sentences[order[0]])))
+            self.groups.append(order[:rows])
+            order = order[rows:]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitems__(self, keys: list[SampleKey]) -> list[tuple[list[int], torch.Tensor]]:
+        return [self._batch(self.groups[key.sample]) for key in keys if key.position >= 0]
+
+    def batches(self) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """All groups: numbers of the sentences, and (N, S) int64 subwords."""
+        return map(self._batch, self.groups)
+
+    def _batch(self, group: list[int]) -> tuple[list[int], torch.Tensor]:
+        return group, padded([self.sentences[number] for number in group])
+
+
+def translated(
+    evaluation: Evaluation[TranslationConfig], model: nn.Module, sentences: Sequence[Numbers], search: BeamSearch
+) -> list[list[Translation]]:
+    """The translations of sentences, over all processes, in their order; on every process."""
+    assert isinstance(model, Translator)
+    model.eval()
+    found: list[Numbered] = []
+    for groups in evaluation.test_batches(SourceGroups(sentences, search.beam), 1):
+        for group, sources in groups:
+            with evaluation.processes.autocast():
+                results = beam_search(model, sources.to(evaluation.device), search)
+            found += [Numbered(number, result) for number, result in zip(group, results, strict=True)]
+    return [item.translations for item in sorted(evaluation.processes.gathered(found), key=lambda item: item.number)]
+
+
+@torch.no_grad()
+def predicted(
+    evaluation: Evaluation[TranslationConfig], model: nn.Module, bundles: EvaluatedBundles, at_once: int | None = None
+) -> dict[str, float]:
+    """How well each subword is predicted from the reference before it, each counted once over all processes.
+
+    Args:
+        evaluation: the processes, or the run that trains the model.
+        model: a translator.
+        bundles: that are evaluated.
+        at_once: bundles that a device takes at once; by default the config's.
+
+    Returns:
+        `loss`, mean cross-entropy in nats a subword, without smoothing; `perplexity`; `token_accuracy` in %.
+    """
+    model.eval()
+    device = evaluation.device
+    sums = torch.zeros(3, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+    for batch in evaluation.test_batches(bundles, at_once):
+        source, previous, targets, places, scale = batch.to(device)
+        with evaluation.processes.autocast():
+            found = model(source, previous, targets, places, per_token=True)
+        columns = torch.stack([found.loss, found.right.float(), torch.ones_like(found.loss)])
+        sums += scale * columns.to(sums.dtype).sum(dim=1)
+    loss, right, tokens = evaluation.processes.sum(sums).tolist()
+    mean = loss / tokens
+    return {
+        "loss": mean,
+        "perplexity": math.exp(mean) if mean < 700 else math.inf,
+        "token_accuracy": 100 * right / tokens,
+    }
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation found.
+
+    Attributes:
+        metrics: in the paper's units.
+        signatures: sacreBLEU's.
+        texts: the translations.
+    """
+
+    metrics: dict[str, float]
+    signatures: dict[str, str]
+    texts: list[str]
+
+
+def evaluate_split(
+    evaluation: Evaluation[TranslationConfig],
+    model: nn.Module,
+    data: PairData,
+    split: str,
+    *,
+    sentences: int | None = None,
+    search: BeamSearch | None = None,
+    at_once: int | None = None,
+) -> Evaluated:
+    """Metrics of the validation or test split.
+
+    Args:
+        evaluation: the processes, or the run that trains the model.
+        model: a translator.
+        data: of the recipe.
+        split: `valid` or `test`.
+        sentences: how many are translated, spread evenly over the split; by default all.
+        search: how; by default as the config says.
+        at_once: bundles that a device takes at once; by default the config's.
+    """
+    pairs = data.valid if split == "valid" else data.test
+    metrics = predicted(evaluation, model, EvaluatedBundles(pairs, evaluation.config.data.bundle_tokens), at_once)
+    count = len(pairs.source)
+    chosen = numpy.linspace(0, count - 1, min(sentences or count, count)).round().astype(int).tolist()
+    sources = [pairs.source.sentence(number) for number in chosen]
+    best = [found[0] for found in translated(evaluation, model, sources, search or evaluation.config.search)]
+    references = data.references[split]
+    found, texts = scored(
+        data.codec, best, *([part[n] for n in chosen] for part in (references.texts, references.words))
+    )
+    return Evaluated(metrics | found.values, found.signatures, texts)
+
+
+def scored(
+    codec: Codec, best: Sequence[Translation], references: Sequence[str], reference_words: Sequence[str]
+) -> tuple[Scores, list[str]]:
+    """Scores of translations, and their text."""
+    words = [codec.subwords.words(translation.tokens) for translation in best]
+    texts = [codec.target.join(line) for line in words]
+    return scores(texts, references, words, reference_words), texts
+
+
+def evaluate_translator(folder: Path, flags: TranslationEvaluationFlags) -> None:
+    """Prints the metrics of a run folder's final weights on the run's test split, or on files."""
+    if (flags.source is None) != (flags.reference is None):
+        raise RequestError("--source and --reference belong together: name both files")
+    finished = FinishedRun.at(folder, TranslationConfig)
+    config = finished.evaluated_with(flags)
+    data = load_pairs(config)
+    finished.check_input("data", data.fingerprint)
+    own = None if flags.source is None or flags.reference is None else _own_pairs(flags.source, flags.reference)
+    model = Translator(config.model, config.activation)
+    finished.load_evaluated_weights(model, config.average)
+    search = config.search.changed(flags.beam, flags.length_penalty)
+    with Evaluation(config, folder) as evaluation:
+        model = model.to(evaluation.device)
+        if own is None:
+            found = evaluate_split(evaluation, model, data, "test", search=search, at_once=flags.eval_batch)
+            for name, signature in found.signatures.items():
+                evaluation.processes.say(f"{name} signature {signature}")
+            finished.print_beside_result(found.metrics, evaluation.processes)
+            return
+        sources, references = own
+        sentences = data.codec.encoded(sources, config.model.longest)
+        best = [found[0] for found in translated(evaluation, model, sentences, search)]
+        result, _ = scored(data.codec, best, references, [data.codec.target.cut(line) for line in references])
+        for name, value in result.values.items():
+            evaluation.processes.say(f"{name} {value:.6g}")
+        for name, signature in result.signatures.items():
+            evaluation.processes.say(f"{name} signature {signature}")
+
+
+def _own_pairs(source: Path, reference: Path) -> tuple[list[str], list[str]]:
+    sources, references = list(text_lines(source)), list(text_lines(reference))
+    if len(sources) != len(references):
+        raise RequestError(
+            f"{source} has {len(sources):,} lines, and {reference} {len(references):,}: each line must be the "
+            f"translation of the other file's same line"
+        )
+    empty = next(
+        (n for n, pair in enumerate(zip(sources, references, strict=True), 1) if not all(map(str.strip, pair))), 0
+    )
+    if empty or not sources:
+        raise RequestError(f"line {empty} of {source} or {reference} is empty" if sources else f"{source} is empty")
+    return sources, references
+
+
+def samples_text(data: PairData, texts: Sequence[str], count: int) -> str:
+    """Source, reference and translation of some test sentences, one below the other."""
+    references: Any = data.references["test"]
+    lines = []
+    for number, (source, reference, ours) in enumerate(zip(references.sources, references.texts, texts, strict=True)):
+        if number == count:
+            break
+        mark = " " if ours == reference else "*"
+        lines += [f"source     {source}", f"reference  {reference}", f"ours      {mark}{ours}", ""]
+    return "\n".join(lines)

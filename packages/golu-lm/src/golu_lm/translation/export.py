@@ -1,0 +1,41 @@
+"""`golu-lm export` of a translator's run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from golu_core.training.errors import RequestError
+from golu_core.training.finished import FinishedRun
+
+from .config import TranslationConfig
+from .hugging_face import to_fsmt, to_fsmt_tokenizer
+from .model import Translator
+from .parallel_text import Languages
+from .prepare import Cutting
+from .translate import run_codec
+
+
+def export_translator(folder: Path, out: Path) -> str:
+    """Writes the weights that a run was evaluated with as a Hugging Face FSMT, and gives the run's activation.
+
+    Raises:
+        RequestError: there is no finished run, transformers is missing, or it has no such activation.
+    """
+    finished = FinishedRun.at(folder, TranslationConfig)
+    config = finished.config
+    codec = run_codec(finished)
+    content = codec.subwords.content
+    languages, cutting = Languages(*content["languages"]), Cutting(**content["cutting"])
+    model = Translator(config.model, config.activation)
+    finished.load_evaluated_weights(model, config.average)
+    theirs = to_fsmt(model, config.activation, languages, config.search)
+    try:
+        tokenizer = to_fsmt_tokenizer(codec, cutting, languages, config.model.longest)
+    except RequestError as error:
+        tokenizer = None
+        print(f"warning: no tokenizer is exported: {error}", file=sys.stderr)
+    theirs.save_pretrained(out)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(out)
+    return config.activation

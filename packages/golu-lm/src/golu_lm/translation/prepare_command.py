@@ -1,0 +1,94 @@
+"""`golu-lm prepare` for pairs of sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from golu_core.training.cli import parsed_flags
+from golu_core.training.errors import RequestError
+from golu_core.training.fields import Count, FolderName, Positive, Range
+from golu_core.training.ownership import discard, foreign_files, partial_of, read_marker
+
+from .parallel_text import SPLITS, Languages, own_pairs, wmt14
+from .prepare import FORMAT, META_FILE, SUBWORDS_FILE, Cutting, prepare_pairs
+
+
+@dataclass(frozen=True)
+class PairFlags:
+    """Where and how pairs of sentences are prepared for a translator."""
+
+    pair: str = "en-de"
+    """From which language to which, ISO 639."""
+    data_dir: Path = Path("data")
+    """Folder that holds the data sets."""
+    name: FolderName | None = None
+    """Folder below it; by default the data set's or file's name with the languages, such as `wmt14-en-de`."""
+    vocabulary: Annotated[int, Range(least=64, most=1 << 16)] = 32_768
+    """Subwords of both languages together, with four symbols; pass the same number as --model.vocabulary."""
+    moses: bool = True
+    """Cut text into words by Moses' rules; otherwise white space parts them."""
+    normalize: bool = False
+    """Normalize punctuation first (Moses), as fairseq's own preparation of WMT14 does, and Google's does not."""
+    aggressive_dashes: bool = False
+    """Set dashes inside words apart (Moses' `-a`), as fairseq's own preparation does, and Google's does not."""
+    most_subwords: Count = 250
+    """Leave out training pairs with a longer side."""
+    most_ratio: Positive | None = None
+    """Leave out training pairs of which one side has more than so many times the other's subwords; fairseq's own
+    preparation: 1.5."""
+    hub: str | None = None
+    """Another id on the hub, or a local copy of the data set."""
+    revision: str | None = None
+    """Revision of the data set on the hub."""
+    num_workers: Annotated[int, Range(least=1, most=512)] = os.cpu_count() or 1
+    """Processes that cut text into words."""
+    overwrite: bool = False
+    """Delete what `prepare` wrote there and start again."""
+
+    @property
+    def cutting(self) -> Cutting:
+        """What decides the numbers."""
+        return Cutting(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Cutting)})
+
+
+def prepare_pairs_command(dataset: str, arguments: Sequence[str]) -> None:
+    """`golu-lm prepare wmt14 [flags]` and `golu-lm prepare FILE_OR_FOLDER --pair en-de [flags]`."""
+    flags = parsed_flags(PairFlags, arguments, f"golu-lm prepare {dataset}")
+    languages = Languages.parsed(flags.pair)
+    if dataset == "wmt14":
+        text = wmt14(flags.hub, flags.revision, languages)
+    else:
+        for flag, given in (("--hub", flags.hub), ("--revision", flags.revision)):
+            if given is not None:
+                raise RequestError(f"{flag} has no effect on files, such as {dataset}: leave it out")
+        text = own_pairs(Path(dataset), languages)
+    stem = "wmt14" if dataset == "wmt14" else Path(dataset).resolve().name.split(".")[0]
+    folder = flags.data_dir / (flags.name or f"{stem}-{languages}")
+    if flags.overwrite:
+        _remove_prepared(folder)
+    meta = prepare_pairs(text, languages, folder, flags.cutting, flags.num_workers, show_progress=True)
+    for split, facts in meta["splits"].items():
+        print(f"{split}: {facts['pairs']:,} pairs, {facts['subwords'][0]:,} and {facts['subwords'][1]:,} subwords")
+        for reason, count in facts["left_out"].items():
+            print(f"note: {count:,} pairs of {split} were left out: {reason}")
+    print(f"prepared: {folder}, vocabulary {meta['vocabulary']:,}")
+
+
+def _remove_prepared(folder: Path) -> None:
+    """Makes room for what --overwrite asks for; RequestError if something else than prepared pairs lies there."""
+    meta = read_marker(folder, META_FILE)
+    if folder.exists() and (meta is None or meta.get("format") != FORMAT):
+        raise RequestError(
+            f"{folder} does not hold pairs that golu-lm prepare made, so --overwrite does not remove it: "
+            f"choose a --name"
+        )
+    foreign = foreign_files(folder, (META_FILE, SUBWORDS_FILE, *(f"{split}.*" for split in SPLITS)))
+    if foreign:
+        raise RequestError(f"{foreign[0]} was not made by golu-lm prepare: move it away, or choose another --name")
+    discard(folder)
+    discard(partial_of(folder))

@@ -1,0 +1,102 @@
+"""Beam search by fairseq's rules, over many sentences at once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .config import BeamSearch
+from .model import DecoderState, Translator, first_symbols
+from .vocabulary import BEGIN, END, PAD
+
+# shapes: N sentences, B beams, S source subwords, V vocabulary
+
+
+class Translation(NamedTuple):
+    """A translation that was found.
+
+    Attributes:
+        tokens: its subwords, without the end symbol.
+        score: its log-probability in nats over its length, end symbol included, to the power of the length penalty.
+    """
+
+    tokens: list[int]
+    score: float
+
+
+@torch.no_grad()
+def beam_search(model: Translator, sources: Tensor, search: BeamSearch) -> list[list[Translation]]:
+    """The best translations of each source, as many as there are beams, the best first.
+
+    In each step the 2 B best continuations of a sentence are looked at. Those of the first B that end are translations
+    found; the first B that do not are followed. A sentence is done when it has B translations, or at its longest
+    length, where all that is followed ends. Each sentence is searched as if it were alone.
+
+    Args:
+        model: in evaluation mode.
+        sources: (N, S) int64, each sentence with its end, then padding, on the model's device.
+        search: how.
+    """
+    beams, width = search.beam, min(2 * search.beam, model.sizes.vocabulary)
+    device = sources.device
+    lengths = (sources != PAD).sum(1) + search.longer_by
+    limits = lengths.clamp(max=model.sizes.longest).tolist()  # of steps, the end symbol included
+    found: list[list[Translation]] = [[] for _ in limits]
+    alive = list(range(len(limits)))
+    state = model.begin(sources)
+    last = first_symbols(len(alive), beams, device)
+    written = last.new_empty(len(alive), beams, 0)
+    # all beams are the same at first: only one of them counts
+    scores = torch.full((len(alive), beams), -torch.inf, device=device)
+    scores[:, 0] = 0.0
+    for step in range(1, max(limits, default=0) + 1):
+        ends = torch.tensor([limits[sentence] == step for sentence in alive], device=device)
+        best, place, token = _continuations(model, last, state, scores, ends, width)
+        ending = token == END
+        divisor = step**search.length_penalty
+        listed = [part.tolist() for part in (best[:, :beams] / divisor, ending[:, :beams], place[:, :beams])]
+        stays = []
+        for row, sentence in enumerate(alive):
+            for score, is_end, beam in zip(*(part[row] for part in listed), strict=True):
+                if is_end and score > -torch.inf and len(found[sentence]) < beams:
+                    found[sentence].append(Translation(written[row, beam].tolist(), score))
+            if len(found[sentence]) < beams and limits[sentence] > step:
+                stays.append(row)
+        if not stays:
+            break
+        # a stable sort: those that go on come first, in the order of their scores
+        order = ending.to(torch.uint8).sort(dim=1, stable=True).indices[:, :beams]
+        place, last, scores = (part.gather(1, order) for part in (place, token, best.masked_fill(ending, -torch.inf)))
+        kept = None
+        if len(stays) < len(alive):
+            kept = torch.tensor(stays, device=device)
+            place, last, scores, written = (part[kept] for part in (place, last, scores, written))
+            alive = [alive[row] for row in stays]
+        written = torch.cat([written.gather(1, place[..., None].expand_as(written)), last[..., None]], dim=2)
+        first = torch.arange(len(alive), device=device) if kept is None else kept
+        state.choose((first[:, None] * beams + place).flatten(), kept)
+    return [sorted(translations, key=lambda t: -t.score) for translations in found]
+
+
+def _continuations(
+    model: Translator, last: Tensor, state: DecoderState, scores: Tensor, ends: Tensor, width: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The best continuations of each sentence: their log-probabilities, beams and subwords, (N, width) each.
+
+    Args:
+        model, state: of the search.
+        last: (N, B) int64, the subwords written last.
+        scores: (N, B), log-probabilities so far.
+        ends: (N,) bool, which sentences may only end.
+        width: continuations of each sentence.
+    """
+    logits = model.step(last, state).float()
+    steps = logits.log_softmax(dim=2)
+    steps[:, :, [BEGIN, PAD]] = -torch.inf
+    other = torch.ones(steps.shape[2], dtype=torch.bool, device=steps.device)
+    other[END] = False
+    steps = steps.masked_fill(ends[:, None, None] & other, -torch.inf)
+    best, index = (scores[:, :, None] + steps).flatten(1).topk(width, dim=1)
+    return best, index // steps.shape[2], index % steps.shape[2]

@@ -1,0 +1,208 @@
+"""Text to subwords and back: Moses' tokenizer (`sacremoses`), then joint byte pairs (`tokenizers`)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy
+from numpy.typing import NDArray
+
+from golu_core.training.errors import RequestError
+
+from .vocabulary import END, SYMBOLS, UNKNOWN
+
+if TYPE_CHECKING:
+    import tokenizers
+
+Numbers = NDArray[numpy.uint16]
+
+_WORD_END = "</w>"
+_MOST_CHARACTERS = 2_000
+_WHITE = re.compile(r"\s+")
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a language's text is cut into words and put together again.
+
+    Attributes:
+        language: ISO 639-1, for Moses' rules.
+        moses: whether Moses cuts it; otherwise words are what white space parts.
+        normalize: write quotes, dashes and spaces in one way first, by Moses' normalize-punctuation.
+        aggressive_dashes: set a dash inside a word apart, as `@-@` (Moses' `-a`).
+    """
+
+    language: str
+    moses: bool = True
+    normalize: bool = False
+    aggressive_dashes: bool = False
+
+    def cut(self, text: str) -> str:
+        """The text's words with one space between them."""
+        text = _not_printed().sub(" ", text)
+        if self.normalize:
+            text = self._normalizer.normalize(text)
+        if self.moses:
+            text = self._tokenizer.tokenize(text, return_str=True, aggressive_dash_splits=self.aggressive_dashes)
+        return _WHITE.sub(" ", text).strip()
+
+    def join(self, words: str) -> str:
+        """Text of words as `cut` writes them."""
+        if not self.moses:
+            return words
+        text: str = self._detokenizer.detokenize(words.split())
+        return text
+
+    @cached_property
+    def _normalizer(self) -> Any:
+        from sacremoses import MosesPunctNormalizer
+
+        return MosesPunctNormalizer(self.language)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from sacremoses import MosesTokenizer
+
+        return MosesTokenizer(self.language)
+
+    @cached_property
+    def _detokenizer(self) -> Any:
+        from sacremoses import MosesDetokenizer
+
+        return MosesDetokenizer(self.language)
+
+
+class Subwords:
+    """A joint vocabulary of byte pairs.
+
+    Args:
+        path: of the file that `learn_subwords` wrote, or one with more in it.
+
+    Attributes:
+        content: of the file.
+        vocabulary: numbers of the subwords.
+        merges: in the order in which they were learned.
+
+    Raises:
+        RequestError: it is missing or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            written = json.loads(path.read_text(encoding="utf-8"))
+            self.content: dict[str, Any] = written
+            self.merges: list[tuple[str, str]] = [(left, right) for left, right in written["merges"]]
+            self.vocabulary: dict[str, int] = dict(written["vocabulary"])
+            self._encoder = _encoder(self.vocabulary, self.merges)
+        except FileNotFoundError:
+            raise RequestError(f"there is no vocabulary {path}: prepare the data again") from None
+        except Exception as error:  # tokenizers has one of its own for each mistake
+            raise RequestError(f"{path} is damaged ({error}): prepare the data again") from None
+        self._pieces = {number: piece for piece, number in self.vocabulary.items()}
+        self._pieces[UNKNOWN] += _WORD_END
+
+    @property
+    def size(self) -> int:
+        """How many subwords there are, with the four symbols."""
+        return len(self.vocabulary)
+
+    def encode(self, lines: Sequence[str]) -> list[Numbers]:
+        """The subwords of lines that were cut into words."""
+        found = self._encoder.encode_batch_fast(list(lines), add_special_tokens=False)
+        return [numpy.array(encoding.ids, dtype=numpy.uint16) for encoding in found]
+
+    def words(self, subwords: Iterable[int]) -> str:
+        """The words of subwords, with one space between them; an unknown character is `<unk>`."""
+        text = "".join(self._pieces.get(number, self._pieces[UNKNOWN]) for number in subwords)
+        return text.replace(_WORD_END, " ").strip()
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Between the text of two languages and the subwords that a translator reads and writes.
+
+    Attributes:
+        subwords: of both.
+        source, target: how each is cut into words.
+    """
+
+    subwords: Subwords
+    source: Words
+    target: Words
+
+    def encoded(self, lines: Sequence[str], longest: int, first: int = 1) -> list[Numbers]:
+        """Sentences as a translator reads them, each with its end.
+
+        Args:
+            lines: of the source language.
+            longest: most subwords that the translator takes.
+            first: number of the first line, for messages.
+
+        Raises:
+            RequestError: a sentence has more.
+        """
+        end = numpy.array([END], dtype=numpy.uint16)
+        cut = self.subwords.encode([self.source.cut(line) for line in lines])
+        found = [numpy.concatenate([sentence, end]) for sentence in cut]
+        for number, sentence in enumerate(found, first):
+            if len(sentence) > longest:
+                raise RequestError(
+                    f"line {number:,} has {len(sentence):,} subwords, and the model takes {longest:,}: cut it in two"
+                )
+        return found
+
+    def text(self, subwords: Iterable[int]) -> str:
+        """What the subwords of a translation say."""
+        return self.target.join(self.subwords.words(subwords))
+
+
+def learn_subwords(lines: Iterable[str], size: int, path: Path) -> None:
+    """Learns byte pairs (Sennrich et al., ACL 2016) from lines of words, and writes them to a JSON file.
+
+    Args:
+        lines: of both languages.
+        size: of the vocabulary, with the four symbols; less text gives fewer.
+        path: of the file, with `vocabulary` and `merges`.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    learner = Tokenizer(models.BPE(end_of_word_suffix=_WORD_END))
+    learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=list(SYMBOLS),
+        end_of_word_suffix=_WORD_END,
+        limit_alphabet=_MOST_CHARACTERS,
+        show_progress=False,
+    )
+    learner.train_from_iterator(lines, trainer)
+    model = json.loads(learner.to_str())["model"]
+    merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+    path.write_text(json.dumps({"vocabulary": model["vocab"], "merges": merges}, ensure_ascii=False), encoding="utf-8")
+
+
+@cache
+def _not_printed() -> Any:
+    """Unicode's category C and its line ends, as Moses' remove-non-printing-char has them."""
+    import regex
+
+    return regex.compile(r"[\p{C}\u2028\u2029]+")
+
+
+def _encoder(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
+    """An encoder that takes nothing in a text for a symbol: `</s>` is four characters there."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    if [vocabulary.get(symbol) for symbol in SYMBOLS] != list(range(len(SYMBOLS))):
+        raise ValueError(f"it has not the symbols {' '.join(SYMBOLS)}")
+    encoder = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=merges, unk_token=SYMBOLS[UNKNOWN], end_of_word_suffix=_WORD_END)
+    )
+    encoder.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return encoder

@@ -1,0 +1,111 @@
+"""Trains a translator: from a recipe to result.json, top to bottom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from golu_core.training.activations import swapped_for
+from golu_core.training.checked_data import load_checked
+from golu_core.training.optim import build_optimizer
+from golu_core.training.ownership import write_json, write_text
+from golu_core.training.processes import Processes
+from golu_core.training.results import SwappedActivations
+from golu_core.training.run import Run
+from golu_core.training.seeding import Purpose, seed_global_generators
+
+from ..start_weights import start_weights, with_sizes_of_source
+from ..task import TASK
+from .bundles import BundleOrder, TrainingBundles, bundles_of
+from .config import TranslationConfig
+from .data import PairData, load_pairs
+from .evaluate import evaluate_split, samples_text
+from .model import Translator
+from .prepare import SUBWORDS_FILE
+from .vocabulary import END
+
+
+def train_translator(config: TranslationConfig) -> None:
+    """Trains a recipe, continues its run, or says that it is finished.
+
+    Raises:
+        RequestError: the request is wrong; nothing was written.
+        RunFailure: training failed; the message names the last good checkpoint.
+        Interrupted: a signal stopped it, and it is saved.
+    """
+    config = with_sizes_of_source(config)
+    with Run(config, TASK) as run:
+        if run.already_finished():
+            return
+
+        model, swapped = build_translator(config)
+        data = checked_pairs(config, run.processes)
+        inputs = {"data": data.fingerprint} | start_weights(config, model, run.processes)
+        optimizer = build_optimizer(model.to(run.device), config.optim, run.device)
+        bundles = bundles_of(data.train, config.data.bundle_tokens, config.seed)
+        order = BundleOrder(len(bundles), config.batch_size, config.seed, config.eval_every)
+        dataset = TrainingBundles(data.train, bundles, order)
+        prepared = run.prepare(
+            model,
+            optimizer,
+            dataset,
+            order,
+            inputs=inputs,
+            average=config.average,
+            steps_per_pass=order.steps_per_pass,
+            units_per_step=dataset.mean_step,
+        )
+
+        for _ in run.epochs():  # stretches of `eval_every` steps, each with an evaluation and a checkpoint at its end
+            prepared.train()
+            for piece in run.pieces():
+                source, previous, targets, places, scale = piece.batch.to(run.device)
+                total = prepared(source, previous, targets, places, smoothing=config.label_smoothing)
+                run.step(piece, total * scale)
+            found = evaluate_split(run, run.evaluated_model, data, "valid", sentences=config.eval_sentences)
+            metrics = found.metrics
+            if run.is_complete:  # the paper's number is of the test split
+                validated = {f"valid_{name}": value for name, value in metrics.items()}
+                found = evaluate_split(run, run.evaluated_model, data, "test")
+                metrics = found.metrics | validated
+            run.report(metrics)
+
+        if run.is_main:
+            text = samples_text(data, found.texts, config.sample_sentences)
+            write_text(run.folder / "samples" / "translations.txt", text)
+            write_json(run.folder / SUBWORDS_FILE, subwords_of_run(data))
+        run.finish(
+            metrics,
+            dataset=data.name,
+            model_name="Transformer",
+            data=data.facts,
+            swapped=swapped,
+            other={"signatures": found.signatures},
+            files=(SUBWORDS_FILE,),
+        )
+
+
+def subwords_of_run(data: PairData) -> dict[str, Any]:
+    """All that `golu-lm translate` needs besides the weights."""
+    languages = [data.languages.source, data.languages.target]
+    return {"languages": languages, "cutting": data.meta["cutting"], **data.codec.subwords.content}
+
+
+def build_translator(config: TranslationConfig) -> tuple[Translator, SwappedActivations]:
+    """The model, its weights a function of the seed alone, and what became of its activations."""
+    seed_global_generators(config.seed, Purpose.WEIGHTS)
+    model = Translator(config.model, config.own_activation)
+    sentence = torch.full((1, 1), END)
+    swapped = swapped_for(model, config.own_activation, config.activation, (sentence, sentence))
+    return model, swapped
+
+
+def checked_pairs(config: TranslationConfig, processes: Processes) -> PairData:
+    """All splits; RequestError if one is missing or malformed."""
+
+    def read_all(data: PairData) -> str:
+        count = sum(len(split.source) for split in (data.train, data.valid, data.test))
+        return f"all {count:,} pairs have the checksums of meta.json"
+
+    return load_checked(config, processes, lambda: load_pairs(config), read_all)

@@ -1,0 +1,110 @@
+"""`golu-lm translate`: sentences in, translations out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from golu_core.training.cli import parsed_flags, run_directory
+from golu_core.training.devices import default_device
+from golu_core.training.errors import RequestError
+from golu_core.training.fields import Count, NotNegative
+from golu_core.training.finished import FinishedRun
+
+from ..families import require_translator
+from .config import Beams, BeamSearch, TranslationConfig
+from .data import codec_of
+from .evaluate import SourceGroups
+from .model import Translator
+from .parallel_text import Languages, text_lines
+from .prepare import SUBWORDS_FILE, Cutting
+from .search import Translation, beam_search
+from .subwords import Codec, Subwords
+
+_LINES_AT_ONCE = 4096
+"""Lines that are read before the first is translated, so that sentences of similar length are translated together."""
+
+
+@dataclass(frozen=True)
+class TranslateFlags:
+    """What `golu-lm translate` writes."""
+
+    beam: Beams | None = None
+    """Translations that are followed at once; by default as in the run."""
+    length_penalty: NotNegative | None = None
+    """Power of the length by which log-probabilities are divided; by default as in the run."""
+    n_best: Count | None = None
+    """Write so many translations of each line, each as its score, a tab and its text; at most as many as beams."""
+
+
+def translate_command(arguments: Sequence[str]) -> None:
+    """`golu-lm translate RUN_DIR [FILE|-] [flags]`: a line for each line of the file or of standard input."""
+    usage = "golu-lm translate RUN_DIR"
+    folder, rest = run_directory(arguments, usage)
+    named = rest[0] if rest and (rest[0] == "-" or not rest[0].startswith("-")) else None
+    flags = parsed_flags(TranslateFlags, rest if named is None else rest[1:], usage)
+    require_translator(folder)
+    finished = FinishedRun.at(folder, TranslationConfig)
+    config = finished.config
+    search = config.search.changed(flags.beam, flags.length_penalty)
+    if flags.n_best is not None and flags.n_best > search.beam:
+        raise RequestError(f"--n-best {flags.n_best} needs as many beams: pass --beam {flags.n_best}")
+    codec = run_codec(finished)
+    model = Translator(config.model, config.activation)
+    finished.load_evaluated_weights(model, config.average)
+    model = model.to(default_device()).eval()
+    for found in translations(model, codec, _lines(named), search):
+        for line in shown(found, codec, flags.n_best):
+            print(line, flush=True)
+
+
+def run_codec(finished: FinishedRun[TranslationConfig]) -> Codec:
+    """Between text and the subwords of a finished run; RequestError if its file is missing or damaged."""
+    path = finished.check_file(SUBWORDS_FILE)
+    content = Subwords(path).content
+    return codec_of(path, Languages(*content["languages"]), Cutting(**content["cutting"]))
+
+
+def _lines(named: str | None) -> Iterator[str]:
+    if named in (None, "-"):
+        for number, line in enumerate(sys.stdin.buffer, 1):
+            try:
+                yield line.decode("utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise RequestError(f"line {number:,} of standard input is not UTF-8: {error.reason}") from None
+    else:
+        yield from text_lines(Path(str(named)))
+
+
+def translations(
+    model: Translator, codec: Codec, lines: Iterator[str], search: BeamSearch
+) -> Iterator[list[Translation] | None]:
+    """The translations of each line in its order, the best first; None for a line without text.
+
+    Raises:
+        RequestError: a line is longer than the model takes.
+    """
+    device = next(model.parameters()).device
+    first = 1
+    while block := list(islice(lines, _LINES_AT_ONCE)):
+        sentences = codec.encoded(block, model.sizes.longest, first)
+        full = [number for number, sentence in enumerate(sentences) if len(sentence) > 1]
+        groups = SourceGroups([sentences[number] for number in full], search.beam)
+        found: list[list[Translation] | None] = [None] * len(block)
+        for group, sources in groups.batches():
+            for number, result in zip(group, beam_search(model, sources.to(device), search), strict=True):
+                found[full[number]] = result
+        yield from found
+        first += len(block)
+
+
+def shown(found: list[Translation] | None, codec: Codec, n_best: int | None) -> list[str]:
+    """The lines that are written for a line: its translation, or the best ones with their scores."""
+    if found is None:
+        return [""]
+    if n_best is None:
+        return [codec.text(found[0].tokens)]
+    return [f"{translation.score:.4f}\t{codec.text(translation.tokens)}" for translation in found[:n_best]]
