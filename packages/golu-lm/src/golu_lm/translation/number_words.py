@@ -7,22 +7,24 @@ import random
 from .parallel_text import Pair, ParallelText, listed
 
 _SIZES = {"train": 30_000, "valid": 500, "test": 1_000}
-_SMALLEST, _LARGEST = 100, 999_999
+_FEWEST_EUROS, _MOST_EUROS = 100, 999_999
 _SEED = 14
 
 
 def number_words() -> ParallelText:
-    """Amounts from 100 to 999,999 euros and 2 to 99 cents, each number of euros in one split alone.
-
-    The test's numbers never occur in training: euros are drawn without repetition, and cents are below 100.
-    """
-    draws = random.Random(_SEED)
-    euros = draws.sample(range(_SMALLEST, _LARGEST + 1), sum(_SIZES.values()))
-    splits: dict[str, list[Pair]] = {}
+    """The pairs of `amounts` in three splits: no number of euros is in two of them, and none is one of cents."""
+    found = amounts(sum(_SIZES.values()), _SEED)
+    splits = {}
     for split, size in _SIZES.items():
-        part, euros = euros[:size], euros[size:]
-        splits[split] = [_amount(number, draws.randint(2, 99)) for number in part]
+        splits[split], found = found[:size], found[size:]
     return listed(splits, {"package": "num2words", "seed": _SEED})
+
+
+def amounts(count: int, seed: int) -> list[Pair]:
+    """Different numbers of euros from 100 to 999,999, each with 2 to 99 cents, in both languages."""
+    draws = random.Random(seed)
+    euros = draws.sample(range(_FEWEST_EUROS, _MOST_EUROS + 1), count)
+    return [_amount(number, draws.randint(2, 99)) for number in euros]
 
 
 def _amount(euros: int, cents: int) -> Pair:

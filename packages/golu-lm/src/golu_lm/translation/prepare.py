@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -172,7 +172,7 @@ class _Preparation:
         """All stages, from where the journal says; gives the content of meta.json."""
         self.partial, self.journal = _begun(self.folder, self.request)
         with _pool(workers) as pool:
-            for split in self.text.readers:
+            for split in sorted(self.text.readers, key=lambda split: split == "train"):  # what is long comes last
                 self._cut_into_words(split, pool)
         self._learn()
         self.subwords = Subwords(self.partial / SUBWORDS_FILE)
@@ -214,6 +214,12 @@ class _Preparation:
             while block := list(islice(pairs, _PAIRS_AT_ONCE)):
                 cut = [_in_words(self.cutting.words(side), [pair[n] for pair in block], pool)
                        for n, side in enumerate(self._sides)]  # fmt: skip
+                if split != "train" and "" in (*cut[0], *cut[1]):
+                    number = next(n for n, sides in enumerate(zip(*cut, strict=True)) if "" in sides)
+                    place = self.journal.read[split] + number + 1
+                    raise RequestError(
+                        f"pair {place:,} of the {split} split has an empty side: mend it, or leave it out"
+                    )
                 parts: dict[str, list[int]] = {}
                 for number, pair in enumerate(block):
                     parts.setdefault(_split_of(pair[0], split, missing), []).append(number)
@@ -251,17 +257,18 @@ class _Preparation:
         path = self.partial / SUBWORDS_FILE
         if path.exists():
             return
-        total = 2 * self.journal.splits["train"].words
+        total = 4 * self.journal.splits["train"].words  # each line is read twice
+        read = count()
         with progress_bar(f"{self.folder.name}: learning subwords", total, self.show_progress) as advance:
 
             def lines() -> Iterator[str]:
                 words = chain.from_iterable(self._words("train", side) for side in self._sides)
-                for number, line in enumerate(words):
+                for line, number in zip(words, read, strict=False):
                     if number % 10_000 == 0:
                         advance(number)
                     yield line
 
-            write_atomically(path, lambda partial: learn_subwords(lines(), self.cutting.vocabulary, partial))
+            write_atomically(path, lambda partial: learn_subwords(lines, self.cutting.vocabulary, partial))
 
     def _words(self, split: str, side: str) -> Iterator[str]:
         path = self.partial / f"{split}.{side}.words"
@@ -300,10 +307,11 @@ class _Preparation:
                 self._note()
                 advance(done.numbers)
         if not done.pairs:
-            raise RequestError(
-                f"no pair is left for the {split} split of {self.folder.name}"
-                + "".join(f"; {count:,} have {reason}" for reason, count in done.left_out.items())
+            left_out = "".join(f"; {found:,} have {reason}" for reason, found in done.left_out.items())
+            cure = (
+                "" if split in self.text.readers else ": one in a hundred is kept for it, so give it files of its own"
             )
+            raise RequestError(f"no pair is left for the {split} split of {self.folder.name}{left_out}{cure}")
 
     def _problem(self, source: Numbers, target: Numbers) -> str | None:
         """Why a pair is left out."""

@@ -39,8 +39,7 @@ def beam_search(model: Translator, sources: Tensor, search: BeamSearch) -> list[
         sources: (N, S) int64, each sentence with its end, then padding, on the model's device.
         search: how.
     """
-    beams, width = search.beam, min(2 * search.beam, model.sizes.vocabulary)
-    device = sources.device
+    beams, device = search.beam, sources.device
     lengths = (sources != PAD).sum(1) + search.longer_by
     limits = lengths.clamp(max=model.sizes.longest).tolist()  # of steps, the end symbol included
     found: list[list[Translation]] = [[] for _ in limits]
@@ -53,7 +52,7 @@ def beam_search(model: Translator, sources: Tensor, search: BeamSearch) -> list[
     scores[:, 0] = 0.0
     for step in range(1, max(limits, default=0) + 1):
         ends = torch.tensor([limits[sentence] == step for sentence in alive], device=device)
-        best, place, token = _continuations(model, last, state, scores, ends, width)
+        best, place, token = _continuations(model, last, state, scores, ends)
         ending = token == END
         divisor = step**search.length_penalty
         listed = [part.tolist() for part in (best[:, :beams] / divisor, ending[:, :beams], place[:, :beams])]
@@ -81,16 +80,15 @@ def beam_search(model: Translator, sources: Tensor, search: BeamSearch) -> list[
 
 
 def _continuations(
-    model: Translator, last: Tensor, state: DecoderState, scores: Tensor, ends: Tensor, width: int
+    model: Translator, last: Tensor, state: DecoderState, scores: Tensor, ends: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The best continuations of each sentence: their log-probabilities, beams and subwords, (N, width) each.
+    """The best continuations of each sentence: their log-probabilities, beams and subwords, (N, 2 B) each.
 
     Args:
         model, state: of the search.
         last: (N, B) int64, the subwords written last.
         scores: (N, B), log-probabilities so far.
         ends: (N,) bool, which sentences may only end.
-        width: continuations of each sentence.
     """
     logits = model.step(last, state).float()
     steps = logits.log_softmax(dim=2)
@@ -98,5 +96,5 @@ def _continuations(
     other = torch.ones(steps.shape[2], dtype=torch.bool, device=steps.device)
     other[END] = False
     steps = steps.masked_fill(ends[:, None, None] & other, -torch.inf)
-    best, index = (scores[:, :, None] + steps).flatten(1).topk(width, dim=1)
+    best, index = (scores[:, :, None] + steps).flatten(1).topk(2 * scores.shape[1], dim=1)
     return best, index // steps.shape[2], index % steps.shape[2]

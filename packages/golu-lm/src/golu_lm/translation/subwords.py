@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -162,29 +163,46 @@ class Codec:
         return self.target.join(self.subwords.words(subwords))
 
 
-def learn_subwords(lines: Iterable[str], size: int, path: Path) -> None:
+def learn_subwords(lines: Callable[[], Iterable[str]], size: int, path: Path) -> None:
     """Learns byte pairs (Sennrich et al., ACL 2016) from lines of words, and writes them to a JSON file.
 
+    Equal lines give equal bytes, in whatever order `tokenizers` counts words: characters at a word's end, which it
+    would number as they come, are numbered beforehand.
+
     Args:
-        lines: of both languages.
+        lines: gives those of both languages, anew at each call.
         size: of the vocabulary, with the four symbols; less text gives fewer.
         path: of the file, with `vocabulary` and `merges`.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+    characters, ends = _characters(lines(), min(_MOST_CHARACTERS, (size - len(SYMBOLS)) // 4))
     learner = Tokenizer(models.BPE(end_of_word_suffix=_WORD_END))
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     trainer = trainers.BpeTrainer(
         vocab_size=size,
-        special_tokens=list(SYMBOLS),
+        special_tokens=[*SYMBOLS, *(letter + _WORD_END for letter in ends)],
         end_of_word_suffix=_WORD_END,
-        limit_alphabet=_MOST_CHARACTERS,
+        initial_alphabet=characters,
+        limit_alphabet=len(characters),
         show_progress=False,
     )
-    learner.train_from_iterator(lines, trainer)
+    learner.train_from_iterator(lines(), trainer)
     model = json.loads(learner.to_str())["model"]
     merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
     path.write_text(json.dumps({"vocabulary": model["vocab"], "merges": merges}, ensure_ascii=False), encoding="utf-8")
+
+
+def _characters(lines: Iterable[str], most: int) -> tuple[list[str], list[str]]:
+    """The most frequent characters, and those of them at words' ends, sorted."""
+    counted: Counter[str] = Counter()
+    ends: Counter[str] = Counter()
+    for line in lines:
+        counted.update(line)
+        ends.update(word[-1] for word in line.split())
+    del counted[" "]
+    kept = sorted(sorted(counted, key=lambda letter: (-counted[letter], letter))[:most])
+    return kept, sorted(set(kept) & set(ends))
 
 
 @cache
