@@ -204,11 +204,13 @@ def test_a_killed_preparation_is_continued(stop_at, tmp_path, monkeypatch):
 def test_missing_splits_are_cut_off_without_a_leak(tmp_path):
     """By the source's checksum: a sentence that stands in the text twice is in one split."""
     found = amounts(900, seed=5)
-    text = listed({"train": [*found, *found[:300]]}, {})
+    halves = [(source, "") for source, _ in amounts(900, seed=6)]  # are left out, wherever they would go
+    text = listed({"train": [*found, *found[:300], *halves]}, {})
     folder = tmp_path / "own"
     prepare_pairs(text, EN_DE, folder, Cutting(vocabulary=128), 1)
     splits = {split: {tuple(row) for row in rows(folder, split, "en")} for split in ("train", "valid", "test")}
     assert sum(map(len, splits.values())) == 900
+    assert len((folder / "test.de").read_text().splitlines()) == len(rows(folder, "test", "de"))
     assert not splits["train"] & (splits["valid"] | splits["test"]) and not splits["valid"] & splits["test"]
     assert all(2 <= len(splits[name]) <= 25 for name in ("valid", "test"))
 
@@ -222,6 +224,9 @@ def test_training_pairs_are_left_out_by_length_and_ratio_and_counted(tmp_path):
     assert meta["splits"]["train"]["pairs"] == len(pairs()["train"])
     assert sorted(meta["splits"]["train"]["left_out"].values()) == [1, 1, 2]
     assert meta["read"]["train"] == len(pairs()["train"]) + 4
+    long = listed({**pairs(), "test": [("two " * 90, "zwei " * 90)]}, {})  # a test keeps what training leaves out
+    meta = prepare_pairs(long, EN_DE, tmp_path / "long", cutting, 1)
+    assert meta["splits"]["test"]["pairs"] == 1
 
 
 def test_other_pairs_are_not_written_over(tmp_path):

@@ -146,7 +146,9 @@ def load_pairs(config: TranslationConfig) -> PairData:
         splits[split] = Split(*(Side(file, config.model.vocabulary, config.model.longest) for file in files))
         counted = {len(side) for side in splits[split]} | {meta["splits"][split]["pairs"]}
         if len(counted) > 1:
-            raise RequestError(f"{files[0]} and {files[1]} do not have as many sentences as {META_FILE} says")
+            raise RequestError(
+                f"{files[0]} and {files[1]} do not have as many sentences as {META_FILE} says: prepare the data again"
+            )
         if split != "train":
             texts = [folder / f"{split}.{sides[0]}", *(folder / f"{split}.{sides[1]}{end}" for end in ("", ".words"))]
             paths += texts

@@ -221,8 +221,10 @@ class _Preparation:
                         f"pair {place:,} of the {split} split has an empty side: mend it, or leave it out"
                     )
                 parts: dict[str, list[int]] = {}
-                for number, pair in enumerate(block):
-                    parts.setdefault(_split_of(pair[0], split, missing), []).append(number)
+                for number, (pair, *sides) in enumerate(zip(block, *cut, strict=True)):
+                    # a pair with an empty side is left out of training, and must not get into a split cut off from it
+                    name = split if "" in sides else _split_of(pair[0], split, missing)
+                    parts.setdefault(name, []).append(number)
                 for name, numbers in parts.items():
                     for n, side in enumerate(self._sides):
                         if name != "train":
@@ -287,16 +289,11 @@ class _Preparation:
                 encoded = [self.subwords.encode([pair[n] for pair in block]) for n in range(2)]
                 kept = []
                 for number, sides in enumerate(zip(*encoded, strict=True)):
-                    problem = self._problem(*sides)
+                    problem = self._problem(*sides) if split == "train" else None
                     if problem is None:
                         kept.append(number)
-                    elif split == "train":
-                        done.left_out[problem] = done.left_out.get(problem, 0) + 1
                     else:
-                        place = done.numbers + number + 1
-                        raise RequestError(
-                            f"pair {place:,} of the {split} split has {problem}: mend it, or leave it out"
-                        )
+                        done.left_out[problem] = done.left_out.get(problem, 0) + 1
                 for n, side in enumerate(self._sides):
                     numbers = [part for k in kept for part in (encoded[n][k], _END)]
                     content = numpy.concatenate(numbers).tobytes() if numbers else b""
@@ -314,7 +311,7 @@ class _Preparation:
             raise RequestError(f"no pair is left for the {split} split of {self.folder.name}{left_out}{cure}")
 
     def _problem(self, source: Numbers, target: Numbers) -> str | None:
-        """Why a pair is left out."""
+        """Why a training pair is left out."""
         shorter, longer = sorted((len(source), len(target)))
         if shorter == 0:
             return "an empty side"

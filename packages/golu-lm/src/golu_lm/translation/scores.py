@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from golu_core.training.errors import RequestError
 
 # fairseq's scripts/compound_split_bleu.sh
-_HYPHEN = re.compile(r"(\S)-(?=\S)")
+_HYPHEN = re.compile(r"(\S)-(\S)")
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Scores:
 
     Attributes:
         values: `bleu`, of text as it is written, by sacreBLEU's own words (13a); `bleu_tokenized`, of words as the
-            recipe cuts them, which fairseq prints; `bleu_compound`, of these with every hyphen inside a word set apart,
+            recipe cuts them, which fairseq prints; `bleu_compound`, of these with hyphens inside words set apart,
             as in Vaswani et al. (2017) and fairseq's `compound_split_bleu.sh`; and `chrf`. All in %.
         signatures: sacreBLEU's, of `bleu` and `chrf`.
     """
@@ -51,7 +51,7 @@ def scores(
     values = {
         "bleu": bleu.corpus_score(list(texts), [list(references)]).score,
         "bleu_tokenized": _of_words(words, reference_words),
-        "bleu_compound": _of_words(*([_split(line) for line in lines] for lines in (words, reference_words))),
+        "bleu_compound": _of_words(*([split_compounds(line) for line in lines] for lines in (words, reference_words))),
         "chrf": chrf.corpus_score(list(texts), [list(references)]).score,
     }
     return Scores(values, {"bleu": str(bleu.get_signature()), "chrf": str(chrf.get_signature())})
@@ -65,5 +65,6 @@ def _of_words(words: Sequence[str], references: Sequence[str]) -> float:
     return float(metric.corpus_score(list(words), [list(references)]).score)
 
 
-def _split(line: str) -> str:
-    return _HYPHEN.sub(r"\1 ##AT##-##AT## ", line)
+def split_compounds(line: str) -> str:
+    """A line with hyphens inside words set apart; of two around one letter the second stays, as there."""
+    return _HYPHEN.sub(r"\1 ##AT##-##AT## \2", line)
