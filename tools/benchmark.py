@@ -4,6 +4,7 @@
     python tools/benchmark.py loop [--json FILE]
     python tools/benchmark.py images [--json FILE]
     python tools/benchmark.py lm [--json FILE]
+    python tools/benchmark.py translation [--json FILE]
     python tools/benchmark.py detect [--json FILE]
     python tools/benchmark.py annotations [--json FILE]
     python tools/benchmark.py coco [--json FILE]
@@ -235,6 +236,7 @@ def main() -> None:
             "loop",
             "images",
             "lm",
+            "translation",
             "prepare",
             "detect",
             "annotations",
@@ -280,6 +282,10 @@ def main() -> None:
         import benchmark_diffusion
 
         rows = benchmark_diffusion.all_rows()
+    elif flags.what == "translation":
+        import benchmark_translation
+
+        rows = benchmark_translation.translation_rows()
     elif flags.what in ("lm", "prepare"):
         import benchmark_lm
 

@@ -32,7 +32,7 @@ class Transformer:
     heads: Count = 8
     width: Count = 512
     feed_forward: Count = 2048
-    longest: Count = 1024
+    longest: Count = placement(1024)
     vocabulary: Count = 32_768
     dropout: Share = 0.1
 
