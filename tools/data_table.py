@@ -114,6 +114,21 @@ refused.
 |---|---|
 {sources}
 """
+PAIRS = """
+## Pairs of sentences (golu-lm)
+
+`golu-lm prepare PATH --pair en-de` reads a folder with `train.en` and `train.de` (line by line), `train.tsv` (a
+sentence, one tab, its translation) or `train.tmx`, packed or not, or one TSV or TMX file. Only a newline ends a line.
+Files that are named `valid` (or `validation`, `val`, `dev`) and `test` are these splits; where one is missing, one pair
+in a hundred is kept for it by the checksum of its source, so that a sentence that stands in the text twice is in one
+split. Training pairs with an empty side, or longer than `--most-subwords`, are left out and counted.
+
+Tested: {read}.
+
+| refused | message |
+|---|---|
+{refused}
+"""
 
 
 def rows(pairs: Iterable[tuple[str, str]]) -> str:
@@ -125,8 +140,10 @@ def page() -> str:
     """The whole page."""
     for name in ("core", "vision", "lm", "detect", "diffusion"):
         sys.path.append(str(ROOT / "tests" / name))
-    names = ("celeba", "data", "folders", "images", "layouts", "own_files", "own_text")
-    celeba, hub, folders, images, layouts, own_files, own_text = (import_module(f"test_{name}") for name in names)
+    names = ("celeba", "data", "folders", "images", "layouts", "own_files", "own_text", "pairs")
+    celeba, hub, folders, images, layouts, own_files, own_text, pairs = (
+        import_module(f"test_{name}") for name in names
+    )
 
     from golu_lm.own_files import PLAIN, TABLES, TEST_SPLITS
     from golu_vision.folders import TEST_FOLDERS
@@ -165,6 +182,10 @@ def page() -> str:
                 sources=rows(
                     (", ".join(f"{k} {v}" for k, v in changes.items()), words) for changes, words in own_text.SOURCES
                 ),
+            ),
+            PAIRS.format(
+                read="; ".join(pairs.READABLE),
+                refused=rows((name, words.replace(".*", "… ")) for name, (_, words) in pairs.MALFORMED.items()),
             ),
         ]
     )

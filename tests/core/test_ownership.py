@@ -13,7 +13,6 @@ from golu_core.training.errors import RequestError
 from golu_core.training.locks import only_writer
 from golu_core.training.ownership import (
     MADE_BY,
-    PARTIAL_MARKER,
     begin_partial,
     discard,
     foreign_files,
@@ -28,6 +27,7 @@ from golu_core.training.ownership import (
     write_json,
     write_output,
 )
+from golu_core.training.partial_marker import PARTIAL_MARKER
 from golu_core.training.scratch import scratch_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -181,6 +181,7 @@ def test_a_marker_that_a_kill_or_a_full_disk_cut_short_is_ours(tmp_path, begin, 
         (folder / PARTIAL_MARKER).write_bytes(marker[:length])
         discard(folder)
         assert not folder.exists()
+    kept.clear()
 
 
 @pytest.mark.parametrize("users", [b"{}", b"thesis", b'{"format": "golu-partial/2'])

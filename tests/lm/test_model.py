@@ -18,7 +18,7 @@ from golu_lm.generate import generated_tokens
 from golu_lm.hugging_face import copy_from_hugging_face, load_hugging_face, register_golu, to_hugging_face
 from golu_lm.loss import mean_cross_entropy, token_scores
 from golu_lm.model import GPT, KeyValueCache, flops_per_token
-from golu_lm.recipes import RECIPES
+from golu_lm.recipes import LANGUAGE_MODELS, RECIPES
 
 SMALL = Model(layers=3, heads=4, width=32, context=24, vocabulary=97, dropout=0.0, bias=True)
 
@@ -95,7 +95,7 @@ def test_the_first_50_losses_equal_those_of_hugging_faces_gpt2():
     assert loss.item() < 0.6 * torch.tensor(97.0).log().item()
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", LANGUAGE_MODELS)
 def test_every_recipe_builds_a_model_of_its_stated_size(recipe):
     config = RECIPES[recipe]
     with torch.device("meta"):

@@ -120,7 +120,7 @@ def test_malformed_pairs_are_one_message_and_nothing_is_written(kind, tmp_path, 
     assert [path for path in (tmp_path / "cwd").rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize("pair", ["ende", "en-", "en-en", "EN-DE", "en-de-fr", "e1-de"])
+@pytest.mark.parametrize("pair", ["english", "en-", "en-en", "EN-DE", "en-de-fr", "e1-de"])
 def test_a_wrong_pair_is_refused(pair):
     with pytest.raises(RequestError, match="two languages"):
         Languages.parsed(pair)

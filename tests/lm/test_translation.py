@@ -247,8 +247,12 @@ def test_check_data_finds_a_changed_number(tmp_path, run_here):
 
 # ------------------------------------------------------------------------------------------------------------- scores
 
-HYPOTHESES = ["Die Katze sitzt auf der Matte.", "Ein gut-bekannter Mann-Hund „lief“ 3.5 km.", "Nichts davon stimmt!"]
-REFERENCES = ["Die Katze saß auf der Matte.", "Ein wohl-bekannter Mann-Hund „lief“ 3,5 km weit.", "Alles davon stimmt."]
+HYPOTHESES = ["Die Katze sitzt auf der Matte.", "Ein gut-bekannter Mann-Hund „rannte“ 3.5 km.", "Nichts davon stimmt!"]
+REFERENCES = [
+    "Die Katze saß auf der Matte.",
+    "Ein wohl-bekannter Mann-Hund „rannte“ 3,5 km.",
+    "Alles davon stimmt.",
+]
 
 
 def test_scores_are_those_of_sacrebleus_command(tmp_path):
@@ -297,8 +301,8 @@ def bleu_by_hand(hypotheses: list[str], references: list[str]) -> float:
 
 
 def test_bleu_of_words_is_papinenis():
-    words = ["ein gut @-@ bekannter mann geht nach hause .", "der Hund-Mann lief schnell nach hause zurück ."]
-    references = ["ein gut @-@ bekannter herr geht nach hause .", "der Hund-Mann lief schnell nach hause ."]
+    words = ["ein gut @-@ bekannter mann geht nach hause .", "der Hund-Mann rannte schnell nach hause zurück ."]
+    references = ["ein gut @-@ bekannter herr geht nach hause .", "der Hund-Mann rannte schnell nach hause ."]
     found = scores(words, references, words, references).values
     assert found["bleu_tokenized"] == pytest.approx(bleu_by_hand(words, references), abs=1e-9)
     assert 0 < found["bleu_tokenized"] < 100
@@ -309,12 +313,12 @@ def test_compounds_are_split_by_fairseqs_expression():
     perl = shutil.which("perl")
     if perl is None:
         pytest.skip("needs Perl")
-    lines = ["der Hund-Mann lief", "a-b-c x-y", "ab-cd-ef - a", "gut @-@ bekannt", "-a b-", "grün-weiß-rote"]
+    lines = ["der Hund-Mann rannte", "a-b-c x-y", "ab-cd-ef - a", "gut @-@ bekannt", "-a b-", "grün-weiß-rote"]
     expression = r"s{(\S)-(\S)}{$1 ##AT##-##AT## $2}g"
     text = "\n".join(lines) + "\n"
     done = subprocess.run([perl, "-CSD", "-ple", expression], input=text, capture_output=True, text=True, check=True)
     assert [split_compounds(line) for line in lines] == done.stdout.splitlines()
-    words = ["der Hund-Mann lief schnell nach hause zurück ."], ["der Hund-Mann lief schnell nach hause ."]
+    words = ["der Hund-Mann rannte schnell nach hause zurück ."], ["der Hund-Mann rannte schnell nach hause ."]
     parts = [[split_compounds(line) for line in side] for side in words]
     assert scores(*words, *words).values["bleu_compound"] == pytest.approx(bleu_by_hand(*parts), abs=1e-9)
 

@@ -17,6 +17,7 @@ from golu_lm.recipes import RECIPES
 from golu_lm.translation.config import BeamSearch, Transformer
 from golu_lm.translation.hugging_face import from_fsmt, their_name, to_fsmt
 from golu_lm.translation.model import Translator, position_table
+from golu_lm.translation.recipes import TRANSLATION_RECIPES
 from golu_lm.translation.vocabulary import END, PAD
 from translation_program import EN_DE
 
@@ -139,6 +140,14 @@ def test_parameters_are_the_papers():
         model = Translator(sizes, "relu")
     assert sum(p.numel() for p in model.parameters()) == expected == RECIPES["transformer-wmt14"].paper.size
     assert 60e6 < expected < 62e6 and 62e6 < expected + (37_000 - sizes.vocabulary) * c < 66e6
+
+
+@pytest.mark.parametrize("recipe", TRANSLATION_RECIPES)
+def test_every_recipe_builds_a_model_of_its_stated_size(recipe):
+    config = TRANSLATION_RECIPES[recipe]
+    with torch.device("meta"):
+        model = Translator(config.model, "golu")
+    assert sum(p.numel() for p in model.parameters()) == config.paper.size
 
 
 def test_initial_weights_are_fairseqs():

@@ -57,7 +57,7 @@ def evaluate(folder: Path, flags: TranslationEvaluationFlags) -> None:
 
 
 def is_translator(folder: Path) -> bool:
-    """Whether a run folder is of a translator; RequestError if it is no run folder."""
+    """Whether a run folder is of a translator; RequestError if it is not a run folder."""
     return isinstance(RECIPES.get(read_recipe(folder)), TranslationConfig)
 
 

@@ -19,7 +19,7 @@ from .errors import RequestError
 from .fields import Count, Positive, Range, Samples, Seed, check_fields
 from .optim import Optim, Sgd
 from .schedules import Constant, Schedule
-from .variants import KIND, NONE, alternatives, kind_of
+from .variants import KIND, kind_of, read_variants
 
 Config = TypeVar("Config", bound="RunConfig")
 
@@ -205,29 +205,10 @@ def to_json(value: Any) -> Any:
 def from_json(config_type: type[Config], values: Mapping[str, Any]) -> Config:
     """The config that `to_json` wrote; RequestError if the values are of another shape, or impossible."""
     import cattrs
-    from cattrs.gen import make_dict_structure_fn
 
     converter = cattrs.Converter(forbid_extra_keys=True)
     converter.register_structure_hook(Path, lambda value, _: Path(value))
-
-    def variant(value: Any, hint: Any) -> Any:
-        kinds = alternatives(hint)
-        assert kinds is not None
-        if value is None and NONE in kinds:
-            return None
-        kind = str(value.get(KIND)) if isinstance(value, Mapping) else ""
-        if kinds.get(kind) is None:
-            raise ValueError(f"its kind is {kind!r}, and must be one of {', '.join(kinds)}")
-        return converter.structure({k: v for k, v in value.items() if k != KIND}, kinds[kind])
-
-    def of_one_kind(hint: Any) -> Any:
-        structure = make_dict_structure_fn(hint, converter, _cattrs_forbid_extra_keys=True)
-        return lambda value, _: structure({k: v for k, v in value.items() if (k, v) != (KIND, kind_of(hint))}, hint)
-
-    converter.register_structure_hook_factory(
-        lambda hint: dataclasses.is_dataclass(hint) and hasattr(hint, KIND), of_one_kind
-    )
-    converter.register_structure_hook_func(lambda hint: alternatives(hint) is not None, variant)
+    read_variants(converter)
     try:
         config = converter.structure(dict(values), config_type)
     except Exception as error:

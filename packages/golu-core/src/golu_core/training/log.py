@@ -39,7 +39,14 @@ class RunLog:
         self._progress: TrainingProgress | None = None
         self._clock = time.perf_counter()
 
-    def start(self, position: Position, total_steps: int, task: str, steps_per_pass: float | None) -> None:
+    def start(
+        self,
+        position: Position,
+        total_steps: int,
+        task: str,
+        steps_per_pass: float | None,
+        units_per_step: float | None,
+    ) -> None:
         """Opens the progress bar and the tracker, and starts the clock.
 
         Args:
@@ -47,7 +54,9 @@ class RunLog:
             total_steps: of the whole run.
             task: whose project the tracker has.
             steps_per_pass: if epochs are counted in fractions, the steps of one.
+            units_per_step: on average, where the config cannot know.
         """
+        self.units_per_step = self.units_per_step if units_per_step is None else units_per_step
         self.position, self._steps_per_pass = position, steps_per_pass
         self._progress = TrainingProgress(total_steps, self.unit, enabled=self.processes.is_main)
         self.processes.say_through(self._progress.say)

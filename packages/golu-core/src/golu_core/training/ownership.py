@@ -15,9 +15,10 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from .errors import RequestError
+from .partial_marker import PARTIAL_MARKER, is_barely_begun, mark_partial
 
 RUN_MARKER = "run.json"
 SAMPLE_MARKER = "complete.json"
@@ -25,7 +26,6 @@ TOKENS_MARKER = "meta.json"
 REPORT_MARKER = "report.json"
 CHECKPOINT_MARKER = "manifest.json"
 STUDY_MARKER = "study.json"
-PARTIAL_MARKER = "partial.json"
 _MARKERS = (
     PARTIAL_MARKER,
     CHECKPOINT_MARKER,
@@ -35,10 +35,6 @@ _MARKERS = (
     REPORT_MARKER,
     STUDY_MARKER,
 )
-_PartialFormat = Literal["golu-partial/1", "golu-scratch/1"]
-_PARTIAL_MARKERS: dict[_PartialFormat, str] = {
-    form: json.dumps({"format": form}) + "\n" for form in get_args(_PartialFormat)
-}
 MADE_BY = "made by golu"
 _BYTES_SEARCHED = 4096
 _UMASK = os.umask(0o077)  # it can only be read by setting it
@@ -116,22 +112,11 @@ def _require_ours(folder: Path) -> None:
         raise RequestError(f"{folder} is a symbolic link, and nothing is removed through one")
     if folder.is_dir() and not any(folder.iterdir()):
         return
-    if not is_ours(folder) and not _is_barely_begun(folder):
+    if not is_ours(folder) and not is_barely_begun(folder):
         raise RequestError(
             f"{folder} exists, and this program did not make it, so it is not removed: "
             f"move it away, or choose another place"
         )
-
-
-def _is_barely_begun(folder: Path) -> bool:
-    """Whether a kill or a full disk cut short the very first write into a folder of ours: that of its marker."""
-    try:
-        if [path.name for path in folder.iterdir()] != [PARTIAL_MARKER]:
-            return False
-        written = (folder / PARTIAL_MARKER).read_bytes()
-    except OSError:
-        return False
-    return any(marker.encode().startswith(written) for marker in _PARTIAL_MARKERS.values())
 
 
 def _remove_tree(folder: Path) -> None:
@@ -173,11 +158,6 @@ def begin_partial(folder: Path) -> Path:
     partial.mkdir(parents=True)
     mark_partial(partial, "golu-partial/1")
     return partial
-
-
-def mark_partial(folder: Path, form: _PartialFormat) -> None:
-    """Marks a new and empty folder as one of ours that may be removed at any time."""
-    (folder / PARTIAL_MARKER).write_bytes(_PARTIAL_MARKERS[form].encode())
 
 
 def partial_of(folder: Path) -> Path:

@@ -126,9 +126,7 @@ class Run(Evaluation[Config]):
         self._signal.armed = True
         length = self.config.length(order.steps_per_epoch)
         total = limited_steps(self.config, length.steps)
-        if units_per_step is not None:
-            self.log.units_per_step = units_per_step
-        self.log.start(self.position, total, self.task.name, steps_per_pass)
+        self.log.start(self.position, total, self.task.name, steps_per_pass, units_per_step)
         if checkpoint is not None:
             self.processes.say(f"continuing {self.folder} after step {self.position.step} of {total}")
         self._steps = Steps(

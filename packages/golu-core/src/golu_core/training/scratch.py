@@ -12,7 +12,8 @@ from functools import cache
 from pathlib import Path
 
 from .errors import RequestError
-from .ownership import discard, mark_partial
+from .ownership import discard
+from .partial_marker import mark_partial
 
 
 @contextmanager

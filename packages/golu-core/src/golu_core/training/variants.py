@@ -10,10 +10,13 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from .errors import RequestError
+
+if TYPE_CHECKING:
+    import cattrs
 
 KIND = "kind"
 NONE = "none"
@@ -88,6 +91,32 @@ def chosen(default: Any, arguments: Sequence[str]) -> tuple[Any, list[str]]:
 def kind_of(value: Any) -> str:
     """The name of a variant."""
     return NONE if value is None else str(getattr(value, KIND))
+
+
+def read_variants(converter: cattrs.Converter) -> None:
+    """Makes a converter of JSON values understand the `kind` of dataclasses."""
+    from cattrs.gen import make_dict_structure_fn
+
+    def one_of_several(value: Any, hint: Any) -> Any:
+        kinds = alternatives(hint)
+        assert kinds is not None
+        if value is None and NONE in kinds:
+            return None
+        kind = str(value.get(KIND)) if isinstance(value, Mapping) else ""
+        if kinds.get(kind) is None:
+            raise ValueError(f"its kind is {kind!r}, and must be one of {', '.join(kinds)}")
+        return converter.structure({k: v for k, v in value.items() if k != KIND}, kinds[kind])
+
+    def of_one_kind(hint: Any) -> Any:
+        structure = make_dict_structure_fn(hint, converter, _cattrs_forbid_extra_keys=True)
+        return lambda value, _: structure({k: v for k, v in value.items() if (k, v) != (KIND, kind_of(hint))}, hint)
+
+    converter.register_structure_hook_factory(_has_kind, of_one_kind)
+    converter.register_structure_hook_func(lambda hint: alternatives(hint) is not None, one_of_several)
+
+
+def _has_kind(hint: Any) -> bool:
+    return dataclasses.is_dataclass(hint) and hasattr(hint, KIND)
 
 
 def help_of(values: Any) -> str:

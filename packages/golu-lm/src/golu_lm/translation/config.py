@@ -104,7 +104,7 @@ class TranslationConfig(RunConfig):
     init_from: str | None = placement(None)
     """Start from the weights of a Hugging Face FSMT, fairseq's Transformer: a local folder or a name on the hub."""
     sample_sentences: Count = placement(200)
-    """Test sentences that samples/translations.txt shows."""
+    """Sentences that samples/translations.txt shows: of the validation split in training, at the end of the test's."""
 
     @property
     def own_activation(self) -> str:

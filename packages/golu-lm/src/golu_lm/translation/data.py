@@ -79,8 +79,7 @@ class Split(NamedTuple):
     target: Side
 
 
-@dataclass(frozen=True)
-class References:
+class References(NamedTuple):
     """What a split's translations are compared with.
 
     Attributes:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy
 import torch
@@ -133,12 +133,12 @@ class Evaluated:
     Attributes:
         metrics: in the paper's units.
         signatures: sacreBLEU's.
-        texts: the translations.
+        examples: source, reference and translation of each sentence that was translated.
     """
 
     metrics: dict[str, float]
     signatures: dict[str, str]
-    texts: list[str]
+    examples: list[tuple[str, str, str]]
 
 
 def evaluate_split(
@@ -168,11 +168,9 @@ def evaluate_split(
     chosen = numpy.linspace(0, count - 1, min(sentences or count, count)).round().astype(int).tolist()
     sources = [pairs.source.sentence(number) for number in chosen]
     best = [found[0] for found in translated(evaluation, model, sources, search or evaluation.config.search)]
-    references = data.references[split]
-    found, texts = scored(
-        data.codec, best, *([part[n] for n in chosen] for part in (references.texts, references.words))
-    )
-    return Evaluated(metrics | found.values, found.signatures, texts)
+    read, texts, words = ([part[number] for number in chosen] for part in data.references[split])
+    found, ours = scored(data.codec, best, texts, words)
+    return Evaluated(metrics | found.values, found.signatures, list(zip(read, texts, ours, strict=True)))
 
 
 def scored(
@@ -185,7 +183,11 @@ def scored(
 
 
 def evaluate_translator(folder: Path, flags: TranslationEvaluationFlags) -> None:
-    """Prints the metrics of a run folder's final weights on the run's test split, or on files."""
+    """Prints the metrics of a run folder's final weights on the run's test split, or on files.
+
+    Raises:
+        RequestError: there is no finished run, its data are missing or others, or the files do not fit each other.
+    """
     if (flags.source is None) != (flags.reference is None):
         raise RequestError("--source and --reference belong together: name both files")
     finished = FinishedRun.at(folder, TranslationConfig)
@@ -229,13 +231,10 @@ def _own_pairs(source: Path, reference: Path) -> tuple[list[str], list[str]]:
     return sources, references
 
 
-def samples_text(data: PairData, texts: Sequence[str], count: int) -> str:
-    """Source, reference and translation of some test sentences, one below the other."""
-    references: Any = data.references["test"]
+def samples_text(examples: Sequence[tuple[str, str, str]]) -> str:
+    """Source, reference and translation of sentences, one below the other; a star marks what differs."""
     lines = []
-    for number, (source, reference, ours) in enumerate(zip(references.sources, references.texts, texts, strict=True)):
-        if number == count:
-            break
+    for source, reference, ours in examples:
         mark = " " if ours == reference else "*"
         lines += [f"source     {source}", f"reference  {reference}", f"ours      {mark}{ours}", ""]
     return "\n".join(lines)

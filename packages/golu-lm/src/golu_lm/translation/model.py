@@ -55,8 +55,8 @@ class DecoderState:
         """Keeps some beams, and some sentences.
 
         Args:
-            rows: int64, which of the N * B beams go on, in their new order.
-            sentences: int64, which of the N sentences go on; None if all do.
+            rows: (N * B,) int64, which of the beams so far go on, in their new order, for the N sentences that go on.
+            sentences: (N,) int64, which of the sentences so far these are; None if they are all.
         """
         self.own = [(keys[rows], values[rows]) for keys, values in self.own]
         if sentences is not None:

@@ -6,7 +6,7 @@ import random
 
 from .parallel_text import Pair, ParallelText, listed
 
-_SIZES = {"train": 30_000, "valid": 500, "test": 1_000}
+_SIZES = {"train": 12_000, "valid": 500, "test": 1_000}
 _FEWEST_EUROS, _MOST_EUROS = 100, 999_999
 _SEED = 14
 

@@ -85,6 +85,9 @@ def wmt14(hub: str | None, revision: str | None, languages: Languages) -> Parall
         hub: another id on the hub, or a local copy.
         revision: of the data set on the hub.
         languages: of which one is English, or both as the hub's copy has them.
+
+    Raises:
+        RequestError: it cannot be loaded, or is not of that form.
     """
     path = hub or "wmt/wmt14"
     other = languages.source if languages.target == "en" else languages.target

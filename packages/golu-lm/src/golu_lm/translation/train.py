@@ -70,10 +70,11 @@ def train_translator(config: TranslationConfig) -> None:
                 found = evaluate_split(run, run.evaluated_model, data, "test")
                 metrics = found.metrics | validated
             run.report(metrics)
+            if run.is_main:
+                text = samples_text(found.examples[: config.sample_sentences])
+                write_text(run.folder / "samples" / "translations.txt", text)
 
         if run.is_main:
-            text = samples_text(data, found.texts, config.sample_sentences)
-            write_text(run.folder / "samples" / "translations.txt", text)
             write_json(run.folder / SUBWORDS_FILE, subwords_of_run(data))
         run.finish(
             metrics,
