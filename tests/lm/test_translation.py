@@ -157,6 +157,16 @@ def test_the_metrics_are_of_the_average(finished):
     assert [line for (line,) in again] == ours
 
 
+def test_without_an_average_the_metrics_are_of_the_last_weights(tmp_path, run_here):
+    prepared(tmp_path / "data")
+    flags = [*TINY[: TINY.index("--average.every")], "--average", "none", "--log-every", "1"]
+    done = run_here("train", "transformer-numbers", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / FOLDER / "model_ema.safetensors").exists()
+    done = run_here("evaluate", str(FOLDER), cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr.strip().splitlines()[-1].startswith("the same as in result.json")
+
+
 WRONG = {
     "a line that is too long": (("--beam", "2"), "hundred " * 200, "line 2 has 201 subwords, and the model takes 128"),
     "more translations than beams": (("--n-best", "9"), "a", "--n-best 9 needs as many beams: pass --beam 9"),

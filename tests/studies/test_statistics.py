@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from scipy.stats import friedmanchisquare, rankdata, ttest_rel, wilcoxon
 
 from golu_core.studies.reporting.collect import RunResult
-from golu_core.studies.reporting.comparison import (
-    FEWEST_RECIPES,
-    bootstrap_interval,
+from golu_core.studies.reporting.comparison import FEWEST_RECIPES, bootstrap_interval, over_recipes, rank_intervals
+from golu_core.studies.reporting.paired import (
+    PairedComparison,
     holm,
-    over_recipes,
     paired_comparisons,
-    rank_intervals,
+    pseudomedian,
+    signed_rank_interval,
     signed_rank_p,
 )
 from golu_core.studies.reporting.summary import Cell, Row, rows_of
@@ -66,6 +66,12 @@ def row_from(table: dict[str, list[float]], higher: bool = True) -> Row:
     return row
 
 
+def compared(row: Row, reference: str) -> list[PairedComparison]:
+    """The comparisons of a report of one row."""
+    ((_, found),) = paired_comparisons([row], reference)
+    return found
+
+
 # ---------------------------------------------------------------------------------------------------------- cells
 
 
@@ -91,7 +97,7 @@ def test_cells_agree_with_numpy(values):
 
 def test_three_seeds_claim_nothing_however_clear_they_are():
     row = row_from({"relu": [1.0, 2.0, 3.0], "golu": [101.0, 102.001, 103.0]})
-    (pair,) = paired_comparisons(row, "golu")
+    (pair,) = compared(row, "golu")
     assert pair.difference == pytest.approx(100, abs=0.01)
     assert pair.better == 3
     assert pair.p is None
@@ -101,7 +107,7 @@ def test_three_seeds_claim_nothing_however_clear_they_are():
 
 def test_the_interval_is_that_of_the_paired_t_test():
     mine, other = [5.0, 7.0, 6.5, 8.0], [4.0, 6.5, 6.6, 6.0]
-    (pair,) = paired_comparisons(row_from({"relu": other, "golu": mine}), "golu")
+    (pair,) = compared(row_from({"relu": other, "golu": mine}), "golu")
     expected = ttest_rel(mine, other).confidence_interval(0.95)
     assert pair.interval == pytest.approx((expected.low, expected.high))
 
@@ -109,10 +115,10 @@ def test_the_interval_is_that_of_the_paired_t_test():
 def test_six_seeds_by_hand():
     """All six differences positive: 2 of the 64 patterns of signs are as extreme."""
     row = row_from({"relu": [0.0] * 6, "golu": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]})
-    (pair,) = paired_comparisons(row, "golu")
+    (pair,) = compared(row, "golu")
     assert pair.p == pytest.approx(2 / 64)
     assert pair.verdict == "better"
-    assert paired_comparisons(row, "relu")[0].verdict == "worse"
+    assert compared(row, "relu")[0].verdict == "worse"
 
 
 @pytest.mark.parametrize(("seeds", "others", "tested"), [(5, 1, False), (6, 1, True), (7, 4, False), (8, 4, True)])
@@ -120,7 +126,7 @@ def test_as_many_seeds_as_the_comparisons_need(seeds, others, tested):
     names = ["relu", "gelu", "swish", "mish"][:others]
     table = {name: [float(seed) for seed in range(seeds)] for name in names}
     row = row_from({**table, "golu": [100.0 + seed * 1.5 for seed in range(seeds)]})
-    pairs = paired_comparisons(row, "golu")
+    pairs = compared(row, "golu")
     assert [pair.verdict for pair in pairs] == ["better" if tested else "too few seeds"] * others
     if tested:  # all differences are positive, so that each p is the smallest there is
         assert [pair.p for pair in pairs] == pytest.approx([pair.smallest_p for pair in pairs])
@@ -129,7 +135,7 @@ def test_as_many_seeds_as_the_comparisons_need(seeds, others, tested):
 def test_wilcoxon_and_holm_over_several_activations():
     random = numpy.random.default_rng(3)
     table = {name: random.normal(place, 1, 10).tolist() for place, name in enumerate(("relu", "gelu", "mish", "golu"))}
-    pairs = paired_comparisons(row_from(table), "golu")
+    pairs = compared(row_from(table), "golu")
     raw = [wilcoxon(numpy.subtract(table["golu"], table[pair.other])).pvalue for pair in pairs]
     assert [pair.p for pair in pairs] == pytest.approx(holm(raw))
 
@@ -150,7 +156,7 @@ def test_zeros_and_ties_make_no_difference_clearer(differences, p):
 
 def test_equal_seeds_do_not_count_as_seeds():
     row = row_from({"relu": [1.0] * 6, "golu": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]})
-    (pair,) = paired_comparisons(row, "golu")
+    (pair,) = compared(row, "golu")
     assert pair.smallest_p == 2 / 32
     assert pair.verdict == "too few seeds"
 
@@ -164,20 +170,21 @@ def test_only_common_seeds_are_paired():
     runs = [run_of("r", "relu", seed, float(seed)) for seed in (0, 1, 2)]
     runs += [run_of("r", "golu", seed, seed + 1.0) for seed in (1, 2, 3)]
     (row,) = rows_of(runs)
-    (pair,) = paired_comparisons(row, "golu")
+    (pair,) = compared(row, "golu")
     assert pair.seeds == (1, 2)
     assert pair.difference == 1.0
     assert pair.interval is None
 
 
 def test_lower_is_better():
-    (pair,) = paired_comparisons(row_from({"relu": [5.0, 5.0, 5.0], "golu": [4.0, 4.0, 4.5]}, higher=False), "golu")
-    assert pair.difference == pytest.approx(2.5 / 3)
+    (pair,) = compared(row_from({"relu": [5.0, 5.0, 5.0], "golu": [4.0, 4.0, 4.5]}, higher=False), "golu")
+    assert pair.mean == pytest.approx(2.5 / 3)
+    assert pair.difference == pytest.approx(0.875)  # of 1, 1, 0.5: means 1, 1, 1, 0.75, 0.75, 0.5
     assert pair.better == 3
 
 
 def test_equal_values_show_no_difference():
-    (pair,) = paired_comparisons(row_from({"relu": [1.0] * 8, "golu": [1.0] * 8}), "golu")
+    (pair,) = compared(row_from({"relu": [1.0] * 8, "golu": [1.0] * 8}), "golu")
     assert pair.p is None
     assert pair.smallest_p == 1.0
 
@@ -186,10 +193,88 @@ def test_equal_values_show_no_difference():
 @given(st.integers(1, 5), st.floats(0.1, 1e6))
 def test_no_p_value_where_the_seeds_cannot_carry_one(seeds, difference):
     row = row_from({"relu": [0.0] * seeds, "golu": [difference + place for place in range(seeds)]})
-    (pair,) = paired_comparisons(row, "golu")
+    (pair,) = compared(row, "golu")
     assert pair.p is None
     assert "better" not in pair.verdict
     assert pair.smallest_p > 0.05
+
+
+# ------------------------------------------------------------------------------- one estimate, its interval, its test
+
+
+@pytest.mark.parametrize("n", [6, 7, 9, 12])
+@pytest.mark.parametrize("alpha", [0.05, 0.01])
+def test_the_interval_has_the_shifts_that_scipys_test_does_not_reject(n, alpha):
+    differences = numpy.random.default_rng(n).normal(1, 2, n)
+    interval = signed_rank_interval(differences.tolist(), alpha)
+    if 2 * 0.5**n > alpha:
+        assert interval is None
+        return
+    low, high = interval
+    for shift, rejected in ((low - 1e-6, True), (low + 1e-6, False), (high - 1e-6, False), (high + 1e-6, True)):
+        assert (wilcoxon(differences - shift, method="exact").pvalue <= alpha) == rejected, shift
+
+
+def test_the_estimate_is_the_median_of_all_means_of_two():
+    differences = numpy.random.default_rng(0).normal(0, 1, 9).tolist()
+    pairs = [(a + b) / 2 for a, b in itertools.combinations_with_replacement(differences, 2)]
+    assert pseudomedian(differences) == pytest.approx(statistics.median(pairs))
+
+
+def test_a_collapsed_seed_does_not_turn_a_claim():
+    """GoLU is worse on 11 of 12 seeds; at the twelfth the other one collapses, and the mean is GoLU's."""
+    table = {
+        "relu": [70.0 + 0.1 * seed for seed in range(11)] + [10.0],
+        "golu": [69.0 + 0.09 * seed for seed in range(12)],
+    }
+    (pair,) = compared(row_from(table), "golu")
+    assert pair.mean > 0 > pair.difference and pair.better == 1 and pair.p < 0.05
+    assert pair.verdict == "no claim: mean and median disagree"
+    assert pair.interval[1] < 0
+
+
+def test_a_failed_seed_is_the_largest_loss_and_is_told():
+    table = {"relu": [1.0] * 10, "golu": [2.0 + 0.01 * seed for seed in range(9)] + [math.nan]}
+    (pair,) = compared(row_from(table), "golu")
+    assert pair.failed == (1, 0) and pair.better == 9 and len(pair.seeds) == 10
+    assert pair.p == pytest.approx(wilcoxon([*(1.0 + 0.01 * seed for seed in range(9)), -99.0]).pvalue)
+    assert pair.verdict.endswith("; 1 and 0 of 10 seeds failed")
+    (pair,) = compared(row_from({"relu": [1.0] * 10, "golu": [9.0, *[math.nan] * 9]}), "golu")
+    assert pair.verdict.startswith("worse; 9 and 0 of 10") and math.isnan(pair.difference) and pair.interval is None
+
+
+def test_claims_are_corrected_over_the_report():
+    """Six seeds carry a claim about one pair, and not about one of eight."""
+    table = {"relu": [0.0] * 6, "golu": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}
+    row = row_from(table)
+    assert compared(row, "golu")[0].verdict == "better"
+    several = paired_comparisons([row] * 8, "golu")
+    assert {pair.verdict for _, pairs in several for pair in pairs} == {"too few seeds"}
+    few = row_from({"relu": [0.0] * 3, "golu": [1.0] * 3})  # which no correction could save, and which costs nothing
+    assert paired_comparisons([row, *[few] * 8], "golu")[0][1][0].verdict == "better"
+    assert paired_comparisons([row] * 2, "golu")[0][1][0].together is None
+    assert compared(row, "golu")[0].together == compared(row, "golu")[0].interval == (1.0, 6.0)
+
+
+def test_a_report_of_data_without_differences_claims_nothing():
+    """At most one report in twenty claims anything; 4 of these 200 do, and 109 have a plain interval without 0."""
+    random = numpy.random.default_rng(7)
+    claims = 0
+    for _ in range(200):
+        rows = [
+            row_from({name: random.normal(0, 1, 10).tolist() for name in ("relu", "gelu", "golu")}) for _ in range(8)
+        ]
+        found = paired_comparisons(rows, "golu")
+        claims += any(pair.verdict in ("better", "worse") for _, pairs in found for pair in pairs)
+    assert claims <= 15  # 10 expected at most; more than 15 has a chance of 4 %
+
+
+def test_means_of_zero_end_no_report():
+    rows = rows_from({"relu": [-1.0, 2.0] * 4, "gelu": [0.0, 3.0] * 4, "golu": [1.0, 4.0] * 4})
+    over = over_recipes(rows)
+    assert over.friedman is not None and over.friedman.rejects
+    zeros = rows_from({"relu": [0.0] * 6, "gelu": [0.0] * 6, "golu": [0.0] * 5 + [1.0]})
+    assert over_recipes(zeros).friedman is not None
 
 
 def test_bootstrap_interval():
@@ -282,10 +367,24 @@ def test_a_recipe_that_lacks_activations_takes_no_part():
     assert len(over.rows) + len(over.left_out) == 4
 
 
-def test_all_failed_is_no_rank():
+def test_failures_are_the_worst_ranks():
+    """However good the seeds are that are left; and all of them failing is worse still."""
     rows = rows_from({"relu": [1.0, 2.0], "golu": [2.0, math.nan]})
-    over = over_recipes(rows)
-    assert [row.recipe for row in over.rows] == ["recipe00"]
+    assert over_recipes(rows).ranks.tolist() == [[2.0, 1.0], [1.0, 2.0]]
+    survivors = row_from({"relu": [1.0] * 10, "mish": [math.nan] * 10, "golu": [9.0, *[math.nan] * 9]})
+    over = over_recipes([survivors])
+    assert dict(zip(over.activations, over.ranks[0], strict=True)) == {"relu": 1, "golu": 2, "mish": 3}
+    assert survivors.best == {"relu"}
+    assert row_from({"relu": [1.0, math.nan], "golu": [2.0, math.nan]}).best == {"golu"}
+
+
+def test_one_seed_does_not_compete_with_ten():
+    runs = [run_of("r", name, seed, 1.0 + place) for seed in range(10) for place, name in enumerate(("relu", "gelu"))]
+    (row,) = rows_of([*runs, run_of("r", "golu", 0, 9.0)])
+    assert row.best == {"gelu"} and row.activations == ["relu", "gelu"]
+    assert over_recipes([row]).activations == ("relu", "gelu")
+    (row,) = rows_of([*runs, *(run_of("r", "golu", seed, 9.0) for seed in range(5))])
+    assert row.best == {"golu"}
 
 
 tables = st.integers(2, 5).flatmap(

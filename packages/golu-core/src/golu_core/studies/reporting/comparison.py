@@ -1,9 +1,8 @@
-"""What the numbers can carry: paired comparisons over seeds, comparisons over recipes, intervals.
+"""What the numbers can carry over recipes, and intervals of means; `paired` has comparisons over seeds.
 
 Methods (each is a library's): Friedman's test with a p-value by permutation (SciPy), Nemenyi's test and Wilcoxon's
-signed-rank test with Holm's correction over recipes (scikit-posthocs), Wilcoxon's test over seeds (SciPy), bootstrap
-intervals by BCa (SciPy). The way over recipes is that of Demsar, "Statistical Comparisons of Classifiers over Multiple
-Data Sets", JMLR 7 (2006).
+signed-rank test with Holm's correction over recipes (scikit-posthocs), bootstrap intervals by BCa (SciPy). The way over
+recipes is that of Demsar, "Statistical Comparisons of Classifiers over Multiple Data Sets", JMLR 7 (2006).
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import importlib
 import itertools
 import math
-import statistics
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +19,9 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
+from .paired import ALPHA, smallest_p
 from .summary import Row
 
-ALPHA = 0.05
 FEWEST_VALUES = 6
 """For a bootstrap interval: fewer values have too few distinct resamples."""
 FEWEST_RECIPES = 6
@@ -32,110 +30,10 @@ _RESAMPLES = 9_999
 _SEED = 0
 
 
-@dataclass(frozen=True)
-class PairedComparison:
-    """A reference activation against another, over the seeds that both have.
-
-    Attributes:
-        seeds: that both have.
-        difference: mean of reference less other; positive is better, whatever the metric's direction.
-        interval: 95 % interval of the difference by Student's t, which assumes normal differences; None below 3 seeds.
-        better: seeds at which the reference is better.
-        p: of Wilcoxon's signed-rank test, two-sided, Holm-corrected over the row; None where the seeds are too few.
-        smallest_p: the smallest that this many seeds can give after Holm's correction.
-    """
-
-    reference: str
-    other: str
-    seeds: tuple[int, ...]
-    difference: float
-    interval: tuple[float, float] | None
-    better: int
-    p: float | None
-    smallest_p: float
-
-    @property
-    def verdict(self) -> str:
-        """What may be claimed."""
-        if self.p is None:
-            return "too few seeds"
-        if self.p >= ALPHA:
-            return "no difference shown"
-        return "better" if self.difference > 0 else "worse"
-
-
-def smallest_p(n: int, comparisons: int) -> float:
-    """The smallest p that Wilcoxon's two-sided signed-rank test of n pairs can give after Holm's correction."""
-    return min(1.0, comparisons * 2.0 ** (1 - n))
-
-
-def paired_comparisons(row: Row, reference: str) -> list[PairedComparison]:
-    """The reference against each other activation of a row, over their common seeds."""
-    if reference not in row.cells:
-        return []
-    found = []
-    sign = 1.0 if row.metric.higher_is_better else -1.0
-    for other in row.activations:
-        mine, theirs = row.cells[reference].values, row.cells[other].values
-        seeds = tuple(sorted(mine.keys() & theirs.keys()))
-        if other == reference or not seeds:
-            continue
-        differences = [sign * (mine[seed] - theirs[seed]) for seed in seeds]
-        found.append((other, seeds, differences))
-    # seeds at which both are equal say nothing, and the test leaves them out
-    smallest = [smallest_p(sum(d != 0 for d in differences), len(found)) for _, _, differences in found]
-    testable = [place for place, p in enumerate(smallest) if p < ALPHA]
-    corrected = dict(zip(testable, holm([signed_rank_p(found[place][2]) for place in testable]), strict=True))
-    return [
-        PairedComparison(
-            reference=reference,
-            other=other,
-            seeds=seeds,
-            difference=statistics.fmean(differences),
-            interval=_t_interval(differences),
-            better=sum(difference > 0 for difference in differences),
-            p=corrected.get(place),
-            smallest_p=smallest[place],
-        )
-        for place, (other, seeds, differences) in enumerate(found)
-    ]
-
-
-def signed_rank_p(differences: Sequence[float]) -> float:
-    """Wilcoxon's signed-rank test, two-sided, without zeros: exact up to 13 differences, and up to 50 without ties."""
-    from scipy.stats import wilcoxon
-
-    if not any(differences):
-        return 1.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of ties among many, for which it uses the normal approximation
-        return float(wilcoxon(differences).pvalue)
-
-
-def _t_interval(differences: Sequence[float]) -> tuple[float, float] | None:
-    from scipy.stats import t
-
-    n = len(differences)
-    if n < 3:
-        return None
-    mean, error = statistics.fmean(differences), statistics.stdev(differences) / math.sqrt(n)
-    half = float(t.ppf(1 - ALPHA / 2, n - 1)) * error
-    return mean - half, mean + half
-
-
 def load_libraries() -> None:
     """Imports what the statistics are made of."""
     importlib.import_module("scipy.stats")
     importlib.import_module("statsmodels.stats.multitest")
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction, by statsmodels."""
-    if not p_values:
-        return []
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(p) for p in multipletests(p_values, method="holm")[1]]
 
 
 def bootstrap_interval(values: Iterable[float]) -> tuple[float, float] | None:
@@ -272,10 +170,12 @@ def _common_activations(rows: Sequence[Row]) -> list[str]:
 
 
 def _ranks(row: Row, activations: Sequence[str]) -> list[float]:
+    """By mean; an activation with failed runs comes after those with fewer failures, however good the others are."""
     from scipy.stats import rankdata
 
-    sign = -1.0 if row.metric.higher_is_better else 1.0
-    return [float(rank) for rank in rankdata([sign * row.cells[name].mean for name in activations])]
+    keys = [row.merit(name) for name in activations]
+    places = {key: place for place, key in enumerate(sorted(set(keys), reverse=True))}
+    return [float(rank) for rank in rankdata([places[key] for key in keys])]
 
 
 def _friedman(rows: Sequence[Row], activations: Sequence[str], ranks: NDArray[numpy.float64]) -> Friedman:
@@ -300,15 +200,29 @@ def _friedman(rows: Sequence[Row], activations: Sequence[str], ranks: NDArray[nu
     import scikit_posthocs
 
     nemenyi = scikit_posthocs.posthoc_nemenyi_friedman(ranks)
-    sign = [1.0 if row.metric.higher_is_better else -1.0 for row in rows]
-    # metrics of other units: relative to the row's mean, so that the signed ranks over recipes make sense
-    means = numpy.array([[row.cells[name].mean for name in activations] for row in rows])
-    relative = numpy.array(sign)[:, None] * means / numpy.abs(means.mean(axis=1, keepdims=True))
+    relative = numpy.array([_relative(row, activations) for row in rows])
     wilcoxon = _pairwise_wilcoxon(relative) if smallest_p(n, math.comb(k, 2)) < ALPHA else None
     for table in (nemenyi, wilcoxon):
         if table is not None:
             table.index = table.columns = list(activations)
     return Friedman(statistic, float(p), critical, nemenyi, wilcoxon)
+
+
+def _relative(row: Row, activations: Sequence[str]) -> NDArray[numpy.float64]:
+    """Means over the row's own size, larger ones better, so that differences of other units make signed ranks together.
+
+    An activation of which runs failed is as far below the worst as the worst is below the best.
+    """
+    sign = 1.0 if row.metric.higher_is_better else -1.0
+    means = numpy.array([sign * row.cells[name].mean for name in activations])
+    failed = numpy.array([bool(row.cells[name].failed) for name in activations])
+    whole = means[~failed]
+    if len(whole):
+        means[failed] = whole.min() - max(float(numpy.ptp(whole)), abs(float(whole.min())), 1e-12)
+    means = numpy.nan_to_num(means)
+    size = abs(float(means.mean())) or float(numpy.abs(means).max()) or 1.0
+    found: NDArray[numpy.float64] = means / size
+    return found
 
 
 def _pairwise_wilcoxon(values: NDArray[numpy.float64]) -> Any:

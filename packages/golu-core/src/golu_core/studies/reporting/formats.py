@@ -15,8 +15,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from .collect import Collection, shown
-from .comparison import OverRecipes, PairedComparison, bootstrap_interval
+from .comparison import OverRecipes, bootstrap_interval
 from .metrics import paper_name
+from .paired import PairedComparison
 from .summary import Row, hardware, relative_times
 from .tables import Table
 
@@ -216,8 +217,11 @@ def json_text(
                 "reference": pair.reference,
                 "against": pair.other,
                 "seeds": list(pair.seeds),
-                "better_by": pair.difference,
-                "t_interval": list(pair.interval) if pair.interval else None,
+                "failed": list(pair.failed),
+                "better_by": _finite(pair.difference),
+                "mean_difference": _finite(pair.mean),
+                "interval": list(pair.interval) if pair.interval else None,
+                "interval_for_all": list(pair.together) if pair.together else None,
                 "seeds_better": pair.better,
                 "p_holm": pair.p,
                 "verdict": pair.verdict,

@@ -11,33 +11,35 @@ from golu_core.training.ownership import REPORT_MARKER, bytes_writer, read_marke
 
 from .card import Card, card
 from .collect import Collection
-from .comparison import (
-    ALPHA,
-    FEWEST_RECIPES,
-    FEWEST_VALUES,
-    OverRecipes,
-    PairedComparison,
-    over_recipes,
-    paired_comparisons,
-)
+from .comparison import FEWEST_RECIPES, FEWEST_VALUES, OverRecipes, over_recipes
 from .formats import csv_text, json_text, latex, markdown, run_records, summary_records
 from .metrics import paper_name
+from .paired import ALPHA, PairedComparison, paired_comparisons
 from .summary import Row, rows_of
 from .tables import Table, p_value, paired_table, pairs_table, rank_table, task_tables, time_table
 
 METHODS = [
     (
         "Mean, standard error",
-        "over seeds; the standard deviation is the sample's, with n - 1 (Python's statistics). One seed has neither.",
+        "over seeds; the standard deviation is the sample's, with n - 1 (Python's statistics). One seed has neither. "
+        "What the paper's ± is, it does not say; the public scripts that merge results use the population deviation. "
+        "A run whose metric is not a number has failed. Failures are shown beside the mean of the others; an "
+        "activation that failed is ranked after all that failed less often, and one with fewer than half as many runs "
+        "as another takes no part in ranks and is never the best.",
     ),
     (
         "Paired differences over seeds",
         "runs of the same seed have the same data in the same order, so that activations are compared seed by seed. "
-        "The interval is Student's t (SciPy): it assumes that differences are normal, which 3 seeds cannot show. "
-        "P-values are Wilcoxon's signed-rank test's (SciPy; two-sided, exact for few seeds), which assumes differences "
-        "symmetric around their median, corrected by Holm's method over the activations of the recipe (statsmodels). "
-        "They are given where the seeds can carry one below 0.05: from 6 seeds on against one activation, from 8 "
-        "against four. With 3 seeds not even an uncorrected p can fall below 0.25.",
+        "Estimate, interval and test belong together: Hodges and Lehmann's estimate, the median of all means of two "
+        "differences, with the interval of the shifts that Wilcoxon's signed-rank test (SciPy; two-sided, exact for "
+        "few seeds) does not reject. They assume differences symmetric around their median. Below 6 seeds there is no "
+        "such interval; Student's t of the mean stands there, marked by a t: it assumes that differences are normal, "
+        "which 3 seeds cannot show. P-values are corrected by Holm's method over all comparisons of the report "
+        "(statsmodels), and the second interval is for all of them together (Bonferroni): a reader takes the report "
+        "as a whole. They are given where the seeds can carry one below 0.05: from 6 seeds on against one activation "
+        "in one recipe, from 8 against four, from 12 in sixteen recipes. With 3 seeds not even an uncorrected p can "
+        "fall below 0.25. A seed at which one activation failed is its largest loss. Where mean and estimate have "
+        "different signs, nothing is claimed.",
     ),
     (
         "Over recipes",
@@ -87,7 +89,7 @@ class Report:
     @cached_property
     def paired(self) -> list[tuple[Row, list[PairedComparison]]]:
         """Each row with the reference against each other activation."""
-        return [(row, paired_comparisons(row, self.reference)) for row in self.rows]
+        return paired_comparisons(self.rows, self.reference)
 
     @cached_property
     def result_tables(self) -> list[Table]:

@@ -39,6 +39,11 @@ class Cell:
         return len(self.values)
 
     @property
+    def runs(self) -> int:
+        """All runs, failed ones among them."""
+        return self.n + len(self.failed)
+
+    @property
     def mean(self) -> float:
         return math.fsum(self.values.values()) / self.n if self.n else math.nan
 
@@ -95,17 +100,24 @@ class Row:
 
     @property
     def best(self) -> frozenset[str]:
-        """Activations with the best mean; more than one where means are equal, none where one alone has a mean."""
-        means = {name: cell.mean for name, cell in self.cells.items() if cell.n}
-        if len(means) < 2:
+        """Activations with the most merit; more than one where it is equal, none where one alone has a mean."""
+        found = {name: self.merit(name) for name in self.activations if self.cells[name].n}
+        if len(found) < 2:
             return frozenset()
-        best = max(means.values()) if self.metric.higher_is_better else min(means.values())
-        return frozenset(name for name, mean in means.items() if mean == best)
+        best = max(found.values())
+        return frozenset(name for name, merit in found.items() if merit == best)
+
+    def merit(self, activation: str) -> tuple[float, float]:
+        """What decides of two activations, the larger one being better: fewer failures first, and then the mean."""
+        cell = self.cells[activation]
+        mean = cell.mean if self.metric.higher_is_better else -cell.mean
+        return -len(cell.failed) / cell.runs, mean if cell.n else -math.inf
 
     @property
     def activations(self) -> list[str]:
-        """Those with a mean."""
-        return [name for name, cell in self.cells.items() if cell.n]
+        """Those that take part in comparisons: with at least half as many runs as the one with the most."""
+        most = max(cell.runs for cell in self.cells.values())
+        return [name for name, cell in self.cells.items() if 2 * cell.runs >= most]
 
 
 def rows_of(runs: Sequence[RunResult]) -> list[Row]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from golu_core.training.tasks import installed_tasks
 
-from .comparison import OverRecipes, PairedComparison, rank_intervals
+from .comparison import OverRecipes, rank_intervals
 from .metrics import in_table_order, paper_name
+from .paired import FEWEST_SEEDS, PairedComparison
 from .summary import Cell, Row, geometric_mean, relative_times
 
 _NOTHING = "–"
@@ -74,7 +75,8 @@ def _task_table(task: str, rows: Sequence[Row]) -> Table:
     table.notes.append("Mean ± standard error over seeds, best mean in bold; std is the sample standard deviation.")
     if any(cell.published for row in rows for cell in row.cells.values()):
         table.notes.append(
-            "Published: mean ± spread over 3 seeds, as the paper prints them; difference: ours less published."
+            "Published: mean ± spread over 3 seeds, as the paper prints them (which spread, it does not say); "
+            "difference: ours less published."
         )
     changed = [row for row in rows if row.overrides and row.is_primary]
     if changed:
@@ -212,20 +214,17 @@ def time_table(rows: Sequence[Row]) -> Table | None:
 def paired_table(paired: Sequence[tuple[Row, list[PairedComparison]]], reference: str) -> Table | None:
     """The reference activation against each other, paired over seeds; None where there are no pairs."""
     name = paper_name(reference)
-    columns = (f"{name} better by", "95 % interval", "seeds better", "p (Holm)", "smallest p", "verdict")
+    together = f"for all {sum(len(pairs) for _, pairs in paired)}"
+    columns = (f"{name} better by", "95 % interval", together, "seeds better", "p (Holm)", "smallest p", "verdict")
     table = Table(f"{name} against each other activation, over seeds", ("recipe", "metric", "against"), columns)
     for row, pairs in paired:
         for place, pair in enumerate(pairs):
             labels = (row.name, row.metric.label) if place == 0 else ("", "")
-            decimals = row.metric.decimals
-            interval = (
-                " to ".join(f"{end:+.{decimals}f}".replace("-", _MINUS) for end in pair.interval)
-                if pair.interval
-                else _NOTHING
-            )
+            by_t = " t" if len(pair.seeds) < FEWEST_SEEDS else ""
             texts = (
                 _signed(row, pair.difference),
-                interval,
+                _interval(row, pair.interval, by_t),
+                _interval(row, pair.together, by_t),
                 f"{pair.better} of {len(pair.seeds)}",
                 _NOTHING if pair.p is None else p_value(pair.p),
                 f"{pair.smallest_p:.2g}",
@@ -235,10 +234,18 @@ def paired_table(paired: Sequence[tuple[Row, list[PairedComparison]]], reference
                 TableRow((*labels, paper_name(pair.other)), tuple(map(TableCell, texts)), minor=place > 0)
             )
     table.notes.append(
-        "Smallest p: this many seeds can give in a two-sided signed-rank test after Holm's correction. "
-        "Where it is not below 0.05, nothing is tested, and the interval assumes normal differences."
+        "Better by: Hodges and Lehmann's estimate over seeds, with its 95 % interval, and the interval that holds for "
+        "all comparisons of this table together; t: Student's, of the mean, where seeds are too few for another. "
+        "p: of the signed-rank test, corrected by Holm's method over the table; smallest p: that this many seeds can "
+        "give. Where it is not below 0.05, nothing is tested."
     )
     return table if table.rows else None
+
+
+def _interval(row: Row, interval: tuple[float, float] | None, mark: str) -> str:
+    if interval is None:
+        return _NOTHING
+    return " to ".join(f"{end:+.{row.metric.decimals}f}".replace("-", _MINUS) for end in interval) + mark
 
 
 def p_value(p: float) -> str:

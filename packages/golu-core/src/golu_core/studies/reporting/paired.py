@@ -1,0 +1,230 @@
+"""Activations compared seed by seed: one estimate, its interval and its test, and what of them may be claimed.
+
+Estimate and interval are those of Hodges and Lehmann (Annals of Mathematical Statistics 34, 1963), which belong to
+Wilcoxon's signed-rank test: the median of all means of two differences, and the shifts that the test does not reject.
+One collapsed seed, which turns a mean, does not turn them.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy
+
+from .summary import Row
+
+ALPHA = 0.05
+FEWEST_SEEDS = 6
+"""For an interval of 95 % by the signed-rank test: below, it rejects no shift at all."""
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """A reference activation against another, over the seeds that both have.
+
+    A seed at which one of the two failed is a difference larger than all others; where both failed there is none.
+
+    Attributes:
+        seeds: that both have, failed ones among them.
+        failed: how many of these the reference failed at, and the other.
+        difference: Hodges and Lehmann's estimate of reference less other; positive is better, whatever the metric's
+            direction; NaN where failures decide it.
+        mean: mean difference over the seeds at which neither failed; NaN where there is none.
+        interval: 95 % interval of `difference`; below 6 seeds, which cannot carry one, Student's t of `mean`; None
+            below 3 seeds, and where failures reach into it.
+        together: the same for all intervals of the report together, by Bonferroni's correction; None where the seeds
+            cannot carry one.
+        better: seeds at which the reference is better.
+        p: of Wilcoxon's signed-rank test, two-sided, Holm-corrected over the report; None where the seeds are too few.
+        smallest_p: the smallest that this many seeds can give after Holm's correction.
+    """
+
+    reference: str
+    other: str
+    seeds: tuple[int, ...]
+    failed: tuple[int, int]
+    difference: float
+    mean: float
+    interval: tuple[float, float] | None
+    together: tuple[float, float] | None
+    better: int
+    p: float | None
+    smallest_p: float
+
+    @property
+    def verdict(self) -> str:
+        """What may be claimed, with the failures that it rests on."""
+        mine, theirs = self.failed
+        failures = f"; {mine} and {theirs} of {len(self.seeds)} seeds failed" if mine or theirs else ""
+        return self._claim + failures
+
+    @property
+    def _claim(self) -> str:
+        if self.p is None:
+            return "too few seeds"
+        if self.p >= ALPHA:
+            return "no difference shown"
+        # a failure is a loss, and has no number that could contradict
+        if not any(self.failed) and self.mean * self.difference < 0:
+            return "no claim: mean and median disagree"
+        direction = self.difference if not math.isnan(self.difference) else 2 * self.better - len(self.seeds)
+        return "better" if direction > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class _Differences:
+    """What is known of one comparison before others are looked at."""
+
+    other: str
+    seeds: tuple[int, ...]
+    failed: tuple[int, int]
+    values: tuple[float, ...]
+    """Infinite where one of the two failed."""
+
+    @property
+    def finite(self) -> list[float]:
+        return [value for value in self.values if math.isfinite(value)]
+
+    @property
+    def nonzero(self) -> int:
+        return sum(value != 0 for value in self.values)
+
+
+def smallest_p(n: int, comparisons: int) -> float:
+    """The smallest p that Wilcoxon's two-sided signed-rank test of n pairs can give after Holm's correction."""
+    return min(1.0, comparisons * 2.0 ** (1 - n))
+
+
+def paired_comparisons(rows: Sequence[Row], reference: str) -> list[tuple[Row, list[PairedComparison]]]:
+    """The reference against each other activation of each row; all of these comparisons are corrected together."""
+    found = [(row, _differences(row, reference)) for row in rows]
+    listed = [one for _, several in found for one in several]
+    # seeds at which both are equal say nothing, and the test leaves them out; what is too few for any p is not tried
+    tried = sum(smallest_p(one.nonzero, 1) < ALPHA for one in listed)
+    smallest = [smallest_p(one.nonzero, max(1, tried)) for one in listed]
+    testable = [place for place, p in enumerate(smallest) if p < ALPHA]
+    corrected = dict(zip(testable, holm([signed_rank_p(listed[place].values) for place in testable]), strict=True))
+    compared = iter(
+        PairedComparison(
+            reference=reference,
+            other=one.other,
+            seeds=one.seeds,
+            failed=one.failed,
+            difference=_or_nan(pseudomedian(one.values)),
+            mean=statistics.fmean(one.finite) if one.finite else math.nan,
+            interval=_interval(one, ALPHA),
+            together=_interval(one, ALPHA / len(listed)),
+            better=sum(value > 0 for value in one.values),
+            p=corrected.get(place),
+            smallest_p=smallest[place],
+        )
+        for place, one in enumerate(listed)
+    )
+    return [(row, [next(compared) for _ in several]) for row, several in found]
+
+
+def _differences(row: Row, reference: str) -> list[_Differences]:
+    if reference not in row.cells:
+        return []
+    sign = 1.0 if row.metric.higher_is_better else -1.0
+    mine, found = row.cells[reference], []
+    for other, theirs in row.cells.items():
+        seeds = tuple(sorted({*mine.values, *mine.failed} & {*theirs.values, *theirs.failed}))
+        if other == reference or not seeds:
+            continue
+        failed = tuple(sum(seed in cell.failed for seed in seeds) for cell in (mine, theirs))
+        values = [_difference(sign, mine.values.get(seed), theirs.values.get(seed)) for seed in seeds]
+        if any(seed in mine.values and seed in theirs.values for seed in seeds):
+            found.append(_Differences(other, seeds, (failed[0], failed[1]), tuple(values)))
+    return found
+
+
+def _difference(sign: float, mine: float | None, theirs: float | None) -> float:
+    if mine is None or theirs is None:
+        return 0.0 if mine is theirs else math.copysign(math.inf, -1.0 if mine is None else 1.0)
+    return sign * (mine - theirs)
+
+
+def signed_rank_p(differences: Sequence[float]) -> float:
+    """Wilcoxon's signed-rank test, two-sided, without zeros: exact up to 13 differences, and up to 50 without ties.
+
+    Infinite differences have the highest ranks.
+    """
+    from scipy.stats import wilcoxon
+
+    if not any(differences):
+        return 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ties among many, for which it uses the normal approximation
+        return float(wilcoxon(_ranked(differences)).pvalue)
+
+
+def _ranked(differences: Sequence[float]) -> list[float]:
+    """The differences with numbers beyond all others where they are infinite."""
+    beyond = 2 * max((abs(value) for value in differences if math.isfinite(value)), default=0.0) + 1.0
+    return [value if math.isfinite(value) else math.copysign(beyond, value) for value in differences]
+
+
+def pseudomedian(differences: Sequence[float]) -> float:
+    """Hodges and Lehmann's estimate: the median of all means of two differences, each with itself among them."""
+    return float(numpy.median(_walsh_averages(differences)))
+
+
+def _walsh_averages(differences: Sequence[float]) -> list[float]:
+    values = numpy.array(differences)
+    first, second = numpy.triu_indices(len(values))
+    with numpy.errstate(invalid="ignore"):
+        means = (values[first] + values[second]) / 2
+    return sorted(numpy.where(numpy.isnan(means), 0.0, means).tolist())  # both infinities: in the middle
+
+
+def signed_rank_interval(differences: Sequence[float], alpha: float) -> tuple[float, float] | None:
+    """The shifts that the exact two-sided signed-rank test of a level does not reject; None if it rejects none."""
+    averages = _walsh_averages(differences)
+    n = len(differences)
+    sums = numpy.zeros(n * (n + 1) // 2 + 1)
+    sums[0] = 1.0  # the share of sign patterns with each sum of positive ranks
+    for rank in range(1, n + 1):
+        shifted = numpy.concatenate([numpy.zeros(rank), sums[:-rank]])
+        sums = (sums + shifted) / 2
+    left_out = int(numpy.searchsorted(numpy.cumsum(sums), alpha / 2, side="right"))
+    if left_out == 0:
+        return None
+    return float(averages[left_out - 1]), float(averages[len(averages) - left_out])
+
+
+def _interval(found: _Differences, alpha: float) -> tuple[float, float] | None:
+    """Of the estimate at a level, or of the mean where the seeds could not even carry one of 95 %."""
+    carries = len(found.values) >= FEWEST_SEEDS
+    interval = signed_rank_interval(found.values, alpha) if carries else _t_interval(found.finite, alpha)
+    if interval is None or not all(map(math.isfinite, interval)) or (not carries and any(found.failed)):
+        return None
+    return interval
+
+
+def _t_interval(differences: Sequence[float], alpha: float) -> tuple[float, float] | None:
+    from scipy.stats import t
+
+    n = len(differences)
+    if n < 3:
+        return None
+    mean, error = statistics.fmean(differences), statistics.stdev(differences) / math.sqrt(n)
+    half = float(t.ppf(1 - alpha / 2, n - 1)) * error
+    return mean - half, mean + half
+
+
+def _or_nan(value: float) -> float:
+    return value if math.isfinite(value) else math.nan
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction, by statsmodels."""
+    if not p_values:
+        return []
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(p) for p in multipletests(p_values, method="holm")[1]]
