@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from golu_core.studies import aggregate, sweep
+from golu_core.studies import aggregate, analyze, sweep
 from golu_core.studies.sweeping.study import planned_runs
 from golu_core.training.errors import RequestError
 from golu_detect.cli import COMMAND_LINE as GOLU_DETECT
@@ -70,6 +70,20 @@ def calls_of(script: str) -> list[list[str]]:
 def test_sweeps_are_understood(arguments):
     flags = tyro.cli(sweep.Flags, args=arguments)
     assert planned_runs(sweep.study_of(flags))
+
+
+def analyses() -> list[list[str]]:
+    page = ROOT / "docs" / "analyses.md"
+    lines = "\n".join(blocks(page, "sh")).splitlines()
+    return [shlex.split(line.removeprefix("golu-core analyze ")) for line in lines if line]
+
+
+@pytest.mark.parametrize("arguments", analyses(), ids=" ".join)
+def test_analyses_are_understood(arguments):
+    name, *rest = arguments
+    flags = tyro.cli(analyze.ANALYSES[name][0], args=rest)
+    assert flags.out is not None
+    assert {line[0] for line in analyses()} == set(analyze.ANALYSES)
 
 
 @pytest.mark.parametrize("arguments", calls_of("aggregate"), ids=" ".join)

@@ -14,7 +14,7 @@ from golu_core.training.results import PrimaryMetric, Result, SwappedActivations
 from golu_core.training.run_files import write_config
 from golu_core.training.tasks import installed_tasks
 
-HIGHER_IS_BETTER = {"top1", "token_accuracy", "miou", "box_map", "mask_map"}
+HIGHER_IS_BETTER = {"top1", "token_accuracy", "bleu", "miou", "box_map", "mask_map"}
 ENVIRONMENT = {"python": "3.12.1", "torch": "2.15.0", "device": "cpu", "host_cpu": "a processor", "host_cores": "2"}
 
 

@@ -13,6 +13,7 @@ from . import __version__
 _STUDIES = {
     "sweep": "train a study: recipes x activations x seeds",
     "aggregate": "tables, statistics and a report of finished runs",
+    "analyze": "what activations and finished runs look like inside",
 }
 _HELP = "\n".join(
     [
@@ -21,7 +22,7 @@ _HELP = "\n".join(
         "  (none)     what computes GoLU on this machine, for a question or a bug report",
         *(f"  {name:<11}{text}; golu-core {name} --help" for name, text in _STUDIES.items()),
         "",
-        'sweep and aggregate need the extra: pip install "golu-core[studies]"',
+        'sweep, aggregate and analyze need the extra: pip install "golu-core[studies]"',
     ]
 )
 

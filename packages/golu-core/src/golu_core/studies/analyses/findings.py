@@ -1,0 +1,65 @@
+"""What an analysis found: tables, figures and numbers, printed, and written if asked to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..reporting.figures import NamedFigure, as_bytes
+from ..reporting.formats import console, markdown, print_table
+from ..reporting.report import check_report_folder, write_report
+from ..reporting.tables import Table
+
+ANALYSIS_SCHEMA = "golu-analysis/1"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an analysis found.
+
+    Attributes:
+        name: of the analysis.
+        tables: that are printed.
+        figures: that are drawn.
+        numbers: all of it in full precision, as JSON values.
+        cannot_show: sentences on what the analysis does not tell.
+    """
+
+    name: str
+    tables: Sequence[Table]
+    figures: Sequence[NamedFigure]
+    numbers: Mapping[str, Any]
+    cannot_show: Sequence[str]
+
+
+def show(findings: Findings, out: Path | None, figures: str) -> None:
+    """Prints the tables, and writes figures, tables and numbers to a folder if one is named.
+
+    Args:
+        findings: of an analysis.
+        out: folder; None writes nothing.
+        figures: `png`, `pdf` or `svg`.
+
+    Raises:
+        RequestError: the folder holds something else than a report.
+    """
+    output = console()
+    for table in findings.tables:
+        print_table(table, output)
+    for sentence in findings.cannot_show:
+        output.print(sentence, markup=False)
+    if out is None:
+        return
+    check_report_folder(out)
+    numbers = {"schema": ANALYSIS_SCHEMA, "analysis": findings.name, **findings.numbers}
+    text = "\n".join([*map(markdown, findings.tables), *findings.cannot_show, ""])
+    files = {
+        f"{findings.name}.json": (json.dumps(numbers, indent=1, allow_nan=False) + "\n").encode(),
+        f"{findings.name}.md": text.encode(),
+        **{f"{figure.name}.{figures}": as_bytes(figure, figures) for figure in findings.figures},
+    }
+    write_report(out, files)
+    print(f"written: {len(files)} files in {out}")
