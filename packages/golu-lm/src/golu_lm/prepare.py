@@ -148,7 +148,7 @@ def prepare(
     """
     request = {"format": FORMAT, "source": corpus.source, "tokenizer": tokenizer.name, "dtype": _dtype(tokenizer)}
     if folder.exists():
-        return _there_already(folder, request)
+        return there_already(folder, request)
     try:
         return _prepared(corpus, folder, tokenizer, threads, request, show_progress, fewest_tokens)
     except RequestError:  # a kill leaves what the same command continues; a refusal leaves nothing
@@ -209,11 +209,9 @@ def _dtype(tokenizer: Tokenizer) -> str:
     return "uint16" if tokenizer.size <= 1 << 16 else "uint32"
 
 
-def _there_already(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
-    try:
-        meta: dict[str, Any] = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        meta = {}
+def there_already(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """The content of meta.json in a folder that was prepared for a request; RequestError if it was for another."""
+    meta = read_marker(folder, META_FILE) or {}
     differing = [key for key in request if meta.get(key) != request[key]]
     if differing:
         there, asked = ({key: values.get(key) for key in differing} for values in (meta, request))

@@ -11,7 +11,6 @@ cannot be used, and nothing is written; 1 a failure to write.
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from rich.console import Console
 from golu_core.activation.registry import canonical_name
 from golu_core.training.errors import RequestError
 
+from .exit_status import exit_status
 from .reporting.collect import Collection, collect
 from .reporting.comparison import load_libraries
 from .reporting.formats import console, print_table
@@ -115,25 +115,19 @@ def _print_left_out(collection: Collection, output: Console) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit status: 2 for a RequestError."""
-    try:
-        flags = tyro.cli(Flags, args=arguments, prog="golu-core aggregate", config=(tyro.conf.FlagCreatePairsOff,))
-        if bool(flags.runs) == (flags.run is not None):
-            raise RequestError("name the folders of runs, or one run by --run; see --help")
-        if flags.run is not None:
-            from .reporting.single import show_run
+    return exit_status("golu-core aggregate", lambda: _aggregate(arguments))
 
-            show_run(flags.run, flags.out)
-        else:
-            aggregate(flags)
-    except RequestError as error:
-        print(f"golu-core aggregate: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader of a pipe is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        print(f"golu-core aggregate: {error}", file=sys.stderr)
-        return 1
+
+def _aggregate(arguments: list[str] | None) -> int:
+    flags = tyro.cli(Flags, args=arguments, prog="golu-core aggregate", config=(tyro.conf.FlagCreatePairsOff,))
+    if bool(flags.runs) == (flags.run is not None):
+        raise RequestError("name the folders of runs, or one run by --run; see --help")
+    if flags.run is not None:
+        from .reporting.single import show_run
+
+        show_run(flags.run, flags.out)
+    else:
+        aggregate(flags)
     return 0
 
 

@@ -10,7 +10,6 @@ or input that cannot be used, and nothing is written; 1 a failure to write.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from golu_core.training.errors import RequestError
 from golu_core.training.fields import Range, check_fields
 
 from .analyses.findings import Findings, show
+from .exit_status import exit_status
 from .reporting.report import check_report_folder
 
 
@@ -112,21 +112,10 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"  {name:<9}{(flags.__doc__ or '').strip()}")
         print("\nflags of one: golu-core analyze gates --help")
         return 0
-    try:
-        _analyze(words)
-    except RequestError as error:
-        print(f"golu-core analyze: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader of a pipe is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        print(f"golu-core analyze: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status("golu-core analyze", lambda: _analyze(words))
 
 
-def _analyze(words: list[str]) -> None:
+def _analyze(words: list[str]) -> int:
     name, *rest = words
     if name not in ANALYSES:
         raise RequestError(f"there is no analysis {name!r}; there are {', '.join(ANALYSES)}")
@@ -136,6 +125,7 @@ def _analyze(words: list[str]) -> None:
     if flags.out is not None:
         check_report_folder(flags.out)
     show(make(flags), flags.out, flags.figures)
+    return 0
 
 
 if __name__ == "__main__":

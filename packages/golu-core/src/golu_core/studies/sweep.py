@@ -14,7 +14,6 @@ signal.
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 import sys
 import tomllib
@@ -24,8 +23,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from golu_core.training.errors import Interrupted, RequestError
+from golu_core.training.errors import RequestError
 
+from .exit_status import exit_status
 from .sweeping.study import ClusterNeeds, PlannedRun, Study, find_study, planned_runs, read_study, study_from
 
 
@@ -192,32 +192,23 @@ def _ended(jobs: Any, study: Study) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line and returns its exit status."""
-    try:
-        flags = tyro.cli(Flags, args=arguments, prog="golu-core sweep", config=(tyro.conf.FlagCreatePairsOff,))
-        study = study_of(flags)
-        runs = planned_runs(study)
-        if flags.print_only:
-            from .sweeping.local import visible_gpus
+    """Runs the command line and returns its exit status: 2 for a RequestError."""
+    return exit_status("golu-core sweep", lambda: _sweep(arguments))
 
-            gpus = len(visible_gpus())
-            print_commands(runs, _parallel(study, runs, gpus), gpus)
-            return 0
-        if flags.cluster is not None and not flags.status:
-            return submit_all(study, runs, flags)
-        return run_here(study, runs, flags)
-    except RequestError as error:
-        print(f"golu-core sweep: {error}", file=sys.stderr)
-        return 2
-    except Interrupted as stop:
-        print(f"golu-core sweep: {stop}", file=sys.stderr)
-        return 128 + stop.signal_number
-    except BrokenPipeError:  # the reader of `--print | head` is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+def _sweep(arguments: list[str] | None) -> int:
+    flags = tyro.cli(Flags, args=arguments, prog="golu-core sweep", config=(tyro.conf.FlagCreatePairsOff,))
+    study = study_of(flags)
+    runs = planned_runs(study)
+    if flags.print_only:
+        from .sweeping.local import visible_gpus
+
+        gpus = len(visible_gpus())
+        print_commands(runs, _parallel(study, runs, gpus), gpus)
         return 0
-    except OSError as error:
-        print(f"golu-core sweep: {error}", file=sys.stderr)
-        return 1
+    if flags.cluster is not None and not flags.status:
+        return submit_all(study, runs, flags)
+    return run_here(study, runs, flags)
 
 
 if __name__ == "__main__":

@@ -32,14 +32,13 @@ from golu_core.training.ownership import (
     is_ours,
     partial_of,
     publish,
-    read_marker,
     remove_file,
     truncate_file,
     write_atomically,
     write_json,
 )
 
-from ..prepare import progress_bar
+from ..prepare import progress_bar, there_already
 from .parallel_text import SPLITS, Languages, ParallelText
 from .subwords import Numbers, Subwords, Words, learn_subwords
 from .vocabulary import END
@@ -149,7 +148,7 @@ def prepare_pairs(
         "cutting": dataclasses.asdict(cutting),
     }
     if folder.exists():
-        return _there_already(folder, request)
+        return there_already(folder, request)
     try:
         return _Preparation(text, languages, folder, cutting, request, show_progress).run(workers)
     except RequestError:  # a kill leaves what the same command continues; a refusal leaves nothing
@@ -380,15 +379,3 @@ def _begun(folder: Path, request: dict[str, Any]) -> tuple[Path, _Journal]:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return begin_partial(folder), _Journal(request)
-
-
-def _there_already(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
-    meta = read_marker(folder, META_FILE) or {}
-    differing = [key for key in request if meta.get(key) != request[key]]
-    if differing:
-        there, asked = ({key: values.get(key) for key in differing} for values in (meta, request))
-        raise RequestError(
-            f"{folder} holds other data: {there} there, {asked} asked for; "
-            f"choose another --name, or --overwrite to delete it"
-        )
-    return meta

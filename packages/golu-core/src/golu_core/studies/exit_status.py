@@ -1,0 +1,34 @@
+"""Exit statuses of the commands of studies: a refusal, a failure or a stop is one message, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from golu_core.training.errors import Interrupted, RequestError
+
+
+def exit_status(command: str, run: Callable[[], int]) -> int:
+    """What a command's function returns, or the status of how it ended: 2 for a refusal, 1 for a failure to write.
+
+    Args:
+        command: as it is typed, for messages.
+        run: does the work.
+    """
+    try:
+        return run()
+    except RequestError as error:
+        return _told(command, error, 2)
+    except Interrupted as stop:
+        return _told(command, stop, 128 + stop.signal_number)
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _told(command, error, 1)
+
+
+def _told(command: str, error: Exception, status: int) -> int:
+    print(f"{command}: {error}", file=sys.stderr)
+    return status
