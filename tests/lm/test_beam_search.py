@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 
+from golu_core.training.errors import RunFailure
 from golu_lm.translation.config import BeamSearch, Transformer
 from golu_lm.translation.model import Translator
 from golu_lm.translation.search import Translation, beam_search
@@ -108,6 +109,13 @@ def test_one_beam_takes_the_most_probable_subword(model):
             break
         text.append(token)
     assert found[0].tokens == text
+
+
+def test_a_network_of_nan_is_a_message(model):
+    with torch.no_grad():
+        model.embedding.weight.fill_(torch.nan)
+    with pytest.raises(RunFailure, match="not finite"):
+        beam_search(model, together(SOURCES), BeamSearch())
 
 
 def test_translations_end_at_the_models_longest(model):

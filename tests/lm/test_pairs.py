@@ -341,6 +341,14 @@ def test_a_damaged_vocabulary_is_named(content, tmp_path):
         Subwords(path)
 
 
+def test_pairs_need_a_name(tmp_path, monkeypatch, capfd):
+    run = runner_in_this_process(COMMAND_LINE, monkeypatch, capfd)
+    done = run("prepare-pairs", "--pair", "en-de", cwd=tmp_path)
+    assert done.returncode == 2 and "name wmt14, or a file or folder" in done.stderr
+    done = run("prepare-pairs", "--help", cwd=tmp_path)
+    assert "--most-ratio" in done.stdout
+
+
 def test_the_cutting_of_the_flags_is_that_of_the_recipe():
     from golu_lm.translation.prepare_command import PairFlags
 

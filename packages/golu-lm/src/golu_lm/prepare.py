@@ -100,7 +100,7 @@ def prepare_command(arguments: Sequence[str]) -> None:
     if dataset == "wmt14" or any(word.partition("=")[0] == "--pair" for word in rest):
         from .translation.prepare_command import prepare_pairs_command
 
-        prepare_pairs_command(dataset, rest)
+        prepare_pairs_command(arguments)
         return
     flags = parsed_flags(PrepareFlags, rest, usage)
     reading = Reading(

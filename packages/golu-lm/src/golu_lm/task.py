@@ -30,10 +30,16 @@ TASK: Task[Any] = Task(
     evaluation_flags="golu_lm.translation.flags:TranslationEvaluationFlags",
     commands={
         "prepare": Command(
-            "tokenize a data set or a file",
+            "tokenize a data set or a file; pairs of sentences as prepare-pairs does",
             "golu_lm.prepare:prepare_command",
             "DATASET [flags]",
             "golu_lm.prepare:PrepareFlags",
+        ),
+        "prepare-pairs": Command(
+            "cut pairs of sentences into subwords: wmt14, or a file or folder",
+            "golu_lm.translation.prepare_command:prepare_pairs_command",
+            "DATASET [flags]",
+            "golu_lm.translation.prepare_command:PairFlags",
         ),
         "generate": Command(
             "text from a finished run",

@@ -56,9 +56,13 @@ class PairFlags:
         return Cutting(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Cutting)})
 
 
-def prepare_pairs_command(dataset: str, arguments: Sequence[str]) -> None:
-    """`golu-lm prepare wmt14 [flags]` and `golu-lm prepare FILE_OR_FOLDER --pair en-de [flags]`."""
-    flags = parsed_flags(PairFlags, arguments, f"golu-lm prepare {dataset}")
+def prepare_pairs_command(arguments: Sequence[str]) -> None:
+    """`golu-lm prepare-pairs DATASET [flags]`; `golu-lm prepare` calls it for wmt14, and where it gets `--pair`."""
+    usage = "golu-lm prepare-pairs DATASET"
+    if not arguments or arguments[0].startswith("-"):
+        raise RequestError(f"name wmt14, or a file or folder of pairs: {usage}")
+    dataset, *rest = arguments
+    flags = parsed_flags(PairFlags, rest, usage)
     languages = Languages.parsed(flags.pair)
     if dataset == "wmt14":
         text = wmt14(flags.hub, flags.revision, languages)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from golu_core.training.errors import RunFailure
+
 from .config import BeamSearch
 from .model import DecoderState, Translator, first_symbols
 from .vocabulary import BEGIN, END, PAD
@@ -38,6 +40,9 @@ def beam_search(model: Translator, sources: Tensor, search: BeamSearch) -> list[
         model: in evaluation mode.
         sources: (N, S) int64, each sentence with its end, then padding, on the model's device.
         search: how.
+
+    Raises:
+        RunFailure: the network gives numbers that are not finite, so that nothing is found.
     """
     beams, device = search.beam, sources.device
     lengths = (sources != PAD).sum(1) + search.longer_by
@@ -76,6 +81,8 @@ def beam_search(model: Translator, sources: Tensor, search: BeamSearch) -> list[
         written = torch.cat([written.gather(1, place[..., None].expand_as(written)), last[..., None]], dim=2)
         first = torch.arange(len(alive), device=device) if kept is None else kept
         state.choose((first[:, None] * beams + place).flatten(), kept)
+    if not all(found):
+        raise RunFailure("the network's outputs are not finite numbers: no translation can be found")
     return [sorted(translations, key=lambda t: -t.score) for translations in found]
 
 
