@@ -169,7 +169,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    "stop_at", [pytest.param(n, marks=() if n % 4 == 1 else pytest.mark.slow) for n in range(1, 60, 2)]
+    "stop_at", [pytest.param(n, marks=() if n % 12 == 1 else pytest.mark.slow) for n in range(1, 60, 2)]
 )
 def test_a_killed_preparation_is_continued(stop_at, tmp_path, monkeypatch):
     """Killed before one of the writes, at any stage: the same command ends with the same bytes."""

@@ -59,7 +59,9 @@ def test_what_is_not_0_at_0_has_no_gate(name):
     assert shape_of(build_activation(name).double(), X).gate is None
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in GATES else pytest.mark.slow) for name in ACTIVATIONS]
+)
 def test_moments_are_scipys_integrals(name):
     function = build_activation(name).double()
 
