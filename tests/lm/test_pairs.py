@@ -237,6 +237,22 @@ def test_other_pairs_are_not_written_over(tmp_path):
         prepare_pairs(listed(pairs(), {"test": 3}), EN_DE, folder, Cutting(vocabulary=256), 1)
 
 
+@pytest.mark.parametrize("name", ["train.txt", "test.fr", "notes.md"])
+def test_overwrite_leaves_other_peoples_files(name, tmp_path, monkeypatch, capfd):
+    """Also where a file is called as a split of ours."""
+    folder = files(tmp_path / "text", train__tsv="".join(f"{a}\t{b}\n" for a, b in pairs()["train"]))
+    for split in ("valid", "test"):
+        files(folder, **{f"{split}__tsv": "".join(f"{a}\t{b}\n" for a, b in pairs()[split])})
+    run = runner_in_this_process(COMMAND_LINE, monkeypatch, capfd)
+    arguments = ("prepare", str(folder), "--pair", "en-de", "--num-workers", "1", "--vocabulary", "128")
+    assert run(*arguments, cwd=tmp_path).returncode == 0
+    assert run(*arguments, "--overwrite", cwd=tmp_path).returncode == 0
+    (tmp_path / "data" / "text-en-de" / name).write_text("mine")
+    done = run(*arguments, "--overwrite", cwd=tmp_path)
+    assert done.returncode == 2 and name in done.stderr
+    assert (tmp_path / "data" / "text-en-de" / name).read_text() == "mine"
+
+
 def test_the_hubs_form_of_wmt14(tmp_path):
     datasets = pytest.importorskip("datasets")
     columns = {"translation": [{"en": a, "de": b} for a, b in PAIRS]}

@@ -32,7 +32,7 @@ class DecoderState:
     Attributes:
         own: for each layer the keys and values of the subwords so far, two tensors of (N * B, H, T, D).
         source: for each layer the keys and values of the source, two tensors of (N, H, S, D).
-        mask: (N, 1, 1, S) bool, which source subwords are none but padding.
+        mask: (N, 1, 1, S) bool, False for the padding of the sources.
         length: subwords so far.
     """
 

@@ -91,7 +91,9 @@ def _remove_prepared(folder: Path) -> None:
             f"{folder} does not hold pairs that golu-lm prepare made, so --overwrite does not remove it: "
             f"choose a --name"
         )
-    foreign = foreign_files(folder, (META_FILE, SUBWORDS_FILE, *(f"{split}.*" for split in SPLITS)))
+    sides = () if meta is None else tuple(meta["languages"])
+    written = (f"{split}.{side}{end}" for split in SPLITS for side in sides for end in ("", ".words", ".bin"))
+    foreign = foreign_files(folder, (META_FILE, SUBWORDS_FILE, *written))
     if foreign:
         raise RequestError(f"{foreign[0]} was not made by golu-lm prepare: move it away, or choose another --name")
     discard(folder)

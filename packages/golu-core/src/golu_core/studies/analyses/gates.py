@@ -25,7 +25,6 @@ from .findings import Findings
 
 Values = NDArray[numpy.float64]
 
-DEFAULT = ("golu", "gelu", "swish", "mish", "relu")
 _SHOWN = (-5.0, 5.0)
 _POINTS = 1001
 _NODES = 200

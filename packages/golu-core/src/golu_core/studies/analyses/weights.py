@@ -56,7 +56,7 @@ _SHOWN = {"std": "spread", "kurtosis": "excess kurtosis", "low": "percentile 1",
 
 
 def weights_of(folder: Path) -> Values:
-    """All weights of a finished run that are no vectors, (weights,) float64, layer after layer.
+    """All weights of a finished run that are not vectors, (weights,) float64, layer after layer.
 
     Raises:
         RequestError: the file is missing or damaged, or has no such weights.
@@ -66,7 +66,7 @@ def weights_of(folder: Path) -> Values:
     path = folder / WEIGHTS_FILE
     try:
         with safe_open(str(path), framework="pt") as file:
-            tensors = (file.get_tensor(name) for name in sorted(file.keys()))  # it is no mapping
+            tensors = (file.get_tensor(name) for name in sorted(file.keys()))  # it is not a mapping
             parts = [t.double().flatten().numpy() for t in tensors if t.ndim >= 2 and t.is_floating_point()]
     except (OSError, SafetensorError) as error:
         raise RequestError(f"{path} cannot be read: {error}") from None
