@@ -18,11 +18,11 @@ from command_line import runner_in_this_process
 from golu_core.training.finished import FinishedRun
 from golu_lm.cli import COMMAND_LINE
 from golu_lm.translation.config import TranslationConfig
-from golu_lm.translation.evaluate import SourceGroups
+from golu_lm.translation.evaluate import SourceGroups, run_codec
 from golu_lm.translation.model import Translator
 from golu_lm.translation.scores import scores, split_compounds
 from golu_lm.translation.search import beam_search
-from golu_lm.translation.translate import run_codec, shown, translations
+from golu_lm.translation.translate import shown, translations
 from lm_program import LM
 from lm_program import TINY as TINY_LM
 from translation_program import FOLDER, TINY, pairs, prepared
@@ -92,7 +92,8 @@ def own_files(folder: Path) -> tuple[Path, Path]:
 def test_own_files_are_scored_like_the_test_split(finished, run_here, tmp_path):
     source, reference = own_files(tmp_path)
     result = json.loads((finished / FOLDER / "result.json").read_text())
-    done = run_here("evaluate", str(FOLDER), "--source", str(source), "--reference", str(reference), cwd=finished)
+    own = ("--source", str(source), "--reference", str(reference), "--data-dir", "nowhere")  # the run is enough
+    done = run_here("evaluate", str(FOLDER), *own, cwd=finished)
     assert done.returncode == 0, done.stderr
     printed = dict(line.split(" ", 1) for line in done.stdout.splitlines() if "signature" not in line)
     assert set(printed) == {"bleu", "bleu_tokenized", "bleu_compound", "chrf"}

@@ -19,13 +19,14 @@ from golu_core.training.finished import FinishedRun
 
 from .bundles import EvaluatedBundles, padded
 from .config import BeamSearch, TranslationConfig
-from .data import PairData, load_pairs
+from .data import PairData, codec_of, load_pairs
 from .flags import TranslationEvaluationFlags
 from .model import Translator
-from .parallel_text import text_lines
+from .parallel_text import Languages, text_lines
+from .prepare import SUBWORDS_FILE, Cutting
 from .scores import Scores, scores
 from .search import Translation, beam_search
-from .subwords import Codec, Numbers
+from .subwords import Codec, Numbers, Subwords
 
 _SUBWORDS_AT_ONCE = 4096
 """Source subwords of a group, padding included, each times the beams."""
@@ -192,28 +193,52 @@ def evaluate_translator(folder: Path, flags: TranslationEvaluationFlags) -> None
         raise RequestError("--source and --reference belong together: name both files")
     finished = FinishedRun.at(folder, TranslationConfig)
     config = finished.evaluated_with(flags)
+    model = Translator(config.model, config.activation)
+    search = config.search.changed(flags.beam, flags.length_penalty)
+    if flags.source is not None and flags.reference is not None:
+        own = _own_pairs(flags.source, flags.reference)
+        finished.load_evaluated_weights(model, config.average)
+        _score_own(finished, config, model, own, search)
+        return
     data = load_pairs(config)
     finished.check_input("data", data.fingerprint)
-    own = None if flags.source is None or flags.reference is None else _own_pairs(flags.source, flags.reference)
-    model = Translator(config.model, config.activation)
     finished.load_evaluated_weights(model, config.average)
-    search = config.search.changed(flags.beam, flags.length_penalty)
     with Evaluation(config, folder) as evaluation:
         model = model.to(evaluation.device)
-        if own is None:
-            found = evaluate_split(evaluation, model, data, "test", search=search, at_once=flags.eval_batch)
-            for name, signature in found.signatures.items():
-                evaluation.processes.say(f"{name} signature {signature}")
-            finished.print_beside_result(found.metrics, evaluation.processes)
-            return
-        sources, references = own
-        sentences = data.codec.encoded(sources, config.model.longest)
-        best = [found[0] for found in translated(evaluation, model, sentences, search)]
-        result, _ = scored(data.codec, best, references, [data.codec.target.cut(line) for line in references])
+        found = evaluate_split(evaluation, model, data, "test", search=search, at_once=flags.eval_batch)
+        _say_signatures(evaluation, found.signatures)
+        finished.print_beside_result(found.metrics, evaluation.processes)
+
+
+def _score_own(
+    finished: FinishedRun[TranslationConfig],
+    config: TranslationConfig,
+    model: Translator,
+    own: tuple[list[str], list[str]],
+    search: BeamSearch,
+) -> None:
+    """Prints scores on sentences of the user's own; the run's data are not needed for it."""
+    sources, references = own
+    codec = run_codec(finished)
+    sentences = codec.encoded(sources, config.model.longest)
+    with Evaluation(config, finished.folder) as evaluation:
+        best = [found[0] for found in translated(evaluation, model.to(evaluation.device), sentences, search)]
+        result, _ = scored(codec, best, references, [codec.target.cut(line) for line in references])
         for name, value in result.values.items():
             evaluation.processes.say(f"{name} {value:.6g}")
-        for name, signature in result.signatures.items():
-            evaluation.processes.say(f"{name} signature {signature}")
+        _say_signatures(evaluation, result.signatures)
+
+
+def _say_signatures(evaluation: Evaluation[TranslationConfig], signatures: dict[str, str]) -> None:
+    for name, signature in signatures.items():
+        evaluation.processes.say(f"{name} signature {signature}")
+
+
+def run_codec(finished: FinishedRun[TranslationConfig]) -> Codec:
+    """Between text and the subwords of a finished run; RequestError if its file is missing or damaged."""
+    path = finished.check_file(SUBWORDS_FILE)
+    content = Subwords(path).content
+    return codec_of(path, Languages(*content["languages"]), Cutting(**content["cutting"]))
 
 
 def _own_pairs(source: Path, reference: Path) -> tuple[list[str], list[str]]:

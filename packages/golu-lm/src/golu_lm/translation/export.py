@@ -9,11 +9,11 @@ from golu_core.training.errors import RequestError
 from golu_core.training.finished import FinishedRun
 
 from .config import TranslationConfig
+from .evaluate import run_codec
 from .hugging_face import to_fsmt, to_fsmt_tokenizer
 from .model import Translator
 from .parallel_text import Languages
 from .prepare import Cutting
-from .translate import run_codec
 
 
 def export_translator(folder: Path, out: Path) -> str:

@@ -16,13 +16,11 @@ from golu_core.training.finished import FinishedRun
 
 from ..families import require_translator
 from .config import Beams, BeamSearch, TranslationConfig
-from .data import codec_of
-from .evaluate import SourceGroups
+from .evaluate import SourceGroups, run_codec
 from .model import Translator
-from .parallel_text import Languages, text_lines
-from .prepare import SUBWORDS_FILE, Cutting
+from .parallel_text import text_lines
 from .search import Translation, beam_search
-from .subwords import Codec, Subwords
+from .subwords import Codec
 
 _LINES_AT_ONCE = 4096
 """Lines that are read before the first is translated, so that sentences of similar length are translated together."""
@@ -59,13 +57,6 @@ def translate_command(arguments: Sequence[str]) -> None:
     for found in translations(model, codec, _lines(named), search):
         for line in shown(found, codec, flags.n_best):
             print(line, flush=True)
-
-
-def run_codec(finished: FinishedRun[TranslationConfig]) -> Codec:
-    """Between text and the subwords of a finished run; RequestError if its file is missing or damaged."""
-    path = finished.check_file(SUBWORDS_FILE)
-    content = Subwords(path).content
-    return codec_of(path, Languages(*content["languages"]), Cutting(**content["cutting"]))
 
 
 def _lines(named: str | None) -> Iterator[str]:
