@@ -3,12 +3,12 @@
     python tools/benchmark.py activation [--threads 1 2] [--sizes 100000 1000000 10000000] [--json FILE]
     python tools/benchmark.py loop [--json FILE]
     python tools/benchmark.py images [--json FILE]
-    python tools/benchmark.py lm [--json FILE]
+    python tools/benchmark.py lm [--no-compile] [--json FILE]
     python tools/benchmark.py translation [--json FILE]
     python tools/benchmark.py detect [--json FILE]
     python tools/benchmark.py annotations [--json FILE]
     python tools/benchmark.py coco [--json FILE]
-    python tools/benchmark.py diffusion [--json FILE]
+    python tools/benchmark.py diffusion [--no-compile] [--json FILE]
     python tools/benchmark.py aggregate [--json FILE]
     python tools/benchmark.py startup [--json FILE]
     python tools/benchmark.py prepare --vocab-file FILE [--json FILE]
@@ -281,7 +281,7 @@ def main() -> None:
     elif flags.what == "diffusion":
         import benchmark_diffusion
 
-        rows = benchmark_diffusion.all_rows()
+        rows = benchmark_diffusion.all_rows(not flags.no_compile)
     elif flags.what == "translation":
         import benchmark_translation
 
@@ -289,7 +289,10 @@ def main() -> None:
     elif flags.what in ("lm", "prepare"):
         import benchmark_lm
 
-        rows = benchmark_lm.training_rows() if flags.what == "lm" else benchmark_lm.prepare_rows(flags.vocab_file)
+        if flags.what == "lm":
+            rows = benchmark_lm.training_rows(not flags.no_compile)
+        else:
+            rows = benchmark_lm.prepare_rows(flags.vocab_file)
     else:
         import benchmark_activation
 

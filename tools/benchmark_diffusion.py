@@ -43,10 +43,10 @@ def _config(folder: Path, compiled: bool) -> DiffusionConfig:
     )
 
 
-def all_rows() -> list[Row]:
+def all_rows(compiled_too: bool) -> list[Row]:
     """Training, eager and on a GPU compiled too, and sampling."""
     rows = []
-    for compiled in (False, True) if torch.cuda.is_available() else (False,):
+    for compiled in (False, True) if compiled_too and torch.cuda.is_available() else (False,):
         with tempfile.TemporaryDirectory() as name:
             config = _config(Path(name), compiled)
             loops = {"golu-diffusion": _our_loop(config), "bare loop": _bare_loop(config)}

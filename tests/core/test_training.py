@@ -21,6 +21,7 @@ from example_result import example_result
 from golu_core.training.checkpoint import checkpoint_folders, damage_of, newest_whole_checkpoint, save_checkpoint
 from golu_core.training.config import RunConfig, checked, config_sha256, differences, from_json, identity, to_json
 from golu_core.training.data import EpochOrder, EvaluationBatches, TrainBatches, plan_batches
+from golu_core.training.devices import default_device
 from golu_core.training.errors import RequestError, RunFailure
 from golu_core.training.loading import loaded
 from golu_core.training.locks import claim
@@ -384,7 +385,10 @@ def test_what_is_no_result_is_named(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
-        ("import golu_core; golu_core.golu", ["accelerate", "cupy", "matplotlib", "tyro"]),
+        (
+            "import torch, golu_core; golu_core.GoLU()(torch.ones(1, requires_grad=True)).backward()",
+            ["accelerate", "cupy", "matplotlib", "sympy", "torch._dynamo", "tyro"],
+        ),
         ("import golu_core.activation.registry", ["torch"]),
         ("import golu_vision.cli", ["torch", "accelerate", "timm", "rich"]),
     ],
@@ -439,3 +443,11 @@ def test_a_killed_loader_is_one_message_whatever_torch_raises(error):
     with pytest.raises(RunFailure, match="a loader process was killed, perhaps because memory ran out") as failure:
         list(loaded(DyingLoader(error)))
     assert "\n" not in str(failure.value)
+
+
+def test_a_cpu_that_was_asked_for_is_taken_on_a_machine_with_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    assert default_device() == torch.device("cuda")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert default_device() == torch.device("cpu")

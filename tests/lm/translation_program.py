@@ -9,7 +9,9 @@ from golu_lm.translation.data import codec_of
 from golu_lm.translation.number_words import amounts
 from golu_lm.translation.parallel_text import Languages, Pair, listed
 from golu_lm.translation.prepare import SUBWORDS_FILE, Cutting, prepare_pairs
+from golu_lm.translation.recipes import TRANSLATION_RECIPES
 from golu_lm.translation.subwords import Codec
+from lm_program import MODEL as LANGUAGE_MODEL
 
 EN_DE = Languages("en", "de")
 NAME = "numbers-en-de"
@@ -36,3 +38,25 @@ def prepared(data_dir: Path, vocabulary: int = 128) -> Path:
 def codec(folder: Path) -> Codec:
     """Between text and the subwords of prepared pairs."""
     return codec_of(folder / SUBWORDS_FILE, EN_DE, Cutting(vocabulary=128))
+
+
+def shrink(name: str) -> list[str]:
+    """Flags that make a recipe of golu-lm, a language model's or a translator's, a matter of seconds."""
+    rest = ["--batch-size", "4", "--max-device-batch", "2", "--mixed-precision", "no", "--schedule.warmup.steps", "2"]
+    sizes = ["--steps", "6", "--eval-every", "3"]
+    if name in TRANSLATION_RECIPES:
+        data = ["--data.name", NAME, "--data.bundle-tokens", "256", "--eval-sentences", "4", "--average.every", "1"]
+        sizes = [
+            "--steps",
+            "40",
+            "--eval-every",
+            "20",
+            "--optim.lr",
+            "0.02",
+            "--optim.eps",
+            "1e-6",
+        ]  # until it says something
+        of_model = ["--model.vocabulary", "128", "--model.dropout", "0.1", "--model.longest", "64"]
+        return [*MODEL, *of_model, *sizes, *data, *rest, "--search.longer-by", "5"]
+    text = ["--eval-sequences", "8", "--sample-tokens", "5", "--data.tokenizer", "bytes"]
+    return [*LANGUAGE_MODEL, "--model.vocabulary", "320", "--model.bias", *sizes, *text, *rest]

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_LOGITS_AT_ONCE = 1 << 25
-"""Logits of one chunk: 128 MiB in float32."""
+_LOGITS_AT_ONCE = {"cpu": 1 << 25, "cuda": 1 << 27}
+"""Logits of one chunk, by device: in float32 128 MiB on a CPU, and 512 on a GPU, which many launches keep waiting."""
 
 
 class TokenScores(NamedTuple):
@@ -47,15 +47,16 @@ def mean_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tenso
 def token_scores(hidden: Tensor, weight: Tensor, targets: Tensor) -> TokenScores:
     """Loss (N,) of each token, and whether it was the model's first choice; arguments as in `mean_cross_entropy`."""
     losses, right = [], []
-    for rows in _chunks(len(targets), len(weight)):
+    for rows in _chunks(len(targets), weight):
         logits = F.linear(hidden[rows], weight).float()
         losses.append(F.cross_entropy(logits, targets[rows], reduction="none"))
         right.append(logits.argmax(dim=1) == targets[rows])
     return TokenScores(torch.cat(losses), torch.cat(right))
 
 
-def _chunks(tokens: int, vocabulary: int) -> list[slice]:
-    count = -(-tokens * vocabulary // _LOGITS_AT_ONCE)
+def _chunks(tokens: int, weight: Tensor) -> list[slice]:
+    at_once = _LOGITS_AT_ONCE.get(weight.device.type, _LOGITS_AT_ONCE["cpu"])
+    count = -(-tokens * len(weight) // at_once)
     size = -(-tokens // max(1, count))
     return [slice(start, min(start + size, tokens)) for start in range(0, tokens, size)]
 
@@ -70,14 +71,13 @@ class _MeanCrossEntropy(torch.autograd.Function):
         hidden_gradient = torch.empty_like(hidden) if with_gradient else None
         weight_gradient = torch.zeros_like(weight) if with_gradient else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        for rows in _chunks(len(targets), len(weight)):
-            logits = (hidden[rows] @ columns.t()).float()
+        for rows in _chunks(len(targets), weight):
+            log_shares = F.log_softmax(hidden[rows] @ columns.t(), dim=1, dtype=torch.float32)
             right = targets[rows, None]
-            log_sum = logits.logsumexp(dim=1, keepdim=True)
-            total += log_sum.sum() - logits.gather(1, right).sum()
+            total -= log_shares.gather(1, right).sum()
             if hidden_gradient is None or weight_gradient is None:
                 continue
-            slope = logits.sub_(log_sum).exp_()
+            slope = log_shares.exp_()
             slope.scatter_add_(1, right, slope.new_full((1, 1), -1.0).expand_as(right))
             slope = slope.to(hidden.dtype)
             torch.mm(slope, columns, out=hidden_gradient[rows])

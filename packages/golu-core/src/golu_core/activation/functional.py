@@ -23,9 +23,13 @@ _dispatch_modes = torch._C._len_torch_dispatch_stack
 _tracing_state = torch._C._get_tracing_state
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # the compiler guards the transforms itself
 def _is_transformed() -> bool:
     return _transform() is not None
+
+
+# What torch.compiler.assume_constant_result does, without its import of the whole compiler, which takes seconds. The
+# compiler guards the transforms itself.
+_is_transformed._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def golu(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:

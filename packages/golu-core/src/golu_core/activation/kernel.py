@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from contextlib import nullcontext
-from functools import cache, lru_cache
+from functools import cache, lru_cache, reduce
 from importlib.resources import files
+from operator import or_
 from typing import Any
 
 import torch
@@ -161,7 +161,7 @@ def _launch(direction: str, tensors: tuple[Tensor, ...], parameters: GompertzPar
     if count == 0:
         return
     pointers = [tensor.data_ptr() for tensor in tensors]
-    aligned = not any(pointer % _VECTOR_BYTES for pointer in pointers)
+    aligned = not reduce(or_, pointers) % _VECTOR_BYTES
     threads = _thread_count(count, x.element_size(), aligned)
     grid = (-(-threads // _THREADS_PER_BLOCK),)
     arguments = (*pointers, count, *_rounded_scalars(x.dtype, parameters))
@@ -210,9 +210,12 @@ def _start(
     name: str, device_index: int, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]
 ) -> None:
     kernel = _kernel(name)
-    on_device = device_index == torch.cuda.current_device()
-    with nullcontext() if on_device else torch.cuda.device(device_index):
-        kernel(grid, block, arguments, stream=_Stream(_current_stream(device_index)))
+    stream = _Stream(_current_stream(device_index))
+    if device_index == torch.cuda.current_device():
+        kernel(grid, block, arguments, stream=stream)
+    else:
+        with torch.cuda.device(device_index):
+            kernel(grid, block, arguments, stream=stream)
 
 
 def _current_stream(device_index: int) -> int:

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
 
 from .config import RunConfig
 from .errors import RequestError
 
 
 def default_device() -> torch.device:
-    """The device of a program that runs alone: a GPU if there is one."""
+    """The device of a program that runs alone: a GPU if there is one, and the CPU was not asked for."""
+    if parse_flag_from_env("ACCELERATE_USE_CPU"):
+        return torch.device("cpu")
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator or torch.device("cpu")
 
