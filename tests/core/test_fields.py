@@ -74,7 +74,7 @@ def refusal(line, arguments):
     return None
 
 
-QUICK = ("golu-lm",)  # which has most kinds of fields; a program takes half a minute
+QUICK = ("golu-diffusion",)  # a program takes a quarter to half a minute
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def _value(config, path):
         (["digits", "--augment", "tim"], "one of crop, torchvision, timm, not 'tim', did you mean timm?"),
         (["digits", "--average.decay", "0"], "keeps no average"),
         (["digits", "--mix", "mix"], "--mix.mixup or --mix.cutmix must be above 0"),
-        (["digits", "--data.download"], "is for CIFAR-10 only"),
+        (["digits", "--data.download"], "is for CIFAR-10 and MNIST only"),
         (["digits", "--data.revision", "main"], "name one with --data.hub"),
         (["digits", "--seed", str(2**64)], "--seed must be at most"),
         (["digits", "--schedule", "milestones", "--schedule.milestones", "5", "3"], "must increase"),

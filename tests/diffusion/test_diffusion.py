@@ -225,7 +225,7 @@ def test_impossible_sizes_are_refused(change, message):
         UNet(dataclasses.replace(SMALL, **change), "golu")
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
+@pytest.mark.parametrize("sampler", [pytest.param("ddpm", marks=pytest.mark.slow), "ddim"])
 def test_images_do_not_depend_on_the_batch(sampler):
     torch.manual_seed(0)
     model, process = UNet(SMALL, "golu").eval(), Diffusion(Noise(steps=30))

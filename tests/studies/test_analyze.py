@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from pathlib import Path
@@ -21,6 +22,7 @@ from golu_core.studies.analyses.weights import spread_of
 from golu_core.studies.analyze import ANALYSES, main
 from golu_core.training.fingerprint import file_digest
 from golu_core.training.results import read_result, write_result
+from golu_core.training.tasks import installed_tasks
 from runs_on_disk import write_run
 
 X = numpy.linspace(-5, 5, 1001)
@@ -156,6 +158,57 @@ def test_weights_that_cannot_be_used_are_named(kind, runs, tmp_path, capsys):
     message = capsys.readouterr().err
     assert "model.safetensors is " in message and "Traceback" not in message
     assert not (tmp_path / "out").exists()
+
+
+# -------------------------------------------------------------------------------------------------------- ablations
+
+
+def write_ablation(root: Path, rates: tuple[float, ...], epochs: tuple[int, ...]) -> None:
+    """Runs whose top-1 follows from their settings."""
+    base = installed_tasks()["vision"].recipes["mlp-digits"]
+    for activation, seed, rate, length in itertools.product(("relu", "golu"), range(3), rates, epochs):
+        place = root / f"{rate}-{length}" / activation / str(seed)
+        metrics = {"top1": 50 + 1000 * rate + length + seed / 10 + (activation == "golu"), "loss": 1 / length}
+        optim = dataclasses.replace(base.optim, lr=rate)
+        folder = write_run(
+            root, "vision", "mlp-digits", activation, seed, metrics, place=place, optim=optim, epochs=length
+        )
+        lines = [{"step": step, "split": "train", "loss": 1.0, "weight_norm": 10.0 * step} for step in (1, length)]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_an_ablation_is_over_the_settings_that_differ(tmp_path, capsys):
+    write_ablation(tmp_path / "runs", (0.01, 0.001), (5, 8))
+    assert main(["ablation", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
+    assert "GoLU" in capsys.readouterr().out
+    cells = json.loads((tmp_path / "out" / "ablation.json").read_text())["cells"]
+    assert len(cells) == 2 * 4
+    for cell in cells:
+        rate, length = cell["settings"]["optim.lr"], cell["settings"]["epochs"]
+        golu = cell["activation"] == "golu"
+        assert cell["values"] == pytest.approx([50 + 1000 * rate + length + seed / 10 + golu for seed in range(3)])
+    assert (tmp_path / "out" / "ablation-mlp-digits.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(("metric", "expected"), [("loss", 1 / 8), ("weight_norm", 80.0)])
+def test_an_ablation_over_one_setting_and_other_metrics(metric, expected, tmp_path):
+    write_ablation(tmp_path / "runs", (0.01,), (5, 8))
+    assert main(["ablation", str(tmp_path / "runs"), "--metric", metric, "--out", str(tmp_path / "out")]) == 0
+    cells = json.loads((tmp_path / "out" / "ablation.json").read_text())["cells"]
+    assert [c["values"] for c in cells if c["settings"]["epochs"] == 8] == [pytest.approx([expected] * 3)] * 2
+
+
+@pytest.mark.parametrize(
+    ("rates", "flags", "message"),
+    [
+        ((0.01,), [], "nothing but activation and seed"),
+        ((0.01, 0.1), ["--metric", "bleu"], "no metric 'bleu'; it has top1, loss, weight_norm"),
+    ],
+)
+def test_what_is_not_an_ablation_is_refused(rates, flags, message, tmp_path, capsys):
+    write_ablation(tmp_path / "runs", rates, (5,))
+    assert main(["ablation", str(tmp_path / "runs"), *flags, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 QUICK = {"gates": [], "spectrum": ["--size", "12"]}

@@ -256,17 +256,18 @@ def test_claims_are_corrected_over_the_report():
     assert compared(row, "golu")[0].together == compared(row, "golu")[0].interval == (1.0, 6.0)
 
 
-def test_a_report_of_data_without_differences_claims_nothing():
+@pytest.mark.parametrize(("reports", "most"), [(30, 4), pytest.param(200, 15, marks=pytest.mark.slow)])
+def test_a_report_of_data_without_differences_claims_nothing(reports, most):
     """At most one report in twenty claims anything; 4 of these 200 do, and 109 have a plain interval without 0."""
     random = numpy.random.default_rng(7)
     claims = 0
-    for _ in range(200):
+    for _ in range(reports):
         rows = [
             row_from({name: random.normal(0, 1, 10).tolist() for name in ("relu", "gelu", "golu")}) for _ in range(8)
         ]
         found = paired_comparisons(rows, "golu")
         claims += any(pair.verdict in ("better", "worse") for _, pairs in found for pair in pairs)
-    assert claims <= 15  # 10 expected at most; more than 15 has a chance of 4 %
+    assert claims <= most  # more than these has a chance of 6 and 4 %, if one in twenty claims something
 
 
 def test_means_of_zero_end_no_report():

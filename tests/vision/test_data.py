@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -282,6 +283,24 @@ def test_classes_of_a_hub_data_set_are_checked(case, tmp_path):
     )
     with pytest.raises(RequestError, match=message):
         load_hub(folder)
+
+
+def test_mnist_in_its_own_format(tmp_path):
+    """Its four files as published, the images and labels of a few digits."""
+    raw = tmp_path / "mnist" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = numpy.random.default_rng(0)
+    for split, count in (("train", 12), ("t10k", 5)):
+        pixels = rng.integers(0, 256, (count, 28, 28), dtype=numpy.uint8)
+        labels = (numpy.arange(count) % 10).astype(numpy.uint8)
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 2051, count, 28, 28) + pixels.tobytes())
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, count) + labels.tobytes())
+    data = load_data(replace(RECIPES["mlp-mnist"], data_dir=tmp_path))
+    assert len(data.train) == 12 and len(data.test) == 5 and data.classes == tuple("0123456789")
+    image = data.test.__getitems__(keys(0)).images[0]
+    assert all(torch.equal(channel, torch.from_numpy(pixels[0])) for channel in image)
+    with pytest.raises(RequestError, match=r"MNIST is not in .*--data\.download"):
+        load_data(replace(RECIPES["mlp-mnist"], data_dir=tmp_path / "elsewhere"))
 
 
 def test_cifar10_in_torchvisions_layout(tmp_path, monkeypatch):

@@ -9,13 +9,15 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torch.nn import functional as F
 
 from golu_core.training.config import from_json, to_json
 from golu_core.training.data import plan_batches
+from golu_core.training.errors import RequestError
 from golu_core.training.schedules import learning_rate
-from golu_vision.config import VisionConfig
+from golu_vision.config import Model, VisionConfig
 from golu_vision.mixing import check_mixing
-from golu_vision.models import build_model, build_network
+from golu_vision.models import build_model, build_network, check_model_name
 from golu_vision.recipes import RECIPES
 from golu_vision.train import epoch_order
 
@@ -45,7 +47,7 @@ PUBLISHED_RATES = [
 
 def network(name):
     recipe = RECIPES[name]
-    return build_network(recipe.model, recipe.data.classes)
+    return build_network(recipe.model, recipe.data.classes, recipe.data)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -102,6 +104,25 @@ def test_cifar_networks_train_one_step(name):
     assert logits.shape == (2, 10)
     logits.sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", [n for n, r in RECIPES.items() if r.model.name.startswith("mlp/")])
+def test_perceptrons_are_their_layers(name):
+    """The logits by torch's functions, from the same weights."""
+    model, side = network(name), RECIPES[name].data.size
+    x = torch.randn(3, 1, side, side).expand(-1, 3, -1, -1)
+    if RECIPES[name].data.source == "cifar10":
+        x = torch.randn(3, 3, side, side)
+    hidden = (x if model.channels == 3 else x[:, :1]).flatten(1)
+    for linear, norm, _ in zip(*[iter(model.blocks)] * 3, strict=True):
+        hidden = F.relu(F.layer_norm(F.linear(hidden, linear.weight, linear.bias), (512,), norm.weight, norm.bias))
+    torch.testing.assert_close(model(x), F.linear(hidden, model.head.weight, model.head.bias))
+
+
+@pytest.mark.parametrize("name", ["mlp/512", "mlp/0x4", "mlp/2x512x3", "mlp/"])
+def test_a_perceptrons_name_says_blocks_and_width(name):
+    with pytest.raises(RequestError, match="name blocks and width"):
+        check_model_name(Model(name))
 
 
 def test_cifar_resnet_gives_the_logits_of_torchvisions_blocks():

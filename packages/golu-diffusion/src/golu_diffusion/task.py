@@ -36,4 +36,5 @@ TASK: Task[DiffusionConfig] = Task(
         ),
     },
     order=4,
+    probe="golu_diffusion.probe:probe",
 )

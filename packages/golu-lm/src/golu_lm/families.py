@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from golu_core.training.errors import RequestError
+from golu_core.training.probes import Probe
 from golu_core.training.run_files import read_recipe
 
 from .config import LmConfig
@@ -54,6 +55,15 @@ def evaluate(folder: Path, flags: TranslationEvaluationFlags) -> None:
     from .evaluate import evaluate_run
 
     evaluate_run(folder, flags)
+
+
+def probe(folder: Path, samples: int, data_dir: Path | None) -> Probe:
+    """A language model on windows of its test split; RequestError for a translator's run."""
+    from .probe import language_model_probe
+
+    if is_translator(folder):
+        raise RequestError(f"{folder} is a translator's run, and only language models can be analyzed this way")
+    return language_model_probe(folder, samples, data_dir)
 
 
 def is_translator(folder: Path) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 _LOGITS_AT_ONCE = {"cpu": 1 << 25, "cuda": 1 << 27}
 """Logits of one chunk, by device: in float32 128 MiB on a CPU, and 512 on a GPU, which many launches keep waiting."""
@@ -91,6 +92,7 @@ class _MeanCrossEntropy(torch.autograd.Function):
         return total / len(targets)
 
     @staticmethod
+    @once_differentiable  # or a second derivative would be wrong in silence
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         hidden_gradient, weight_gradient = ctx.saved_tensors
         scale = gradient / ctx.tokens

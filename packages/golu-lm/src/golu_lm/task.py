@@ -60,4 +60,5 @@ TASK: Task[Any] = Task(
         ),
     },
     order=2,
+    probe="golu_lm.families:probe",
 )

@@ -22,6 +22,8 @@ from golu_core.training.fields import (
 )
 from golu_core.training.optim import WeightAverage
 
+GRAY_SOURCES = ("digits", "mnist")
+"""Sources whose images have three equal channels."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -30,7 +32,8 @@ class Model:
     """A network.
 
     Attributes:
-        name: `library/name`; the library is torchvision, timm or cifar (this package's `cifar.py`).
+        name: `library/name`; the library is torchvision, timm, or this package's cifar or mlp (`mlp/2x512` has two
+            blocks of width 512).
         own_activation: Activation of the network as published, which is swapped.
         drop: Dropout before the classifier, for timm's networks.
         drop_path: Stochastic depth, for some of timm's networks.
@@ -53,15 +56,15 @@ class Data:
     """Where images come from and how large they are.
 
     Attributes:
-        source: `folder`: class folders in `train` and `val` (or `test`); `cifar10`: torchvision's; `digits`:
-            scikit-learn's scans, written as class folders; `hub`: anything that `datasets` loads.
+        source: `folder`: class folders in `train` and `val` (or `test`); `cifar10` and `mnist`: torchvision's;
+            `digits`: scikit-learn's scans, written as class folders; `hub`: anything that `datasets` loads.
         name: Name of the data set in results, and its folder in --data-dir.
         root: Folder of your own with class folders, instead of `source`.
         hub: Id on the hub or local path for `datasets`, instead of `source`.
         test_share: Share of each class that is kept for the test, where `root` has class folders without a split; files
             with related names stay together.
         revision: Revision of the hub data set.
-        download: Let torchvision download CIFAR-10.
+        download: Let torchvision download CIFAR-10 or MNIST.
         size: Side in pixels of the square images that the network gets.
         resize: Shorter side before the center crop in evaluation.
         background: What transparent pixels are put on.
@@ -74,7 +77,7 @@ class Data:
         test_images: Test images of the published data set.
     """
 
-    source: Literal["folder", "cifar10", "digits", "hub"] = placement("folder")
+    source: Literal["folder", "cifar10", "mnist", "digits", "hub"] = placement("folder")
     name: FolderName = placement("imagenet")
     root: Path | None = placement(None)
     hub: str | None = placement(None)
@@ -113,10 +116,10 @@ class Data:
             raise RequestError(f"{flag}.hub must name a data set of the hub or a local path")
         if self.test_share is not None and self.root is None:
             raise RequestError(f"{flag}.test-share is for class folders of your own: name them with {flag}.root")
-        if self.background != "white" and self.source in ("digits", "cifar10") and not self.is_own:
+        if self.background != "white" and self.source in (*GRAY_SOURCES, "cifar10") and not self.is_own:
             raise RequestError(f"{flag}.background is for transparent pixels, and {self.source} has none")
-        if self.download and (self.source != "cifar10" or self.is_own):
-            raise RequestError(f"{flag}.download is for CIFAR-10 only")
+        if self.download and (self.source not in ("cifar10", "mnist") or self.is_own):
+            raise RequestError(f"{flag}.download is for CIFAR-10 and MNIST only")
 
 
 @dataclass(frozen=True)

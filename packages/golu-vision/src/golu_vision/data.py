@@ -256,6 +256,8 @@ def _sources(data: Data, data_dir: Path) -> _Sources:
         return _hub(data.hub, data)
     if data.source == "cifar10":
         return _cifar10(data_dir / data.name, data.download)
+    if data.source == "mnist":
+        return _mnist(data_dir / data.name, data.download)
     if data.source == "digits":
         return _folders(write_digits(data_dir / data.name), data)
     return _folders(data_dir / data.name, data)
@@ -279,7 +281,7 @@ class _FolderImages(EncodedImages):
         return read_file(Path(self.paths[index])), self.paths[index]
 
 
-# --------------------------------------------------------------------------------------------- CIFAR-10 and the hub
+# -------------------------------------------------------------------------------------- CIFAR-10, MNIST and the hub
 
 
 def _cifar10(folder: Path, download: bool) -> _Sources:
@@ -293,14 +295,32 @@ def _cifar10(folder: Path, download: bool) -> _Sources:
             f"cifar-10-python.tar.gz there, from www.cs.toronto.edu/~kriz/cifar.html, or pass --data.download, or name "
             f"a local or hub data set by --data.hub uoft-cs/cifar10"
         ) from None
-    stored = [
-        StoredImages(torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(s.targets), seed=None)
-        for s in splits
-    ]
+    pixels = [torch.from_numpy(split.data).permute(0, 3, 1, 2).contiguous() for split in splits]
+    return _of_pixels(pixels, [torch.tensor(split.targets) for split in splits], splits[0].classes)
+
+
+def _mnist(folder: Path, download: bool) -> _Sources:
+    import torchvision
+
+    try:
+        splits = [torchvision.datasets.MNIST(str(folder), train, download=download) for train in (True, False)]
+    except Exception as error:  # torchvision raises RuntimeError, urllib its own
+        raise RequestError(
+            f"MNIST is not in {folder} ({str(error).splitlines()[0]}): put its four files train-images-idx3-ubyte and "
+            f"so on into {folder}/MNIST/raw, or pass --data.download, or name a local or hub data set by --data.hub "
+            f"ylecun/mnist"
+        ) from None
+    pixels = [split.data[:, None].expand(-1, 3, -1, -1).contiguous() for split in splits]
+    return _of_pixels(pixels, [split.targets for split in splits], [str(digit) for digit in range(10)])
+
+
+def _of_pixels(pixels: Sequence[Tensor], labels: Sequence[Tensor], classes: Sequence[str]) -> _Sources:
+    """Splits that torchvision has decoded: (N, 3, H, W) uint8 and (N,) int64 each."""
+    stored = [StoredImages(*split, seed=None) for split in zip(pixels, labels, strict=True)]
     images = (
         (str(int(label)), image) for part in stored for label, image in zip(part.labels, part.images, strict=True)
     )
-    return _Sources(stored[0], stored[1], tuple(splits[0].classes), Fingerprint(lambda: pixels_fingerprint(images)))
+    return _Sources(stored[0], stored[1], tuple(classes), Fingerprint(lambda: pixels_fingerprint(images)))
 
 
 def _hub(name: str, data: Data) -> _Sources:

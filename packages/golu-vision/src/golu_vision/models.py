@@ -13,7 +13,8 @@ from golu_core.training.results import SwappedActivations
 from golu_core.training.seeding import Purpose, seed_global_generators
 
 from .cifar import CIFAR_MODELS
-from .config import Model, VisionConfig
+from .config import Data, Model, VisionConfig
+from .mlp import build_mlp
 
 
 def check_model_name(model: Model) -> None:
@@ -29,20 +30,25 @@ def check_model_name(model: Model) -> None:
         known = timm.list_models()
     elif library == "cifar":
         known = list(CIFAR_MODELS)
+    elif library == "mlp":
+        build_mlp(name, Data(size=1), 1)
+        return
     else:
-        raise RequestError(f"there is no model {model.name!r}: its library must be torchvision, timm or cifar")
+        raise RequestError(f"there is no model {model.name!r}: its library must be torchvision, timm, cifar or mlp")
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f", did you mean {library}/{near[0]}?" if near else ""
         raise RequestError(f"there is no model {model.name!r}{hint}")
 
 
-def build_network(model: Model, classes: int) -> nn.Module:
+def build_network(model: Model, classes: int, data: Data) -> nn.Module:
     """The network as published, with weights from torch's global generator; RequestError for an unknown name."""
     check_model_name(model)
     library, _, name = model.name.partition("/")
     if library == "cifar":
         return CIFAR_MODELS[name](classes)
+    if library == "mlp":
+        return build_mlp(name, data, classes)
     network: nn.Module
     if library == "torchvision":
         import torchvision
@@ -67,6 +73,6 @@ def build_model(config: VisionConfig, classes: int) -> tuple[nn.Module, SwappedA
         The network, and how many activations were swapped and which functional calls were left as published.
     """
     seed_global_generators(config.seed, Purpose.WEIGHTS)
-    network = build_network(config.model, classes)
+    network = build_network(config.model, classes, config.data)
     example = (torch.zeros(1, 3, config.data.size, config.data.size),)
     return network, swapped_for(network, config.model.own_activation, config.activation, example)

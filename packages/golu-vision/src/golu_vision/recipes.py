@@ -7,10 +7,12 @@ seeds. The ImageNet runs took 4 GPUs.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from golu_core.samples import DIGITS_TEST, DIGITS_TRAIN
 from golu_core.training.config import PaperRow, published
 from golu_core.training.optim import AdamW, Optim, RmsPropTf, Sgd, WeightAverage
-from golu_core.training.schedules import Cosine, EpochWarmup, ExponentialDecay, Milestones, Schedule
+from golu_core.training.schedules import Constant, Cosine, EpochWarmup, ExponentialDecay, Milestones, Schedule
 
 from .config import Crop, Data, Mix, Model, TimmAugment, TorchvisionAugment, VisionConfig
 
@@ -271,10 +273,53 @@ DIGITS = VisionConfig(
     log_every=10,
 )
 
+
+def _mlp(name: str, data: Data, data_title: str, parameters: int) -> VisionConfig:
+    """The paper's small ablations: SGD with momentum alone, at the settings that stay while one of them is varied.
+
+    Depth, rate, epochs and batch are varied by the studies `mlp-*.toml`; two blocks are this recipe's choice.
+    """
+    return VisionConfig(
+        recipe=name,
+        paper=PaperRow("MLP, 2 blocks", data_title, "top1", parameters),
+        model=Model("mlp/2x512"),
+        data=data,
+        augment=Crop(pad=0, flip=False),
+        optim=Sgd(lr=0.01, momentum=0.9, weight_decay=0.0),
+        schedule=Constant(),
+        epochs=8,
+        batch_size=128,
+        log_every=10,
+    )
+
+
+MLP_DIGITS = _mlp("mlp-digits", replace(DIGITS.data, size=8, resize=8), "scikit-learn digits", 303_114)
+MLP_MNIST = _mlp(
+    "mlp-mnist",
+    Data(
+        source="mnist",
+        name="mnist",
+        size=28,
+        resize=28,
+        in_memory=True,
+        mean=(0.1307,) * 3,
+        std=(0.3081,) * 3,
+        classes=10,
+        train_images=60_000,
+        test_images=10_000,
+    ),
+    "MNIST",
+    671_754,
+)
+MLP_CIFAR10 = _mlp("mlp-cifar10", CIFAR10, "CIFAR-10", 1_843_210)
+
 RECIPES: dict[str, VisionConfig] = {
     recipe.recipe: recipe
     for recipe in (
         DIGITS,
+        MLP_DIGITS,
+        MLP_MNIST,
+        MLP_CIFAR10,
         RESNET18_IMAGENET,
         RESNET34_IMAGENET,
         RESNET50_IMAGENET,

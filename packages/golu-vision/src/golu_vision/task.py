@@ -23,4 +23,5 @@ TASK: Task[VisionConfig] = Task(
     describe="golu_vision.describe:describe",
     evaluate="golu_vision.evaluate:evaluate_run",
     order=1,
+    probe="golu_vision.probe:probe",
 )

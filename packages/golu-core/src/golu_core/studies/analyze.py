@@ -3,6 +3,12 @@
     golu-core analyze gates golu gelu mish --out shapes       activations side by side
     golu-core analyze spectrum golu relu                      random matrices after activations
     golu-core analyze weights runs --out weights              learned weights of finished runs
+    golu-core analyze variance golu relu                      a photograph after activations
+    golu-core analyze variance runs                           each layer of finished runs
+    golu-core analyze noise runs                              the test metric under noise
+    golu-core analyze landscape runs --out landscape          the test loss around the final weights
+    golu-core analyze hessian runs                            its curvature there
+    golu-core analyze ablation runs/mlp-rates                 a metric over settings that were varied
 
 Each prints a table, and with --out writes figures, the table and all numbers as JSON. Exit status: 0; 2 a wrong request
 or input that cannot be used, and nothing is written; 1 a failure to write.
@@ -65,6 +71,100 @@ class WeightsFlags:
     """Format of the figures."""
 
 
+@dataclass(frozen=True)
+class VarianceFlags:
+    """What activations do to the spread of a photograph, or what passes each layer of finished runs."""
+
+    what: Annotated[tuple[str, ...], tyro.conf.Positional] = ("golu", "gelu", "swish", "mish", "relu")
+    """Activations by name, or folders with finished runs."""
+    samples: Annotated[int, Range(least=1)] = 256
+    """Test samples that a run's network sees."""
+    data_dir: Path | None = None
+    """Folder that holds the data sets; by default that of each run."""
+    out: Path | None = None
+    """Folder for figures, tables and numbers."""
+    figures: Literal["png", "pdf", "svg"] = "png"
+    """Format of the figures."""
+
+
+@dataclass(frozen=True)
+class NoiseFlags:
+    """The test metric of finished runs under noise on weights and on inputs, over seeds."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Folders; finished runs are found at any depth below."""
+    samples: Annotated[int, Range(least=1)] = 256
+    """Test samples that each network sees."""
+    draws: Annotated[int, Range(least=1, most=1000)] = 5
+    """Draws of the noise for each run."""
+    data_dir: Path | None = None
+    """Folder that holds the data sets; by default that of each run."""
+    out: Path | None = None
+    """Folder for figures, tables and numbers."""
+    figures: Literal["png", "pdf", "svg"] = "png"
+    """Format of the figures."""
+
+
+@dataclass(frozen=True)
+class LandscapeFlags:
+    """The test loss of finished runs on a plane through their final weights, over seeds."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Folders; finished runs are found at any depth below."""
+    samples: Annotated[int, Range(least=1)] = 128
+    """Test samples that each network sees."""
+    points: Annotated[int, Range(least=5, most=201)] = 15
+    """Points of a side of the grid, an odd number."""
+    reach: Annotated[float, Range(above=0.0)] = 1.0
+    """How far the grid goes, in lengths of the directions."""
+    directions: Literal["filter", "paper"] = "filter"
+    """Each filter as long as that of the weights (Li et al., 2018), or one vector over all parameters."""
+    recompute_batch_norm: bool = False
+    """Take batch norm's statistics anew at each point."""
+    data_dir: Path | None = None
+    """Folder that holds the data sets; by default that of each run."""
+    out: Path | None = None
+    """Folder for figures, tables and numbers."""
+    figures: Literal["png", "pdf", "svg"] = "png"
+    """Format of the figures."""
+
+
+@dataclass(frozen=True)
+class HessianFlags:
+    """Eigenvalues, trace and density of the Hessian of finished runs' test loss, over seeds."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Folders; finished runs are found at any depth below."""
+    samples: Annotated[int, Range(least=1)] = 64
+    """Test samples that each network sees."""
+    top: Annotated[int, Range(least=1, most=100)] = 3
+    """How many of the largest eigenvalues."""
+    vectors: Annotated[int, Range(least=1, most=1000)] = 3
+    """Random vectors for trace and density."""
+    steps: Annotated[int, Range(least=2, most=500)] = 20
+    """Lanczos steps for each of them."""
+    data_dir: Path | None = None
+    """Folder that holds the data sets; by default that of each run."""
+    out: Path | None = None
+    """Folder for figures, tables and numbers."""
+    figures: Literal["png", "pdf", "svg"] = "png"
+    """Format of the figures."""
+
+
+@dataclass(frozen=True)
+class AblationFlags:
+    """A metric of finished runs over the one or two settings in which they differ, over seeds."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Folders; finished runs are found at any depth below."""
+    metric: str | None = None
+    """Of result.json, such as `loss`, or `weight_norm`; by default the one by which runs are compared."""
+    out: Path | None = None
+    """Folder for figures, tables and numbers."""
+    figures: Literal["png", "pdf", "svg"] = "png"
+    """Format of the figures."""
+
+
 def _gates(flags: GatesFlags) -> Findings:
     from .analyses.gates import analyze_gates
 
@@ -95,10 +195,61 @@ def _weights(flags: WeightsFlags) -> Findings:
     return analyze_weights(flags.runs)
 
 
+def _variance(flags: VarianceFlags) -> Findings:
+    from .analyses.variance import analyze_layers, analyze_photograph
+
+    folders = [Path(word) for word in flags.what if Path(word).exists()]
+    if not folders:
+        return analyze_photograph(_canonical(flags.what))
+    if len(folders) < len(flags.what):
+        missing = next(word for word in flags.what if not Path(word).exists())
+        raise RequestError(f"{missing} is not a folder: name activations or folders of runs, not both")
+    return analyze_layers(folders, flags.samples, flags.data_dir)
+
+
+def _noise(flags: NoiseFlags) -> Findings:
+    from .analyses.noise import analyze_noise
+
+    return analyze_noise(flags.runs, flags.samples, flags.data_dir, flags.draws)
+
+
+def _landscape(flags: LandscapeFlags) -> Findings:
+    from .analyses.landscape import analyze_landscape
+
+    if flags.points % 2 == 0:
+        raise RequestError(f"--points {flags.points} has no point at the weights themselves: take an odd number")
+    return analyze_landscape(
+        flags.runs,
+        flags.samples,
+        flags.data_dir,
+        points=flags.points,
+        reach=flags.reach,
+        kind=flags.directions,
+        recompute=flags.recompute_batch_norm,
+    )
+
+
+def _hessian(flags: HessianFlags) -> Findings:
+    from .analyses.hessian import analyze_hessian
+
+    return analyze_hessian(flags.runs, flags.samples, flags.data_dir, flags.top, flags.vectors, flags.steps)
+
+
+def _ablation(flags: AblationFlags) -> Findings:
+    from .analyses.ablation import analyze_ablation
+
+    return analyze_ablation(flags.runs, flags.metric)
+
+
 ANALYSES: dict[str, tuple[type[Any], Callable[[Any], Findings]]] = {
     "gates": (GatesFlags, _gates),
     "spectrum": (SpectrumFlags, _spectrum),
+    "variance": (VarianceFlags, _variance),
     "weights": (WeightsFlags, _weights),
+    "noise": (NoiseFlags, _noise),
+    "landscape": (LandscapeFlags, _landscape),
+    "hessian": (HessianFlags, _hessian),
+    "ablation": (AblationFlags, _ablation),
 }
 """Each analysis by name: its flags, and what makes its findings."""
 
@@ -109,7 +260,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print("usage: golu-core analyze ANALYSIS [flags]\n")
         for name, (flags, _) in ANALYSES.items():
-            print(f"  {name:<9}{(flags.__doc__ or '').strip()}")
+            print(f"  {name:<11}{(flags.__doc__ or '').strip()}")
         print("\nflags of one: golu-core analyze gates --help")
         return 0
     return exit_status("golu-core analyze", lambda: _analyze(words))

@@ -67,6 +67,7 @@ class Task(Generic[Config]):
         evaluation_flags: the dataclass of these flags.
         commands: subcommands of its own.
         order: where its tables stand among those of other tasks.
+        probe: a `probes.MakeProbe`, which lets `golu-core analyze` look into its networks; None if it offers none.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Task(Generic[Config]):
     outputs: tuple[str, ...] = ()
     commands: Mapping[str, Command] = field(default_factory=dict)
     order: int = 100
+    probe: str | None = None
 
     @property
     def program(self) -> str:

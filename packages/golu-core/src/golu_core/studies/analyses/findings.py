@@ -25,7 +25,7 @@ class Findings:
         tables: that are printed.
         figures: that are drawn.
         numbers: all of it in full precision, as JSON values.
-        cannot_show: sentences on what the analysis does not tell.
+        cannot_show: sentences on what the analysis does not tell; empty ones are passed over.
     """
 
     name: str
@@ -49,13 +49,14 @@ def show(findings: Findings, out: Path | None, figures: str) -> None:
     output = console()
     for table in findings.tables:
         print_table(table, output)
-    for sentence in findings.cannot_show:
+    cannot_show = [sentence for sentence in findings.cannot_show if sentence]
+    for sentence in cannot_show:
         output.print(sentence, markup=False)
     if out is None:
         return
     check_report_folder(out)
     numbers = {"schema": ANALYSIS_SCHEMA, "analysis": findings.name, **findings.numbers}
-    text = "\n".join([*map(markdown, findings.tables), *findings.cannot_show, ""])
+    text = "\n".join([*map(markdown, findings.tables), *cannot_show, ""])
     files = {
         f"{findings.name}.json": (json.dumps(numbers, indent=1, allow_nan=False) + "\n").encode(),
         f"{findings.name}.md": text.encode(),

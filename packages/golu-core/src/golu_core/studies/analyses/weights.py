@@ -7,7 +7,6 @@ parameters are vectors, and left out.
 from __future__ import annotations
 
 import math
-import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from ..reporting.metrics import in_table_order, paper_name
 from ..reporting.mixtures import refuse_mixed
 from ..reporting.tables import Table, TableCell, TableRow
 from .findings import Findings
+from .trained import INTERVALS, with_interval
 
 Values = NDArray[numpy.float64]
 
@@ -134,24 +134,12 @@ def _table(recipe: str, spreads: dict[str, list[Spread]]) -> Table:
     table = Table(f"{recipe}: learned weights", ("activation",), ("weights", *_SHOWN.values(), "seeds"))
     for name, several in spreads.items():
         cells = [f"{several[0].count:,}"]
-        cells += [_with_interval([getattr(spread, part) for spread in several]) for part in _SHOWN]
+        cells += [with_interval([getattr(spread, part) for spread in several]) for part in _SHOWN]
         table.rows.append(TableRow((paper_name(name),), tuple(map(TableCell, [*cells, str(len(several))]))))
     table.notes.append(
-        "Mean over seeds; from three seeds on with half the width of its 95 % interval by Student's t, each by itself. "
-        "Weights of two or more dimensions; biases, norms and activations' own parameters are left out."
+        f"{INTERVALS} Weights of two or more dimensions; biases, norms and activations' own parameters are left out."
     )
     return table
-
-
-def _with_interval(values: list[float]) -> str:
-    mean = statistics.fmean(values)
-    text = f"{mean:.4g}"
-    if len(values) >= 3:
-        from scipy.stats import t
-
-        half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
-        text += f" ± {half:.2g}"
-    return text.replace("-", "−")
 
 
 def _figure(recipe: str, weights: dict[str, list[Values]]) -> NamedFigure:

@@ -1,0 +1,133 @@
+"""Finished runs for the analyses that look into trained networks: collected, grouped, and each with its probe."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+from rich.progress import track
+
+from golu_core.training.errors import RequestError
+from golu_core.training.probes import Probe, make_probe
+from golu_core.training.tasks import task_of
+
+from ..reporting.collect import RunResult, collect
+from ..reporting.formats import console
+from ..reporting.metrics import in_table_order
+from ..reporting.mixtures import refuse_mixed
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Seen(Generic[Found]):
+    """What was found in one run.
+
+    Attributes:
+        run: its result and folder.
+        found: by the analysis.
+    """
+
+    run: RunResult
+    found: Found
+
+
+@dataclass(frozen=True)
+class RecipeRuns(Generic[Found]):
+    """What was found in the runs of one recipe.
+
+    Attributes:
+        task, recipe: that they belong to.
+        by_activation: in the order of tables, and seeds in theirs.
+    """
+
+    task: str
+    recipe: str
+    by_activation: Mapping[str, Sequence[Seen[Found]]]
+
+
+@dataclass(frozen=True)
+class TrainedRuns(Generic[Found]):
+    """What was found in all runs.
+
+    Attributes:
+        recipes: that the runs belong to.
+        left_out: a sentence on runs that no table has; empty if there are none.
+    """
+
+    recipes: Sequence[RecipeRuns[Found]]
+    left_out: str
+
+    def rows(self) -> Iterator[tuple[RecipeRuns[Found], str, Seen[Found]]]:
+        """Each run with its recipe and activation."""
+        for recipe in self.recipes:
+            for name, several in recipe.by_activation.items():
+                for seen in several:
+                    yield recipe, name, seen
+
+
+def look_into(
+    folders: Sequence[Path], samples: int, data_dir: Path | None, what: str, look: Callable[[Probe], Found]
+) -> TrainedRuns[Found]:
+    """What an analysis finds in each finished run below some folders, with a progress bar.
+
+    Args:
+        samples: test samples that each network sees.
+        data_dir: folder that holds the data sets; None takes that of each run.
+        what: the analysis does, for the progress bar.
+        look: takes the probe of a run.
+
+    Raises:
+        RequestError: no run is finished, a run of a recipe has other settings than another, a run is damaged, its data
+            are missing, or its task offers no probe.
+    """
+    if not folders:
+        raise RequestError("name the folders of finished runs")
+    collection = collect(folders)
+    refuse_mixed(collection.runs)
+    groups: dict[tuple[str, str], dict[str, list[Seen[Found]]]] = defaultdict(lambda: defaultdict(list))
+    output = console()
+    for run in track(collection.runs, what, console=output, transient=True, disable=not output.is_terminal):
+        probe = make_probe(task_of(run.result.recipe), run.folder, samples, data_dir)
+        group = groups[run.result.task, run.result.recipe][run.result.activation]
+        group.append(Seen(run, look(probe)))
+    recipes = [
+        RecipeRuns(task, recipe, {name: by_activation[name] for name in in_table_order(by_activation)})
+        for (task, recipe), by_activation in sorted(groups.items())
+    ]
+    left_out = "Left out: " + "; ".join(map(str, collection.left_out)) if collection.left_out else ""
+    return TrainedRuns(recipes, left_out)
+
+
+def mean_and_half_width(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean over seeds, and from three seeds on half the width of its 95 % interval by Student's t."""
+    mean = statistics.fmean(values)
+    if len(values) < 3:
+        return mean, None
+    from scipy.stats import t
+
+    return mean, float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+
+
+def with_interval(values: Sequence[float], digits: int = 4) -> str:
+    """A cell: the mean over seeds, with its interval where there are three seeds."""
+    mean, half = mean_and_half_width(values)
+    text = f"{mean:.{digits}g}" + ("" if half is None else f" ± {half:.2g}")
+    return text.replace("-", "−")
+
+
+INTERVALS = (
+    "Mean over seeds; from three seeds on with half the width of its 95 % interval by Student's t, each by itself, "
+    "corrected for nothing."
+)
+"""What stands below every table of cells by `with_interval`."""
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A generator on the CPU, whose numbers are the same on every device."""
+    return torch.Generator().manual_seed(seed)

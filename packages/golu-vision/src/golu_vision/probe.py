@@ -1,0 +1,56 @@
+"""A finished classifier on its test images, for `golu-core analyze`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from golu_core.training.devices import default_device
+from golu_core.training.finished import FinishedRun
+from golu_core.training.probes import Batch, Probe, spread_keys, with_noise
+
+from .config import VisionConfig
+from .data import load_data
+from .evaluate import classification_metrics
+from .models import build_model
+from .transforms import normalized
+
+
+def probe(folder: Path, samples: int, data_dir: Path | None) -> Probe:
+    """Batches of normalized images and their labels; see `golu_core.training.probes.MakeProbe`."""
+    finished = FinishedRun.at(folder, VisionConfig)
+    config = finished.config if data_dir is None else dataclasses.replace(finished.config, data_dir=data_dir)
+    data = load_data(config)
+    finished.check_input("data", data.fingerprint)
+    model, _ = build_model(config, len(data.classes))
+    finished.load_evaluated_weights(model, config.average)
+    device = default_device()
+    batches: list[Batch] = []
+    for keys in spread_keys(len(data.test), samples):
+        batch = data.test.__getitems__(keys)
+        batches.append((normalized(batch.images, config.data, device), batch.labels.to(device)))
+    model = model.eval().to(device).to(memory_format=torch.channels_last)
+    return Probe(finished.result, model, batches, _loss, _metrics, _noisy)
+
+
+def _loss(model: nn.Module, batch: Batch) -> Tensor:
+    images, labels = batch
+    return nn.functional.cross_entropy(model(images).float(), labels)
+
+
+@torch.no_grad()
+def _metrics(model: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
+    sums = torch.stack(
+        [classification_metrics(model(x).float(), y, torch.ones_like(y, dtype=torch.bool)) for x, y in batches]
+    ).sum(dim=0)
+    count, loss, first, five = sums.tolist()
+    return {"top1": 100 * first / count, "top5": 100 * five / count, "loss": loss / count}
+
+
+def _noisy(batch: Batch, share: float, random: torch.Generator) -> Batch:
+    images, labels = batch
+    return with_noise(images, share, random), labels
