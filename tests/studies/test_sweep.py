@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,13 +13,16 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
+from submitit.core.utils import FailedJobError
 
 from golu_core.studies import sweep
 from golu_core.studies.sweeping import local, view
+from golu_core.studies.sweeping.cluster import ContinuedCommand
 from golu_core.studies.sweeping.study import find_study, planned_runs, read_study, study_from
 from golu_core.training.cli import CommandLine
 from golu_core.training.config import config_sha256
@@ -383,6 +387,69 @@ def test_slurm_arrays(tmp_path, stood_in, monkeypatch, capsys):
     assert "--gpus-per-node=1" in second
     assert "#SBATCH --dependency=afterany:100" in second
     assert "8 runs submitted, 0 were finished" in capsys.readouterr().out
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """An sbatch that numbers its jobs, and a squeue that lists what a file has."""
+    programs, queue = tmp_path / "bin", tmp_path / "queue"
+    programs.mkdir()
+    queue.write_text("")
+    (tmp_path / "count").write_text("100")
+    sbatch = f'n=$(cat {tmp_path}/count)\nexpr $n + 1 > {tmp_path}/count\necho "Submitted batch job $n"\n'
+    for name, body in (("srun", ""), ("sbatch", sbatch), ("squeue", f"cat {queue}\n")):
+        (programs / name).write_text(f"#!/bin/sh\n{body}")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    return SimpleNamespace(queue=queue, programs=programs)
+
+
+def test_what_is_queued_is_not_submitted_twice(tmp_path, slurm, stood_in, capsys):
+    words = digits(tmp_path, "--cluster", "slurm", "--seeds", "0", "1", "--activations", "relu", "golu")
+    assert run(*words) == 0
+    count = int(capsys.readouterr().out.split(" runs submitted")[0].split()[-1])
+    assert count == 4
+    slurm.queue.write_text("100_0\n100_1\n100_3\n7\n")  # one has left the queue without a result
+    assert run(*words) == 0
+    assert "1 run submitted, 0 were finished, 3 are queued already" in capsys.readouterr().out
+    slurm.queue.write_text("100_0\n100_1\n101\n100_3\n")  # a job alone is not an array
+    assert run(*words) == 0
+    assert "0 runs submitted, 0 were finished, 4 are queued already" in capsys.readouterr().out
+
+
+def test_without_an_answer_of_squeue_nothing_is_submitted(tmp_path, slurm, stood_in, capsys):
+    words = digits(tmp_path, "--cluster", "slurm")
+    assert run(*words) == 0
+    (slurm.programs / "squeue").write_text("#!/bin/sh\necho slurm_load_jobs error >&2\nexit 1\n")
+    capsys.readouterr()
+    assert run(*words) == 2
+    assert "squeue does not say which are still queued: slurm_load_jobs error" in capsys.readouterr().err
+
+
+def test_what_failed_on_a_cluster_is_tried_again_only_if_asked(tmp_path, slurm, stood_in, capsys):
+    words = digits(tmp_path, "--cluster", "slurm")
+    assert run(*words) == 0
+    capsys.readouterr()
+    study_runs = tmp_path / "runs"
+    note = study_runs / "logs" / "digits-golu-seed0.failed"
+    command = ContinuedCommand([sys.executable, "-c", "raise SystemExit(1)"], tmp_path, note)
+    with pytest.raises(FailedJobError):
+        command()
+    assert "status 1" in note.read_text()
+    assert run(*words) == 0
+    assert "1 failed before (--retry tries them again)" in capsys.readouterr().out
+    assert run(*words, "--retry") == 0
+    assert "failed before" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("status", "noted"), [(0, False), (143, False), (130, False), (1, True), (2, True)])
+def test_only_failures_leave_a_note(status, noted, tmp_path):
+    note = tmp_path / "a.failed"
+    note.write_text("of an earlier attempt")
+    command = ContinuedCommand([sys.executable, "-c", f"raise SystemExit({status})"], tmp_path, note)
+    with contextlib.nullcontext() if status == 0 else pytest.raises(FailedJobError):
+        command()
+    assert note.exists() is noted
 
 
 def test_no_slurm_here(tmp_path, capsys, monkeypatch):

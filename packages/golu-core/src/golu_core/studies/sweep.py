@@ -163,14 +163,21 @@ def submit_all(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
 
     assert flags.cluster is not None
     logs = study.output_dir / "logs"
-    jobs = jobs_of(runs, logs, retry=True)
+    jobs = jobs_of(runs, logs, flags.retry)
     submitted = submit(jobs, flags.cluster, flags.needs, logs)
     for run in submitted:
         print(f"submitted {run.handle.job_id:>12}  {run.job.run.name}")
-    finished = len(runs) - len(submitted)
-    print(
-        f"{len(submitted)} runs submitted, {finished} were finished; logs: {logs}/<job>; --status shows their progress"
-    )
+    counts = [
+        f"{sum(job.state is state for job in jobs)} {what}"
+        for state, what in (
+            (State.FINISHED, "were finished"),
+            (State.RUNNING, "are queued already"),
+            (State.FAILED, "failed before (--retry tries them again)"),
+        )
+        if state is State.FINISHED or any(job.state is state for job in jobs)
+    ]
+    what = "1 run" if len(submitted) == 1 else f"{len(submitted)} runs"
+    print(f"{what} submitted, {', '.join(counts)}; logs: {logs}/<job>; --status shows their progress")
     if not flags.wait:
         return 0
     for run in submitted:

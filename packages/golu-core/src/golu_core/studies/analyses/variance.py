@@ -73,8 +73,8 @@ def analyze_photograph(activations: Sequence[str]) -> Findings:
         numbers = (f"{float(y.mean()):.4f}", f"{float(y.var()):.4f}", f"{float(y.var()) / before:.4f}", f"{near:.1f}")
         table.rows.append(TableRow((paper_name(name),), tuple(TableCell(n.replace("-", "−")) for n in numbers)))
     table.notes.append(
-        f"{x.numel():,} values, of mean {abs(float(x.mean())):.4f} and variance {before:.4f} before the activation; one "
-        "random convolution (seed 0) for all; its 64 channels each normalized by themselves."
+        f"{x.numel():,} values, of mean {abs(float(x.mean())):.4f} and variance {before:.4f} before the activation; "
+        "one random convolution (seed 0) for all; its 64 channels each normalized by themselves."
     )
     with plain_style():
         figure = Figure(figsize=(6.4, 3.4), layout="constrained")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,21 +12,47 @@ from typing import Any, Literal
 
 import cloudpickle
 import submitit
+from submitit.core.utils import FailedJobError
 from submitit.helpers import CommandFunction, DelayedSubmission
 
 from golu_core.training.errors import RequestError
+from golu_core.training.ownership import write_text
 
-from .local import Job, State, with_this_python
+from .local import Job, State, refuse_running, with_this_python
 from .study import ClusterNeeds
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes do not find the tools' modules
 
 _TIMES_QUEUED_AGAIN = 1000
+_STOPPED = (129, 130, 143)
+"""Exit statuses of a run that a signal stopped, and that can go on."""
+_SUBMITTED_FILE = "submitted.json"
 ClusterKind = Literal["slurm", "local"]
 
 
 class ContinuedCommand(CommandFunction):
-    """A run's command, which SLURM queues again where it was preempted or ran out of time; the run then continues."""
+    """A run's command, which SLURM queues again where it was preempted or ran out of time; the run then continues.
+
+    Args:
+        command: of the run.
+        cwd: where it is run.
+        failure_note: a file that is there while the last attempt has failed, as for runs of this machine.
+    """
+
+    def __init__(self, command: list[str], cwd: Path, failure_note: Path) -> None:
+        super().__init__(command, cwd=cwd)
+        self.failure_note = failure_note.absolute()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> str:
+        """Runs the command on a node, and leaves a note if it fails."""
+        self.failure_note.unlink(missing_ok=True)
+        try:
+            return str(super().__call__(*args, **kwargs))
+        except FailedJobError as error:
+            status = getattr(error.__cause__, "returncode", None)
+            if status not in _STOPPED:
+                self.failure_note.write_text(f"it ended with status {status}\n", encoding="utf-8")
+            raise
 
     def checkpoint(self, *args: Any, **kwargs: Any) -> DelayedSubmission:
         """What submitit queues again."""
@@ -40,18 +68,27 @@ class Submitted:
 
 
 def submit(jobs: Sequence[Job], kind: ClusterKind, needs: ClusterNeeds, logs: Path) -> list[Submitted]:
-    """Submits what is not finished, an array for each recipe.
+    """Submits what is neither finished, nor failed, nor queued already, an array for each recipe.
 
     Args:
-        jobs: of the study.
+        jobs: of the study, with their states.
         kind: `slurm`, or `local` for submitit's executor on this machine.
         needs: of each run.
         logs: folder for scripts and output.
 
     Raises:
-        RequestError: there is no SLURM on this machine.
+        RequestError: there is no SLURM on this machine, or it does not say what is queued.
     """
     waiting = [job for job in jobs if job.state in (State.NEW, State.STOPPED)]
+    before = _submitted_before(logs)
+    if kind == "local":
+        refuse_running(waiting)
+    else:
+        queued = _queued() if any(job.run.name in before for job in waiting) else set()
+        for job in waiting:
+            if before.get(job.run.name) in queued:
+                job.state = State.RUNNING
+        waiting = [job for job in waiting if job.state is not State.RUNNING]
     submitted: list[Submitted] = []
     for array in _arrays(waiting):
         dependencies = [s.handle.job_id.split("_")[0] for s in submitted if s.job.run.folder in _needed(array)]
@@ -59,7 +96,40 @@ def submit(jobs: Sequence[Job], kind: ClusterKind, needs: ClusterNeeds, logs: Pa
         with executor.batch():
             handles = [executor.submit(_command(job)) for job in array]
         submitted += [Submitted(job, handle) for job, handle in zip(array, handles, strict=True)]
+        before |= {job.run.name: handle.job_id for job, handle in zip(array, handles, strict=True)}
+        write_text(logs / _SUBMITTED_FILE, json.dumps(before, indent=1) + "\n")
     return submitted
+
+
+def _submitted_before(logs: Path) -> dict[str, str]:
+    """The jobs that the study's runs were submitted as last, by the names of the runs."""
+    path = logs / _SUBMITTED_FILE
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): str(job) for name, job in content.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise RequestError(
+            f"{path} says which runs are queued, and cannot be read ({error}); if none is, remove it"
+        ) from None
+
+
+def _queued() -> set[str]:
+    """The jobs of this user that SLURM has queued or running, each of an array by itself.
+
+    Raises:
+        RequestError: squeue does not say so.
+    """
+    command = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        words = getattr(error, "stderr", None) or error
+        raise RequestError(
+            f"runs of this study were submitted before, and squeue does not say which are still queued: {words}"
+        ) from None
+    return set(done.stdout.split())
 
 
 def _arrays(jobs: Sequence[Job]) -> Iterator[list[Job]]:
@@ -79,7 +149,7 @@ def _needed(array: Sequence[Job]) -> set[Path]:
 
 
 def _command(job: Job) -> ContinuedCommand:
-    return ContinuedCommand(with_this_python(job.run.command(threads=None)), cwd=Path.cwd())
+    return ContinuedCommand(with_this_python(job.run.command(threads=None)), Path.cwd(), job.failure_note)
 
 
 def _executor(
