@@ -397,7 +397,7 @@ def test_the_page_needs_no_network(page):
 def test_the_page_has_every_part(page):
     for part in ("Results", "What may be claimed", "Reproducibility", "Methods", "Critical-difference diagram"):
         assert part in page
-    assert page.count("<figure") == 17 + 3  # a curve a recipe, ranks, critical differences, relative times
+    assert page.count("<figure") == 17 + 4  # a curve a recipe, effects, ranks, critical differences, relative times
     assert "76.63 ± 0.03" in page
     assert "As the recipe says" in page
 

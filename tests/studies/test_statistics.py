@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import friedmanchisquare, rankdata, ttest_rel, wilcoxon
 
+from golu_core.studies.reporting.answer import answer
 from golu_core.studies.reporting.collect import RunResult
 from golu_core.studies.reporting.comparison import FEWEST_RECIPES, bootstrap_interval, over_recipes, rank_intervals
+from golu_core.studies.reporting.figures import forest, plain_style
 from golu_core.studies.reporting.paired import (
     PairedComparison,
     holm,
@@ -268,6 +270,59 @@ def test_a_report_of_data_without_differences_claims_nothing(reports, most):
         found = paired_comparisons(rows, "golu")
         claims += any(pair.verdict in ("better", "worse") for _, pairs in found for pair in pairs)
     assert claims <= most  # more than these has a chance of 6 and 4 %, if one in twenty claims something
+
+
+def test_a_report_opens_with_its_answer():
+    random = numpy.random.default_rng(3)
+    noise = random.normal(0, 1, 8)
+    table = {"relu": noise.tolist(), "gelu": (noise + random.normal(0, 1, 8)).tolist(), "golu": (noise + 3).tolist()}
+    rows = [row_from({name: [90 + value for value in values] for name, values in table.items()})]
+    paired = paired_comparisons(rows, "golu")
+    seeds, intervals, recipes = answer(paired, ["No claim over recipes: too few."], "golu")
+    assert seeds.startswith("Over seeds, of 2 comparisons that are corrected together, GoLU is better in 2 (")
+    assert "against ReLU" in seeds and seeds.endswith("and worse in 0.")
+    assert intervals.startswith("Of 2 intervals of 95 %, each by itself, 2 exclude 0, where 5 % would by chance;")
+    assert recipes == "No claim over recipes: too few."
+    few = paired_comparisons([row_from({"relu": [1.0, 2.0], "golu": [2.0, 4.0]})], "golu")
+    seeds, intervals, _ = answer(few, [""], "golu")
+    assert seeds == "Over seeds no claim: none of the 1 comparisons of GoLU has enough seeds for one."
+    assert intervals == "No comparison has the seeds for an interval."
+    assert answer([], [""], "golu")[0].startswith("Nothing is compared over seeds")
+
+
+def test_what_is_no_larger_is_claimed_where_the_seeds_show_it():
+    """Two one-sided signed-rank tests by SciPy, against the interval."""
+    random = numpy.random.default_rng(5)
+    close = random.normal(0.02, 0.1, 12)
+    for within, shown in ((0.05, False), (1.0, True)):
+        row = row_from({"relu": [100.0] * 12, "golu": (100 + close).tolist()})
+        pair = paired_comparisons([row], "golu", within)[0][1][0]
+        one_sided = [wilcoxon(close + sign * within, alternative=side).pvalue for sign, side in SIDES]
+        assert pair.equivalent is shown is bool(max(one_sided) < 0.05)
+        assert pair.verdict == (f"no difference above {within:g} %" if shown else "no difference shown")
+    several = paired_comparisons([row] * 40, "golu", 0.2)  # corrected for forty
+    assert paired_comparisons([row], "golu", 0.2)[0][1][0].equivalent
+    assert [pair.equivalent for _, pairs in several for pair in pairs] == [
+        max(wilcoxon(close + sign * 0.2, alternative=side).pvalue for sign, side in SIDES) < 0.05 / 40
+    ] * 40
+    failing = row_from({"relu": [100.0] * 12, "golu": [*(100 + close[:11]).tolist(), math.nan]})
+    assert not paired_comparisons([failing], "golu", 5.0)[0][1][0].equivalent
+    assert not paired_comparisons([row], "golu")[0][1][0].equivalent
+
+
+SIDES = ((1, "greater"), (-1, "less"))
+
+
+def test_the_figure_of_effects_has_each_interval_once():
+    values = {"relu": [100.0] * 7, "gelu": [50.0] * 7, "golu": [101.0, 102.0, 103.0, 104.0, 105.0, 106.0, 107.0]}
+    rows = [row_from(values)] * 2
+    paired = paired_comparisons(rows, "golu")
+    with plain_style():
+        figure = forest(paired, "golu")
+    lines = [line.get_xdata() for line in figure.figure.axes[0].lines if len(line.get_xdata()) == 2]
+    spans = sorted(tuple(map(float, span)) for span in lines if span[0] != span[1])
+    pair = next(pair for _, pairs in paired for pair in pairs if pair.other == "relu")
+    assert spans[0] == pytest.approx(pair.interval) and len(spans) == 4  # of 100, so that percent are units
 
 
 def test_means_of_zero_end_no_report():

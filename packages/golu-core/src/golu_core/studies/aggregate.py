@@ -23,6 +23,7 @@ from rich.console import Console
 
 from golu_core.activation.registry import canonical_name
 from golu_core.training.errors import RequestError
+from golu_core.training.fields import Range, check_fields
 
 from .exit_status import exit_status
 from .reporting.collect import Collection, collect
@@ -48,6 +49,8 @@ class Flags:
     """Show runs of one recipe with different configs as separate rows, instead of refusing them."""
     reference: str = "golu"
     """Activation that is compared with each of the others."""
+    no_larger_than: Annotated[float, Range(above=0.0, most=100.0)] | None = None
+    """Claim, where the seeds show it, that no difference is larger than this many percent of the other's mean."""
     figures: Literal["png", "pdf", "svg"] = "png"
     """Format of the figures beside the HTML report."""
 
@@ -90,12 +93,14 @@ def _report_of(flags: Flags) -> Report:
     refuse_differing_metrics(collection.runs)
     if not flags.allow_mixed:
         refuse_mixed(collection.runs)
-    return Report(collection, reference)
+    return Report(collection, reference, flags.no_larger_than)
 
 
 def _print(report: Report) -> None:
     """All tables, what may be claimed, and what was left out."""
     output = console()
+    for sentence in report.answer:
+        output.print(sentence, markup=False)
     for table in report.tables():
         print_table(table, output)
     for sentence in report.findings():
@@ -120,6 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _aggregate(arguments: list[str] | None) -> int:
     flags = tyro.cli(Flags, args=arguments, prog="golu-core aggregate", config=(tyro.conf.FlagCreatePairsOff,))
+    check_fields(flags)
     if bool(flags.runs) == (flags.run is not None):
         raise RequestError("name the folders of runs, or one run by --run; see --help")
     if flags.run is not None:

@@ -42,6 +42,12 @@ class Purpose(StrEnum):
     """Steps and noises of a test image; (seed, purpose, image)."""
     NOISE = "noise"
     """Noise that images are drawn from; (seed, purpose, image, what for)."""
+    PERTURB = "perturb"
+    """Noise on the weights or inputs of a finished network; (draw, purpose)."""
+    DIRECTION = "direction"
+    """A direction in the space of a finished network's weights; (number, purpose)."""
+    HESSIAN = "hessian"
+    """Vectors that a Hessian is applied to; (0, purpose, what for)."""
 
 
 def derive_seed(*purpose: int | str) -> int:

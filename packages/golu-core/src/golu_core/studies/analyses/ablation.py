@@ -154,7 +154,7 @@ def _table(grid: Grid) -> Table:
             table.rows.append(TableRow(labels, tuple(map(TableCell, texts))))
     counts = {len(values) for cells in grid.runs.values() for values in cells.values()}
     seeds = " to ".join(str(n) for n in sorted({min(counts), max(counts)}))
-    table.notes.append(f"{seeds} seeds a cell; – where there is no run, or one whose metric is no number. {INTERVALS}")
+    table.notes.append(f"{seeds} seeds a cell; – where there is no run, or a failed one. {INTERVALS}")
     return table
 
 

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from golu_core.training.probes import Probe
+from golu_core.training.seeding import Purpose, generator
 
 from ..reporting.figures import NamedFigure, color, plain_style
 from ..reporting.metrics import paper_name
 from ..reporting.tables import Table, TableCell, TableRow
 from .findings import Findings
-from .trained import INTERVALS, RecipeRuns, look_into, seeded, with_interval
+from .trained import INTERVALS, RecipeRuns, look_into, with_interval
 
 Values = NDArray[numpy.float64]
 Product = Callable[[Values], Values]
@@ -90,7 +91,7 @@ def curvature(probe: Probe, top: int, vectors: int, steps: int) -> Curvature:
         steps: of Lanczos for each vector.
     """
     count, product = hessian_product(probe)
-    random = seeded(1)
+    random = generator(0, Purpose.HESSIAN, "trace")
     traces, nodes, weights = [], [], []
     for _ in range(vectors):
         signs = (2 * torch.randint(0, 2, (count,), generator=random) - 1).double().numpy()
@@ -108,7 +109,7 @@ def _largest(product: Product, count: int, top: int) -> tuple[float, ...]:
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
     operator = LinearOperator((count, count), matvec=product, dtype=numpy.float64)
-    start = torch.randn(count, generator=seeded(0), dtype=torch.float64).numpy()
+    start = torch.randn(count, generator=generator(0, Purpose.HESSIAN, "largest"), dtype=torch.float64).numpy()
     try:
         found = eigsh(operator, top, which="LA", v0=start, tol=1e-3, maxiter=30, return_eigenvectors=False)
     except ArpackNoConvergence as error:

@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from golu_core.training.probes import Probe
+from golu_core.training.seeding import Purpose, generator
 
 from ..reporting.figures import NamedFigure, plain_style
 from ..reporting.metrics import paper_name
 from ..reporting.tables import Table, TableCell, TableRow
 from .findings import Findings
-from .trained import INTERVALS, RecipeRuns, look_into, seeded, with_interval
+from .trained import INTERVALS, RecipeRuns, look_into, with_interval
 
 Values = NDArray[numpy.float64]
 Directions = Literal["filter", "paper"]
@@ -57,7 +58,7 @@ def direction_like(model: nn.Module, kind: Directions, draw: int) -> list[Tensor
         kind: see this module's description.
         draw: number of the direction: the same vector for all networks of the same shapes, before it is scaled.
     """
-    random = seeded(draw)
+    random = generator(draw, Purpose.DIRECTION)
     found = []
     for parameter in model.parameters():
         normal = torch.randn(parameter.shape, generator=random).to(parameter)

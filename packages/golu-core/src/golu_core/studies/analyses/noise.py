@@ -17,12 +17,13 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from golu_core.training.probes import Batch, Probe
+from golu_core.training.seeding import Purpose, generator
 
 from ..reporting.figures import NamedFigure, color, plain_style
 from ..reporting.metrics import paper_name
 from ..reporting.tables import Table, TableCell, TableRow
 from .findings import Findings
-from .trained import INTERVALS, RecipeRuns, look_into, mean_and_half_width, seeded, with_interval
+from .trained import INTERVALS, RecipeRuns, look_into, mean_and_half_width, with_interval
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 """Deviations of the noise, as shares of what it falls on."""
@@ -33,7 +34,7 @@ Curves = Mapping[str, Sequence[float]]
 
 def noisy_weights(model: nn.Module, share: float, draw: int) -> nn.Module:
     """A copy of a model whose weights of two or more dimensions have noise; vectors stay as they are."""
-    changed, random = copy.deepcopy(model), seeded(draw)
+    changed, random = copy.deepcopy(model), generator(draw, Purpose.PERTURB)
     with torch.no_grad():
         for parameter in changed.parameters():
             if parameter.ndim >= 2:
@@ -60,7 +61,7 @@ def metric_under_noise(probe: Probe, draws: int) -> Curves:
         for draw in range(draws):
             if of_inputs:
                 assert probe.noisy is not None
-                random = seeded(draw)
+                random = generator(draw, Purpose.PERTURB)
                 values.append(measured(probe.model, [probe.noisy(batch, share, random) for batch in probe.batches]))
             else:
                 values.append(measured(noisy_weights(probe.model, share, draw), probe.batches))

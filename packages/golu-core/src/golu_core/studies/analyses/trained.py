@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import torch
 from rich.progress import track
 
 from golu_core.training.errors import RequestError
@@ -126,8 +125,3 @@ INTERVALS = (
     "corrected for nothing."
 )
 """What stands below every table of cells by `with_interval`."""
-
-
-def seeded(seed: int) -> torch.Generator:
-    """A generator on the CPU, whose numbers are the same on every device."""
-    return torch.Generator().manual_seed(seed)

@@ -24,6 +24,7 @@ from golu_core.activation import GoLU, build_activation
 from golu_core.activation.calls import activation_of
 from golu_core.training.errors import RequestError
 from golu_core.training.probes import Probe
+from golu_core.training.seeding import Purpose, seed_global_generators
 
 from ..reporting.figures import NamedFigure, color, plain_style
 from ..reporting.metrics import paper_name
@@ -47,7 +48,7 @@ def photograph() -> Tensor:
 
 def before_activations(seed: int, channels: int = 64) -> Tensor:
     """The photograph after a random 3 x 3 convolution and batch norm, all values in float64 and one dimension."""
-    torch.manual_seed(seed)
+    seed_global_generators(seed, Purpose.WEIGHTS)
     layers = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
     with torch.no_grad():
         normalized: Tensor = layers(photograph())

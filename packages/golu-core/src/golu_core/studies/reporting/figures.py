@@ -20,6 +20,7 @@ from golu_core.training.run_files import METRICS_FILE
 
 from .comparison import OverRecipes
 from .metrics import in_table_order, paper_name
+from .paired import FEWEST_SEEDS, PairedComparison
 from .summary import Row, relative_times
 
 _INK = "#16181d"  # becomes the page's own color of text
@@ -69,10 +70,12 @@ class NamedFigure:
     figure: Figure
 
 
-def all_figures(rows: Sequence[Row], over: OverRecipes) -> list[NamedFigure]:
-    """The figures that the runs give: curves of each recipe, ranks, critical differences, relative times."""
+def all_figures(
+    rows: Sequence[Row], over: OverRecipes, paired: Sequence[tuple[Row, Sequence[PairedComparison]]], reference: str
+) -> list[NamedFigure]:
+    """The figures that the runs give: effects, curves of each recipe, ranks, critical differences, relative times."""
     with matplotlib.rc_context(_STYLE):
-        found = [curves(row) for row in rows if row.is_primary]
+        found = [forest(paired, reference), *(curves(row) for row in rows if row.is_primary)]
         found += [ranks(over), critical_differences(over), times(rows)]
     return [figure for figure in found if figure is not None]
 
@@ -155,6 +158,51 @@ def _file_name(name: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------- comparisons
+
+
+def forest(paired: Sequence[tuple[Row, Sequence[PairedComparison]]], reference: str) -> NamedFigure | None:
+    """Effects with intervals over recipes, as percent of the other activation's mean; None where there is none."""
+    rows = [(row, _effects(row, pairs)) for row, pairs in paired if row.is_primary]
+    rows = [(row, effects) for row, effects in rows if effects]
+    if not rows:
+        return None
+    others = in_table_order({other for _, effects in rows for other in effects})
+    figure = Figure(figsize=(7.0, 1.0 + 0.22 * len(rows) * (len(others) + 1)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvline(0, color=_INK, linewidth=0.8)
+    ticks = []
+    for number, (_, effects) in enumerate(rows):
+        top = -number * (len(others) + 1.0)
+        ticks.append(top - (len(others) - 1) / 2)
+        for place, other in enumerate(others):
+            if other in effects:
+                middle, low, high = effects[other]
+                axes.plot([low, high], [top - place] * 2, color=color(other), linewidth=1.6)
+                axes.plot([middle], [top - place], "o", color=color(other), markersize=4.5)
+    for other in others:
+        axes.plot([], [], "o-", color=color(other), markersize=4.5, label=f"against {paper_name(other)}")
+    axes.set_yticks(ticks, [row.name for row, _ in rows])
+    axes.set_xlabel(f"{paper_name(reference)} better by, % of the other's mean (left of 0: worse)")
+    axes.grid(True, axis="x")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    seeds = sorted({len(pair.seeds) for _, pairs in paired for pair in pairs})
+    caption = (
+        f"Estimates with 95 % intervals over {seeds[0]}{'' if len(seeds) == 1 else f' to {seeds[-1]}'} seeds, each by "
+        f"itself, corrected for nothing: Hodges and Lehmann's, or with fewer than 6 seeds the mean with Student's t."
+    )
+    return NamedFigure("effects", "All effects", caption, figure)
+
+
+def _effects(row: Row, pairs: Sequence[PairedComparison]) -> dict[str, tuple[float, float, float]]:
+    """Estimate and interval in percent of the other's mean, by the other's name."""
+    found = {}
+    for pair in pairs:
+        scale = abs(row.cells[pair.other].mean)
+        middle = pair.mean if len(pair.seeds) < FEWEST_SEEDS else pair.difference  # as its interval
+        if pair.interval is not None and scale > 0 and math.isfinite(middle):
+            low, high = pair.interval
+            found[pair.other] = (100 * middle / scale, 100 * low / scale, 100 * high / scale)
+    return found
 
 
 def ranks(over: OverRecipes) -> NamedFigure | None:

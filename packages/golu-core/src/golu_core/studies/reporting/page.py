@@ -26,12 +26,14 @@ class PageContent:
     Attributes:
         runs: in the tables.
         recipes: how many recipes they are of.
+        answer: the sentences that it opens with.
         result_tables, statistics_tables, findings, cards, methods: as the report has them.
         left_out: results that are in no table.
     """
 
     runs: Sequence[RunResult]
     recipes: int
+    answer: Sequence[str]
     result_tables: Sequence[Table]
     statistics_tables: Sequence[Table]
     findings: Sequence[str]
@@ -52,12 +54,14 @@ def html_page(content: PageContent, figures: Sequence[NamedFigure]) -> str:
     return template("report.html.jinja").render(
         runs=len(content.runs),
         recipes=content.recipes,
+        answer=content.answer,
+        effects=[pair for pair in drawn if pair[0].name == "effects"],
         machines=[processor if device == "cpu" else device for (device, processor), _ in machines.most_common()],
         result_tables=content.result_tables,
         statistics_tables=content.statistics_tables,
         findings=content.findings,
         curves=[pair for pair in drawn if pair[0].name.startswith("curves-")],
-        comparisons=[pair for pair in drawn if not pair[0].name.startswith("curves-")],
+        comparisons=[pair for pair in drawn if not pair[0].name.startswith(("curves-", "effects"))],
         cards=content.cards,
         methods=content.methods,
         left_out=[(shown(left.folder), left.reason) for left in content.left_out],

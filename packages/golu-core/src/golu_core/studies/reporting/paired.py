@@ -41,6 +41,9 @@ class PairedComparison:
         better: seeds at which the reference is better.
         p: of Wilcoxon's signed-rank test, two-sided, Holm-corrected over the report; None where the seeds are too few.
         smallest_p: the smallest that this many seeds can give after Holm's correction.
+        within: percent of the other's mean that a difference must exceed to matter; None where nobody said.
+        equivalent: whether it is shown not to: two one-sided signed-rank tests, Bonferroni-corrected over the report
+            (Schuirmann, 1987: the interval of twice the level lies within the bounds).
     """
 
     reference: str
@@ -54,6 +57,8 @@ class PairedComparison:
     better: int
     p: float | None
     smallest_p: float
+    within: float | None = None
+    equivalent: bool = False
 
     @property
     def verdict(self) -> str:
@@ -67,7 +72,7 @@ class PairedComparison:
         if self.p is None:
             return "too few seeds"
         if self.p >= ALPHA:
-            return "no difference shown"
+            return f"no difference above {self.within:g} %" if self.equivalent else "no difference shown"
         # a failure is a loss, and has no number that could contradict
         if not any(self.failed) and self.mean * self.difference < 0:
             return "no claim: mean and median disagree"
@@ -99,8 +104,14 @@ def smallest_p(n: int, comparisons: int) -> float:
     return min(1.0, comparisons * 2.0 ** (1 - n))
 
 
-def paired_comparisons(rows: Sequence[Row], reference: str) -> list[tuple[Row, list[PairedComparison]]]:
-    """The reference against each other activation of each row; all of these comparisons are corrected together."""
+def paired_comparisons(
+    rows: Sequence[Row], reference: str, within: float | None = None
+) -> list[tuple[Row, list[PairedComparison]]]:
+    """The reference against each other activation of each row; all of these comparisons are corrected together.
+
+    Args:
+        within: percent of the other's mean, for claims that no difference is larger.
+    """
     found = [(row, _differences(row, reference)) for row in rows]
     listed = [one for _, several in found for one in several]
     # seeds at which both are equal say nothing, and the test leaves them out; what is too few for any p is not tried
@@ -108,6 +119,7 @@ def paired_comparisons(rows: Sequence[Row], reference: str) -> list[tuple[Row, l
     smallest = [smallest_p(one.nonzero, max(1, tried)) for one in listed]
     testable = [place for place, p in enumerate(smallest) if p < ALPHA]
     corrected = dict(zip(testable, holm([signed_rank_p(listed[place].values) for place in testable]), strict=True))
+    bounds = iter(_bounds(row, one.other, within) for row, several in found for one in several)
     compared = iter(
         PairedComparison(
             reference=reference,
@@ -121,6 +133,8 @@ def paired_comparisons(rows: Sequence[Row], reference: str) -> list[tuple[Row, l
             better=sum(value > 0 for value in one.values),
             p=corrected.get(place),
             smallest_p=smallest[place],
+            within=within,
+            equivalent=_is_equivalent(one, next(bounds), len(listed)),
         )
         for place, one in enumerate(listed)
     )
@@ -215,6 +229,18 @@ def _t_interval(differences: Sequence[float], alpha: float) -> tuple[float, floa
     mean, error = statistics.fmean(differences), statistics.stdev(differences) / math.sqrt(n)
     half = float(t.ppf(1 - alpha / 2, n - 1)) * error
     return mean - half, mean + half
+
+
+def _bounds(row: Row, other: str, within: float | None) -> float:
+    """The largest difference that does not matter, in the metric's units; NaN where nobody said."""
+    return math.nan if within is None else within / 100 * abs(row.cells[other].mean)
+
+
+def _is_equivalent(found: _Differences, bound: float, comparisons: int) -> bool:
+    if math.isnan(bound) or any(found.failed):
+        return False
+    interval = signed_rank_interval(found.values, 2 * ALPHA / comparisons)
+    return interval is not None and max(map(abs, interval)) < bound
 
 
 def _or_nan(value: float) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 from golu_core.training.errors import RequestError
 from golu_core.training.ownership import REPORT_MARKER, bytes_writer, read_marker, write_atomically
 
+from .answer import answer
 from .card import Card, card
 from .collect import Collection
 from .comparison import FEWEST_RECIPES, FEWEST_VALUES, OverRecipes, over_recipes
@@ -39,7 +40,8 @@ METHODS = [
         "as a whole. They are given where the seeds can carry one below 0.05: from 6 seeds on against one activation "
         "in one recipe, from 8 against four, from 12 in sixteen recipes. With 3 seeds not even an uncorrected p can "
         "fall below 0.25. A seed at which one activation failed is its largest loss. Where mean and estimate have "
-        "different signs, nothing is claimed.",
+        "different signs, nothing is claimed. With --no-larger-than D, a difference above D percent of the other's mean "
+        "is claimed to be absent where two one-sided signed-rank tests exclude it, corrected by Bonferroni's method.",
     ),
     (
         "Over recipes",
@@ -69,11 +71,13 @@ class Report:
     Args:
         collection: the runs.
         reference: the activation that is compared with each other.
+        within: percent of the other's mean, for claims that no difference is larger; None makes no such claims.
     """
 
-    def __init__(self, collection: Collection, reference: str) -> None:
+    def __init__(self, collection: Collection, reference: str, within: float | None = None) -> None:
         self.collection = collection
         self.reference = reference
+        self.within = within
         self.rows: list[Row] = rows_of(collection.runs)
 
     @cached_property
@@ -89,7 +93,7 @@ class Report:
     @cached_property
     def paired(self) -> list[tuple[Row, list[PairedComparison]]]:
         """Each row with the reference against each other activation."""
-        return paired_comparisons(self.rows, self.reference)
+        return paired_comparisons(self.rows, self.reference, self.within)
 
     @cached_property
     def result_tables(self) -> list[Table]:
@@ -139,6 +143,11 @@ class Report:
             sentences.append(f"{test} {told}.")
         return sentences
 
+    @cached_property
+    def answer(self) -> list[str]:
+        """What the report opens with."""
+        return answer(self.paired, self.findings(), self.reference)
+
     def files(self, figures: str) -> dict[str, bytes]:
         """The report's files by name.
 
@@ -148,11 +157,12 @@ class Report:
         from .figures import all_figures, as_bytes  # matplotlib takes half a second, which tables alone do not need
         from .page import PageContent, html_page
 
-        drawn = all_figures(self.rows, self.over)
+        drawn = all_figures(self.rows, self.over, self.paired, self.reference)
         tables = self.tables()
         content = PageContent(
             runs=self.collection.runs,
             recipes=len({(row.task, row.recipe) for row in self.rows}),
+            answer=self.answer,
             result_tables=self.result_tables,
             statistics_tables=self.statistics_tables,
             findings=self.findings(),
@@ -162,7 +172,7 @@ class Report:
         )
         texts = {
             "report.html": html_page(content, drawn),
-            "tables.md": "\n".join([*map(markdown, tables), *self.findings(), ""]),
+            "tables.md": "\n".join([*self.answer, "", *map(markdown, tables), *self.findings(), ""]),
             "tables.tex": "\n".join(map(latex, tables)),
             "summary.csv": csv_text(summary_records(self.rows)),
             "runs.csv": csv_text(run_records(self.rows)),

@@ -1,0 +1,67 @@
+"""What a report opens with: three sentences that say what may be claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .metrics import paper_name
+from .paired import PairedComparison
+from .summary import Row
+
+Compared = Sequence[tuple[Row, Sequence[PairedComparison]]]
+
+_NAMED = 6
+
+
+def answer(paired: Compared, findings: Sequence[str], reference: str) -> list[str]:
+    """Over seeds, of all intervals together, and over recipes: a sentence each.
+
+    Args:
+        paired: each row with the reference against each other activation.
+        findings: over recipes, of which the first is taken.
+        reference: the activation that is compared.
+    """
+    name = paper_name(reference)
+    listed = [(row, pair) for row, pairs in paired for pair in pairs]
+    if not listed:
+        return [f"Nothing is compared over seeds: {name} and another activation have no seed in common.", findings[0]]
+    return [_over_seeds(listed, name), _of_intervals(listed), findings[0]]
+
+
+def _over_seeds(listed: Sequence[tuple[Row, PairedComparison]], name: str) -> str:
+    better, worse, tested, equal = ([], [], 0, 0)
+    for row, pair in listed:
+        tested += pair.p is not None
+        equal += pair.verdict.startswith("no difference above")
+        if pair.verdict.startswith("better"):
+            better.append(f"{row.name} against {paper_name(pair.other)}")
+        elif pair.verdict.startswith("worse"):
+            worse.append(f"{row.name} against {paper_name(pair.other)}")
+    few = len(listed) - tested
+    if not tested:
+        return f"Over seeds no claim: none of the {len(listed)} comparisons of {name} has enough seeds for one."
+    claims = f"{name} is better in {_counted(better)} and worse in {_counted(worse)}"
+    rest = f"; in {equal} no difference is above {listed[0][1].within:g} %" if equal else ""
+    rest += f"; {few} more have too few seeds" if few else ""
+    return f"Over seeds, of {tested} comparisons that are corrected together, {claims}{rest}."
+
+
+def _counted(places: Sequence[str]) -> str:
+    if not places:
+        return "0"
+    more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+    return f"{len(places)} ({', '.join(places[:_NAMED])}{more})"
+
+
+def _of_intervals(listed: Sequence[tuple[Row, PairedComparison]]) -> str:
+    plain = [pair.interval for _, pair in listed if pair.interval is not None]
+    together = [pair.together for _, pair in listed if pair.together is not None]
+    failed = sum(sum(pair.failed) > 0 for _, pair in listed)
+    excluding = [sum(low > 0 or high < 0 for low, high in intervals) for intervals in (plain, together)]
+    failures = f" Failed runs count in {failed} comparisons." if failed else ""
+    if not plain:
+        return f"No comparison has the seeds for an interval.{failures}"
+    return (
+        f"Of {len(plain)} intervals of 95 %, each by itself, {excluding[0]} exclude 0, where 5 % would by chance; "
+        f"of the {len(together)} that hold for all together {excluding[1]} do.{failures}"
+    )
