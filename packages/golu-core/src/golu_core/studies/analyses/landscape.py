@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy
 import torch
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -219,18 +220,20 @@ def _first_planes(recipe: RecipeRuns[Plane]) -> dict[str, Values]:
 def _contours(recipe: RecipeRuns[Plane], reach: float) -> NamedFigure:
     planes = _first_planes(recipe)
     low, high = (function(list(planes.values())) for function in (numpy.min, numpy.max))
-    levels = numpy.linspace(low, max(high, low + 1e-9), 16)
+    spaced = numpy.geomspace if 0 < 50 * low < high else numpy.linspace  # a bowl that is steep everywhere, or not
+    levels = spaced(low, max(high, low + 1e-9), 16)
+    norm = LogNorm(low, high) if spaced is numpy.geomspace else None
     with plain_style():
         figure = Figure(figsize=(2.5 * len(planes) + 0.9, 2.8), layout="constrained")
         panels = figure.subplots(1, len(planes), squeeze=False, sharey=True)[0]
         for axes, (name, plane) in zip(panels, planes.items(), strict=True):
             place = numpy.linspace(-reach, reach, len(plane))
-            filled = axes.contourf(place, place, plane.T, levels=levels, cmap="viridis")
+            filled = axes.contourf(place, place, plane.T, levels=levels, cmap="viridis", norm=norm)
             axes.contour(place, place, plane.T, levels=levels, colors="black", linewidths=0.4)
             axes.set(title=paper_name(name), xlabel="first direction", aspect="equal")
         panels[0].set_ylabel("second direction")
-        figure.colorbar(filled, ax=list(panels), label="test loss")
-    caption = "First seed of each; one scale, cut at the 95th percentile of all losses."
+        figure.colorbar(filled, ax=list(panels), label="test loss", format="%.3g")
+    caption = "First seed of each; one scale, logarithmic where it is wide, cut at the 95th percentile of all losses."
     return NamedFigure(f"landscape-{recipe.recipe}", f"{recipe.recipe}: test loss on a plane", caption, figure)
 
 
