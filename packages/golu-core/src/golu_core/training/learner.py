@@ -104,8 +104,10 @@ class Learner:
         elif norms is not None:
             self.accelerator.unscale_gradients()
             gradient = norms.gradient()
-        self._optimizer.step()
-        self._optimizer.zero_grad()
+        # Accelerate's own looks on the disk for the package of another optimizer, twice a step, and reads a signature
+        optimizer = self._optimizer.optimizer
+        (optimizer if self.accelerator.scaler is None else self._optimizer).step()
+        optimizer.zero_grad()
         return {} if norms is None or gradient is None else norms.after_step(gradient)
 
     def update_average(self, position: Position, total: int) -> None:
