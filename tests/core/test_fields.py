@@ -74,12 +74,8 @@ def refusal(line, arguments):
     return None
 
 
-QUICK = ("golu-diffusion",)  # a program takes a quarter to half a minute
-
-
-@pytest.mark.parametrize(
-    "program", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in PROGRAMS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_no_value_of_any_flag_is_a_traceback(program):
     """Every flag with every wrong value is taken as a value of its type and range, or refused with status 2."""
     line = PROGRAMS[program]

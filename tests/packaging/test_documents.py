@@ -75,7 +75,8 @@ def test_sweeps_are_understood(arguments):
 def analyses() -> list[list[str]]:
     page = ROOT / "docs" / "analyses.md"
     lines = "\n".join(blocks(page, "sh")).splitlines()
-    return [shlex.split(line.removeprefix("golu-core analyze ")) for line in lines if line]
+    start = "golu-core analyze "
+    return [shlex.split(line.removeprefix(start)) for line in lines if line.startswith(start)]
 
 
 @pytest.mark.parametrize("arguments", analyses(), ids=" ".join)

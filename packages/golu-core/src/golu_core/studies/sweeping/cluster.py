@@ -16,9 +16,9 @@ from submitit.core.utils import FailedJobError
 from submitit.helpers import CommandFunction, DelayedSubmission
 
 from golu_core.training.errors import RequestError
-from golu_core.training.ownership import write_text
+from golu_core.training.ownership import remove_file, write_text
 
-from .local import Job, State, refuse_running, with_this_python
+from .local import Job, State, make_log_folder, refuse_running, with_this_python
 from .study import ClusterNeeds
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes do not find the tools' modules
@@ -45,7 +45,8 @@ class ContinuedCommand(CommandFunction):
 
     def __call__(self, *args: Any, **kwargs: Any) -> str:
         """Runs the command on a node, and leaves a note if it fails."""
-        self.failure_note.unlink(missing_ok=True)
+        if self.failure_note.exists():
+            remove_file(self.failure_note)
         try:
             return str(super().__call__(*args, **kwargs))
         except FailedJobError as error:
@@ -93,6 +94,7 @@ def submit(jobs: Sequence[Job], kind: ClusterKind, needs: ClusterNeeds, logs: Pa
     for array in _arrays(waiting):
         dependencies = [s.handle.job_id.split("_")[0] for s in submitted if s.job.run.folder in _needed(array)]
         executor = _executor(kind, needs, logs, array, sorted(set(dependencies)))
+        make_log_folder(logs)
         with executor.batch():
             handles = [executor.submit(_command(job)) for job in array]
         submitted += [Submitted(job, handle) for job, handle in zip(array, handles, strict=True)]

@@ -109,6 +109,13 @@ class View(Protocol):
     def look(self) -> None: ...
 
 
+def make_log_folder(folder: Path) -> None:
+    """Makes the folder of a study's logs, marked as this program's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if read_marker(folder, STUDY_MARKER) is None:
+        write_json(folder / STUDY_MARKER, {"format": "golu-study-logs/1"})
+
+
 def jobs_of(runs: Sequence[PlannedRun], logs: Path, retry: bool) -> list[Job]:
     """The runs with their states on disk.
 
@@ -213,9 +220,7 @@ class LocalStudy:
         taken = {other.slot for other in self._running()}
         job.slot = next(slot for slot in range(self.parallel) if slot not in taken)
         command = job.run.command(threads_of(job.run, self.parallel) if not self.devices else None)
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        if read_marker(job.log.parent, STUDY_MARKER) is None:
-            write_json(job.log.parent / STUDY_MARKER, {"format": "golu-study-logs/1"})
+        make_log_folder(job.log.parent)
         job.file = job.log.open("ab")
         job.file.write(f"$ {shlex.join(command)}\n".encode())
         job.file.flush()
