@@ -213,7 +213,7 @@ class FlipCases:
     Args:
         command_line: of the task.
         shrink: flags that make a recipe a matter of a second.
-        quick: recipes of whose flips one in three belongs to the default tests; the others are `slow`, as is whatever
+        quick: recipes of whose flips one in six belongs to the default tests; the others are `slow`, as is whatever
             compiles.
         slow: recipes with all their flips among the slow tests. Of the others one in eight is, which changes from field
             to field; GOLU_ALL_FLIPS=1 takes all, in about an hour.
@@ -246,7 +246,7 @@ class FlipCases:
         ]
 
     def _is_quick(self, recipe: str, flip: Flip) -> bool:
-        return recipe in self.quick and flip.path != "compile" and _hashed(recipe, flip) % 3 == 0
+        return recipe in self.quick and flip.path != "compile" and _hashed(recipe, flip) % 6 == 0
 
     def check(self, recipe: str, flip: Flip, places: list[str], cwd: Path, monkeypatch: Any, capfd: Any) -> None:
         """Runs a recipe with one field changed, and its base if that was not run yet.

@@ -108,7 +108,9 @@ def test_prepare_then_train(tmp_path, run_here):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    "recipe", [pytest.param(name, marks=pytest.mark.slow if "numbers" in name else ()) for name in RECIPES]
+)
 def test_every_recipe_can_be_described_without_data(recipe, tmp_path, run_here):
     done = run_here("train", recipe, "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -214,8 +214,14 @@ def test_what_is_not_an_ablation_is_refused(rates, flags, message, tmp_path, cap
 QUICK = {"gates": [], "spectrum": ["--size", "12"]}
 
 
-@pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(name, kind, marks=() if kind == "png" or name == "gates" else pytest.mark.slow)
+        for name in QUICK
+        for kind in ("png", "pdf", "svg")
+    ],
+)
 def test_an_analysis_writes_its_files(name, kind, tmp_path, capsys):
     activations = ["golu", "SiLU", "relu", "sigmoid", "golu"]
     assert main([name, *activations, *QUICK[name], "--figures", kind, "--out", str(tmp_path / "out")]) == 0

@@ -283,7 +283,7 @@ def runs(tmp_path_factory):
 @pytest.mark.parametrize(
     ("task", "analysis"),
     [
-        pytest.param(task, analysis, marks=pytest.mark.slow if analysis == "hessian" and task != "lm" else ())
+        pytest.param(task, analysis, marks=() if task == "lm" or analysis == "variance" else pytest.mark.slow)
         for task in SMALL
         for analysis in ANALYSES_OF_RUNS
     ],

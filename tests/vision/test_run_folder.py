@@ -310,7 +310,7 @@ def test_a_damaged_finished_run_is_completed_from_its_last_checkpoint(name, dama
     assert evaluated.returncode == 0 and "to the last digit" in evaluated.stderr
 
 
-@pytest.mark.parametrize("damage", [flip_bit, cut, remove])
+@pytest.mark.parametrize("damage", [flip_bit, *(pytest.param(kind, marks=pytest.mark.slow) for kind in (cut, remove))])
 @pytest.mark.parametrize("name", CHECKPOINTED)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(name, damage, stopped, tmp_path, run_here):
     newest = stopped / "checkpoints" / "step-00000006"
