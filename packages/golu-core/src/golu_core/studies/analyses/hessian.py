@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -164,16 +165,7 @@ def analyze_hessian(
     runs = look_into(folders, samples, data_dir, "hessian", lambda probe: curvature(probe, top, vectors, steps))
     tables = [_table(recipe, vectors) for recipe in runs.recipes]
     figures = [_figure(recipe) for recipe in runs.recipes]
-    numbers = [
-        {
-            "task": recipe.task,
-            "recipe": recipe.recipe,
-            "activation": name,
-            "seed": seen.run.result.seed,
-            **{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in vars(seen.found).items()},
-        }
-        for recipe, name, seen in runs.rows()
-    ]
+    numbers = runs.records(lambda seen: {name: _finite(value) for name, value in vars(seen.found).items()})
     cannot = [
         "Sharpness changes when weights are rescaled without changing the network (Dinh et al., 2017): a smaller "
         "eigenvalue is not a better minimum.",
@@ -181,6 +173,10 @@ def analyze_hessian(
     ]
     settings = {"vectors": vectors, "steps": steps, "runs": numbers}
     return Findings("hessian", tables, figures, settings, [*cannot, runs.left_out])
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _table(recipe: RecipeRuns[Curvature], vectors: int) -> Table:

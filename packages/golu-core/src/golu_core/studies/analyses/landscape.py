@@ -164,18 +164,13 @@ def analyze_landscape(
     )
     tables = [_table(recipe, reach, kind, recompute) for recipe in runs.recipes]
     figures = [draw(recipe, reach) for recipe in runs.recipes for draw in (_contours, _surfaces)]
-    numbers = [
-        {
-            "task": recipe.task,
-            "recipe": recipe.recipe,
-            "activation": name,
-            "seed": seen.run.result.seed,
+    numbers = runs.records(
+        lambda seen: {
             "sharpness": _finite(seen.found.sharpness),
             "roughness": _finite(seen.found.roughness),
             "losses": [[_finite(loss) for loss in row] for row in seen.found.losses.tolist()],
         }
-        for recipe, name, seen in runs.rows()
-    ]
+    )
     cannot = [
         "Two directions of many thousand: a plane that looks flat says little of the others.",
         "With the paper's directions a network with larger weights looks flatter; filter directions take that out."

@@ -82,28 +82,19 @@ def analyze_noise(folders: Sequence[Path], samples: int, data_dir: Path | None, 
     runs = look_into(folders, samples, data_dir, "noise", lambda probe: metric_under_noise(probe, draws))
     tables = [_table(recipe, kind, draws) for recipe in runs.recipes for kind in _kinds(recipe)]
     figures = [_figure(recipe) for recipe in runs.recipes]
-    numbers = [
-        {
-            "task": recipe.task,
-            "recipe": recipe.recipe,
-            "activation": name,
-            "seed": seen.run.result.seed,
-            "metric": seen.run.result.primary_metric.name,
-            **{
-                kind: [value if math.isfinite(value) else None for value in values]
-                for kind, values in seen.found.items()
-            },
-        }
-        for recipe, name, seen in runs.rows()
-    ]
+    numbers = runs.records(lambda seen: {"metric": seen.run.result.primary_metric.name, **_finite(seen.found)})
     cannot = [
         "Random noise is one kind of change: it tells nothing of adversarial ones, or of other pictures of such things."
     ]
-    if any("inputs" not in seen.found for _, _, seen in runs.rows()):
+    if any("inputs" not in seen.found for seen in runs.seen):
         cannot.append("Tokens take no noise: for language models it is on the weights alone.")
     return Findings(
         "noise", tables, figures, {"shares": list(SHARES), "draws": draws, "runs": numbers}, [*cannot, runs.left_out]
     )
+
+
+def _finite(curves: Curves) -> dict[str, list[float | None]]:
+    return {kind: [value if math.isfinite(value) else None for value in values] for kind, values in curves.items()}
 
 
 def _kinds(recipe: RecipeRuns[Curves]) -> list[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from rich.progress import track
 
@@ -62,12 +62,19 @@ class TrainedRuns(Generic[Found]):
     recipes: Sequence[RecipeRuns[Found]]
     left_out: str
 
-    def rows(self) -> Iterator[tuple[RecipeRuns[Found], str, Seen[Found]]]:
-        """Each run with its recipe and activation."""
-        for recipe in self.recipes:
-            for name, several in recipe.by_activation.items():
-                for seen in several:
-                    yield recipe, name, seen
+    @property
+    def seen(self) -> list[Seen[Found]]:
+        """What was found in each run."""
+        return [one for recipe in self.recipes for several in recipe.by_activation.values() for one in several]
+
+    def records(self, numbers: Callable[[Seen[Found]], Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Each run as a JSON object: which it is, and the numbers that a function gives of it."""
+        records = []
+        for one in self.seen:
+            result = one.run.result
+            which = {name: getattr(result, name) for name in ("task", "recipe", "activation", "seed")}
+            records.append({**which, **numbers(one)})
+        return records
 
 
 def look_into(

@@ -203,16 +203,7 @@ def analyze_layers(folders: Sequence[Path], samples: int, data_dir: Path | None)
     runs = look_into(folders, samples, data_dir, "variance", layer_spreads)
     tables = [_table(recipe) for recipe in runs.recipes]
     figures = [_figure(recipe) for recipe in runs.recipes]
-    numbers = [
-        {
-            "task": recipe.task,
-            "recipe": recipe.recipe,
-            "activation": name,
-            "seed": seen.run.result.seed,
-            "layers": [vars(layer) for layer in seen.found],
-        }
-        for recipe, name, seen in runs.rows()
-    ]
+    numbers = runs.records(lambda seen: {"layers": [vars(layer) for layer in seen.found]})
     cannot = [
         "Variances of a trained network follow from its training as much as from its activation.",
         "Activations that are called as functions, and not as modules, are not seen.",
