@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import friedmanchisquare, rankdata, ttest_rel, wilcoxon
 
+from golu_core.studies.power import seeds_needed
 from golu_core.studies.reporting.answer import answer
 from golu_core.studies.reporting.collect import RunResult
 from golu_core.studies.reporting.comparison import FEWEST_RECIPES, bootstrap_interval, over_recipes, rank_intervals
@@ -311,6 +312,19 @@ def test_what_is_no_larger_is_claimed_where_the_seeds_show_it():
 
 
 SIDES = ((1, "greater"), (-1, "less"))
+
+
+@pytest.mark.parametrize(("effect", "comparisons"), [(1.5, 1), (1.0, 1), (1.0, 8)])
+def test_seeds_that_are_needed_show_the_difference(effect, comparisons):
+    """By simulation of the test that is made; 600 studies tell 0.8 within 0.05."""
+    n = seeds_needed(1.0, effect, comparisons)
+    random = numpy.random.default_rng(11)
+    level = 0.05 / comparisons
+    shown = numpy.mean([wilcoxon(random.normal(effect, 1, n)).pvalue < level for _ in range(600)])
+    assert 0.74 <= shown <= 0.92
+    assert seeds_needed(0.0, 1.0, comparisons) == next(n for n in range(99) if comparisons * 2.0 ** (1 - n) < 0.05)
+    assert seeds_needed(1.0, 1e-4, 1) is None
+    assert seeds_needed(2.0, effect, comparisons) > n
 
 
 def test_the_figure_of_effects_has_each_interval_once():

@@ -28,6 +28,7 @@ from golu_core.training.cli import CommandLine
 from golu_core.training.config import config_sha256
 from golu_core.training.errors import RequestError
 from golu_core.training.tasks import installed_tasks
+from runs_on_disk import write_run
 
 PLANS = Path(sweep.__file__).parent / "plans"
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
@@ -348,6 +349,24 @@ def test_durations():
     assert [view.duration(seconds) for seconds in (0.2, 47, 89.5, 600, 3 * 3600 + 300)] == [
         "1 s", "47 s", "90 s", "10 min", "3 h 05 min",
     ]  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------------------- power
+
+
+def test_power_is_told_from_runs_or_from_the_paper(tmp_path, capsys):
+    """And nothing is run."""
+    for activation in ("relu", "golu"):
+        for seed in range(4):
+            top1 = 90.0 + (seed % 2 if activation == "golu" else 0)
+            write_run(tmp_path / "runs", "vision", "digits", activation, seed, {"top1": top1})
+    words = ["--recipes", "digits", "resnet50-imagenet", "mlp-mnist", "--activations", "relu", "golu"]
+    assert run(*words, "--seeds", "0", "1", "2", "--output-dir", tmp_path / "runs", "--power", "1") == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if "ReLU" in line}
+    assert "0.642" in lines["digits"] and "4 seeds of this study" in lines["digits"]  # of 90, and sqrt(1/3)
+    assert "the paper" in lines["resnet50-imagenet"] and "train three seeds first" in lines["mlp-mnist"]
+    assert not (tmp_path / "runs" / "logs").exists()
+    assert run(*words, "--power", "0") == 2
 
 
 # ----------------------------------------------------------------------------------------------------------- SLURM

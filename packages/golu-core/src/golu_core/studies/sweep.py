@@ -3,6 +3,7 @@
     golu-core sweep quick                      the study of that name, here and now
     golu-core sweep my-study.toml --print      the commands of its runs, one per line
     golu-core sweep my-study.toml --status     what is finished, stopped or failed
+    golu-core sweep my-study.toml --power 1    how many seeds would show a difference of 1 %
     golu-core sweep my-study.toml --cluster slurm --partition gpu
     golu-core sweep --recipes digits --activations relu golu --seeds 0 1 2 --set "optim.lr=[0.1, 0.05]"
 
@@ -24,6 +25,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from golu_core.training.errors import RequestError
+from golu_core.training.fields import Range, check_fields
 
 from .exit_status import exit_status
 from .sweeping.study import ClusterNeeds, PlannedRun, Study, find_study, planned_runs, read_study, study_from
@@ -58,6 +60,8 @@ class Flags:
     """Print the commands without running them."""
     status: bool = False
     """Show what is finished without running anything."""
+    power: Annotated[float, Range(above=0.0, most=100.0)] | None = None
+    """Say how many seeds would show a difference of this many percent, without running anything."""
     cluster: Literal["slurm", "local"] | None = None
     """Submit through submitit to SLURM, or to its executor on this machine, which starts all runs at once."""
     wait: bool = False
@@ -205,8 +209,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _sweep(arguments: list[str] | None) -> int:
     flags = tyro.cli(Flags, args=arguments, prog="golu-core sweep", config=(tyro.conf.FlagCreatePairsOff,))
+    check_fields(flags)
     study = study_of(flags)
     runs = planned_runs(study)
+    if flags.power is not None:
+        from .power import power_table
+        from .reporting.formats import console, print_table
+
+        print_table(power_table(runs, study.output_dir, flags.power), console())
+        return 0
     if flags.print_only:
         from .sweeping.local import visible_gpus
 

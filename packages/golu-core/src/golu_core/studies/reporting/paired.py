@@ -199,16 +199,20 @@ def _walsh_averages(differences: Sequence[float]) -> list[float]:
 def signed_rank_interval(differences: Sequence[float], alpha: float) -> tuple[float, float] | None:
     """The shifts that the exact two-sided signed-rank test of a level does not reject; None if it rejects none."""
     averages = _walsh_averages(differences)
-    n = len(differences)
+    left_out = rejected_sums(len(differences), alpha)
+    if left_out == 0:
+        return None
+    return float(averages[left_out - 1]), float(averages[len(averages) - left_out])
+
+
+def rejected_sums(n: int, alpha: float) -> int:
+    """How many of the smallest sums of ranks, from 0 on, the exact two-sided signed-rank test of n pairs rejects."""
     sums = numpy.zeros(n * (n + 1) // 2 + 1)
     sums[0] = 1.0  # the share of sign patterns with each sum of positive ranks
     for rank in range(1, n + 1):
         shifted = numpy.concatenate([numpy.zeros(rank), sums[:-rank]])
         sums = (sums + shifted) / 2
-    left_out = int(numpy.searchsorted(numpy.cumsum(sums), alpha / 2, side="right"))
-    if left_out == 0:
-        return None
-    return float(averages[left_out - 1]), float(averages[len(averages) - left_out])
+    return int(numpy.searchsorted(numpy.cumsum(sums), alpha / 2, side="right"))
 
 
 def _interval(found: _Differences, alpha: float) -> tuple[float, float] | None:
