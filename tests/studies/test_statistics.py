@@ -259,7 +259,7 @@ def test_claims_are_corrected_over_the_report():
     assert compared(row, "golu")[0].together == compared(row, "golu")[0].interval == (1.0, 6.0)
 
 
-@pytest.mark.parametrize(("reports", "most"), [(12, 3), pytest.param(200, 15, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("reports", "most"), [(5, 1), pytest.param(200, 15, marks=pytest.mark.slow)])
 def test_a_report_of_data_without_differences_claims_nothing(reports, most):
     """At most one report in twenty claims anything; 4 of these 200 do, and 109 have a plain interval without 0."""
     random = numpy.random.default_rng(7)
@@ -270,7 +270,7 @@ def test_a_report_of_data_without_differences_claims_nothing(reports, most):
         ]
         found = paired_comparisons(rows, "golu")
         claims += any(pair.verdict in ("better", "worse") for _, pairs in found for pair in pairs)
-    assert claims <= most  # more than these has a chance of 1 and 4 %, if one in twenty claims something
+    assert claims <= most  # more than these has a chance of 2 and 4 %, if one in twenty claims something
 
 
 def test_a_report_opens_with_its_answer():

@@ -193,6 +193,7 @@ def test_damaged_data_is_named(damage, message, in_memory, few_digits, tmp_path,
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_divide_names_sizes_that_do(few_digits, tmp_path):
     flags = ["--data.root", str(few_digits), "--batch-size", "15"]
     done = VISION.run("train", "digits", *flags, cwd=tmp_path, processes=2)

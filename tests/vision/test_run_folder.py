@@ -291,7 +291,7 @@ def remove(path: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.parametrize("damage", [flip_bit, cut, remove])
+@pytest.mark.parametrize("damage", [flip_bit, remove, pytest.param(cut, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["model.safetensors", "result.json", "metrics.jsonl"])
 def test_a_damaged_finished_run_is_completed_from_its_last_checkpoint(name, damage, finished, tmp_path, run_here):
     whole = tmp_path / "whole"
