@@ -19,8 +19,10 @@ ON_A_GPU = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 PRECISIONS = ("no", "bf16", "fp16")
-TOLERANCE = 0.3
-"""Of the first losses: a GPU drops other units (EfficientNet's vary by a fifth), and half types round."""
+TOLERANCE = {"no": 2e-2, "bf16": 1e-1, "fp16": 1e-1}
+"""Of the first losses."""
+OF_DROPPED_PATHS = 0.3
+"""Of networks that drop whole paths, other ones on a GPU: EfficientNet's losses vary by a fifth from draw to draw."""
 
 
 def check_on_a_gpu(
@@ -31,12 +33,14 @@ def check_on_a_gpu(
     cwd: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    tolerance: float | None = None,
 ) -> None:
     """Trains on the GPU twice, the second time from the last checkpoint, and once on the CPU.
 
     Args:
         flags: that make the recipe a matter of seconds, and say where its data are.
         cwd: an empty folder.
+        tolerance: of the first losses, instead of that of the precision.
     """
     run = runner_in_this_process(command_line, monkeypatch, capfd)
     command = ["train", recipe, *flags, "--log-every", "1"]
@@ -58,7 +62,7 @@ def check_on_a_gpu(
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     same_run = trained(run, [*command, "--mixed-precision", "no"], cwd / "cpu")
     first, expected = (metrics_without_time(f)[0] for f in (folder, same_run))
-    assert first["loss"] == pytest.approx(expected["loss"], rel=TOLERANCE)
+    assert first["loss"] == pytest.approx(expected["loss"], rel=tolerance or TOLERANCE[precision])
 
 
 def trained(run: Callable[..., Any], command: list[str], cwd: Path) -> Path:

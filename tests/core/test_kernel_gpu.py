@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -120,9 +122,9 @@ def test_extremes(dtype):
 
 def test_float32_error():
     x = torch.linspace(-1, 20, 3_000_001, device="cuda")
-    assert (
-        ulp_error(golu(x).cpu(), reference_forward(x).cpu()).max() <= 5
-    )  # CUDA allows its expf 1 ulp more than a CPU's has
+    # an error of 1 ulp in the inner exponential, which CUDA allows, is e times as large in the outer one at -1; with 1
+    # of that one, and a half for each of two products
+    assert ulp_error(golu(x).cpu(), reference_forward(x).cpu()).max() <= math.e + 2
     x = torch.linspace(-100, 100, 4_000_001, device="cuda")
     error = (golu(x).double() - reference_forward(x)).abs() / reference_forward(x).abs().clamp(min=1)
     assert error.max() <= 3e-7

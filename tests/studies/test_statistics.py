@@ -286,7 +286,7 @@ def test_a_report_opens_with_its_answer():
     assert recipes == "No claim over recipes: too few."
     few = paired_comparisons([row_from({"relu": [1.0, 2.0], "golu": [2.0, 4.0]})], "golu")
     seeds, intervals, _ = answer(few, [""], "golu")
-    assert seeds == "Over seeds no claim: none of the 1 comparisons of GoLU has enough seeds for one."
+    assert seeds == "Over seeds no claim: the one comparison of GoLU has too few seeds for one."
     assert intervals == "No comparison has the seeds for an interval."
     assert answer([], [""], "golu")[0].startswith("Nothing is compared over seeds")
 

@@ -285,33 +285,34 @@ class _FolderImages(EncodedImages):
 
 
 def _cifar10(folder: Path, download: bool) -> _Sources:
-    import torchvision
-
-    try:
-        splits = [torchvision.datasets.CIFAR10(str(folder), train, download=download) for train in (True, False)]
-    except Exception as error:  # torchvision raises RuntimeError, urllib its own
-        raise RequestError(
-            f"CIFAR-10 is not in {folder} ({str(error).splitlines()[0]}): put the folder cifar-10-batches-py from "
-            f"cifar-10-python.tar.gz there, from www.cs.toronto.edu/~kriz/cifar.html, or pass --data.download, or name "
-            f"a local or hub data set by --data.hub uoft-cs/cifar10"
-        ) from None
+    where = (
+        "put the folder cifar-10-batches-py from cifar-10-python.tar.gz there, from "
+        "www.cs.toronto.edu/~kriz/cifar.html, or pass --data.download, or name a local or hub data set by "
+        "--data.hub uoft-cs/cifar10"
+    )
+    splits = _of_torchvision("CIFAR10", folder, download, "CIFAR-10", where)
     pixels = [torch.from_numpy(split.data).permute(0, 3, 1, 2).contiguous() for split in splits]
     return _of_pixels(pixels, [torch.tensor(split.targets) for split in splits], splits[0].classes)
 
 
 def _mnist(folder: Path, download: bool) -> _Sources:
+    where = (
+        f"put its four files train-images-idx3-ubyte and so on into {folder}/MNIST/raw, or pass --data.download, or "
+        "name a local or hub data set by --data.hub ylecun/mnist"
+    )
+    splits = _of_torchvision("MNIST", folder, download, "MNIST", where)
+    pixels = [split.data[:, None].expand(-1, 3, -1, -1).contiguous() for split in splits]
+    return _of_pixels(pixels, [split.targets for split in splits], [str(digit) for digit in range(10)])
+
+
+def _of_torchvision(kind: str, folder: Path, download: bool, title: str, where: str) -> list[Any]:
+    """Training and test split of a data set of torchvision's; RequestError says where it is expected."""
     import torchvision
 
     try:
-        splits = [torchvision.datasets.MNIST(str(folder), train, download=download) for train in (True, False)]
+        return [getattr(torchvision.datasets, kind)(str(folder), train, download=download) for train in (True, False)]
     except Exception as error:  # torchvision raises RuntimeError, urllib its own
-        raise RequestError(
-            f"MNIST is not in {folder} ({str(error).splitlines()[0]}): put its four files train-images-idx3-ubyte and "
-            f"so on into {folder}/MNIST/raw, or pass --data.download, or name a local or hub data set by --data.hub "
-            f"ylecun/mnist"
-        ) from None
-    pixels = [split.data[:, None].expand(-1, 3, -1, -1).contiguous() for split in splits]
-    return _of_pixels(pixels, [split.targets for split in splits], [str(digit) for digit in range(10)])
+        raise RequestError(f"{title} is not in {folder} ({str(error).splitlines()[0]}): {where}") from None
 
 
 def _of_pixels(pixels: Sequence[Tensor], labels: Sequence[Tensor], classes: Sequence[str]) -> _Sources:

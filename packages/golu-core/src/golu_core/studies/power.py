@@ -104,7 +104,7 @@ def power_table(planned: Sequence[PlannedRun], output_dir: Path, percent: float,
         )
         table.rows.append(TableRow((recipe, paper_name(other)), tuple(map(TableCell, texts))))
     table.notes.append(
-        f"With these seeds {POWER:.0%} of studies would show a true difference of {percent:g} % of the other's mean, "
+        f"With these seeds {100 * POWER:g} % of studies would show a difference of {percent:g} % of the other mean, "
         f"at 5 % over all {len(pairs)} comparisons together. For normal differences; few seeds give a rough spread. "
         "What the paper's ± is, it does not say: taken for a deviation over seeds of independent runs."
     )

@@ -39,7 +39,8 @@ def _over_seeds(listed: Sequence[tuple[Row, PairedComparison]], name: str) -> st
             worse.append(f"{row.name} against {paper_name(pair.other)}")
     few = len(listed) - tested
     if not tested:
-        return f"Over seeds no claim: none of the {len(listed)} comparisons of {name} has enough seeds for one."
+        what = "the one comparison" if few == 1 else f"each of the {few} comparisons"
+        return f"Over seeds no claim: {what} of {name} has too few seeds for one."
     claims = f"{name} is better in {_counted(better)} and worse in {_counted(worse)}"
     rest = f"; in {equal} no difference is above {listed[0][1].within:g} %" if equal else ""
     rest += f"; {few} more have too few seeds" if few else ""
