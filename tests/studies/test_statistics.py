@@ -18,7 +18,7 @@ from scipy.stats import friedmanchisquare, rankdata, ttest_rel, wilcoxon
 from golu_core.studies.power import seeds_needed
 from golu_core.studies.reporting.answer import answer
 from golu_core.studies.reporting.collect import RunResult
-from golu_core.studies.reporting.comparison import FEWEST_RECIPES, bootstrap_interval, over_recipes, rank_intervals
+from golu_core.studies.reporting.comparison import FEWEST_FAMILIES, bootstrap_interval, over_recipes, rank_intervals
 from golu_core.studies.reporting.figures import forest, plain_style
 from golu_core.studies.reporting.paired import (
     PairedComparison,
@@ -408,7 +408,7 @@ def test_wilcoxon_over_recipes_is_scipys():
     assert pairs == pytest.approx(holm(raw))
 
 
-@pytest.mark.parametrize("recipes", [1, 3, FEWEST_RECIPES - 1])
+@pytest.mark.parametrize("recipes", [1, 3, FEWEST_FAMILIES - 1])
 def test_too_few_recipes(recipes):
     over = over_recipes(rows_from({"relu": [1.0] * recipes, "gelu": [2.0] * recipes, "golu": [3.0] * recipes}))
     assert over.friedman is None

@@ -36,4 +36,5 @@ TASK: Task[DetectConfig] = Task(
         ),
     },
     order=3,
+    workload="golu_detect.workload:workload",
 )

@@ -37,4 +37,5 @@ TASK: Task[DiffusionConfig] = Task(
     },
     order=4,
     probe="golu_diffusion.probe:probe",
+    workload="golu_diffusion.workload:workload",
 )

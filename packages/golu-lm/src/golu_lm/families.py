@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from golu_core.training.errors import RequestError
 from golu_core.training.probes import Probe
 from golu_core.training.run_files import read_recipe
+from golu_core.training.workloads import Workload
 
 from .config import LmConfig
 from .recipes import RECIPES
@@ -64,6 +67,15 @@ def probe(folder: Path, samples: int, data_dir: Path | None) -> Probe:
     if is_translator(folder):
         raise RequestError(f"{folder} is a translator's run, and only language models can be analyzed this way")
     return language_model_probe(folder, samples, data_dir)
+
+
+def workload(config: LmConfig | TranslationConfig, samples: int, device: torch.device) -> Workload:
+    """A network of either family on random tokens; see `golu_core.training.workloads.MakeWorkload`."""
+    from .workload import language_model_workload, translator_workload
+
+    if isinstance(config, TranslationConfig):
+        return translator_workload(config, samples, device)
+    return language_model_workload(config, samples, device)
 
 
 def is_translator(folder: Path) -> bool:

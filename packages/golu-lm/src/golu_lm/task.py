@@ -61,4 +61,5 @@ TASK: Task[Any] = Task(
     },
     order=2,
     probe="golu_lm.families:probe",
+    workload="golu_lm.families:workload",
 )

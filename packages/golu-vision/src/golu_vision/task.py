@@ -24,4 +24,5 @@ TASK: Task[VisionConfig] = Task(
     evaluate="golu_vision.evaluate:evaluate_run",
     order=1,
     probe="golu_vision.probe:probe",
+    workload="golu_vision.workload:workload",
 )

@@ -9,6 +9,7 @@
     golu-core analyze landscape runs --out landscape          the test loss around the final weights
     golu-core analyze hessian runs                            its curvature there
     golu-core analyze ablation runs/mlp-rates                 a metric over settings that were varied
+    golu-core analyze times digits --activations golu gelu    relative times of recipes' own networks
 
 Each prints a table, and with --out writes figures, the table and all numbers as JSON. Exit status: 0; 2 a wrong request
 or input that cannot be used, and nothing is written; 1 a failure to write.
@@ -165,6 +166,28 @@ class AblationFlags:
     """Format of the figures."""
 
 
+@dataclass(frozen=True)
+class TimesFlags:
+    """Time of training and inference of recipes' own networks, relative to their own activation."""
+
+    recipes: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Recipes by name, of any installed task."""
+    activations: tuple[str, ...] = ("golu",)
+    """That are compared with each network's own."""
+    samples: Annotated[int, Range(least=1)] | None = None
+    """Samples of a batch; by default what the recipe gives a GPU at once, and 8 on a CPU."""
+    rounds: Annotated[int, Range(least=6, most=10_000)] = 15
+    """Measurements of each network."""
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
+    """By default the recipe's."""
+    compile: bool = False
+    """Compile the networks with torch.compile."""
+    out: Path | None = None
+    """Folder for figure, table and numbers."""
+    figures: Literal["png", "pdf", "svg"] = "png"
+    """Format of the figures."""
+
+
 def _gates(flags: GatesFlags) -> Findings:
     from .analyses.gates import analyze_gates
 
@@ -241,6 +264,19 @@ def _ablation(flags: AblationFlags) -> Findings:
     return analyze_ablation(flags.runs, flags.metric)
 
 
+def _times(flags: TimesFlags) -> Findings:
+    from .analyses.times import analyze_times
+
+    return analyze_times(
+        flags.recipes,
+        _canonical(flags.activations),
+        samples=flags.samples,
+        rounds=flags.rounds,
+        precision=flags.mixed_precision,
+        compiled=flags.compile,
+    )
+
+
 ANALYSES: dict[str, tuple[type[Any], Callable[[Any], Findings]]] = {
     "gates": (GatesFlags, _gates),
     "spectrum": (SpectrumFlags, _spectrum),
@@ -250,6 +286,7 @@ ANALYSES: dict[str, tuple[type[Any], Callable[[Any], Findings]]] = {
     "landscape": (LandscapeFlags, _landscape),
     "hessian": (HessianFlags, _hessian),
     "ablation": (AblationFlags, _ablation),
+    "times": (TimesFlags, _times),
 }
 """Each analysis by name: its flags, and what makes its findings."""
 

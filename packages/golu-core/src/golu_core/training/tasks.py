@@ -68,6 +68,7 @@ class Task(Generic[Config]):
         commands: subcommands of its own.
         order: where its tables stand among those of other tasks.
         probe: a `probes.MakeProbe`, which lets `golu-core analyze` look into its networks; None if it offers none.
+        workload: a `workloads.MakeWorkload`, which lets `golu-core analyze times` measure them; None if it offers none.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Task(Generic[Config]):
     commands: Mapping[str, Command] = field(default_factory=dict)
     order: int = 100
     probe: str | None = None
+    workload: str | None = None
 
     @property
     def program(self) -> str:

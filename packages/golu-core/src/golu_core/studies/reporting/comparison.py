@@ -24,8 +24,8 @@ from .summary import Row
 
 FEWEST_VALUES = 6
 """For a bootstrap interval: fewer values have too few distinct resamples."""
-FEWEST_RECIPES = 6
-"""For a test over recipes: below, not even one signed-rank test could reach 0.05."""
+FEWEST_FAMILIES = 6
+"""Of recipes, for a test over them: below, not even one signed-rank test could reach 0.05."""
 _RESAMPLES = 9_999
 _SEED = 0
 
@@ -67,7 +67,10 @@ class OverRecipes:
         left_out: rows that take no part, and why.
         activations: that all rows have.
         ranks: of each row (N, k), 1 the best; equal means share their ranks.
-        friedman: None where recipes or activations are too few.
+        families: of the rows, each once. They are the blocks of the test: ResNets of two sizes on the same pictures say
+            much the same, and a test that takes them as independent rejects too often.
+        family_ranks: of each family (F, k), by the mean of its rows' ranks.
+        friedman: None where families or activations are too few.
         reason: why there is no test.
     """
 
@@ -75,13 +78,22 @@ class OverRecipes:
     left_out: tuple[tuple[Row, str], ...]
     activations: tuple[str, ...]
     ranks: NDArray[numpy.float64]
+    families: tuple[str, ...]
+    family_ranks: NDArray[numpy.float64]
     friedman: Friedman | None
     reason: str
 
     @property
     def mean_ranks(self) -> dict[str, float]:
-        """By activation."""
-        return dict(zip(self.activations, self.ranks.mean(axis=0).tolist(), strict=True)) if len(self.rows) else {}
+        """By activation, over families."""
+        if not self.rows:
+            return {}
+        return dict(zip(self.activations, self.family_ranks.mean(axis=0).tolist(), strict=True))
+
+    @property
+    def counted(self) -> str:
+        """How many recipes there are, and of how many families where that is fewer."""
+        return _counted(len(self.rows), len(self.families))
 
     @property
     def wins(self) -> dict[str, int]:
@@ -97,10 +109,10 @@ class Friedman:
 
     Attributes:
         statistic: chi-squared.
-        p: by permutation of the ranks within recipes, which needs no large sample.
+        p: by permutation of the ranks within families, which needs no large sample.
         critical_difference: of mean ranks, by Nemenyi.
         nemenyi, wilcoxon_holm: p-values of pairs, symmetric; None where Friedman's test finds nothing, and Wilcoxon's
-            where this many pairs over this few recipes could not reach 0.05.
+            where this many pairs over this few families could not reach 0.05.
     """
 
     statistic: float
@@ -118,7 +130,8 @@ class Friedman:
 def over_recipes(rows: Sequence[Row]) -> OverRecipes:
     """Compares activations over the primary metrics of recipes.
 
-    A recipe counts once: of several configs the one nearest to the recipe, of these the one with the most runs.
+    A recipe counts once: of several configs the one nearest to the recipe, of these the one with the most runs. A
+    family of recipes is one block of the test.
     """
     chosen, left_out = _one_row_a_recipe([row for row in rows if row.is_primary])
     alone = [row for row in chosen if len(row.activations) < 2]
@@ -128,14 +141,45 @@ def over_recipes(rows: Sequence[Row]) -> OverRecipes:
     used = [row for row in candidates if set(activations) <= set(row.activations)]
     left_out += [(row, "it lacks activations that the others have") for row in candidates if row not in used]
     ranks = numpy.array([_ranks(row, activations) for row in used]).reshape(len(used), len(activations))
+    families = list(dict.fromkeys(row.family for row in used))
+    members = [[place for place, row in enumerate(used) if row.family == family] for family in families]
+    family_ranks = rank_rows(_means(ranks, members))
     reason = ""
-    if len(used) < FEWEST_RECIPES:
-        count = "1 recipe is" if len(used) == 1 else f"{len(used)} recipes are"
-        reason = f"{count} too few for a test over recipes; it takes {FEWEST_RECIPES}"
+    if len(families) < FEWEST_FAMILIES:
+        verb = "is" if len(used) == 1 else "are"
+        unit = "" if len(used) == len(families) else " families"
+        counted = _counted(len(used), len(families))
+        reason = f"{counted} {verb} too few for a test over recipes; it takes {FEWEST_FAMILIES}{unit}"
     elif len(activations) < 3:
         reason = f"{len(activations)} activations are too few for Friedman's test; it takes 3"
-    friedman = None if reason else _friedman(used, activations, ranks)
-    return OverRecipes(tuple(used), tuple(left_out), tuple(activations), ranks, friedman, reason)
+    friedman = None
+    if not reason:
+        relative = numpy.array([_relative(row, activations) for row in used])
+        friedman = _friedman(_means(relative, members), activations, family_ranks)
+    found = tuple(used), tuple(left_out), tuple(activations), ranks, tuple(families), family_ranks
+    return OverRecipes(*found, friedman, reason)
+
+
+def _counted(rows: int, families: int) -> str:
+    recipes = "1 recipe" if rows == 1 else f"{rows} recipes"
+    if rows == families:
+        return recipes
+    return f"{recipes} of {families} {'family' if families == 1 else 'families'}"
+
+
+def _means(values: NDArray[numpy.float64], members: Sequence[Sequence[int]]) -> NDArray[numpy.float64]:
+    """The mean of each group of rows (N, k): (F, k)."""
+    means = [values[list(places)].mean(axis=0) for places in members]
+    return numpy.array(means).reshape(len(members), values.shape[1])
+
+
+def rank_rows(values: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
+    """Ranks within each row (N, k), of the smallest first; equal values share theirs."""
+    from scipy.stats import rankdata
+
+    # rounded, since means of the same ranks may differ in their last digits
+    found: NDArray[numpy.float64] = rankdata(values.round(9), axis=1).astype(float)
+    return found
 
 
 def _one_row_a_recipe(rows: Sequence[Row]) -> tuple[list[Row], list[tuple[Row, str]]]:
@@ -178,7 +222,8 @@ def _ranks(row: Row, activations: Sequence[str]) -> list[float]:
     return [float(rank) for rank in rankdata([places[key] for key in keys])]
 
 
-def _friedman(rows: Sequence[Row], activations: Sequence[str], ranks: NDArray[numpy.float64]) -> Friedman:
+def _friedman(relative: NDArray[numpy.float64], activations: Sequence[str], ranks: NDArray[numpy.float64]) -> Friedman:
+    """Of relative means and ranks of families, both (F, k)."""
     from scipy.stats import friedmanchisquare, permutation_test, studentized_range
 
     def spread(*columns: NDArray[numpy.float64], axis: int) -> Any:  # monotone in Friedman's statistic
@@ -200,7 +245,6 @@ def _friedman(rows: Sequence[Row], activations: Sequence[str], ranks: NDArray[nu
     import scikit_posthocs
 
     nemenyi = scikit_posthocs.posthoc_nemenyi_friedman(ranks)
-    relative = numpy.array([_relative(row, activations) for row in rows])
     wilcoxon = _pairwise_wilcoxon(relative) if smallest_p(n, math.comb(k, 2)) < ALPHA else None
     for table in (nemenyi, wilcoxon):
         if table is not None:
@@ -234,11 +278,11 @@ def _pairwise_wilcoxon(values: NDArray[numpy.float64]) -> Any:
 
 
 def rank_intervals(over: OverRecipes) -> Mapping[str, tuple[float, float]]:
-    """95 % bootstrap intervals of the mean ranks over recipes; empty where recipes are too few."""
-    if len(over.rows) < FEWEST_RECIPES:
+    """95 % bootstrap intervals of the mean ranks over families; empty where families are too few."""
+    if len(over.families) < FEWEST_FAMILIES:
         return {}
     found = {}
-    for name, column in zip(over.activations, over.ranks.T, strict=True):
+    for name, column in zip(over.activations, over.family_ranks.T, strict=True):
         interval = bootstrap_interval(column.tolist())
         assert interval is not None
         found[name] = interval

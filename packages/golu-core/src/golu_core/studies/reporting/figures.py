@@ -222,7 +222,7 @@ def ranks(over: OverRecipes) -> NamedFigure | None:
     axes.set(xlabel="rank (1 is the best)", xlim=(0.7, len(ordered) + 0.3), ylim=(-0.6, len(ordered) - 0.2))
     axes.set_xticks(range(1, len(ordered) + 1))
     axes.grid(True, axis="x")
-    caption = f"Diamonds: mean over {len(over.rows)} recipes; dots: single recipes. A description, not a test."
+    caption = f"Diamonds: mean over {over.counted}; dots: single recipes. A description, not a test."
     return NamedFigure("ranks", "Rank of each activation", caption, figure)
 
 
@@ -248,7 +248,7 @@ def critical_differences(over: OverRecipes) -> NamedFigure | None:
         text_h_margin=0.12,
     )
     caption = (
-        f"Mean ranks over {len(over.rows)} recipes, 1 the best. Nemenyi's test at 0.05 does not tell apart activations "
+        f"Mean ranks over {over.counted}, 1 the best. Nemenyi's test at 0.05 does not tell apart activations "
         f"that a bar joins; mean ranks that are {friedman.critical_difference:.2f} apart are told apart."
     )
     return NamedFigure("critical-difference", "Critical-difference diagram", caption, figure)

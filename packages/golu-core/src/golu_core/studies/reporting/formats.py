@@ -233,6 +233,7 @@ def json_text(
             "recipes": [row.recipe for row in over.rows],
             "activations": list(over.activations),
             "ranks": over.ranks.tolist(),
+            "families": [row.family for row in over.rows],
             "mean_ranks": over.mean_ranks,
             "wins": over.wins,
             "no_test_because": over.reason or None,

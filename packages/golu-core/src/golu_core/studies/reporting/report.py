@@ -12,7 +12,7 @@ from golu_core.training.ownership import REPORT_MARKER, bytes_writer, read_marke
 from .answer import answer
 from .card import Card, card
 from .collect import Collection
-from .comparison import FEWEST_RECIPES, FEWEST_VALUES, OverRecipes, over_recipes
+from .comparison import FEWEST_FAMILIES, FEWEST_VALUES, OverRecipes, over_recipes
 from .formats import csv_text, json_text, latex, markdown, run_records, summary_records
 from .metrics import paper_name
 from .paired import ALPHA, PairedComparison, paired_comparisons
@@ -45,11 +45,13 @@ METHODS = [
     ),
     (
         "Over recipes",
-        "ranks of means, each recipe a block, as Demsar (JMLR 2006) has it. Friedman's test with a p-value by "
-        "permuting ranks within recipes (SciPy, 9,999 permutations) assumes that recipes are independent; recipes "
-        "that share a network or data set are not quite. If it rejects: Nemenyi's test, with the critical-difference "
-        "diagram, and Wilcoxon's signed-rank test over relative means with Holm's correction (scikit-posthocs). At "
-        f"least {FEWEST_RECIPES} recipes.",
+        "ranks of means, as Demsar (JMLR 2006) has it. Recipes of one line of architectures on one data set, such as "
+        "ResNets on ImageNet, are a family: they say much the same, so that a family is one block, with the mean of "
+        "its recipes' ranks, ranked again. Friedman's test with a p-value by permuting ranks within families (SciPy, "
+        "9,999 permutations) assumes that families are independent; those that share a data set are not quite. If it "
+        "rejects: Nemenyi's test, with the critical-difference diagram, and Wilcoxon's signed-rank test over a "
+        "family's mean of relative means, with Holm's correction (scikit-posthocs). At least "
+        f"{FEWEST_FAMILIES} families.",
     ),
     (
         "Bootstrap intervals",
@@ -125,7 +127,7 @@ class Report:
             return [f"No claim over recipes: {over.reason}."]
         means = over.mean_ranks
         best = min(means, key=lambda name: means[name])
-        sentence = f"Friedman's test over {len(over.rows)} recipes: p {p_value(over.friedman.p)}"
+        sentence = f"Friedman's test over {over.counted}: p {p_value(over.friedman.p)}"
         if not over.friedman.rejects:
             return [f"{sentence}; it shows no difference between the activations."]
         sentences = [
@@ -136,7 +138,7 @@ class Report:
             ("Wilcoxon's test with Holm's correction", over.friedman.wilcoxon_holm),
         ):
             if p_values is None:
-                sentences.append(f"{test} cannot reach {ALPHA} for this many pairs over {len(over.rows)} recipes.")
+                sentences.append(f"{test} cannot reach {ALPHA} for this many pairs over {over.counted}.")
                 continue
             apart = [paper_name(name) for name in means if name != best and float(p_values[best][name]) < ALPHA]
             told = f"tells it apart from {', '.join(apart)}" if apart else "tells it apart from none"

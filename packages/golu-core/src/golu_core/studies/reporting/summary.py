@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,6 +70,7 @@ class Row:
     Attributes:
         task, recipe: of its runs.
         model, dataset: as the paper writes them, or as the results do.
+        family: of recipes that are no independent evidence: one line of architectures on one data set.
         variant: the settings in which the recipe's configs differ, where they are mixed.
         overrides: settings that are not the recipe's: name, the recipe's value, the runs' value.
         metric, metric_name: what is compared.
@@ -83,6 +85,7 @@ class Row:
     recipe: str
     model: str
     dataset: str
+    family: str
     variant: str
     overrides: tuple[tuple[str, Any, Any], ...]
     metric: Metric
@@ -134,6 +137,11 @@ def rows_of(runs: Sequence[RunResult]) -> list[Row]:
     return rows
 
 
+def _architecture_line(model: str) -> str:
+    """What models of different sizes share: `ResNet` of `ResNet-18`, `ViT` of `ViT-B/32`, `GPT` of `GPT2-S`."""
+    return re.split(r"[-/,(0-9]", model, maxsplit=1)[0].strip()
+
+
 def _place_among_recipes(task: str, recipe: str) -> tuple[Any, ...]:
     """Tasks and recipes in the order of the packages, and then those that are not known."""
     known = installed_tasks()
@@ -168,12 +176,15 @@ def _rows_of_group(group: Sequence[RunResult], variant: str) -> list[Row]:
     ]
     settings = group[0].settings
     on_own_data = all(is_on_recipes_data(run, recipe) for run in group)
+    model = first.model if paper is None else paper.model
+    dataset = paper.dataset if paper is not None and on_own_data else first.dataset
     return [
         Row(
             task=first.task,
             recipe=first.recipe,
-            model=first.model if paper is None else paper.model,
-            dataset=paper.dataset if paper is not None and on_own_data else first.dataset,
+            model=model,
+            dataset=dataset,
+            family=first.recipe if paper is None else f"{_architecture_line(model)} on {dataset}",
             variant=variant,
             overrides=overrides(recipe, settings),
             metric=metric_of(first.task, name, primary.higher_is_better),

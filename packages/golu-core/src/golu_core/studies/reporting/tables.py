@@ -165,8 +165,12 @@ def rank_table(over: OverRecipes) -> Table | None:
         table.rows.append(TableRow((row.name, row.metric.label), cells))
     means = over.mean_ranks
     lowest = min(means.values())
+    over_families = "" if len(over.families) == len(over.rows) else "over families"
     table.rows.append(
-        TableRow(("mean rank", ""), tuple(TableCell(f"{rank:.2f}", best=rank == lowest) for rank in means.values()))
+        TableRow(
+            ("mean rank", over_families),
+            tuple(TableCell(f"{rank:.2f}", best=rank == lowest) for rank in means.values()),
+        )
     )
     intervals = rank_intervals(over)
     if intervals:
@@ -174,6 +178,9 @@ def rank_table(over: OverRecipes) -> Table | None:
         table.rows.append(TableRow(("95 % interval", "bootstrap"), tuple(map(TableCell, texts)), minor=True))
     table.rows.append(TableRow(("best of its recipe", ""), tuple(TableCell(str(n)) for n in over.wins.values()), True))
     table.notes.append("1 is the best; equal means share their ranks. A recipe counts once, by its primary metric.")
+    shared = [family for family in over.families if sum(row.family == family for row in over.rows) > 1]
+    if shared:
+        table.notes.append(f"Of one family, which counts once in mean ranks and tests: {'; '.join(shared)}.")
     table.notes.extend(f"{row.name} takes no part: {reason}." for row, reason in over.left_out)
     return table
 

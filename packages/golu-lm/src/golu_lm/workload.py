@@ -1,0 +1,45 @@
+"""A recipe's language model or translator at work on random tokens, for `golu-core analyze times`."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from golu_core.training.workloads import Workload
+
+from .config import LmConfig
+from .train import build_model
+from .translation.config import TranslationConfig
+from .translation.train import build_translator
+from .translation.vocabulary import PAD
+
+_SENTENCE = 32  # subwords; sentences of WMT14 have about 30
+
+
+def language_model_workload(config: LmConfig, samples: int, device: torch.device) -> Workload:
+    """Windows as long as the context."""
+    model = build_model(config)[0].to(device)
+    tokens = torch.randint(config.model.vocabulary, (samples, config.model.context + 1), device=device)
+
+    def training_loss(network: nn.Module) -> torch.Tensor:
+        loss: torch.Tensor = network(tokens[:, :-1], tokens[:, 1:])
+        return loss
+
+    return Workload(model, training_loss, lambda network: network(tokens[:, :-1]), samples)
+
+
+def translator_workload(config: TranslationConfig, samples: int, device: torch.device) -> Workload:
+    """Pairs of sentences of one length; inference is the reading of both, not a search."""
+    model = build_translator(config)[0].to(device)
+    length = min(_SENTENCE, config.model.longest)
+    source, target = (
+        torch.randint(PAD + 1, config.model.vocabulary, (samples, length), device=device) for _ in range(2)
+    )
+    places = torch.arange(target.numel(), device=device)
+
+    def training_loss(network: nn.Module) -> torch.Tensor:
+        targets = target.flatten()
+        total: torch.Tensor = network(source, target.roll(1, 1), targets, places, smoothing=config.label_smoothing)
+        return total / len(targets)
+
+    return Workload(model, training_loss, lambda network: network(source, target), samples)
