@@ -99,6 +99,14 @@ def test_ranks_of_the_published_tables(published):
     assert over.wins["gelu"] == 1
 
 
+def test_families_of_the_published_tables(published):
+    """Sizes of one architecture on one data set are a family, and nothing else is."""
+    over = Report(collect([published]), "golu").over
+    families = {family: [row.recipe for row in over.rows if row.family == family] for family in over.families}
+    shared = {family: len(members) for family, members in families.items() if len(members) > 1}
+    assert shared == {"ResNet on ImageNet-1k": 3, "ViT on ImageNet-1k": 2}
+
+
 def test_the_published_tables_are_significant_over_recipes(published):
     report = Report(collect([published]), "golu")
     assert report.over.friedman.p == pytest.approx(1e-4)  # the smallest that 9,999 permutations give

@@ -31,6 +31,7 @@ from golu_core.studies.reporting.paired import (
 from golu_core.studies.reporting.summary import Cell, Row, rows_of
 from golu_core.training.results import PrimaryMetric, Result, SwappedActivations, Throughput
 from runs_on_disk import ENVIRONMENT
+from simulate_reports import FAMILIES, claims_of, simulated_rows
 
 # Demsar (2006), table 6: AUC of C4.5 with its parameter m and/or cf chosen, on fourteen data sets
 C45 = [0.763, 0.599, 0.954, 0.628, 0.882, 0.936, 0.661, 0.583, 0.775, 1.000, 0.940, 0.619, 0.972, 0.957]
@@ -487,6 +488,31 @@ def test_ranks_do_not_depend_on_the_unit(values, scale, shift):
         one = over_recipes(rows_from({n: [v] for n, v in zip(names, values, strict=True)}))
         two = over_recipes(rows_from({n: [v] for n, v in zip(names, moved, strict=True)}))
         assert one.ranks.tolist() == two.ranks.tolist()
+
+
+def test_a_family_of_recipes_is_one_block():
+    """Four alike recipes of one family weigh as much as one recipe, in ranks, tests and their least number."""
+    values = {"relu": [1.0] * 4 + [3.0] * 5, "gelu": [2.0] * 4 + [2.0] * 5, "golu": [3.0] * 4 + [1.0] * 5}
+    rows = rows_from(values)
+    joined = [dataclasses.replace(row, family="f" if place < 4 else row.recipe) for place, row in enumerate(rows)]
+    over = over_recipes(joined)
+    once = over_recipes(rows[3:])
+    assert over.mean_ranks == once.mean_ranks and over.friedman.statistic == once.friedman.statistic
+    assert over.friedman.p == once.friedman.p and len(over.rows) == 9 and over.counted == "9 recipes of 6 families"
+    assert over.ranks.shape == (9, 3) and over.wins == over_recipes(rows).wins
+    few = over_recipes(joined[:8])
+    assert few.friedman is None and few.reason.startswith("8 recipes of 5 families are too few")
+    mixed = over_recipes([dataclasses.replace(row, family="f") for row in rows])
+    assert mixed.family_ranks.tolist() == [[1.0, 2.0, 3.0]]  # means of ranks 17 / 9, 2 and 19 / 9, ranked again
+
+
+@pytest.mark.slow
+def test_correlated_recipes_do_not_make_a_difference():
+    """Of 200 reports a test at 5 % rejects more than 20 with a chance below 0.2 %; with single recipes 40."""
+    random = numpy.random.default_rng(1)
+    said = [claims_of(simulated_rows(random, 16, 3, FAMILIES)) for _ in range(200)]
+    assert sum(one["difference over recipes"] for one in said) <= 20
+    assert sum(one["… if each recipe were a block"] for one in said) > 20
 
 
 def test_a_row_stands_for_its_recipe_once():
