@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .expression import golu_expression as golu_expression
     from .functional import gated_golu as gated_golu
     from .functional import golu as golu
+    from .loading import load_activation as load_activation
     from .modules import GoLU as GoLU
     from .registry import ACTIVATIONS as ACTIVATIONS
     from .registry import build_activation as build_activation
@@ -23,6 +24,7 @@ _HOMES = {
     "golu": "functional",
     "gated_golu": "functional",
     "golu_expression": "expression",
+    "load_activation": "loading",
     "GoLU": "modules",
     "ACTIVATIONS": "registry",
     "build_activation": "registry",

@@ -96,7 +96,10 @@ def forward_pass(model: nn.Module, wanted: str, example_inputs: Inputs | None = 
 
 
 def activation_of(module: nn.Module, preferred: str | None = None) -> str | None:
-    """The registry's name of an activation module, None if it is none; a tanh GELU is `gelu` if that is preferred."""
+    """The name of an activation module, None if it is none; a tanh GELU is `gelu` if that is preferred."""
+    loaded = getattr(module, LOADED_MARK, None)
+    if isinstance(loaded, str):
+        return loaded
     classes = {dotted(base) for base in type(module).__mro__}
     names = [name for name, activation in ACTIVATIONS.items() if classes.intersection(activation.classes)]
     if isinstance(module, nn.GELU) and module.approximate == "tanh":
@@ -104,6 +107,10 @@ def activation_of(module: nn.Module, preferred: str | None = None) -> str | None
     if preferred in names:
         return preferred
     return names[-1] if names else None
+
+
+LOADED_MARK = "_golu_activation"
+"""The attribute under which modules that are not built in have their activation's name."""
 
 
 def dotted(cls: type) -> str:

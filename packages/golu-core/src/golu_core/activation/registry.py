@@ -6,12 +6,20 @@ Importing this module does not import torch: a command line that only checks a n
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+from .specs import ActivationSpec, parse_spec
 
 if TYPE_CHECKING:
     from torch import nn
+
+GROUP = "golu.activations"
+"""The entry points under which packages register activations of their own: a name, and a class or function."""
 
 
 @dataclass(frozen=True)
@@ -20,33 +28,39 @@ class Activation:
 
     Attributes:
         paper_name: how tables write it.
-        build: makes the module.
+        build: makes the module, with parameters by their names.
         classes: dotted names of module classes that compute it, in torch and in libraries that bring their own.
         functions: names under which torch calls it, in `torch`, `torch.nn.functional` or as a method.
         is_gate: it also serves as a gate (squeeze-and-excitation, LSTM), where it is no activation to swap.
+        parameters: that `build` takes, with their defaults.
     """
 
     paper_name: str
-    build: Callable[[], nn.Module]
+    build: Callable[..., nn.Module]
     classes: tuple[str, ...]
     functions: tuple[str, ...] = ()
     is_gate: bool = False
+    parameters: Mapping[str, float | bool] = field(default_factory=dict)
 
 
-def _torch_module(name: str, **arguments: object) -> Callable[[], nn.Module]:
-    def build() -> nn.Module:
+def _torch_module(name: str, **fixed: object) -> Callable[..., nn.Module]:
+    def build(**parameters: object) -> nn.Module:
         from torch import nn
 
-        module: nn.Module = getattr(nn, name)(**arguments)
+        module: nn.Module = getattr(nn, name)(**fixed, **parameters)
         return module
 
     return build
 
 
-def _golu_module() -> nn.Module:
-    from .modules import GoLU
+def _own_module(name: str, home: str = "published") -> Callable[..., nn.Module]:
+    def build(**parameters: object) -> nn.Module:
+        from importlib import import_module
 
-    return GoLU()
+        module: nn.Module = getattr(import_module(f"{__package__}.{home}"), name)(**parameters)
+        return module
+
+    return build
 
 
 def _nn(*names: str) -> tuple[str, ...]:
@@ -55,6 +69,10 @@ def _nn(*names: str) -> tuple[str, ...]:
 
 def _timm(*names: str) -> tuple[str, ...]:
     return tuple(f"timm.layers.{module}.{name}" for name in names for module in ("activations", "activations_me"))
+
+
+def _ours(name: str) -> tuple[str, ...]:
+    return (f"golu_core.activation.published.{name}",)
 
 
 def _hugging_face(*names: str) -> tuple[str, ...]:
@@ -68,10 +86,21 @@ _TANH_GELU = (
 )
 
 ACTIVATIONS: dict[str, Activation] = {
-    "golu": Activation("GoLU", _golu_module, ("golu_core.activation.modules.GoLU",)),
+    "golu": Activation(
+        "GoLU",
+        _own_module("GoLU", "modules"),
+        ("golu_core.activation.modules.GoLU",),
+        parameters={"alpha": 1.0, "beta": 1.0, "gamma": 1.0},
+    ),
     "relu": Activation("ReLU", _torch_module("ReLU"), _nn("ReLU"), ("relu", "relu_")),
-    "leaky_relu": Activation("LeakyReLU", _torch_module("LeakyReLU"), _nn("LeakyReLU"), ("leaky_relu", "leaky_relu_")),
-    "elu": Activation("ELU", _torch_module("ELU"), _nn("ELU"), ("elu", "elu_")),
+    "leaky_relu": Activation(
+        "LeakyReLU",
+        _torch_module("LeakyReLU"),
+        _nn("LeakyReLU"),
+        ("leaky_relu", "leaky_relu_"),
+        parameters={"negative_slope": 0.01},
+    ),
+    "elu": Activation("ELU", _torch_module("ELU"), _nn("ELU"), ("elu", "elu_"), parameters={"alpha": 1.0}),
     "gelu": Activation("GELU", _torch_module("GELU"), (*_EXACT_GELU, *_TANH_GELU), ("gelu",)),
     "gelu_tanh": Activation("GELU (tanh)", _torch_module("GELU", approximate="tanh"), _TANH_GELU),
     "swish": Activation(
@@ -84,34 +113,121 @@ ACTIVATIONS: dict[str, Activation] = {
         "Mish", _torch_module("Mish"), (*_nn("Mish"), *_timm("Mish"), *_hugging_face("MishActivation")), ("mish",)
     ),
     "selu": Activation("SELU", _torch_module("SELU"), _nn("SELU"), ("selu", "selu_")),
-    "celu": Activation("CELU", _torch_module("CELU"), _nn("CELU"), ("celu", "celu_")),
-    "prelu": Activation("PReLU", _torch_module("PReLU"), (*_nn("PReLU"), *_timm("PReLU")), ("prelu",)),
-    "softplus": Activation("Softplus", _torch_module("Softplus"), _nn("Softplus"), ("softplus",)),
+    "celu": Activation("CELU", _torch_module("CELU"), _nn("CELU"), ("celu", "celu_"), parameters={"alpha": 1.0}),
+    "prelu": Activation(
+        "PReLU", _torch_module("PReLU"), (*_nn("PReLU"), *_timm("PReLU")), ("prelu",), parameters={"init": 0.25}
+    ),
+    "softplus": Activation(
+        "Softplus",
+        _torch_module("Softplus"),
+        _nn("Softplus"),
+        ("softplus",),
+        parameters={"beta": 1.0, "threshold": 20.0},
+    ),
     "softsign": Activation("Softsign", _torch_module("Softsign"), _nn("Softsign"), ("softsign",)),
     "sigmoid": Activation(
         "Sigmoid", _torch_module("Sigmoid"), (*_nn("Sigmoid"), *_timm("Sigmoid")), ("sigmoid", "sigmoid_"), is_gate=True
     ),
     "tanh": Activation("Tanh", _torch_module("Tanh"), (*_nn("Tanh"), *_timm("Tanh")), ("tanh", "tanh_"), is_gate=True),
+    "relu2": Activation(
+        "ReLU²", _own_module("SquaredReLU"), (*_ours("SquaredReLU"), *_hugging_face("ReLUSquaredActivation"))
+    ),
+    "hard_swish": Activation(
+        "Hardswish", _torch_module("Hardswish"), (*_nn("Hardswish"), *_timm("HardSwish", "HardSwishMe")), ("hardswish",)
+    ),
+    "telu": Activation("TeLU", _own_module("TeLU"), _ours("TeLU")),
+    "xielu": Activation(
+        "xIELU",
+        _own_module("XIELU"),
+        (*_ours("XIELU"), *_hugging_face("XIELUActivation")),
+        parameters={"alpha_p": 0.8, "alpha_n": 0.8, "beta": 0.5},
+    ),
+    "smelu": Activation("SmeLU", _own_module("SmeLU"), _ours("SmeLU"), parameters={"beta": 1.0}),
+    "logish": Activation("Logish", _own_module("Logish"), _ours("Logish")),
 }
 
-ALIASES = {"silu": "swish", "leakyrelu": "leaky_relu", "gelu_new": "gelu_tanh"}
+ALIASES = {
+    "silu": "swish",
+    "leakyrelu": "leaky_relu",
+    "gelu_new": "gelu_tanh",
+    "hardswish": "hard_swish",
+    "relu_squared": "relu2",
+}
 
 
-def canonical_name(name: str) -> str:
-    """The name under which results store an activation: lower case, aliases resolved.
+@cache
+def registered_elsewhere() -> dict[str, EntryPoint]:
+    """What installed packages register under `golu.activations`, by name; names of ours are ours."""
+    found = {entry.name.lower().replace("-", "_"): entry for entry in entry_points(group=GROUP)}
+    return {name: entry for name, entry in sorted(found.items()) if name not in ACTIVATIONS and name not in ALIASES}
+
+
+def canonical_spec(text: str) -> ActivationSpec:
+    """What a text names, in one spelling; nothing is imported.
+
+    Raises:
+        ValueError: it names nothing, or a name of the registry with parameters that it does not have.
+    """
+    spec = parse_spec(text)
+    if spec.kind != "name":
+        return spec
+    name = spec.head.lower().replace("-", "_")
+    name = ALIASES.get(name, name)
+    if name in ACTIVATIONS:
+        return replace(spec, head=name, parameters=_changed_parameters(name, spec.parameters))
+    if name in registered_elsewhere():
+        return replace(spec, head=name)
+    known = [*ACTIVATIONS, *registered_elsewhere()]
+    nearest = difflib.get_close_matches(name, [*known, *ALIASES], n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    raise ValueError(
+        f"unknown activation {text!r}: {hint}known are {', '.join(known)}; "
+        f"of your own: ./file.py:Name or package.module:Name"
+    )
+
+
+def _changed_parameters(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that are not the default, as numbers of the default's type."""
+    defaults = ACTIVATIONS[name].parameters
+    changed = {}
+    for key, value in given.items():
+        if key not in defaults:
+            listed = f"it has {', '.join(defaults)}" if defaults else "it has none"
+            raise ValueError(f"{name} has no parameter {key!r}: {listed}")
+        default = defaults[key]
+        if isinstance(default, bool):
+            if not isinstance(value, bool):
+                raise ValueError(f"{key} of {name} must be true or false, not {value!r}")
+        elif isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError(f"{key} of {name} must be a number, not {value!r}")
+        else:
+            value = float(value)
+        if value != default:
+            changed[key] = value
+    return changed
+
+
+def canonical_name(text: str) -> str:
+    """The name under which results store an activation: one spelling, aliases resolved, parameters in order.
+
+    Nothing is imported: whether a file or package has what the text names is `load_activation`'s to find out.
 
     Raises:
         ValueError: there is no such activation; the message has the nearest name.
     """
-    lower = name.strip().lower().replace("-", "_")
-    lower = ALIASES.get(lower, lower)
-    if lower in ACTIVATIONS:
-        return lower
-    nearest = difflib.get_close_matches(lower, [*ACTIVATIONS, *ALIASES], n=1)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise ValueError(f"unknown activation {name!r}: {hint}known are {', '.join(ACTIVATIONS)}")
+    return canonical_spec(text).text
 
 
 def build_activation(name: str) -> nn.Module:
-    """A new module of the named activation, with the library's default settings; ValueError for an unknown name."""
-    return ACTIVATIONS[canonical_name(name)].build()
+    """A new module of the named activation, with the parameters that stand after its name.
+
+    Args:
+        name: of the registry, or what a package or a file has: `golu(beta=0.5)`, `torch.nn.Hardswish`,
+            `package.module:Name(param=2)`, `./file.py:Name`. What is named is imported.
+
+    Raises:
+        ValueError: there is no such activation, or its parameters are wrong.
+    """
+    from .loading import built
+
+    return built(name)

@@ -62,9 +62,9 @@ def replace_activations(
 
     Args:
         model: any module. Functions held as attributes (`activation=F.relu`) are replaced like modules.
-        old: a registry name, which also finds the same activation's classes in timm and transformers ("gelu" finds its
+        old: a plain registry name, which also finds the same activation's classes in timm and transformers ("gelu" its
             tanh approximations too), or a module class, which finds its instances.
-        new: a registry name, a module class, or a function that makes a module.
+        new: a name as `build_activation` takes it, a module class, or a function that makes a module.
         example_inputs: positional arguments of one forward pass as a tuple, or keyword arguments as a dict. With them
             the model runs once, without gradients and in evaluation mode, to find functional calls and modules that are
             never called; without them it is traced by `torch.fx`, which fails on data dependent control flow, and a
@@ -165,11 +165,14 @@ def _matcher(old: str | type[nn.Module]) -> tuple[str, Callable[[nn.Module], boo
         known = next((n for n, a in ACTIVATIONS.items() if dotted(old) in a.classes), old.__name__)
         return known, lambda module: isinstance(module, old)
     name = canonical_name(old)
+    if name not in ACTIVATIONS:
+        raise ValueError(f"{old!r} cannot be looked for: give a plain name of the registry, or the class itself")
     return name, lambda module: activation_of(module, name) == name
 
 
 def _factory(new: str | Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     if isinstance(new, str):
+        build_activation(new)  # what is wrong with it is said before anything is swapped
         name = canonical_name(new)
         return lambda: build_activation(name)
     return new

@@ -29,7 +29,7 @@ from .exit_status import exit_status
 from .reporting.collect import Collection, collect
 from .reporting.comparison import load_libraries
 from .reporting.formats import console, print_table
-from .reporting.mixtures import refuse_differing_metrics, refuse_mixed
+from .reporting.mixtures import refuse_differing_metrics, refuse_mixed, refuse_two_sources
 from .reporting.report import Report, check_report_folder, write_report
 
 _LEFT_OUT_SHOWN = 10
@@ -91,6 +91,7 @@ def _report_of(flags: Flags) -> Report:
         raise RequestError(str(error)) from None
     collection = collect(flags.runs)
     refuse_differing_metrics(collection.runs)
+    refuse_two_sources(collection.runs)
     if not flags.allow_mixed:
         refuse_mixed(collection.runs)
     return Report(collection, reference, flags.no_larger_than)

@@ -11,7 +11,8 @@
     golu-core analyze ablation runs/mlp-rates                 a metric over settings that were varied
     golu-core analyze times digits --activations golu gelu    relative times of recipes' own networks
 
-Each prints a table, and with --out writes figures, the table and all numbers as JSON. Exit status: 0; 2 a wrong request
+Each prints a table, and with --out writes figures, the table and all numbers as JSON. Runs with an activation that is
+not built in need --trust-activation, or --activation SPEC as in training. Exit status: 0; 2 a wrong request
 or input that cannot be used, and nothing is written; 1 a failure to write.
 """
 
@@ -25,9 +26,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from golu_core.activation.registry import canonical_name
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import Range, check_fields
+from golu_core.training.named_activations import activations_of_words, named_activation
 
 from .analyses.findings import Findings, show
 from .exit_status import exit_status
@@ -204,10 +205,7 @@ def _canonical(activations: tuple[str, ...]) -> list[str]:
     """Canonical names, each once; RequestError for an unknown one, or for none."""
     if not activations:
         raise RequestError("name at least one activation")
-    try:
-        return list(dict.fromkeys(canonical_name(name) for name in activations))
-    except ValueError as error:
-        raise RequestError(str(error)) from None
+    return list(dict.fromkeys(named_activation(text).text for text in activations))
 
 
 def _weights(flags: WeightsFlags) -> Findings:
@@ -305,6 +303,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _analyze(words: list[str]) -> int:
     name, *rest = words
+    if name in ("weights", "variance", "noise", "landscape", "hessian"):  # which look into runs
+        with activations_of_words(rest) as left:
+            return _analyze_by(name, left)
+    return _analyze_by(name, rest)
+
+
+def _analyze_by(name: str, rest: list[str]) -> int:
     if name not in ANALYSES:
         raise RequestError(f"there is no analysis {name!r}; there are {', '.join(ANALYSES)}")
     kind, make = ANALYSES[name]

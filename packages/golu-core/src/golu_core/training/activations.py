@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from golu_core.activation import find_activations, replace_activations
-from golu_core.activation.registry import canonical_name
+from golu_core.activation.registry import ACTIVATIONS, canonical_name
 
 from .errors import RequestError
 from .results import SwappedActivations
@@ -30,6 +30,8 @@ def swapped_for(
     """
     try:
         own = canonical_name(own)
+        if own not in ACTIVATIONS:
+            raise ValueError(f"{own!r} is not a plain name of the registry")
     except ValueError as error:
         raise RequestError(f"--model.own-activation: {error}") from None
     if own == activation:

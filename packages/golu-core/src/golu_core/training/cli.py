@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 from .config import Config, PaperRow, checked
 from .errors import Interrupted, RequestError, RunFailure
 from .fields import check_fields
+from .named_activations import activations_of_words, with_named_activation
 from .tasks import Command, Task, resolved
 from .variants import chosen, help_of
 
@@ -80,8 +81,11 @@ class CommandLine(Generic[Config]):
             print(version(self.program))
         elif first in commands and first != "train" and any(word in ("-h", "--help") for word in rest):
             self._print_help_of(first, commands[first])
-        elif first in commands:
+        elif first in ("recipes", "train"):
             resolved(commands[first].run)(rest)
+        elif first in commands:
+            with activations_of_words(rest) as words:
+                resolved(commands[first].run)(words)
         else:
             raise RequestError(f"unknown command {first!r}{_nearest(first, commands)}; try {self.program} --help")
 
@@ -104,6 +108,7 @@ class CommandLine(Generic[Config]):
                 "",
                 f"recipes: {', '.join(self.recipes)}",
                 f"flags of a recipe: {self.program} train {first} --help",
+                "commands on runs with an activation of your own: --trust-activation, or --activation as in training",
                 f"several processes: accelerate launch -m {self.task.package} train RECIPE [flags]",
             ]
         )
@@ -139,7 +144,7 @@ class CommandLine(Generic[Config]):
             description=help_of(recipe),
             config=(tyro.conf.AvoidSubcommands,),
         )
-        return checked(parsed)
+        return checked(with_named_activation(parsed))
 
     def _evaluate(self, arguments: Sequence[str]) -> None:
         folder, rest = run_directory(arguments, f"{self.program} evaluate RUN_DIR")

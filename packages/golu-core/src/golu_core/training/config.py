@@ -23,6 +23,8 @@ from .variants import KIND, kind_of, read_variants
 
 Config = TypeVar("Config", bound="RunConfig")
 
+ACTIVATION_SOURCE = "activation_source"
+"""The field that says what the code of an activation is that is not built in: a checksum, or a package's version."""
 _LARGEST_EVALUATION_BATCH = 256
 _TABLE_COLUMNS = ("relu", "gelu", "swish", "mish", "golu")
 
@@ -82,7 +84,9 @@ class RunConfig:
     paper: Annotated[PaperRow | None, tyro.conf.Suppress] = placement(None)
 
     activation: str = "golu"
-    """Activation function; `golu`, `relu`, `gelu`, `swish`, `mish`, `leaky_relu`, `elu` and more."""
+    """Activation function: `golu`, `relu`, `gelu`, `swish` and more (`golu-core activations`), `golu(beta=0.5)`; or one
+    of your own, `./file.py:Name` or `package.module:Name`, whose code is run."""
+    activation_source: Annotated[str, tyro.conf.Suppress, tyro.conf.Fixed] = ""
     seed: Seed = 0
     """Seed of the initial weights, the order of the data, augmentation and dropout."""
     max_steps: Count | None = None
@@ -229,7 +233,10 @@ def flat_identity(values: Mapping[str, Any], placements: frozenset[str]) -> dict
         values: what `to_json` gives, or config.json holds.
         placements: the `placement_fields` of any config of the same recipe.
     """
-    return {name: _canonical(value) for name, value in flattened(values, placements).items()}
+    flat = {name: _canonical(value) for name, value in flattened(values, placements).items()}
+    if flat.get(ACTIVATION_SOURCE) == "":  # of a built-in one, whose runs are older than the field
+        del flat[ACTIVATION_SOURCE]
+    return flat
 
 
 def flattened(values: Mapping[str, Any], left_out: frozenset[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from .config import Config, config_sha256
 from .errors import RequestError
 from .fields import Amount, Samples
 from .fingerprint import Fingerprint, file_digest
+from .named_activations import require_activation
 from .optim import Average
 from .results import RESULT_FILE, Result, compared, read_result
 from .run_files import AVERAGE_FILE, CONFIG_FILE, WEIGHTS_FILE, read_config
@@ -68,6 +69,7 @@ class FinishedRun(Generic[Config]):
             raise RequestError(
                 f"{folder / CONFIG_FILE} is not the config that {RESULT_FILE} names: one of them was changed"
             )
+        require_activation(config, folder)
         plain = dataclasses.replace(config, tracker="none", overwrite=False, dry_run=False, check_data=False)
         return cls(folder, plain, result)
 

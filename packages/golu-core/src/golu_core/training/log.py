@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from golu_core.activation.specs import folder_name
+
 from .config import RunConfig, config_sha256
 from .errors import RunFailure
 from .processes import Processes
@@ -66,7 +68,7 @@ class RunLog:
 
     def _start_tracker(self, task: str) -> None:
         config = self.config
-        name = f"{config.recipe}-{config.activation}-seed{config.seed}"
+        name = f"{config.recipe}-{folder_name(config.activation)}-seed{config.seed}"
         identifier = config_sha256(config)[:16]  # so that a continued run goes on under its own id
         options = {"name": name, "id": identifier, "resume": "allow"}
         self.processes.accelerator.init_trackers(

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from golu_core.activation.specs import folder_name
+
 from .config import Config, RunConfig, config_sha256, from_json, to_json
 from .errors import RequestError
 from .fingerprint import file_digest
-from .ownership import CHECKPOINT_MARKER, RUN_MARKER, write_json
+from .named_activations import ACTIVATION_FILE, loaded_code
+from .ownership import CHECKPOINT_MARKER, RUN_MARKER, bytes_writer, write_atomically, write_json
 from .results import RESULT_FILE, Result
 
 CONFIG_FILE = "config.json"
@@ -26,6 +29,7 @@ _IN_CHECKPOINTS = (*CHECKPOINT_FILES, CHECKPOINT_MARKER, "average.safetensors", 
 # all files of a run but those of its task, relative to its folder
 LAYOUT = (
     CONFIG_FILE,
+    ACTIVATION_FILE,
     METRICS_FILE,
     RESULT_FILE,
     RUN_MARKER,
@@ -44,7 +48,7 @@ _RUN_FORMAT = "golu-run/2"
 
 def run_folder(config: RunConfig, task: str) -> Path:
     """OUTPUT_DIR/<task>/<recipe>/<activation>/seed<N>."""
-    return config.output_dir / task / config.recipe / config.activation / f"seed{config.seed}"
+    return config.output_dir / task / config.recipe / folder_name(config.activation) / f"seed{config.seed}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,10 @@ def config_to_file(config: RunConfig) -> dict[str, Any]:
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
-    """Writes config.json, whole or not at all."""
+    """Writes config.json, and beside it the file that the activation is of, each whole or not at all."""
+    loaded = loaded_code(config.activation)
+    if loaded is not None:
+        write_atomically(folder / ACTIVATION_FILE, bytes_writer(loaded))
     write_json(folder / CONFIG_FILE, config_to_file(config))
 
 

@@ -25,7 +25,7 @@ from golu_core.training.run_files import METRICS_FILE
 from ..reporting.collect import RunResult, collect, shown
 from ..reporting.figures import NamedFigure, color, plain_style
 from ..reporting.metrics import in_table_order, paper_name
-from ..reporting.mixtures import differing_settings
+from ..reporting.mixtures import differing_settings, refuse_two_sources
 from ..reporting.tables import Table, TableCell, TableRow
 from .findings import Findings
 from .trained import INTERVALS, mean_and_half_width, with_interval
@@ -67,6 +67,7 @@ def analyze_ablation(folders: Sequence[Path], metric: str | None) -> Findings:
     if not folders:
         raise RequestError("name the folders of finished runs")
     collection = collect(folders)
+    refuse_two_sources(collection.runs)
     differing = differing_settings(collection.runs)
     groups: dict[tuple[str, str], list[RunResult]] = defaultdict(list)
     for run in collection.runs:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
+from golu_core.activation.specs import folder_name
 from golu_core.training.config import (
+    ACTIVATION_SOURCE,
     RunConfig,
     flat_identity,
     flattened,
@@ -67,11 +69,13 @@ class RunResult:
         folder: where it was found.
         settings: identity fields of its config without activation and seed, flat, and what its data are; None where
             there is no config.json and no sibling's config fits its checksum.
+        activation_source: what the code of its activation is; empty for a built-in one.
     """
 
     result: Result
     folder: Path
     settings: Mapping[str, Any] | None
+    activation_source: str = ""
 
     @property
     def failed(self) -> bool:
@@ -240,7 +244,7 @@ class _Settings:
                 left_out.append(LeftOut(folder, "its config.json is not the config that its result.json names"))
                 continue
             known[result.task, result.recipe][id(settings)] = settings
-            runs.append(RunResult(result, folder, settings))
+            runs.append(RunResult(result, folder, settings, str(config.get(ACTIVATION_SOURCE, ""))))
         for run in without:
             candidates = [*known[run.result.task, run.result.recipe].values(), *self._of_recipe(run.result)]
             fitting = (
@@ -301,17 +305,22 @@ def recipe_settings(recipe: RunConfig) -> dict[str, Any]:
 
 def _generic(flat: Mapping[str, Any], result: Result) -> dict[str, Any]:
     """Settings that siblings share: without activation and seed, also where a path names them, as a backbone's does."""
-    own, any_run = f"/{result.activation}/seed{result.seed}", "/{activation}/seed{seed}"
+    own, any_run = _place(result), "/{activation}/seed{seed}"
     return {
         name: value.replace(own, any_run) if isinstance(value, str) else value
         for name, value in flat.items()
-        if name not in ("activation", "seed")
+        if name not in ("activation", ACTIVATION_SOURCE, "seed")
     }
+
+
+def _place(result: Result) -> str:
+    """The end of a run's folder, which a path in its config may have."""
+    return f"/{folder_name(result.activation)}/seed{result.seed}"
 
 
 def _sha256_with(settings: Mapping[str, Any], result: Result) -> str:
     """Checksum that a config of these settings has for the result's activation and seed."""
-    own, any_run = f"/{result.activation}/seed{result.seed}", "/{activation}/seed{seed}"
+    own, any_run = _place(result), "/{activation}/seed{seed}"
     flat = {name: v.replace(any_run, own) if isinstance(v, str) else v for name, v in settings.items()}
     return identity_sha256({**flat, "activation": result.activation, "seed": result.seed})
 

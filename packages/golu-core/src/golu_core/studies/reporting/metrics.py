@@ -36,14 +36,15 @@ def _metrics_of(task: str) -> Mapping[str, Metric]:
 
 
 def paper_name(activation: str) -> str:
-    """The activation as tables write it."""
-    known = ACTIVATIONS.get(activation)
-    return known.paper_name if known else activation
+    """The activation as tables write it: the paper's name, with parameters if it has any; else as it was named."""
+    head, bracket, parameters = activation.partition("(")
+    known = ACTIVATIONS.get(head)
+    return f"{known.paper_name}{bracket}{parameters}" if known else activation
 
 
 def in_table_order(activations: Iterable[str]) -> list[str]:
-    """Activations in the order of the paper's tables, GoLU last, each once."""
+    """Activations in the order of the paper's tables, GoLU last, each once; others follow."""
     order = [*_FIRST, *(name for name in ACTIVATIONS if name not in (*_FIRST, _LAST))]
     places = {name: place for place, name in enumerate(order)}
     places[_LAST] = len(order) + 1
-    return sorted(set(activations), key=lambda name: (places.get(name, len(order)), name))
+    return sorted(set(activations), key=lambda name: (places.get(name, len(order) + 2), name))

@@ -38,6 +38,7 @@ def _folders_by_value(runs: Iterable[RunResult], name: str) -> dict[str, list[Pa
 
 def refuse_mixed(runs: Sequence[RunResult]) -> None:
     """Raises RequestError if runs of one recipe have differing configs; it names the fields that differ."""
+    refuse_two_sources(runs)
     lines = [
         f"{task} {recipe}: {name}: {', '.join(_counted(value, folders) for value, folders in values.items())}"
         for (task, recipe), fields in sorted(differing_settings(runs).items())
@@ -49,6 +50,17 @@ def refuse_mixed(runs: Sequence[RunResult]) -> None:
             + "\n  ".join(lines)
             + "\ngive fewer folders, or --allow-mixed, which makes each config a row of its own"
         )
+
+
+def refuse_two_sources(runs: Iterable[RunResult]) -> None:
+    """Raises RequestError if an activation's runs have different code of it: they would be one column of two things."""
+    sources: dict[str, dict[str, Path]] = defaultdict(dict)
+    for run in runs:
+        sources[run.result.activation].setdefault(run.activation_source, run.folder)
+    for name, found in sources.items():
+        if len(found) > 1:
+            listed = ", ".join(f"{source or 'none'} ({shown(folder)})" for source, folder in sorted(found.items()))
+            raise RequestError(f"runs with {name} have different code of it: {listed}; give the folders of one of them")
 
 
 def _counted(value: str, folders: Sequence[Path]) -> str:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from golu_core.activation.registry import canonical_name
+from golu_core.activation.specs import folder_name
 from golu_core.training.cli import CommandLine
 from golu_core.training.config import RunConfig
 from golu_core.training.errors import RequestError
+from golu_core.training.named_activations import NamedActivation, named_activation
 from golu_core.training.run_files import run_folder
 from golu_core.training.tasks import Task, task_of
 
@@ -116,7 +117,7 @@ class PlannedRun:
     @property
     def name(self) -> str:
         """How people and log files call it."""
-        parts = (self.config.recipe, self.variant, self.config.activation, f"seed{self.config.seed}")
+        parts = (self.config.recipe, self.variant, folder_name(self.config.activation), f"seed{self.config.seed}")
         return "-".join(part for part in parts if part)
 
     @property
@@ -240,7 +241,7 @@ def _refuse_cycles(runs: Mapping[Path, PlannedRun]) -> None:
 
 
 def _runs_of(experiment: Experiment, study: Study) -> Iterator[PlannedRun]:
-    activations = [_activation(name) for name in experiment.activations or study.activations]
+    activations = _named(experiment.activations or study.activations)
     seeds = study.seeds if experiment.seeds is None else experiment.seeds
     for recipe, (variant, flags) in itertools.product(experiment.recipes, _variants(experiment.flags)):
         task = task_of(recipe)
@@ -251,28 +252,32 @@ def _runs_of(experiment: Experiment, study: Study) -> Iterator[PlannedRun]:
         template = _parsed(task, [recipe, *placement, *flags])
         # activations in turn, so that what else a machine does meets all alike, and a half-done study compares already
         for seed, activation in itertools.product(seeds, activations):
-            known = {"activation": activation, "seed": seed, "output_dir": study.output_dir}
-            config = dataclasses.replace(_filled(template, known), activation=activation, seed=seed)
+            place = folder_name(activation.text)
+            known = {"activation": place, "seed": seed, "output_dir": study.output_dir}
+            config = dataclasses.replace(
+                _filled(template, known),
+                activation=activation.text,
+                activation_source=activation.source,
+                seed=seed,
+            )
             filled = [_fill(flag, known) for flag in flags]
             after = None
             if experiment.after is not None:
                 earlier = task_of(experiment.after)
-                after = study.output_dir / earlier.name / experiment.after / activation / f"seed{seed}"
+                after = study.output_dir / earlier.name / experiment.after / place / f"seed{seed}"
             yield PlannedRun(
                 task=task,
                 config=config,
-                arguments=(recipe, "--activation", activation, "--seed", str(seed), *placement, *filled),
+                arguments=(recipe, "--activation", activation.argument, "--seed", str(seed), *placement, *filled),
                 variant=variant,
                 after=after,
                 processes=experiment.processes or study.processes,
             )
 
 
-def _activation(name: str) -> str:
-    try:
-        return canonical_name(name)
-    except ValueError as error:
-        raise RequestError(str(error)) from None
+def _named(activations: Sequence[str]) -> list[NamedActivation]:
+    """What a study's activations are, each imported once, before anything is trained."""
+    return [named_activation(text) for text in activations]
 
 
 def _variants(flags: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:

@@ -1,0 +1,155 @@
+"""Activations of a person's own in runs: loaded where the command line names them, and never because a folder does.
+
+Importing this module does not import torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+from golu_core.activation.registry import ACTIVATIONS, canonical_spec
+from golu_core.activation.specs import ActivationSpec
+
+from .config import Config, RunConfig
+from .errors import RequestError
+
+ACTIVATION_FILE = "activation.py"
+"""In a run's folder, the file that its activation is of."""
+TRUST = "--trust-activation"
+_trusted = ContextVar("trusted", default=False)
+
+
+@dataclass(frozen=True)
+class NamedActivation:
+    """What a command line names.
+
+    Attributes:
+        text: in the one spelling under which results store it.
+        source: what its code is; empty for a built-in one.
+        argument: the text as another process can take it, from any working directory.
+    """
+
+    text: str
+    source: str
+    argument: str
+
+
+def named_activation(text: str) -> NamedActivation:
+    """Loads what a text of the command line names; RequestError where it names no activation.
+
+    A plain name of the registry loads nothing.
+    """
+    try:
+        spec = canonical_spec(text)
+        if _is_built_in(spec) and not spec.parameters:
+            return NamedActivation(spec.text, "", spec.text)
+        from golu_core.activation.loading import load_activation
+
+        loaded = load_activation(text)
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+    if spec.path is None:
+        return NamedActivation(loaded.text, loaded.source, loaded.text)
+    folder = spec.path.expanduser().absolute().parent
+    return NamedActivation(loaded.text, loaded.source, f"{folder}/{loaded.text}")
+
+
+def with_named_activation(config: Config) -> Config:
+    """The config with what its activation is: its name in one spelling, and what its code is."""
+    named = named_activation(config.activation)
+    return dataclasses.replace(config, activation=named.text, activation_source=named.source)
+
+
+def loaded_code(text: str) -> bytes | None:
+    """The content of the file that an activation of this process is of; None if it is of none."""
+    if _is_built_in(canonical_spec(text)):
+        return None
+    from golu_core.activation.loading import loaded_activation
+
+    loaded = loaded_activation(text)
+    return None if loaded is None else loaded.code
+
+
+def require_activation(config: RunConfig, folder: Path) -> None:
+    """Makes sure that the activation of a run's config can be built, without importing what only its folder names.
+
+    Raises:
+        RequestError: it is neither built in, nor named by the command line, nor trusted; or it is another one by now.
+    """
+    spec = canonical_spec(config.activation)
+    if _is_built_in(spec):
+        return
+    from golu_core.activation.loading import is_of_torch, load_activation, loaded_activation
+
+    loaded = loaded_activation(spec.text)
+    if loaded is None:
+        if not (_trusted.get() or is_of_torch(spec.text)):
+            raise RequestError(_untrusted(spec, folder))
+        try:
+            loaded = load_activation(spec.text, _copied_code(config, folder) if spec.kind == "file" else None)
+        except ValueError as error:
+            raise RequestError(f"the activation of {folder}: {error}") from None
+    if loaded.source == config.activation_source:
+        return
+    difference = f"{folder} was trained with {spec.text} of {config.activation_source}, and this is {loaded.source}"
+    if spec.kind == "file":
+        raise RequestError(f"{difference}: {TRUST} takes the copy that lies in the folder")
+    print(f"warning: {difference}", file=sys.stderr, flush=True)
+
+
+def _is_built_in(spec: ActivationSpec) -> bool:
+    return spec.kind == "name" and spec.head in ACTIVATIONS
+
+
+def _untrusted(spec: ActivationSpec, folder: Path) -> str:
+    where = f"{folder / ACTIVATION_FILE}" if spec.kind == "file" else f"the installed package of {spec.head}"
+    return (
+        f"{folder} was trained with {spec.text}, whose code is not golu's: read it, and add {TRUST} to run the code of "
+        f"{where}, or name it by --activation as in training"
+    )
+
+
+def _copied_code(config: RunConfig, folder: Path) -> bytes:
+    path = folder / ACTIVATION_FILE
+    try:
+        code = path.read_bytes()
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}; name it by --activation") from None
+    if f"sha256:{hashlib.sha256(code).hexdigest()}" != config.activation_source:
+        raise RequestError(f"{path} is not the file that the run was trained with: it was changed")
+    return code
+
+
+@contextmanager
+def activations_of_words(words: Sequence[str]) -> Iterator[list[str]]:
+    """Takes `--trust-activation` and `--activation SPEC` from a command's words, and heeds them while it runs.
+
+    Yields:
+        The words that are left.
+
+    Raises:
+        RequestError: what is named is no activation.
+    """
+    left, trusts = [], False
+    rest = iter(words)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        if word == TRUST:
+            trusts = True
+        elif flag == "--activation":
+            spec = value if equals else next(rest, "")
+            named_activation(spec)
+        else:
+            left.append(word)
+    token = _trusted.set(trusts)
+    try:
+        yield left
+    finally:
+        _trusted.reset(token)
