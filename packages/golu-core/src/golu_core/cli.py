@@ -14,15 +14,17 @@ _STUDIES = {
     "sweep": "train a study: recipes x activations x seeds",
     "aggregate": "tables, statistics and a report of finished runs",
     "analyze": "what activations and finished runs look like inside",
+    "check": "what an author of an activation needs to know, on one card",
 }
 _HELP = "\n".join(
     [
         "usage: golu-core [COMMAND]",
         "",
-        "  (none)     what computes GoLU on this machine, for a question or a bug report",
-        *(f"  {name:<11}{text}; golu-core {name} --help" for name, text in _STUDIES.items()),
+        "  (none)       what computes GoLU on this machine, for a question or a bug report",
+        "  activations  which activations there are, with their parameters",
+        *(f"  {name:<13}{text}; golu-core {name} --help" for name, text in _STUDIES.items()),
         "",
-        'sweep, aggregate and analyze need the extra: pip install "golu-core[studies]"',
+        'sweep, aggregate, analyze and check need the extra: pip install "golu-core[studies]"',
     ]
 )
 
@@ -37,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_HELP)
     elif command == "--version":
         print(__version__)
+    elif command == "activations":
+        return print_activations()
     elif command in _STUDIES:
         return _run_study_command(command, rest)
     else:
@@ -55,6 +59,19 @@ def _run_study_command(command: str, arguments: Sequence[str]) -> int:
         return 2
     status: int = module.main(list(arguments))
     return status
+
+
+def print_activations() -> int:
+    """Prints the registry, and what other packages have registered."""
+    from .activation.registry import ACTIVATIONS, registered_elsewhere
+
+    for name, activation in ACTIVATIONS.items():
+        parameters = ", ".join(f"{key}={value:g}" for key, value in activation.parameters.items())
+        print(f"{name:<12}{activation.paper_name:<13}{parameters}".rstrip())
+    for name, entry in registered_elsewhere().items():
+        print(f"{name:<12}of {entry.dist.name if entry.dist is not None else 'another package'}: {entry.value}")
+    print("\nwith parameters: golu(beta=0.5); others: torch.nn.Hardswish, package.module:Name, ./file.py:Name(param=2)")
+    return 0
 
 
 def print_report() -> int:

@@ -57,8 +57,8 @@ class SmeLU(nn.Module):
         self.beta = beta
 
     def forward(self, x: Tensor) -> Tensor:
-        smooth = (x + self.beta).clamp(min=0).square() / (4 * self.beta)
-        return torch.where(x < self.beta, smooth, x)
+        inside = x.clamp(-self.beta, self.beta)  # outside of which a square could be infinite
+        return (inside + self.beta).square() / (4 * self.beta) + (x - self.beta).clamp(min=0)
 
     def extra_repr(self) -> str:
         return f"beta={self.beta:g}"
@@ -86,8 +86,8 @@ class XIELU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         a, b = F.softplus(self.alpha_p).to(x.dtype), (self.beta + F.softplus(self.alpha_n)).to(x.dtype)
-        left = x.clamp(max=0)
-        return torch.where(x > 0, a * x.square(), b * (torch.expm1(left) - left)) + self.beta * x
+        left, right = x.clamp(max=0), x.clamp(min=0)  # each side's slope alone, however large the other's would be
+        return a * right.square() + b * (torch.expm1(left) - left) + self.beta * x
 
     def extra_repr(self) -> str:
         return f"beta={self.beta:g}"
