@@ -19,10 +19,11 @@ from torch import nn
 
 from example_result import example_result
 from golu_core.training.checkpoint import checkpoint_folders, damage_of, newest_whole_checkpoint, save_checkpoint
-from golu_core.training.config import RunConfig, checked, config_sha256, differences, from_json, identity, to_json
+from golu_core.training.config import RunConfig, checked, from_json, to_json
 from golu_core.training.data import EpochOrder, EvaluationBatches, TrainBatches, plan_batches
 from golu_core.training.devices import default_device
 from golu_core.training.errors import RequestError, RunFailure
+from golu_core.training.identity import config_sha256, differences, identity
 from golu_core.training.loading import loaded
 from golu_core.training.locks import claim
 from golu_core.training.optim import (

@@ -71,11 +71,11 @@ def test_generate_streams_text_that_depends_on_the_seed_alone(finished, run_here
 def test_export_gives_a_hugging_face_model(finished, run_here):
     from transformers import GPT2LMHeadModel
 
-    from golu_lm.hugging_face import register_golu
+    from golu_core import register_with_transformers
 
     cwd, _ = finished
     assert run_here("export", str(FOLDER), "exported", cwd=cwd).returncode == 0
-    register_golu()
+    register_with_transformers()
     assert GPT2LMHeadModel.from_pretrained(cwd / "exported").config.n_layer == 2
     assert run_here("export", str(FOLDER), "exported", cwd=cwd).returncode == 2
 

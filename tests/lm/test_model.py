@@ -9,13 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from golu_core import register_with_transformers
 from golu_core.training.errors import RequestError
 from golu_core.training.optim import AdamW, build_optimizer
 from golu_core.training.schedules import Cosine, StepWarmup, learning_rate
 from golu_lm import loss as loss_module
 from golu_lm.config import Model
 from golu_lm.generate import generated_tokens
-from golu_lm.hugging_face import copy_from_hugging_face, load_hugging_face, register_golu, to_hugging_face
+from golu_lm.hugging_face import copy_from_hugging_face, load_hugging_face, to_hugging_face
 from golu_lm.loss import mean_cross_entropy, token_scores
 from golu_lm.model import GPT, KeyValueCache, flops_per_token
 from golu_lm.recipes import LANGUAGE_MODELS, RECIPES
@@ -57,7 +58,7 @@ def test_a_golu_model_is_loaded_by_transformers(tmp_path):
 
     ours = small(activation="golu")
     to_hugging_face(ours, "golu").save_pretrained(tmp_path)
-    register_golu()
+    register_with_transformers()
     theirs = GPT2LMHeadModel.from_pretrained(tmp_path).eval()
     assert "GoLU" in repr(theirs)
     tokens = torch.randint(97, (1, 9))

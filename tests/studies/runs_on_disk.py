@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from golu_core.training.config import config_sha256
+from golu_core.training.identity import config_sha256
 from golu_core.training.results import PrimaryMetric, Result, SwappedActivations, Throughput, write_result
 from golu_core.training.run_files import write_config
 from golu_core.training.tasks import installed_tasks

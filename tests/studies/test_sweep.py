@@ -25,8 +25,8 @@ from golu_core.studies.sweeping import local, view
 from golu_core.studies.sweeping.cluster import ContinuedCommand
 from golu_core.studies.sweeping.study import find_study, planned_runs, read_study, study_from
 from golu_core.training.cli import CommandLine
-from golu_core.training.config import config_sha256
 from golu_core.training.errors import RequestError
+from golu_core.training.identity import config_sha256
 from golu_core.training.tasks import installed_tasks
 from runs_on_disk import write_run
 

@@ -7,11 +7,22 @@ if TYPE_CHECKING:
     from .activation import build_activation as build_activation
     from .activation import gated_golu as gated_golu
     from .activation import golu as golu
+    from .activation import load_activation as load_activation
+    from .activation import register_with_transformers as register_with_transformers
     from .activation import replace_activations as replace_activations
 
     __version__: str
 
-__all__ = ["GoLU", "__version__", "build_activation", "gated_golu", "golu", "replace_activations"]
+__all__ = [
+    "GoLU",
+    "__version__",
+    "build_activation",
+    "gated_golu",
+    "golu",
+    "load_activation",
+    "register_with_transformers",
+    "replace_activations",
+]
 
 
 def __getattr__(name: str) -> Any:

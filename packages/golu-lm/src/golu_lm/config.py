@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from golu_core.training.config import RunConfig, RunLength, placement
+from golu_core.training.config import RunConfig, RunLength, later, placement
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import Amount, Count, FolderName, Share
 from golu_core.training.schedules import check_steps_only
@@ -26,6 +26,8 @@ class Model:
         vocabulary: Rows of the embedding; more than the tokenizer has where a round number is faster.
         dropout: Dropout of embeddings, attention and residual branches.
         bias: Give linear layers and layer norms biases.
+        mlp: `plain`, or `gated`: down(act(gate(x)) * up(x)) (Shazeer, "GLU Variants Improve Transformer", 2020), two
+            thirds as wide, so that there are as many parameters.
     """
 
     layers: Count = 6
@@ -35,6 +37,12 @@ class Model:
     vocabulary: Count = 50_304
     dropout: Share = 0.2
     bias: bool = False
+    mlp: Literal["plain", "gated"] = later("plain")
+
+    @property
+    def hidden(self) -> int:
+        """Width of the MLPs' hidden layer: 4 times the width; of a gated one 8/3 times, to a multiple of 8."""
+        return 4 * self.width if self.mlp == "plain" else 8 * round(self.width / 3)
 
     def check(self, flag: str) -> None:
         if self.width % self.heads:

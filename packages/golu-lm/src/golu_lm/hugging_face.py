@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from golu_core import register_with_transformers
 from golu_core.training.errors import RequestError
 from golu_core.training.finished import FinishedRun
 from golu_core.training.ownership import make_readable
@@ -57,6 +58,8 @@ def sized_like(source: str, model: Model) -> Model:
     ):
         if found:
             raise RequestError(f"--init-from {source}: {problem}, which this model cannot have")
+    if model.mlp == "gated":
+        raise RequestError(f"--init-from {source}: a GPT-2 has no gated MLP: leave --model.mlp out")
     return dataclasses.replace(
         model,
         layers=theirs.n_layer,
@@ -78,7 +81,7 @@ def activation_of(source: str) -> str:
 def their_activation(activation: str) -> str:
     """The name of an activation in transformers, which then knows `golu`, too; RequestError where it has none."""
     name = _THEIR_NAMES.get(activation, activation)
-    register_golu()
+    register_with_transformers()
     if name not in transformers_library().activations.ACT2FN:
         raise RequestError(f"transformers has no activation {activation!r}, so its model cannot be built with it")
     return name
@@ -157,6 +160,8 @@ def to_hugging_face(model: GPT, activation: str, end_of_text: int | None = None)
     transformers = transformers_library()
     name = their_activation(activation)
     sizes: Model = model.sizes
+    if sizes.mlp == "gated":
+        raise RequestError("transformers' GPT-2 has no gated MLP, so a model with --model.mlp gated is not one")
     theirs: GPT2LMHeadModel = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
             vocab_size=sizes.vocabulary,
@@ -229,13 +234,6 @@ def to_hugging_face_tokenizer(tokenizer: Tokenizer, context: int) -> PreTrainedT
     return wrapped
 
 
-def register_golu() -> None:
-    """Makes transformers know `golu` as an activation, so that an exported model can be loaded."""
-    from golu_core.activation import GoLU
-
-    transformers_library().activations.ACT2FN.setdefault("golu", GoLU)
-
-
 def export_command(arguments: Sequence[str]) -> None:
     """`golu-lm export RUN_DIR OUT_DIR`."""
     if len(arguments) != 2 or any(argument.startswith("-") for argument in arguments):
@@ -248,7 +246,7 @@ def export_command(arguments: Sequence[str]) -> None:
         make_readable(path)  # safetensors keeps its files from others
     print(f"exported: {out}")
     if activation == "golu":
-        print("call golu_lm.hugging_face.register_golu() before from_pretrained")
+        print("call golu_core.register_with_transformers() before from_pretrained")
 
 
 def _export_gpt2(folder: Path, out: Path) -> str:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from golu_core.activation import build_activation
+from golu_core.activation import build_activation, gated
 from golu_core.training.fields import check_fields
 
 from .config import Model
@@ -67,18 +67,25 @@ class CausalSelfAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with the activation between them."""
+    """Two linear layers with the activation between them, or with a gate: the first half of c_fc gates the second."""
 
     def __init__(self, model: Model, activation: str) -> None:
         super().__init__()
-        self.c_fc = nn.Linear(model.width, 4 * model.width, bias=model.bias)
+        self.is_gated = model.mlp == "gated"
+        self.c_fc = nn.Linear(model.width, model.hidden * (2 if self.is_gated else 1), bias=model.bias)
         self.activation = build_activation(activation)
-        self.c_proj = nn.Linear(4 * model.width, model.width, bias=model.bias)
+        self.c_proj = nn.Linear(model.hidden, model.width, bias=model.bias)
         self.dropout = nn.Dropout(model.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, T, C) to (N, T, C)."""
-        y: Tensor = self.dropout(self.c_proj(self.activation(self.c_fc(x))))
+        hidden = self.c_fc(x)
+        if self.is_gated:
+            gate, up = hidden.chunk(2, dim=-1)
+            hidden = gated(self.activation, gate, up)
+        else:
+            hidden = self.activation(hidden)
+        y: Tensor = self.dropout(self.c_proj(hidden))
         return y
 
 

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from .expression import golu_expression as golu_expression
     from .functional import gated_golu as gated_golu
     from .functional import golu as golu
+    from .hugging_face import register_with_transformers as register_with_transformers
     from .loading import load_activation as load_activation
     from .modules import GoLU as GoLU
+    from .modules import gated as gated
     from .registry import ACTIVATIONS as ACTIVATIONS
     from .registry import build_activation as build_activation
     from .registry import canonical_name as canonical_name
@@ -25,7 +27,9 @@ _HOMES = {
     "gated_golu": "functional",
     "golu_expression": "expression",
     "load_activation": "loading",
+    "register_with_transformers": "hugging_face",
     "GoLU": "modules",
+    "gated": "modules",
     "ACTIVATIONS": "registry",
     "build_activation": "registry",
     "canonical_name": "registry",

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from .parameters import check_parameter, gate_range
 
+_OPEN = -60.0  # exp of this, subtracted from 1, is nothing in float64
+
 
 def golu_expression(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
     """GoLU of any shape as differentiable torch operations, for TorchScript, too.
@@ -67,6 +69,29 @@ class _CompiledGoLU(torch.autograd.Function):
         low, high = gate_range(beta, gamma)
         slope = _slope(torch.clamp(wide, low, high), alpha, beta, gamma)
         return (gradient * slope).to(x.dtype), None, None, None
+
+
+def golu_learned_expression(x: Tensor, alpha: Tensor, beta: Tensor, gamma: Tensor) -> Tensor:
+    """GoLU with parameters that are tensors, and are differentiated like x.
+
+    In the logarithm of `beta * exp(-gamma * x)`, which is cut where the gate is 0 or alpha to the last bit: no
+    derivative, of x or of a parameter, then has a 0 * inf in it.
+
+    Args:
+        x: of any shape; in float32 for the half types, and rounded once.
+        alpha, beta, gamma: positive, which is not checked; of shapes that x's takes by broadcasting.
+
+    Raises:
+        TypeError: x is not of a floating-point dtype.
+    """
+    wide = _at_least_float32(x)
+    alpha, beta, gamma = alpha.to(wide.dtype), beta.to(wide.dtype), gamma.to(wide.dtype)
+    limits = torch.finfo(wide.dtype)
+    exponent = torch.log(beta) - gamma * wide.clamp(limits.min, limits.max)
+    closed = exponent > (7.0 if wide.dtype == torch.float64 else 5.0)
+    inside = torch.where(closed, 0.0, torch.where(exponent < _OPEN, _OPEN, exponent))
+    gate = torch.where(closed, 0.0, torch.exp(-torch.exp(inside)))
+    return (alpha * torch.where(closed, 0.0, wide) * gate).to(x.dtype)
 
 
 def golu_slope_expression(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:

@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 from torch.overrides import handle_torch_function, has_torch_function
 
 from . import eager, kernel, native
-from .expression import golu_compiled, golu_slope_expression
+from .expression import golu_compiled, golu_learned_expression, golu_slope_expression
 from .expression import golu_expression as golu_expression
 from .parameters import GompertzParameters, gompertz_parameters
 
@@ -32,7 +32,7 @@ def _is_transformed() -> bool:
 _is_transformed._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def golu(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
+def golu(x: Tensor, alpha: float | Tensor = 1.0, beta: float | Tensor = 1.0, gamma: float | Tensor = 1.0) -> Tensor:
     """The Gompertz Linear Unit, `x * alpha * exp(-beta * exp(-gamma * x))`, element by element.
 
     Das, Safari, Adriaensen, Hutter: "Gompertz Linear Units", NeurIPS 2025, arXiv 2502.03654, equations 1 and 2.
@@ -40,7 +40,8 @@ def golu(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -
     Args:
         x: any shape, strides and device; float64, float32, float16 or bfloat16. The half types are computed in float32
             and rounded once.
-        alpha, beta, gamma: the gate's height, shift and steepness, each from 1e-6 to 1e6.
+        alpha, beta, gamma: the gate's height, shift and steepness, each from 1e-6 to 1e6; or tensors of shapes that
+            x's takes by broadcasting, which must be positive and are differentiated, too.
 
     Returns:
         A tensor of x's shape, dtype and memory format. GoLU(-inf) = -0 with gradient 0, GoLU(inf) = inf with gradient
@@ -52,6 +53,9 @@ def golu(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -
     """
     if has_torch_function((x,)):  # a subclass, a proxy of torch.fx, or a mode: all see one call, as of torch's own
         return handle_torch_function(golu, (x,), x, alpha=alpha, beta=beta, gamma=gamma)
+    if isinstance(alpha, Tensor) or isinstance(beta, Tensor) or isinstance(gamma, Tensor):
+        learned = [torch.as_tensor(value, device=x.device) for value in (alpha, beta, gamma)]
+        return golu_learned_expression(x, learned[0], learned[1], learned[2])
     if torch.compiler.is_compiling():
         traced = golu_expression if torch.compiler.is_exporting() or _is_transformed() else golu_compiled
         return traced(x, alpha, beta, gamma)

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from typing import Any
 
 from torch import nn
 
-from golu_core.activation import find_activations, replace_activations
+from golu_core.activation import GoLU, find_activations, replace_activations
+from golu_core.activation.modules import LEARNED
 from golu_core.activation.registry import ACTIVATIONS, canonical_name
 
 from .errors import RequestError
 from .results import SwappedActivations
+
+
+def learned_parameters(model: nn.Module) -> dict[str, Any]:
+    """Mean and range of the alpha, beta and gamma that a model's GoLU modules have learned; empty where none learns."""
+    modules = [module for module in model.modules() if isinstance(module, GoLU) and module.learnable]
+    if not modules:
+        return {}
+    found = {}
+    for name in LEARNED:
+        logarithms = [getattr(module, f"log_{name}").detach() for module in modules]
+        values = [float(t.full_tensor() if hasattr(t, "full_tensor") else t) for t in logarithms]  # of sharded weights
+        values = [math.exp(value) for value in values]
+        found[name] = {"mean": statistics.fmean(values), "least": min(values), "most": max(values)}
+    return {"learned_activation": found}
 
 
 def swapped_for(

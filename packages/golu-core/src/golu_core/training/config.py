@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.util
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -32,6 +30,11 @@ _TABLE_COLUMNS = ("relu", "gelu", "swish", "mish", "golu")
 def placement(default: Any) -> Any:
     """A field that says where and how a run runs, not what it computes: it may change between stop and continuation."""
     return field(default=default, metadata={"identity": False})
+
+
+def later(default: Any) -> Any:
+    """A field that older runs do not have: at its default it is no part of the identity, so that theirs stays."""
+    return field(default=default, metadata={"later": True})
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class RunConfig:
     activation: str = "golu"
     """Activation function: `golu`, `relu`, `gelu`, `swish` and more (`golu-core activations`), `golu(beta=0.5)`; or one
     of your own, `./file.py:Name` or `package.module:Name`, whose code is run."""
-    activation_source: Annotated[str, tyro.conf.Suppress, tyro.conf.Fixed] = ""
+    activation_source: Annotated[str, tyro.conf.Suppress, tyro.conf.Fixed] = later("")
     seed: Seed = 0
     """Seed of the initial weights, the order of the data, augmentation and dropout."""
     max_steps: Count | None = None
@@ -219,76 +222,3 @@ def from_json(config_type: type[Config], values: Mapping[str, Any]) -> Config:
         problems = "; ".join(cattrs.transform_error(error))
         raise RequestError(f"this config is not one of {config_type.__name__}: {problems}") from None
     return checked(config)
-
-
-def identity(config: RunConfig) -> dict[str, Any]:
-    """The fields that change a run's numbers, flat, as `optim.lr: 0.1`."""
-    return flat_identity(to_json(config), frozenset(placement_fields(config)))
-
-
-def flat_identity(values: Mapping[str, Any], placements: frozenset[str]) -> dict[str, Any]:
-    """`identity` of a config that is at hand as JSON values.
-
-    Args:
-        values: what `to_json` gives, or config.json holds.
-        placements: the `placement_fields` of any config of the same recipe.
-    """
-    flat = {name: _canonical(value) for name, value in flattened(values, placements).items()}
-    if flat.get(ACTIVATION_SOURCE) == "":  # of a built-in one, whose runs are older than the field
-        del flat[ACTIVATION_SOURCE]
-    return flat
-
-
-def flattened(values: Mapping[str, Any], left_out: frozenset[str]) -> dict[str, Any]:
-    """JSON values with nested names, as `optim.lr`, without some."""
-    flat: dict[str, Any] = {}
-    _flatten(values, "", left_out, flat)
-    return flat
-
-
-def placement_fields(config: Any, prefix: str = "") -> Iterator[str]:
-    """Names of the fields that say where and how a run runs, as `data.download`."""
-    for f in dataclasses.fields(config):
-        if not f.metadata.get("identity", True):
-            yield prefix + f.name
-        elif dataclasses.is_dataclass(value := getattr(config, f.name)):
-            yield from placement_fields(value, f"{prefix}{f.name}.")
-
-
-def _flatten(values: Mapping[str, Any], prefix: str, left_out: frozenset[str], flat: dict[str, Any]) -> None:
-    for key, value in values.items():
-        name = prefix + key
-        if name in left_out:
-            continue
-        if isinstance(value, dict) and value:
-            _flatten(value, name + ".", left_out, flat)
-        else:
-            flat[name] = value
-
-
-def _canonical(value: Any) -> Any:
-    """A value as it counts: 1 and 1.0 are one number, whichever a recipe or a JSON file has."""
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def config_sha256(config: RunConfig) -> str:
-    """Checksum of a run's identity."""
-    return identity_sha256(identity(config))
-
-
-def identity_sha256(flat: Mapping[str, Any]) -> str:
-    """Checksum of what `identity` gives."""
-    return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()
-
-
-def differences(config: RunConfig, other: RunConfig) -> list[str]:
-    """The identity fields in which two configs differ, as `optim.lr: 0.1 there, 0.05 asked for`."""
-    asked, there = identity(config), identity(other)
-    missing = "absent"
-    return [
-        f"{name}: {there.get(name, missing)} there, {asked.get(name, missing)} asked for"
-        for name in sorted({*asked, *there})
-        if there.get(name, missing) != asked.get(name, missing)
-    ]

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic
 
-from .config import Config, config_sha256
+from .config import Config
 from .errors import RequestError
 from .fields import Amount, Samples
 from .fingerprint import Fingerprint, file_digest
+from .identity import config_sha256
 from .named_activations import require_activation
 from .optim import Average
 from .results import RESULT_FILE, Result, compared, read_result

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import newest_whole_checkpoint, save_checkpoint
-from .config import Config, RunConfig, differences
+from .config import Config, RunConfig
 from .errors import RequestError, RunFailure
 from .fingerprint import file_digest
+from .identity import differences
 from .locks import FolderLock, claim
 from .ownership import (
     RUN_MARKER,

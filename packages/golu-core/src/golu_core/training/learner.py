@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from .activations import learned_parameters
 from .errors import RequestError
 from .norms import StepNorms
 from .optim import Average, LastAverage, WeightAverage, averaged_model
@@ -79,6 +81,10 @@ class Learner:
         if self._average is not None:
             found[AVERAGE_FILE] = weights_writer(self._average.module)
         return found
+
+    def learned_parameters(self) -> dict[str, Any]:
+        """What result.json says of GoLU's parameters where they were learned; called by every process."""
+        return learned_parameters(self.bare_model)
 
     def backward(self, loss: Tensor) -> None:
         """Adds the gradient of a scalar loss."""

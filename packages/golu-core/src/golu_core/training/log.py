@@ -10,8 +10,9 @@ from typing import Literal
 
 from golu_core.activation.specs import folder_name
 
-from .config import RunConfig, config_sha256
+from .config import RunConfig
 from .errors import RunFailure
+from .identity import config_sha256
 from .processes import Processes
 from .progress import TrainingProgress
 from .run_files import append_metrics

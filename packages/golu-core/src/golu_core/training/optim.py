@@ -112,12 +112,16 @@ def parameter_groups(model: nn.Module, optim: Optim) -> list[dict[str, Any]]:
 
 
 def _exempt_from_decay(model: nn.Module, named: list[tuple[str, nn.Parameter]], optim: Optim) -> set[str]:
-    """Names of the parameters without weight decay."""
+    """Names of the parameters without weight decay; GoLU's own, logarithms that decay would pull to 0, always are."""
+    from golu_core.activation import GoLU
+
+    learned = {name for name, module in model.named_modules() if isinstance(module, GoLU)}
+    gates = {name for name, _ in named if name.rpartition(".")[0] in learned}
     if optim.decay == "all":
-        return set()
+        return gates
     if optim.decay == "but_norms":
         norms = {name for name, module in model.named_modules() if _is_norm(module)}
-        return {name for name, _ in named if name.rpartition(".")[0] in norms}
+        return gates | {name for name, _ in named if name.rpartition(".")[0] in norms}
     exempt: Collection[str] = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()  # type: ignore[operator]
     keywords: Collection[str] = getattr(model, "no_weight_decay_keywords", tuple)()
     return {

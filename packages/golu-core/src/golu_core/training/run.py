@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoint import last_good_checkpoint
-from .config import Config, config_sha256, limited_steps
+from .config import Config, limited_steps
 from .data import BatchDataset, BatchPlan, SampleOrder, plan_batches
 from .errors import Interrupted, RunFailure
 from .evaluation import Evaluation
 from .fingerprint import Fingerprint
 from .folder import RunFolder
+from .identity import config_sha256
 from .learner import Learner
 from .loading import TrainingLoader
 from .log import RunLog
@@ -242,9 +243,8 @@ class Run(Evaluation[Config]):
         if not asked:
             return
         self._save_checkpoint()
-        number = self._signal.number or signal.SIGTERM
         raise Interrupted(
-            number,
+            self._signal.number or signal.SIGTERM,
             f"stopped after step {self.position.step} of {self._steps.total}; the same command continues the run",
         )
 
@@ -292,7 +292,7 @@ class Run(Evaluation[Config]):
             environment=environment(self.processes.device_name, self.task.program),
             config_sha256=config_sha256(self.config),
             activations=swapped,
-            other=other or {},
+            other=(other or {}) | self._learner.learned_parameters(),
         )
         weights = self._learner.weights()
         written: Result = self.processes.from_main(lambda: self._place.finish(result, weights, files))

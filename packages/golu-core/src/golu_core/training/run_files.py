@@ -11,9 +11,10 @@ from typing import Any
 
 from golu_core.activation.specs import folder_name
 
-from .config import Config, RunConfig, config_sha256, from_json, to_json
+from .config import Config, RunConfig, from_json, to_json
 from .errors import RequestError
 from .fingerprint import file_digest
+from .identity import config_sha256
 from .named_activations import ACTIVATION_FILE, loaded_code
 from .ownership import CHECKPOINT_MARKER, RUN_MARKER, bytes_writer, write_atomically, write_json
 from .results import RESULT_FILE, Result

@@ -171,10 +171,11 @@ def layer_spreads(probe: Probe) -> list[LayerSpread]:
             return  # the call that takes the slope
         measuring.append(True)
         sums = found.setdefault(names[module], _Sums())
-        sums.add(inputs[0], output, module)
+        x, *gated = inputs
+        sums.add(x, output if not gated else module(x), module)
         measuring.clear()
-        if output.requires_grad:
-            output.register_hook(sums.add_gradient)
+        if output.requires_grad:  # of a gated one the gradient of the activation, not of the product
+            output.register_hook(lambda gradient: sums.add_gradient(gradient * gated[0] if gated else gradient))
 
     measuring: list[bool] = []
     with ExitStack() as hooks:

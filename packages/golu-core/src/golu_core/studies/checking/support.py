@@ -93,6 +93,7 @@ def _compile(subject: Subject) -> str:
     if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++", "cl"))):
         raise NotApplicable("there is no C++ compiler")
     module, x = subject.module(), _input(4, 8).requires_grad_()
+    torch.compiler.reset()  # or many cards in one process would be one function, compiled too often
     with quiet():
         compiled = torch.compile(module, fullgraph=True)
         y = compiled(x.clone())

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any, overload
 
 from golu_core.activation.specs import folder_name
-from golu_core.training.config import (
-    ACTIVATION_SOURCE,
-    RunConfig,
+from golu_core.training.config import ACTIVATION_SOURCE, RunConfig
+from golu_core.training.errors import RequestError
+from golu_core.training.identity import (
     flat_identity,
     flattened,
     identity,
     identity_sha256,
+    later_fields,
     placement_fields,
 )
-from golu_core.training.errors import RequestError
 from golu_core.training.results import RESULT_FILE, SCHEMA, Result, result_from_json
 from golu_core.training.run_files import CONFIG_FILE
 from golu_core.training.tasks import installed_tasks
@@ -226,7 +226,7 @@ class _Settings:
     """Joins results with the settings of their configs; equal settings are one object, however many runs have them."""
 
     def __init__(self) -> None:
-        self._placements: dict[tuple[str, str], frozenset[str] | None] = {}
+        self._rules: dict[tuple[str, str], tuple[frozenset[str], dict[str, Any]] | None] = {}
         self._shared: dict[str, dict[str, Any]] = {}
 
     def joined(
@@ -261,27 +261,28 @@ class _Settings:
         return dataclasses.replace(run, settings=self._share({**run.settings, **data}))
 
     def _settings(self, result: Result, config: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-        placements = self._placement_fields(result.task, result.recipe)
+        rules = self._identity_rules(result.task, result.recipe)
         if "format" not in config:
             flat = flattened(config, _PLACEMENTS_OF_0_1)
-            return self._share(_generic(flat, result)), placements is None or identity_sha256(
-                flat
-            ) == result.config_sha256
-        fields = _BASE_PLACEMENTS if placements is None else placements
-        flat = flat_identity(config, fields | {"format"})
+            return self._share(_generic(flat, result)), rules is None or identity_sha256(flat) == result.config_sha256
+        placements, defaults = rules or (_BASE_PLACEMENTS, dict(later_fields(RunConfig())))
+        flat = flat_identity(config, placements | {"format"}, defaults)
         # which fields of an unknown task's config are placement is not known, so its checksum cannot be checked
-        fits = placements is None or identity_sha256(flat) == result.config_sha256
+        fits = rules is None or identity_sha256(flat) == result.config_sha256
         return self._share(_generic(flat, result)), fits
 
     def _share(self, settings: dict[str, Any]) -> dict[str, Any]:
         return self._shared.setdefault(json.dumps(settings, sort_keys=True), settings)
 
-    def _placement_fields(self, task: str, recipe: str) -> frozenset[str] | None:
-        if (task, recipe) not in self._placements:
+    def _identity_rules(self, task: str, recipe: str) -> tuple[frozenset[str], dict[str, Any]] | None:
+        """Which fields are placement, and which count only off their default; None for a task of nobody."""
+        if (task, recipe) not in self._rules:
             known = installed_tasks().get(task)
             example = known.recipes.get(recipe, next(iter(known.recipes.values()))) if known else None
-            self._placements[task, recipe] = None if example is None else frozenset(placement_fields(example))
-        return self._placements[task, recipe]
+            self._rules[task, recipe] = (
+                None if example is None else (frozenset(placement_fields(example)), dict(later_fields(example)))
+            )
+        return self._rules[task, recipe]
 
     def _of_recipe(self, result: Result) -> list[dict[str, Any]]:
         recipe = recipe_of(result)
