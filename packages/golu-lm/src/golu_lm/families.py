@@ -8,7 +8,7 @@ import torch
 
 from golu_core.training.errors import RequestError
 from golu_core.training.probes import Probe
-from golu_core.training.run_files import read_recipe
+from golu_core.training.run_files import read_fields, read_recipe
 from golu_core.training.workloads import Workload
 
 from .config import LmConfig
@@ -80,7 +80,10 @@ def workload(config: LmConfig | TranslationConfig, samples: int, device: torch.d
 
 def is_translator(folder: Path) -> bool:
     """Whether a run folder is of a translator; RequestError if it is not a run folder."""
-    return isinstance(RECIPES.get(read_recipe(folder)), TranslationConfig)
+    known = RECIPES.get(read_recipe(folder))
+    if known is not None:
+        return isinstance(known, TranslationConfig)
+    return "label_smoothing" in read_fields(folder)  # which of the two only translators have
 
 
 def require_language_model(folder: Path, command: str) -> None:

@@ -112,6 +112,24 @@ def built(text: str) -> nn.Module:
 # --------------------------------------------------------------------------------------------------------------- files
 
 
+def named_object(text: str) -> tuple[str, Any]:
+    """What `./file.py:name` or `package.module:name` names, and its own name: imported, and not looked at.
+
+    Raises:
+        ValueError: there is no such thing, or it cannot be imported.
+    """
+    spec = parse_spec(text)
+    if spec.kind == "name" or spec.parameters:
+        raise ValueError(f"{text!r} names nothing in a file or package: write ./file.py:name or package.module:name")
+    if spec.path is None:
+        return spec.head.rpartition(".")[2], _resolved(spec.head)
+    code = _read(spec.path)
+    module = _executed(spec.path, code, hashlib.sha256(code).hexdigest(), alone=False)
+    if not hasattr(module, spec.own_name):
+        raise ValueError(f"{spec.path} has no {spec.own_name}{_nearest(spec.own_name, vars(module))}")
+    return spec.own_name, getattr(module, spec.own_name)
+
+
 def _of_file(spec: ActivationSpec, code: bytes | None) -> LoadedActivation:
     assert spec.path is not None
     if code is None:
@@ -134,8 +152,8 @@ def _read(path: Path) -> bytes:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def _executed(path: Path, code: bytes, digest: str) -> types.ModuleType:
-    """The file as a module of its own, run once for each content."""
+def _executed(path: Path, code: bytes, digest: str, alone: bool = True) -> types.ModuleType:
+    """The file as a module of its own, run once for each content; `alone` lets it import nothing beside it."""
     name = f"golu_activation_{digest[:16]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -145,7 +163,8 @@ def _executed(path: Path, code: bytes, digest: str) -> types.ModuleType:
     sys.modules[name] = module  # where pickle and dataclasses look for it
     try:
         exec(compile(code, str(path), "exec"), module.__dict__)
-        _refuse_neighbors(path, set(sys.modules) - before - {name})
+        if alone:
+            _refuse_neighbors(path, set(sys.modules) - before - {name})
     except KeyboardInterrupt:
         del sys.modules[name]
         raise

@@ -92,7 +92,7 @@ class GoLU(nn.Module):
         return checked
 
     def forward(self, x: Tensor, gated: Tensor | None = None) -> Tensor:
-        """GoLU of x, and times `gated` if that is given, by `gated_golu`."""
+        """GoLU of x, any shape, and times `gated` of the same shape if that is given, by `gated_golu`."""
         if torch.jit.is_scripting():
             assert not self.learnable, "TorchScript takes GoLU with fixed parameters only"
             y = golu_expression(x, self._alpha, self._beta, self._gamma)

@@ -17,7 +17,7 @@ from .config import Config, PaperRow, checked
 from .errors import Interrupted, RequestError, RunFailure
 from .fields import check_fields
 from .named_activations import activations_of_words, with_named_activation
-from .tasks import Command, Task, resolved
+from .tasks import Command, Task, named_recipe, recipes_of, resolved
 from .variants import chosen, help_of
 
 Flags = TypeVar("Flags")
@@ -37,7 +37,7 @@ class CommandLine(Generic[Config]):
     @property
     def recipes(self) -> Mapping[str, Config]:
         """By name."""
-        return self.task.recipes
+        return recipes_of(self.task)
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Runs the command line and returns its exit status."""
@@ -131,11 +131,7 @@ class CommandLine(Generic[Config]):
         import tyro
 
         name, *flags = arguments
-        if name not in self.recipes:
-            raise RequestError(
-                f"unknown recipe {name!r}{_nearest(name, self.recipes)}; the recipes are {', '.join(self.recipes)}"
-            )
-        recipe, left = chosen(self.recipes[name], flags)
+        recipe, left = chosen(self._recipe(name), flags)
         parsed = tyro.cli(
             type(recipe),
             default=recipe,
@@ -145,6 +141,20 @@ class CommandLine(Generic[Config]):
             config=(tyro.conf.AvoidSubcommands,),
         )
         return checked(with_named_activation(parsed))
+
+    def _recipe(self, name: str) -> Config:
+        if name in self.recipes:
+            return self.recipes[name]
+        if ":" not in name:
+            raise RequestError(
+                f"unknown recipe {name!r}{_nearest(name, self.recipes)}; the recipes are {', '.join(self.recipes)}; "
+                f"one of your own: ./file.py:name"
+            )
+        task, recipe = named_recipe(name)
+        if task.name != self.task.name:
+            raise RequestError(f"{name} is a recipe of {task.program}, not of {self.program}")
+        own: Config = recipe
+        return own
 
     def _evaluate(self, arguments: Sequence[str]) -> None:
         folder, rest = run_directory(arguments, f"{self.program} evaluate RUN_DIR")

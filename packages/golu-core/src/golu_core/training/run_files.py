@@ -109,6 +109,12 @@ def read_recipe(folder: Path) -> str:
     return str(values.get("recipe", "")) if isinstance(values, dict) else ""
 
 
+def read_fields(folder: Path) -> frozenset[str]:
+    """The names of the fields in a run folder's config; RequestError where there is none or it cannot be read."""
+    values = _config_values(folder)
+    return frozenset(values) if isinstance(values, dict) else frozenset()
+
+
 def _config_values(folder: Path) -> Any:
     path = folder / CONFIG_FILE
     try:

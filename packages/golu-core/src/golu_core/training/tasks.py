@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Generic
@@ -13,6 +13,7 @@ from .config import Config
 from .errors import RequestError
 
 GROUP = "golu.tasks"
+RECIPES_GROUP = "golu.recipes"
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,66 @@ def installed_tasks() -> dict[str, Task[Any]]:
     return dict(sorted(found.items(), key=lambda item: (item[1].order, item[0])))
 
 
-def task_of(recipe: str) -> Task[Any]:
-    """The task that a recipe belongs to; RequestError if no installed package has it."""
+def recipes_of(task: Task[Config]) -> Mapping[str, Config]:
+    """A task's recipes by name: its own, then those that packages register under `golu.recipes.<task>`.
+
+    Raises:
+        RequestError: one that is registered cannot be loaded, or is no config of the task.
+    """
+    return {**_registered_recipes(task.name), **task.recipes}
+
+
+@cache
+def _registered_recipes(task_name: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for entry in entry_points(group=f"{RECIPES_GROUP}.{task_name}"):
+        try:
+            recipe = entry.load()
+        except Exception as error:  # another package's code
+            raise RequestError(f"the recipe {entry.name} ({entry.value}) cannot be loaded: {error}") from error
+        if task_of_config(recipe).name != task_name:
+            raise RequestError(f"the recipe {entry.name} ({entry.value}) is not one of {task_name}")
+        found[entry.name] = replace(recipe, recipe=entry.name)
+    return found
+
+
+def task_of_config(recipe: Any) -> Task[Any]:
+    """The task whose config a recipe is; RequestError if it is none's."""
     for task in installed_tasks().values():
-        if recipe in task.recipes:
+        if type(recipe) in {type(known) for known in task.recipes.values()}:
             return task
-    known = [name for task in installed_tasks().values() for name in task.recipes]
-    raise RequestError(f"unknown recipe {recipe!r}; the installed packages have {', '.join(known)}")
+    kinds = {type(known).__name__ for task in installed_tasks().values() for known in task.recipes.values()}
+    raise RequestError(f"a {type(recipe).__name__} is no recipe: it must be a {' or a '.join(sorted(kinds))}")
+
+
+def named_recipe(text: str) -> tuple[Task[Any], Any]:
+    """The recipe that a text names, and the task that it belongs to.
+
+    Args:
+        text: a recipe's name; or `./file.py:name` or `package.module:name`, which is imported. That recipe is called by
+            the name after the colon, and is its fields: what else the file holds does not matter.
+
+    Raises:
+        RequestError: no installed package has it, or what is named is no recipe.
+    """
+    if ":" in text:
+        from golu_core.activation.loading import named_object
+
+        try:
+            name, found = named_object(text)
+        except ValueError as error:
+            raise RequestError(str(error)) from None
+        task = task_of_config(found)
+        if name in recipes_of(task):
+            raise RequestError(f"{text}: {name} is a recipe of {task.program} already: give yours another name")
+        return task, replace(found, recipe=name)
+    for task in installed_tasks().values():
+        if text in recipes_of(task):
+            return task, recipes_of(task)[text]
+    known = [name for task in installed_tasks().values() for name in recipes_of(task)]
+    raise RequestError(f"unknown recipe {text!r}; the installed packages have {', '.join(known)}")
+
+
+def task_of(recipe: str) -> Task[Any]:
+    """The task that a recipe belongs to; RequestError as of `named_recipe`."""
+    return named_recipe(recipe)[0]

@@ -23,7 +23,7 @@ from golu_core.training.config import RunConfig, checked
 from golu_core.training.devices import default_device
 from golu_core.training.errors import RequestError
 from golu_core.training.optim import build_optimizer
-from golu_core.training.tasks import task_of
+from golu_core.training.tasks import named_recipe
 from golu_core.training.workloads import Workload, make_workload
 
 from ..reporting.figures import NamedFigure, color, plain_style
@@ -104,12 +104,11 @@ def analyze_times(
     if not recipes:
         raise RequestError("name the recipes whose networks are timed, such as digits")
     device = default_device()
-    tasks = {recipe: task_of(recipe) for recipe in dict.fromkeys(recipes)}
+    named = [named_recipe(text) for text in dict.fromkeys(recipes)]
     found = []
     output = console()
-    for recipe, task in track(tasks.items(), "times", console=output, transient=True, disable=not output.is_terminal):
-        config: RunConfig = task.recipes[recipe]
-        config = replace(config, mixed_precision=precision or config.mixed_precision)
+    for task, recipe in track(named, "times", console=output, transient=True, disable=not output.is_terminal):
+        config: RunConfig = replace(recipe, mixed_precision=precision or recipe.mixed_precision)
         if config.mixed_precision == "fp16" and device.type == "cpu":
             raise RequestError("fp16 needs a GPU; on a CPU use --mixed-precision bf16 or no")
         most = config.max_device_batch or config.batch_size
@@ -121,7 +120,7 @@ def analyze_times(
             training, inference = _steps(chosen, make_workload(task, chosen, count, device), device, compiled)
             steps["training"][name], steps["inference"][name] = training, inference
         seconds = {part: _in_turns(steps[part], rounds, device) for part in _PARTS}
-        found.append(Times(recipe, config.own_activation, count, config.mixed_precision, seconds))
+        found.append(Times(config.recipe, config.own_activation, count, config.mixed_precision, seconds))
     return _findings(found, device, compiled)
 
 

@@ -13,7 +13,7 @@ from rich.progress import track
 
 from golu_core.training.errors import RequestError
 from golu_core.training.probes import Probe, make_probe
-from golu_core.training.tasks import task_of
+from golu_core.training.tasks import Task, installed_tasks
 
 from ..reporting.collect import RunResult, collect
 from ..reporting.formats import console
@@ -99,7 +99,7 @@ def look_into(
     groups: dict[tuple[str, str], dict[str, list[Seen[Found]]]] = defaultdict(lambda: defaultdict(list))
     output = console()
     for run in track(collection.runs, what, console=output, transient=True, disable=not output.is_terminal):
-        probe = make_probe(task_of(run.result.recipe), run.folder, samples, data_dir)
+        probe = make_probe(_task(run), run.folder, samples, data_dir)
         group = groups[run.result.task, run.result.recipe][run.result.activation]
         group.append(Seen(run, look(probe)))
     recipes = [
@@ -108,6 +108,13 @@ def look_into(
     ]
     left_out = "Left out: " + "; ".join(map(str, collection.left_out)) if collection.left_out else ""
     return TrainedRuns(recipes, left_out)
+
+
+def _task(run: RunResult) -> Task[Any]:
+    task = installed_tasks().get(run.result.task)
+    if task is None:
+        raise RequestError(f"{run.folder} is a run of the task {run.result.task}, whose package is not installed")
+    return task
 
 
 def mean_and_half_width(values: Sequence[float]) -> tuple[float, float | None]:

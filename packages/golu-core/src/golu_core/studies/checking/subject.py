@@ -68,7 +68,7 @@ class Subject:
         return self.loaded.build().to(dtype).eval()
 
     def along(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Values and slopes at points (n,), each in the points' dtype; NotApplicable if it mixes elements."""
+        """Values and slopes at points (N,), each in the points' dtype; NotApplicable if it mixes elements."""
         if not self.is_elementwise:
             raise NotApplicable("it mixes elements, and is no function of one number")
         points = x.clone().requires_grad_()

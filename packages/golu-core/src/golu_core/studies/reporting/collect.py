@@ -26,7 +26,7 @@ from golu_core.training.identity import (
 )
 from golu_core.training.results import RESULT_FILE, SCHEMA, Result, result_from_json
 from golu_core.training.run_files import CONFIG_FILE
-from golu_core.training.tasks import installed_tasks
+from golu_core.training.tasks import installed_tasks, recipes_of
 
 _NOT_SEARCHED = {"checkpoints", "samples"}
 _NAMED = 10
@@ -226,7 +226,7 @@ class _Settings:
     """Joins results with the settings of their configs; equal settings are one object, however many runs have them."""
 
     def __init__(self) -> None:
-        self._rules: dict[tuple[str, str], tuple[frozenset[str], dict[str, Any]] | None] = {}
+        self._rules: dict[tuple[str, str], list[tuple[frozenset[str], dict[str, Any]]]] = {}
         self._shared: dict[str, dict[str, Any]] = {}
 
     def joined(
@@ -264,24 +264,29 @@ class _Settings:
         rules = self._identity_rules(result.task, result.recipe)
         if "format" not in config:
             flat = flattened(config, _PLACEMENTS_OF_0_1)
-            return self._share(_generic(flat, result)), rules is None or identity_sha256(flat) == result.config_sha256
-        placements, defaults = rules or (_BASE_PLACEMENTS, dict(later_fields(RunConfig())))
-        flat = flat_identity(config, placements | {"format"}, defaults)
+            return self._share(_generic(flat, result)), not rules or identity_sha256(flat) == result.config_sha256
+        for placements, defaults in rules:
+            flat = flat_identity(config, placements | {"format"}, defaults)
+            if identity_sha256(flat) == result.config_sha256:
+                return self._share(_generic(flat, result)), True
         # which fields of an unknown task's config are placement is not known, so its checksum cannot be checked
-        fits = rules is None or identity_sha256(flat) == result.config_sha256
-        return self._share(_generic(flat, result)), fits
+        flat = flat_identity(config, _BASE_PLACEMENTS | {"format"}, dict(later_fields(RunConfig())))
+        return self._share(_generic(flat, result)), not rules
 
     def _share(self, settings: dict[str, Any]) -> dict[str, Any]:
         return self._shared.setdefault(json.dumps(settings, sort_keys=True), settings)
 
-    def _identity_rules(self, task: str, recipe: str) -> tuple[frozenset[str], dict[str, Any]] | None:
-        """Which fields are placement, and which count only off their default; None for a task of nobody."""
+    def _identity_rules(self, task: str, recipe: str) -> list[tuple[frozenset[str], dict[str, Any]]]:
+        """Which fields are placement, and which count only off their default: of the recipe, else of each kind.
+
+        None for a task that no package has.
+        """
         if (task, recipe) not in self._rules:
             known = installed_tasks().get(task)
-            example = known.recipes.get(recipe, next(iter(known.recipes.values()))) if known else None
-            self._rules[task, recipe] = (
-                None if example is None else (frozenset(placement_fields(example)), dict(later_fields(example)))
-            )
+            recipes = {} if known is None else recipes_of(known)
+            kinds = {type(example): example for example in recipes.values()}
+            examples = [recipes[recipe]] if recipe in recipes else list(kinds.values())
+            self._rules[task, recipe] = [(frozenset(placement_fields(e)), dict(later_fields(e))) for e in examples]
         return self._rules[task, recipe]
 
     def _of_recipe(self, result: Result) -> list[dict[str, Any]]:
@@ -295,7 +300,7 @@ _BASE_PLACEMENTS = frozenset(placement_fields(RunConfig()))
 def recipe_of(result: Result) -> RunConfig | None:
     """The recipe that a result names, if the task's package is installed and has it."""
     task = installed_tasks().get(result.task)
-    recipe: RunConfig | None = task.recipes.get(result.recipe) if task else None
+    recipe: RunConfig | None = recipes_of(task).get(result.recipe) if task else None
     return recipe
 
 

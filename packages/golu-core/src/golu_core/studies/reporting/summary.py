@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from golu_core.training.config import RunConfig
-from golu_core.training.tasks import Metric, installed_tasks
+from golu_core.training.tasks import Metric, installed_tasks, recipes_of
 
 from .collect import DATA, RunResult, recipe_of, recipe_settings
 from .metrics import in_table_order, metric_of, secondary_metrics
@@ -145,7 +145,7 @@ def _architecture_line(model: str) -> str:
 def _place_among_recipes(task: str, recipe: str) -> tuple[Any, ...]:
     """Tasks and recipes in the order of the packages, and then those that are not known."""
     known = installed_tasks()
-    tasks, recipes = list(known), list(known[task].recipes) if task in known else []
+    tasks, recipes = list(known), list(recipes_of(known[task])) if task in known else []
     return (
         tasks.index(task) if task in tasks else len(tasks),
         task,

@@ -17,7 +17,7 @@ from golu_core.training.config import RunConfig
 from golu_core.training.errors import RequestError
 from golu_core.training.named_activations import NamedActivation, named_activation
 from golu_core.training.run_files import run_folder
-from golu_core.training.tasks import Task, task_of
+from golu_core.training.tasks import Task, named_recipe, task_of
 
 _STUDIES = Path(__file__).resolve().parents[1] / "plans"
 
@@ -245,6 +245,7 @@ def _runs_of(experiment: Experiment, study: Study) -> Iterator[PlannedRun]:
     seeds = study.seeds if experiment.seeds is None else experiment.seeds
     for recipe, (variant, flags) in itertools.product(experiment.recipes, _variants(experiment.flags)):
         task = task_of(recipe)
+        recipe = anywhere(recipe)
         output_dir = study.output_dir / variant if variant else study.output_dir
         placement = ["--output-dir", str(output_dir)]
         if study.data_dir is not None:
@@ -263,8 +264,8 @@ def _runs_of(experiment: Experiment, study: Study) -> Iterator[PlannedRun]:
             filled = [_fill(flag, known) for flag in flags]
             after = None
             if experiment.after is not None:
-                earlier = task_of(experiment.after)
-                after = study.output_dir / earlier.name / experiment.after / place / f"seed{seed}"
+                earlier, its_config = named_recipe(experiment.after)
+                after = study.output_dir / earlier.name / its_config.recipe / place / f"seed{seed}"
             yield PlannedRun(
                 task=task,
                 config=config,
@@ -273,6 +274,12 @@ def _runs_of(experiment: Experiment, study: Study) -> Iterator[PlannedRun]:
                 after=after,
                 processes=experiment.processes or study.processes,
             )
+
+
+def anywhere(recipe: str) -> str:
+    """A recipe's name as another process can take it, from any working directory."""
+    path, colon, name = recipe.rpartition(":")
+    return f"{Path(path).expanduser().absolute()}:{name}" if colon and path.endswith(".py") else recipe
 
 
 def _named(activations: Sequence[str]) -> list[NamedActivation]:
