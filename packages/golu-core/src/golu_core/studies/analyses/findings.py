@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Findings:
         figures: that are drawn.
         numbers: all of it in full precision, as JSON values.
         cannot_show: sentences on what the analysis does not tell; empty ones are passed over.
+        pages: HTML, by name without a suffix.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Findings:
     figures: Sequence[NamedFigure]
     numbers: Mapping[str, Any]
     cannot_show: Sequence[str]
+    pages: Mapping[str, str] = field(default_factory=dict)
 
 
 def show(findings: Findings, out: Path | None, figures: str) -> None:
@@ -61,6 +63,7 @@ def show(findings: Findings, out: Path | None, figures: str) -> None:
         f"{findings.name}.json": (json.dumps(numbers, indent=1, allow_nan=False) + "\n").encode(),
         f"{findings.name}.md": text.encode(),
         **{f"{figure.name}.{figures}": as_bytes(figure, figures) for figure in findings.figures},
+        **{f"{name}.html": page.encode() for name, page in findings.pages.items()},
     }
     write_report(out, files)
     print(f"written: {len(files)} files in {out}")

@@ -26,6 +26,7 @@ from golu_core.training.seeding import Purpose, generator
 
 from ..reporting.figures import NamedFigure, plain_style
 from ..reporting.metrics import paper_name
+from ..reporting.page import template
 from ..reporting.tables import Table, TableCell, TableRow
 from .findings import Findings
 from .trained import INTERVALS, RecipeRuns, look_into, with_interval
@@ -178,7 +179,19 @@ def analyze_landscape(
         else "",
     ]
     settings = {"reach": reach, "directions": kind, "recomputed_batch_norm": recompute, "runs": numbers}
-    return Findings("landscape", tables, figures, settings, [*filter(None, cannot), runs.left_out])
+    pages = {"landscape": _page(runs.recipes, reach)}
+    return Findings("landscape", tables, figures, settings, [*filter(None, cannot), runs.left_out], pages)
+
+
+def _page(recipes: Sequence[RecipeRuns[Plane]], reach: float) -> str:
+    """Surfaces that a reader turns, in one file that needs no network."""
+    shown = []
+    for recipe in recipes:
+        planes = _first_planes(recipe)
+        low, high = (float(function(list(planes.values()))) for function in (numpy.min, numpy.max))
+        rounded = [(paper_name(name), numpy.round(plane, 5).tolist()) for name, plane in planes.items()]
+        shown.append({"name": recipe.recipe, "low": low, "high": high, "planes": rounded})
+    return template("landscape.html.jinja").render(recipes=shown, reach=f"{reach:g}")
 
 
 def _finite(value: float) -> float | None:
