@@ -285,6 +285,12 @@ def test_a_report_opens_with_its_answer():
     assert "against ReLU" in seeds and seeds.endswith("and worse in 0.")
     assert intervals.startswith("Of 2 intervals of 95 %, each by itself, 2 exclude 0, where 5 % would by chance;")
     assert recipes == "No claim over recipes: too few."
+    second = [
+        dataclasses.replace(row, is_primary=False, metric=dataclasses.replace(row.metric, label="x (%)"))
+        for row in rows
+    ]
+    seeds, _, _ = answer(paired_comparisons([*rows, *second], "golu"), [""], "golu")
+    assert seeds.count(" against ReLU in x (%)") == 1 and seeds.count(" against ReLU") == 2
     few = paired_comparisons([row_from({"relu": [1.0, 2.0], "golu": [2.0, 4.0]})], "golu")
     seeds, intervals, _ = answer(few, [""], "golu")
     assert seeds == "Over seeds no claim: the one comparison of GoLU has too few seeds for one."

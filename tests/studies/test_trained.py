@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import html
 import json
 import math
+import re
 from types import SimpleNamespace
 
 import numpy
@@ -296,6 +298,11 @@ def test_an_analysis_of_runs_writes_its_files(task, analysis, runs, tmp_path, ca
     assert {(run["task"], run["activation"]) for run in found["runs"]} == {(task, "golu"), (task, "relu")}
     assert all(path.stat().st_size > 1000 for path in (tmp_path / "out").glob("*.png"))
     assert list((tmp_path / "out").glob("*.png"))
+    if analysis == "landscape":
+        page = (tmp_path / "out" / "landscape.html").read_text()
+        planes = [json.loads(html.unescape(rows)) for rows in re.findall(r'data-rows="([^"]*)"', page)]
+        assert len(planes) == 2 and all(len(plane) == 5 and len(plane[0]) == 5 for plane in planes)
+        assert "src=" not in page and "href=" not in page
 
 
 @pytest.mark.parametrize("task", SMALL)

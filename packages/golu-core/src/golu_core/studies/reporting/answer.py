@@ -34,9 +34,9 @@ def _over_seeds(listed: Sequence[tuple[Row, PairedComparison]], name: str) -> st
         tested += pair.p is not None
         equal += pair.verdict.startswith("no difference above")
         if pair.verdict.startswith("better"):
-            better.append(f"{row.name} against {paper_name(pair.other)}")
+            better.append(_comparison(row, pair))
         elif pair.verdict.startswith("worse"):
-            worse.append(f"{row.name} against {paper_name(pair.other)}")
+            worse.append(_comparison(row, pair))
     few = len(listed) - tested
     if not tested:
         what = "the one comparison" if few == 1 else f"each of the {few} comparisons"
@@ -45,6 +45,11 @@ def _over_seeds(listed: Sequence[tuple[Row, PairedComparison]], name: str) -> st
     rest = f"; in {equal} no difference is above {listed[0][1].within:g} %" if equal else ""
     rest += f"; {few} more have too few seeds" if few else ""
     return f"Over seeds, of {tested} comparisons that are corrected together, {claims}{rest}."
+
+
+def _comparison(row: Row, pair: PairedComparison) -> str:
+    metric = "" if row.is_primary else f" in {row.metric.label}"
+    return f"{row.name} against {paper_name(pair.other)}{metric}"
 
 
 def _counted(places: Sequence[str]) -> str:
