@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from golu_core.training.tasks import Metric, Task
+from golu_core.training.tasks import Command, Metric, Task
 
 from .config import VisionConfig
 from .recipes import RECIPES
@@ -18,10 +18,18 @@ TASK: Task[VisionConfig] = Task(
         "loss": Metric("loss", 5, False),
     },
     unit="images/s",
-    outputs=("samples/worst.png",),
+    outputs=("classes.json", "samples/worst.png"),
     train="golu_vision.train:train",
     describe="golu_vision.describe:describe",
     evaluate="golu_vision.evaluate:evaluate_run",
+    commands={
+        "predict": Command(
+            "classes of images by a finished run",
+            "golu_vision.predict:predict_command",
+            "RUN_DIR IMAGE|FOLDER|-... [flags]",
+            "golu_vision.predict:PredictFlags",
+        ),
+    },
     order=1,
     probe="golu_vision.probe:probe",
     workload="golu_vision.workload:workload",

@@ -8,6 +8,7 @@ from torch import nn
 from golu_core.training.checked_data import load_checked
 from golu_core.training.data import BatchPlan, EpochOrder
 from golu_core.training.optim import build_optimizer
+from golu_core.training.ownership import write_json
 from golu_core.training.processes import Processes
 from golu_core.training.run import Run
 
@@ -16,6 +17,7 @@ from .data import ImageBatch, ImageData, check_every_image, load_data
 from .evaluate import evaluate, save_mistakes
 from .mixing import check_mixing, mix_batch
 from .models import build_model, check_model_name
+from .predict import CLASSES_FILE
 from .task import TASK
 from .transforms import normalized
 
@@ -50,7 +52,15 @@ def train(config: VisionConfig) -> None:
 
         if run.is_main:
             save_mistakes(run.folder / "samples" / "worst.png", worst, data.test, data.classes, config.data)
-        run.finish(metrics, dataset=config.data.title, model_name=config.model.name, data=data.facts, swapped=swapped)
+            write_json(run.folder / CLASSES_FILE, {"classes": list(data.classes)})
+        run.finish(
+            metrics,
+            dataset=config.data.title,
+            model_name=config.model.name,
+            data=data.facts,
+            swapped=swapped,
+            files=(CLASSES_FILE,),
+        )
 
 
 def check_request(config: VisionConfig, plan: BatchPlan) -> None:

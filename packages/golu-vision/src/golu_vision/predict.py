@@ -1,0 +1,218 @@
+"""What a trained classifier sees in images: a table, CSV or JSON lines, and a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+
+from golu_core.training.cli import parsed_flags, run_directory
+from golu_core.training.devices import default_device
+from golu_core.training.errors import RequestError, RunFailure
+from golu_core.training.fields import Samples
+from golu_core.training.finished import FinishedRun
+from golu_core.training.image_files import image_files
+from golu_core.training.images import printable, read_image
+from golu_core.training.ownership import MADE_BY, check_output, write_output
+
+from .config import VisionConfig
+from .data import load_data
+from .models import build_model
+from .transforms import evaluation_transform, normalized
+
+CLASSES_FILE = "classes.json"
+_AT_ONCE = 32
+_DRAWN = 25
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
+
+
+@dataclass(frozen=True)
+class PredictFlags:
+    """What `golu-vision predict` prints, and what it draws."""
+
+    top: Samples = 5
+    """Classes for each image, the most probable first."""
+    format: Literal["table", "csv", "jsonl"] = "table"
+    """A table for people, CSV with a line for each class, or a JSON object for each image."""
+    grid: Path | None = None
+    """PNG file for a picture of the first 25 images with their most probable classes."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable classes of an image.
+
+    Attributes:
+        path: of the image.
+        classes: names and probabilities, the most probable first.
+    """
+
+    path: Path
+    classes: tuple[tuple[str, float], ...]
+
+
+class Classifier:
+    """A finished run's network on its device, with its preprocessing and the names of its classes.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        RequestError: the run is not finished, is damaged, or its classes are not known.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        finished = FinishedRun.at(folder, VisionConfig)
+        self.config = finished.config
+        self.classes = _classes_of(finished)
+        self.device = default_device()
+        model, _ = build_model(self.config, len(self.classes))
+        finished.load_evaluated_weights(model, self.config.average)
+        self.model: nn.Module = model.to(self.device).to(memory_format=torch.channels_last).eval()
+        self._fit = evaluation_transform(self.config.data)
+
+    def read(self, path: Path) -> Tensor:
+        """An image as evaluation sees it, (3, size, size) uint8; RequestError if it cannot be read."""
+        return self._fit(read_image(path, background=self.config.data.background))
+
+    @torch.inference_mode()
+    def logits(self, images: Tensor) -> Tensor:
+        """Of (N, 3, size, size) uint8 images: (N, classes) float32."""
+        found: Tensor = self.model(normalized(images, self.config.data, self.device)).float().cpu()
+        return found
+
+    def predictions(self, paths: Sequence[Path], images: Tensor, top: int) -> list[Prediction]:
+        """The most probable classes of (N, 3, size, size) uint8 images.
+
+        Args:
+            paths: of the images, N.
+            images: as `read` gives them.
+            top: classes of each.
+        """
+        values, places = self.logits(images).softmax(dim=1).topk(min(top, len(self.classes)), dim=1)
+        return [
+            Prediction(path, tuple((self.classes[n], p) for n, p in zip(names, probabilities, strict=True)))
+            for path, names, probabilities in zip(paths, places.tolist(), values.tolist(), strict=True)
+        ]
+
+
+def _classes_of(finished: FinishedRun[VisionConfig]) -> tuple[str, ...]:
+    if CLASSES_FILE not in finished.result.files:  # a run from before classes were kept
+        return tuple(load_data(finished.config).classes)
+    path = finished.check_file(CLASSES_FILE)
+    try:
+        return tuple(json.loads(path.read_text(encoding="utf-8"))["classes"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"{path} cannot be read: {error}") from None
+
+
+def predict_command(arguments: Sequence[str]) -> None:
+    """`golu-vision predict RUN_DIR IMAGE|FOLDER|-... [flags]`.
+
+    Raises:
+        RequestError: the request is wrong.
+        RunFailure: some images could not be read; the others are predicted.
+    """
+    usage = "golu-vision predict RUN_DIR IMAGE|FOLDER|-..."
+    folder, rest = run_directory(arguments, usage)
+    first_flag = next((n for n, word in enumerate(rest) if word.startswith("--")), len(rest))
+    flags = parsed_flags(PredictFlags, rest[first_flag:], usage)
+    paths = list(_paths(rest[:first_flag]))
+    if not paths:
+        raise RequestError(f"name at least one image or folder, or - to read paths from standard input: {usage}")
+    if flags.grid is not None:
+        check_output(flags.grid)
+    classifier = Classifier(folder)
+    writer = _WRITERS[flags.format]()
+    unreadable = 0
+    drawn: list[tuple[Prediction, Tensor]] = []
+    for start in track(range(0, len(paths), _AT_ONCE), "images", transient=True, disable=not sys.stderr.isatty()):
+        read: list[tuple[Path, Tensor]] = []
+        for path in paths[start : start + _AT_ONCE]:
+            try:
+                read.append((path, classifier.read(path)))
+            except RequestError as error:
+                unreadable += 1
+                print(f"golu-vision predict: {error}", file=sys.stderr, flush=True)
+        if not read:
+            continue
+        images = torch.stack([image for _, image in read])
+        found = classifier.predictions([path for path, _ in read], images, flags.top)
+        for prediction in found:
+            print(writer.line(prediction), flush=True)
+        drawn += list(zip(found, images, strict=True))[: _DRAWN - len(drawn)]
+    if flags.grid is not None and drawn:
+        _draw(flags.grid, drawn)
+    if unreadable:
+        raise RunFailure(f"{unreadable} of {len(paths)} images could not be read; the others are predicted")
+
+
+def _paths(words: Iterable[str]) -> Iterator[Path]:
+    """Images as they are named, those in folders, and those that standard input names, a line each."""
+    for word in words:
+        if word == "-":
+            yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
+        elif Path(word).is_dir():
+            yield from image_files(Path(word))[0]
+        else:
+            yield Path(word)
+
+
+class _Table:
+    def line(self, found: Prediction) -> str:
+        """The image, and its classes in percent."""
+        classes = ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in found.classes)
+        return f"{printable(found.path)}: {classes}"
+
+
+class _Csv:
+    def __init__(self) -> None:
+        print("image,rank,class,probability")
+
+    def line(self, found: Prediction) -> str:
+        """A line for each class."""
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        for rank, (name, probability) in enumerate(found.classes, 1):
+            rows.writerow([_harmless(str(found.path)), rank, _harmless(name), f"{probability:.6f}"])
+        return text.getvalue().rstrip("\n")
+
+
+class _JsonLines:
+    def line(self, found: Prediction) -> str:
+        """A JSON object."""
+        classes = [{"name": name, "probability": probability} for name, probability in found.classes]
+        return json.dumps({"image": str(found.path), "classes": classes})
+
+
+_WRITERS: dict[str, type[_Table | _Csv | _JsonLines]] = {"table": _Table, "csv": _Csv, "jsonl": _JsonLines}
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _draw(path: Path, drawn: Sequence[tuple[Prediction, Tensor]]) -> None:
+    """A picture of images with their most probable classes."""
+    from matplotlib.figure import Figure
+
+    columns = min(5, len(drawn))
+    rows = -(-len(drawn) // columns)
+    figure = Figure(figsize=(2 * columns, 2.3 * rows), layout="constrained")
+    for number, (found, image) in enumerate(drawn):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        axes.imshow(image.permute(1, 2, 0).numpy())
+        name, probability = found.classes[0]
+        axes.set_title(f"{name} {100 * probability:.0f} %", fontsize=9, parse_math=False)
+        axes.axis("off")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_output(path, lambda partial: figure.savefig(partial, dpi=100, format="png", metadata={"Software": MADE_BY}))
