@@ -27,7 +27,7 @@ Values = NDArray[numpy.float64]
 
 _SHOWN = (-5.0, 5.0)
 _POINTS = 1001
-_NODES = 200
+_NODES, _STRETCH, _REACH = 16, 0.5, 12.0
 _FAMILY = (0.5, 1.0, 2.0)
 _STEPS = ("relu", "leaky_relu", "prelu")
 
@@ -97,14 +97,15 @@ class Moments:
 
 
 def moments_of(function: Callable[[Tensor], Tensor]) -> Moments:
-    """Moments by Gauss-Legendre quadrature on both sides of 0, where some activations have a corner.
+    """Moments by Gauss-Legendre quadrature on stretches of a half, at whose ends most corners of activations are.
 
     Args:
         function: maps a float64 tensor of any shape to one of the same shape, element by element.
     """
     nodes, weights = numpy.polynomial.legendre.leggauss(_NODES)
-    x = numpy.concatenate([(nodes - 1) * 6, (nodes + 1) * 6])  # beyond 12 the normal density is below 1e-31
-    weights = numpy.concatenate([weights, weights]) * 6 * numpy.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+    starts = numpy.arange(-_REACH, _REACH, _STRETCH)  # beyond 12 the normal density is below 1e-31
+    x = (starts[:, None] + (nodes + 1) * _STRETCH / 2).ravel()
+    weights = numpy.tile(weights, len(starts)) * _STRETCH / 2 * numpy.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
     value, slope, _ = _derivatives(function, x)
     mean, slope_mean = float(weights @ value), float(weights @ slope)
     return Moments(mean, float(weights @ value**2) - mean**2, slope_mean, float(weights @ slope**2) - slope_mean**2)
@@ -142,7 +143,8 @@ def analyze_gates(activations: Sequence[str]) -> Findings:
         table.rows.append(TableRow((paper_name(name),), cells))
     table.notes.append(
         f"Smallest value: the lowest point between {_SHOWN[0]:g} and {_SHOWN[1]:g}, where there is one; all in "
-        f"float64, slopes by automatic differentiation, moments by quadrature with {2 * _NODES} nodes."
+        f"float64, slopes by automatic differentiation, moments by quadrature with "
+        f"{round(2 * _REACH / _STRETCH) * _NODES} nodes."
     )
     with plain_style():
         figures = [_shapes_figure(shapes), _densities_figure(shapes), _families_figure(x)]

@@ -44,7 +44,8 @@ def _over_seeds(listed: Sequence[tuple[Row, PairedComparison]], name: str) -> st
     claims = f"{name} is better in {_counted(better)} and worse in {_counted(worse)}"
     rest = f"; in {equal} no difference is above {listed[0][1].within:g} %" if equal else ""
     rest += f"; {few} more have too few seeds" if few else ""
-    return f"Over seeds, of {tested} comparisons that are corrected together, {claims}{rest}."
+    together = "1 comparison" if tested == 1 else f"{tested} comparisons that are corrected together"
+    return f"Over seeds, of {together}, {claims}{rest}."
 
 
 def _comparison(row: Row, pair: PairedComparison) -> str:
