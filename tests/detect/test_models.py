@@ -96,6 +96,7 @@ def test_a_backbone_of_another_kind_is_refused(classifier, tmp_path):
         return str(error.value)
 
     assert "was trained with golu, but relu" in refusal(backbone=str(folder), activation="relu")
+    assert "other code of golu: none there, sha256:1 now" in refusal(backbone=str(folder), activation_source="sha256:1")
     assert "neither a run folder" in refusal(backbone="IMAGENET1K_V9")
     assert "was trained with relu, but golu" in refusal(backbone="IMAGENET1K_V1")
     assert "is not finished: it has no result.json" in refusal(backbone=str(tmp_path))

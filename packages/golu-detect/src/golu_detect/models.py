@@ -27,7 +27,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from golu_core.training.activations import swapped_for
 from golu_core.training.errors import RequestError
 from golu_core.training.results import RESULT_FILE, SwappedActivations, read_result
-from golu_core.training.run_files import WEIGHTS_FILE, damaged_files
+from golu_core.training.run_files import WEIGHTS_FILE, damaged_files, read_activation_source
 from golu_core.training.seeding import Purpose, seed_global_generators
 
 from .config import DeepLabV3, DetectConfig, FasterRcnn, MaskRcnn, Model, RetinaNet
@@ -112,7 +112,7 @@ def backbone_weights(config: DetectConfig) -> dict[str, Tensor] | None:
         return None
     path = Path(config.backbone)
     if path.is_dir():
-        state = _of_a_run(path, config.activation)
+        state = _of_a_run(path, config)
     elif path.is_file():
         state = _loaded(path)
     else:
@@ -120,16 +120,22 @@ def backbone_weights(config: DetectConfig) -> dict[str, Tensor] | None:
     return {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
 
 
-def _of_a_run(folder: Path, activation: str) -> dict[str, Tensor]:
+def _of_a_run(folder: Path, config: DetectConfig) -> dict[str, Tensor]:
     result = read_result(folder / RESULT_FILE) if (folder / RESULT_FILE).exists() else None
     if result is None:
         raise RequestError(f"the run of the backbone in {folder} is not finished: it has no {RESULT_FILE}")
     if result.model != "torchvision/resnet50":
         raise RequestError(f"the backbone {folder} is a {result.model}, but torchvision/resnet50 is needed")
-    if result.activation != activation:
+    if result.activation != config.activation:
         raise RequestError(
-            f"the backbone {folder} was trained with {result.activation}, but {activation} is asked for: "
+            f"the backbone {folder} was trained with {result.activation}, but {config.activation} is asked for: "
             f"the paper's detectors use a backbone of the same activation and seed"
+        )
+    source = read_activation_source(folder)
+    if source != config.activation_source:
+        raise RequestError(
+            f"the backbone {folder} was trained with other code of {config.activation}: {source or 'none'} there, "
+            f"{config.activation_source or 'none'} now"
         )
     damage = damaged_files(folder, result)
     if damage:

@@ -109,6 +109,12 @@ def read_recipe(folder: Path) -> str:
     return str(values.get("recipe", "")) if isinstance(values, dict) else ""
 
 
+def read_activation_source(folder: Path) -> str:
+    """What the code of a run's activation is, of any task; empty for a built-in one, or where no config says."""
+    values = _config_values(folder) if (folder / CONFIG_FILE).exists() else {}
+    return str(values.get("activation_source", "")) if isinstance(values, dict) else ""
+
+
 def read_fields(folder: Path) -> frozenset[str]:
     """The names of the fields in a run folder's config; RequestError where there is none or it cannot be read."""
     values = _config_values(folder)
