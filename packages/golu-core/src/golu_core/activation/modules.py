@@ -111,7 +111,7 @@ class GoLU(nn.Module):
 
 
 def gated(activation: nn.Module, gate: Tensor, up: Tensor) -> Tensor:
-    """`activation(gate) * up`; GoLU does both at once, and keeps two tensors for the backward pass instead of four.
+    """`activation(gate) * up`; GoLU does both at once, and keeps two tensors for the backward pass instead of three.
 
     Args:
         activation: any activation module.

@@ -303,10 +303,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _analyze(words: list[str]) -> int:
     name, *rest = words
-    if name in ("weights", "variance", "noise", "landscape", "hessian"):  # which look into runs
-        with activations_of_words(rest) as left:
-            return _analyze_by(name, left)
-    return _analyze_by(name, rest)
+    with activations_of_words(rest) as left:  # those that look into runs heed them
+        return _analyze_by(name, left)
 
 
 def _analyze_by(name: str, rest: list[str]) -> int:
