@@ -135,7 +135,7 @@ WRONG = [
     (["prepare", "short.txt", "--tokenizer", "words"], ["gpt2 or bytes"]),
     (["generate", "nowhere"], ["there is no run folder nowhere"]),
     (["generate", ".", "--top-k", "0"], ["--top-k must be at least 1"]),
-    (["export", "nowhere"], ["usage: golu-lm export"]),
+    (["export", "nowhere"], ["there is no run folder nowhere"]),
     (["evaluate", "nowhere"], ["no run folder nowhere"]),
 ]
 

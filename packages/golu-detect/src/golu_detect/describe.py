@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from golu_core.training.data import EpochOrder
 from golu_core.training.dry_run import DryRun, parameter_count
+from golu_core.training.starting import shown_start
 
 from .config import DetectConfig
+from .given import start_of_run
 from .models import backbone_weights, build_model
 from .orders import training_order
 from .task import TASK
@@ -29,11 +31,13 @@ def describe(config: DetectConfig) -> None:
             f"background; {data.facts['left_out']:,} training images without objects left out"
         )
     model, swapped = build_model(config, config.data.expected_classes if data is None else data.classes, backbone)
+    start = None if data is None else start_of_run(config, model, data, dry.processes)
+    weights = config.backbone or config.init_from or "none, trained from scratch"
     trained = parameter_count(model, trained_only=True)
     dry.show(
         data=found,
         model=f"{config.model.kind}, {parameter_count(model):,} parameters, {trained:,} of them are trained",
-        more=[("backbone", f"{config.model.backbone}, weights: {config.backbone or 'none, trained from scratch'}")],
+        more=[("backbone", f"{config.model.backbone}, weights: {weights}"), *shown_start(start)],
         swapped=swapped,
         steps_per_epoch=steps_per_epoch,
         batch=f"{config.batch_size} images",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,15 +13,18 @@ from golu_core.training.checked_data import load_checked
 from golu_core.training.data import BatchPlan
 from golu_core.training.errors import RequestError
 from golu_core.training.fingerprint import tensors_fingerprint
+from golu_core.training.freezing import train_mode
 from golu_core.training.optim import build_optimizer
 from golu_core.training.ownership import write_json
 from golu_core.training.processes import Processes
 from golu_core.training.run import Run
+from golu_core.training.starting import head_of_start, inputs_of_start, measure_start
 
 from .coco import IGNORED
 from .config import DeepLabV3, DetectConfig
 from .data import DetectData, check_every_image, load_data
 from .evaluate import Detection, evaluate, normalized, padded_targets, unit_range
+from .given import start_of_run
 from .models import backbone_weights, build_model
 from .orders import training_order
 from .predict import CLASSES_FILE, save_predictions
@@ -43,14 +49,16 @@ def train(config: DetectConfig) -> None:
         data = checked_data(config, run.processes)
         order = training_order(config, data.train.images)
         model, swapped = build_model(config, data.classes, backbone)
-        inputs = {"data": data.fingerprint}
+        start = start_of_run(config, model, data, run.processes)
+        inputs = {"data": data.fingerprint} | inputs_of_start(start)
         if backbone is not None:
             inputs["backbone"] = tensors_fingerprint(backbone)
-        optimizer = build_optimizer(model.to(run.device), config.optim, run.device)
+        optimizer = build_optimizer(model.to(run.device), config.optim, run.device, head_of_start(start))
         model = run.prepare(model, optimizer, data.train, order, inputs=inputs)
+        measure_start(run, start, partial(other_model, config, data), lambda network: evaluate(run, network, data)[0])
 
         for _ in run.epochs():
-            model.train()
+            train_mode(model, config.freeze)
             for piece in run.pieces():
                 run.step(piece, training_loss(model, piece.batch, config, run.device))
             metrics, found = evaluate(run, run.evaluated_model, data)
@@ -66,6 +74,11 @@ def train(config: DetectConfig) -> None:
             swapped=swapped,
             files=(CLASSES_FILE,),
         )
+
+
+def other_model(config: DetectConfig, data: DetectData, activation: str) -> nn.Module:
+    """The recipe's network with another activation in it, on the CPU."""
+    return build_model(replace(config, activation=activation, backbone=None), data.classes)[0]
 
 
 def check_request(config: DetectConfig, processes: Processes, plan: BatchPlan) -> None:

@@ -22,6 +22,12 @@ TASK: Task[DiffusionConfig] = Task(
     describe="golu_diffusion.describe:describe",
     evaluate="golu_diffusion.evaluate:evaluate_run",
     commands={
+        "export": Command(
+            "a finished run's network for ONNX Runtime or torch.export",
+            "golu_diffusion.export:export_command",
+            "RUN_DIR [flags]",
+            "golu_core.training.exporting:ExportFlags",
+        ),
         "sample": Command(
             "images from a finished run",
             "golu_diffusion.sample:sample_command",

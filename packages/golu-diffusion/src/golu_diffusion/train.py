@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import torch
 
 from golu_core.training.activations import swapped_for
 from golu_core.training.checked_data import load_checked
 from golu_core.training.data import EpochOrder
 from golu_core.training.errors import RunFailure
+from golu_core.training.freezing import train_mode
+from golu_core.training.given_weights import read_given
 from golu_core.training.optim import build_optimizer
 from golu_core.training.processes import Processes
 from golu_core.training.results import RESULT_FILE, Result, SwappedActivations, amend_result
 from golu_core.training.run import Run
 from golu_core.training.seeding import Purpose, seed_global_generators
+from golu_core.training.starting import Start, head_of_start, inputs_of_start, measure_start, start_given
 
 from .config import DiffusionConfig
 from .data import DiffusionData, check_every_image, load_data
@@ -40,13 +46,15 @@ def train(config: DiffusionConfig) -> None:
         diffusion = Diffusion(config.noise, run.device)
         model, swapped = build_model(config)
         data = checked_data(config, run.processes)
-        optimizer = build_optimizer(model.to(run.device), config.optim, run.device)
+        start = start_of_run(config, model, run.processes)
+        optimizer = build_optimizer(model.to(run.device), config.optim, run.device, head_of_start(start))
         order = epoch_order(config, data.train.source.count)
-        inputs = {"data": data.fingerprint}
+        inputs = {"data": data.fingerprint} | inputs_of_start(start)
         prepared = run.prepare(model, optimizer, data.train, order, inputs=inputs, average=config.average)
+        measure_start(run, start, partial(other_model, config), lambda network: evaluate(run, network, data, diffusion))
 
         for epoch in run.epochs():
-            prepared.train()
+            train_mode(prepared, config.freeze)
             for piece in run.pieces():
                 run.step(piece, squared_errors(prepared, piece.batch, diffusion, run.device).mean())
             metrics = evaluate(run, run.evaluated_model, data, diffusion)
@@ -67,6 +75,16 @@ def build_model(config: DiffusionConfig) -> tuple[UNet, SwappedActivations]:
     side = config.model.factor
     example = (torch.zeros(1, config.data.channels, side, side), torch.zeros(1, dtype=torch.int64))
     return model, swapped_for(model, config.own_activation, config.activation, example)
+
+
+def start_of_run(config: DiffusionConfig, model: UNet, processes: Processes) -> Start | None:
+    """Loads what `--init-from` names; None where it names nothing. No library publishes weights of this UNet."""
+    return start_given(config, TASK.name, model, processes, partial(read_given, libraries={}))
+
+
+def other_model(config: DiffusionConfig, activation: str) -> UNet:
+    """The recipe's network with another activation in it, on the CPU."""
+    return build_model(replace(config, activation=activation))[0]
 
 
 def checked_data(config: DiffusionConfig, processes: Processes) -> DiffusionData:

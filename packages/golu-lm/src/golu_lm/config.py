@@ -96,8 +96,6 @@ class LmConfig(RunConfig):
     """Steps between evaluations, each followed by a checkpoint."""
     eval_sequences: Count = 3200
     """Random sequences of the test split in each evaluation; at the end the whole split is evaluated, too."""
-    init_from: str | None = placement(None)
-    """Start from Hugging Face GPT-2 weights: a local folder or a name on the hub."""
     sample_tokens: Count = placement(500)
     """Length of the texts generated at the end."""
 

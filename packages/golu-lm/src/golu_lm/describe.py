@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from golu_core.training.config import limited_steps
 from golu_core.training.dry_run import DryRun, parameter_count
+from golu_core.training.starting import shown_start
 
 from .config import LmConfig
-from .start_weights import with_sizes_of_source
+from .start_weights import start_of_run, with_sizes_of_source
 from .task import TASK
 from .train import build_model, checked_data
 
@@ -16,6 +17,7 @@ def describe(config: LmConfig) -> None:
     config = with_sizes_of_source(config)
     dry, sizes = DryRun(config, TASK), config.model
     model, swapped = build_model(config)
+    start = start_of_run(config, model, dry.processes)
     data = dry.data(lambda: checked_data(config, dry.processes), are_own=config.data.text is not None)
     tokens = config.batch_size * sizes.context
     found = passes = ""
@@ -26,6 +28,7 @@ def describe(config: LmConfig) -> None:
         data=found,
         model=f"GPT-2, {sizes.layers} layers, {sizes.heads} heads, width {sizes.width}, context {sizes.context:,}, "
         f"vocabulary {sizes.vocabulary:,}: {parameter_count(model):,} parameters",
+        more=shown_start(start),
         swapped=swapped,
         steps_per_epoch=config.eval_every,
         batch=f"{tokens:,} tokens",

@@ -1,10 +1,9 @@
-"""Weights to and from Hugging Face's GPT-2, and `export` (`pip install golu-lm[transformers]`)."""
+"""Weights to and from Hugging Face's GPT-2, and the export to it (`pip install golu-lm[transformers]`)."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -234,11 +233,12 @@ def to_hugging_face_tokenizer(tokenizer: Tokenizer, context: int) -> PreTrainedT
     return wrapped
 
 
-def export_command(arguments: Sequence[str]) -> None:
-    """`golu-lm export RUN_DIR OUT_DIR`."""
-    if len(arguments) != 2 or any(argument.startswith("-") for argument in arguments):
-        raise RequestError("usage: golu-lm export RUN_DIR OUT_DIR")
-    folder, out = Path(arguments[0]), Path(arguments[1])
+def export_to_hugging_face(folder: Path, out: Path) -> None:
+    """Writes the model of a run's folder as transformers loads it, with its tokenizer.
+
+    Raises:
+        RequestError: the run is not finished, transformers is missing or has no such model, or `out` is not empty.
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RequestError(f"{out} exists, and is not empty")
     activation = _export_translator(folder, out) if is_translator(folder) else _export_gpt2(folder, out)

@@ -54,9 +54,10 @@ TASK: Task[Any] = Task(
             "golu_lm.translation.translate:TranslateFlags",
         ),
         "export": Command(
-            "a finished run's weights as a Hugging Face model",
-            "golu_lm.hugging_face:export_command",
-            "RUN_DIR OUT_DIR",
+            "a finished run's network for transformers, ONNX Runtime or torch.export",
+            "golu_lm.export:export_command",
+            "RUN_DIR [flags]",
+            "golu_core.training.exporting:ExportFlags",
         ),
     },
     order=2,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,19 +11,21 @@ import torch
 from golu_core.training.activations import swapped_for
 from golu_core.training.checked_data import load_checked
 from golu_core.training.errors import RequestError
+from golu_core.training.freezing import train_mode
 from golu_core.training.optim import build_optimizer
 from golu_core.training.ownership import write_text
 from golu_core.training.processes import Processes
 from golu_core.training.results import SwappedActivations
 from golu_core.training.run import Run
 from golu_core.training.seeding import Purpose, seed_global_generators
+from golu_core.training.starting import head_of_start, inputs_of_start, measure_start
 
 from .config import LmConfig
 from .data import LmData, TokenWindows, WindowOrder, load_data
 from .evaluate import evaluate_sample, evaluate_whole
 from .generate import sample_texts
 from .model import GPT, flops_per_token
-from .start_weights import start_weights, with_sizes_of_source
+from .start_weights import start_of_run, with_sizes_of_source
 from .task import TASK
 from .tokenizers import build_tokenizer
 from .utilization import device_peak
@@ -43,16 +47,18 @@ def train(config: LmConfig) -> None:
 
         model, swapped = build_model(config)
         data = checked_data(config, run.processes)
-        inputs = {"data": data.fingerprint} | start_weights(config, model, run.processes)
+        start = start_of_run(config, model, run.processes)
+        inputs = {"data": data.fingerprint} | inputs_of_start(start)
         flops = flops_per_token(model)
-        optimizer = build_optimizer(model.to(run.device), config.optim, run.device)
+        optimizer = build_optimizer(model.to(run.device), config.optim, run.device, head_of_start(start))
         order = WindowOrder(len(data.train), context, config.batch_size, config.seed, config.eval_every)
         windows = TokenWindows(data.train, context)
         steps_per_pass = len(data.train) / (config.batch_size * context)
         prepared = run.prepare(model, optimizer, windows, order, inputs=inputs, steps_per_pass=steps_per_pass)
+        measure_start(run, start, partial(other_model, config), lambda network: evaluate_whole(run, network, data))
 
         for _ in run.epochs():  # stretches of `eval_every` steps, each with an evaluation and a checkpoint at its end
-            prepared.train()
+            train_mode(prepared, config.freeze)
             for piece in run.pieces():
                 tokens = piece.batch.tokens.to(run.device, non_blocking=True)
                 run.step(piece, prepared(tokens[:, :-1], tokens[:, 1:]))
@@ -79,6 +85,11 @@ def build_model(config: LmConfig) -> tuple[GPT, SwappedActivations]:
     model = GPT(config.model, config.own_activation)
     swapped = swapped_for(model, config.own_activation, config.activation, (torch.zeros(1, 1, dtype=torch.int64),))
     return model, swapped
+
+
+def other_model(config: LmConfig, activation: str) -> GPT:
+    """The recipe's network with another activation in it, on the CPU."""
+    return build_model(replace(config, activation=activation))[0]
 
 
 def checked_data(config: LmConfig, processes: Processes) -> LmData:

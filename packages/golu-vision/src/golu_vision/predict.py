@@ -26,10 +26,10 @@ from golu_core.training.ownership import MADE_BY, check_output, write_output
 
 from .config import VisionConfig
 from .data import load_data
+from .given import CLASSES_FILE
 from .models import build_model
 from .transforms import evaluation_transform, normalized
 
-CLASSES_FILE = "classes.json"
 _AT_ONCE = 32
 _DRAWN = 25
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
@@ -73,7 +73,7 @@ class Classifier:
     def __init__(self, folder: Path) -> None:
         finished = FinishedRun.at(folder, VisionConfig)
         self.config = finished.config
-        self.classes = _classes_of(finished)
+        self.classes = classes_of_run(finished)
         self.device = default_device()
         model, _ = build_model(self.config, len(self.classes))
         finished.load_evaluated_weights(model, self.config.average)
@@ -105,7 +105,8 @@ class Classifier:
         ]
 
 
-def _classes_of(finished: FinishedRun[VisionConfig]) -> tuple[str, ...]:
+def classes_of_run(finished: FinishedRun[VisionConfig]) -> tuple[str, ...]:
+    """The names of a run's classes; RequestError where they cannot be read."""
     if CLASSES_FILE not in finished.result.files:  # a run from before classes were kept
         return tuple(load_data(finished.config).classes)
     path = finished.check_file(CLASSES_FILE)

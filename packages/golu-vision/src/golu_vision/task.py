@@ -23,6 +23,12 @@ TASK: Task[VisionConfig] = Task(
     describe="golu_vision.describe:describe",
     evaluate="golu_vision.evaluate:evaluate_run",
     commands={
+        "export": Command(
+            "a finished run's network for ONNX Runtime, torch.export or timm",
+            "golu_vision.export:export_command",
+            "RUN_DIR [flags]",
+            "golu_core.training.exporting:ExportFlags",
+        ),
         "predict": Command(
             "classes of images by a finished run",
             "golu_vision.predict:predict_command",

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import torch
 from torch import nn
 
 from golu_core.training.checked_data import load_checked
 from golu_core.training.data import BatchPlan, EpochOrder
+from golu_core.training.freezing import train_mode
 from golu_core.training.optim import build_optimizer
 from golu_core.training.ownership import write_json
 from golu_core.training.processes import Processes
 from golu_core.training.run import Run
+from golu_core.training.starting import head_of_start, inputs_of_start, measure_start
 
 from .config import VisionConfig
 from .data import ImageBatch, ImageData, check_every_image, load_data
 from .evaluate import evaluate, save_mistakes
+from .given import CLASSES_FILE, start_of_run
 from .mixing import check_mixing, mix_batch
 from .models import build_model, check_model_name
-from .predict import CLASSES_FILE
 from .task import TASK
 from .transforms import normalized
 
@@ -37,14 +42,16 @@ def train(config: VisionConfig) -> None:
         check_request(config, run.plan)
         data = checked_data(config, run.processes)
         model, swapped = build_model(config, len(data.classes))
+        start = start_of_run(config, model, data.classes, run.processes)
         model.to(run.device).to(memory_format=torch.channels_last)
-        optimizer = build_optimizer(model, config.optim, run.device)
+        optimizer = build_optimizer(model, config.optim, run.device, head_of_start(start))
         order = epoch_order(config, len(data.train))
-        inputs = {"data": data.fingerprint}
+        inputs = {"data": data.fingerprint} | inputs_of_start(start)
         model = run.prepare(model, optimizer, data.train, order, inputs=inputs, average=config.average)
+        measure_start(run, start, partial(other_model, config, data), lambda network: evaluate(run, network, data)[0])
 
         for epoch in run.epochs():
-            model.train()
+            train_mode(model, config.freeze)
             for piece in run.pieces():
                 run.step(piece, training_loss(model, piece.batch, config, len(data.classes), epoch, run.device))
             metrics, worst = evaluate(run, run.evaluated_model, data)
@@ -61,6 +68,12 @@ def train(config: VisionConfig) -> None:
             swapped=swapped,
             files=(CLASSES_FILE,),
         )
+
+
+def other_model(config: VisionConfig, data: ImageData, activation: str) -> nn.Module:
+    """The recipe's network with another activation in it, on the CPU."""
+    model, _ = build_model(replace(config, activation=activation), len(data.classes))
+    return model.to(memory_format=torch.channels_last)
 
 
 def check_request(config: VisionConfig, plan: BatchPlan) -> None:

@@ -101,6 +101,14 @@ class RunConfig:
     deterministic: bool = False
     """Use only deterministic kernels on the GPU: slower, but a resumed run is bit for bit the uninterrupted one."""
 
+    init_from: str | None = later(None)
+    """Start from weights that are given: a finished run's folder, a `.safetensors` file, a state dict that torch.save
+    wrote, or by name where the task has them: `torchvision:IMAGENET1K_V2`, `timm:default`, or a Hugging Face model's
+    folder or `hf:ID`, whose sizes are taken."""
+    freeze: tuple[str, ...] = later(())
+    """Parts of the network that keep the given weights, by patterns of module names such as `layer1`; batch norms in
+    them keep their statistics."""
+
     optim: Optim = Sgd()
     """Optimizer."""
     schedule: Schedule = Constant()
@@ -187,9 +195,20 @@ def checked(config: Config) -> Config:
     except ValueError as error:
         raise RequestError(str(error)) from None
     check_fields(config)
+    _check_given(config)
     if config.tracker != "none" and importlib.util.find_spec(config.tracker) is None:
         raise RequestError(f"--tracker {config.tracker} needs the package: pip install {config.tracker}")
     return dataclasses.replace(config, activation=activation)
+
+
+def _check_given(config: RunConfig) -> None:
+    """Raises RequestError where a flag is of weights that are given, and none are."""
+    if config.init_from is not None:
+        return
+    if config.freeze:
+        raise RequestError("--freeze keeps weights that are given: name them by --init-from")
+    if config.optim.backbone_lr_scale != 1:
+        raise RequestError("--optim.backbone-lr-scale is of weights that are given: name them by --init-from")
 
 
 def limited_steps(config: RunConfig, planned: int) -> int:

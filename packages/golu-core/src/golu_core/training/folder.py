@@ -27,7 +27,7 @@ from .ownership import (
     write_atomically,
     write_json,
 )
-from .plots import read_metrics, save_curves
+from .plots import read_metrics, save_curves, start_in_result
 from .provenance import changes
 from .results import RESULT_FILE, Result, read_result, write_result
 from .run_files import (
@@ -292,8 +292,8 @@ class RunFolder:
             title = f"{result.recipe}  {result.activation}  seed {result.seed}"
             metrics = read_metrics(self.path / METRICS_FILE)
             save_curves(self.path / "curves.png", metrics, result.primary_metric.name, title)
-            named = [METRICS_FILE, *weights, *others]
-            result = dataclasses.replace(result, files={name: file_digest(self.path / name) for name in named})
+            files = {name: file_digest(self.path / name) for name in (METRICS_FILE, *weights, *others)}
+            result = dataclasses.replace(result, files=files, other={**result.other, **start_in_result(metrics)})
             write_result(self.path / RESULT_FILE, result)
         except OSError as error:
             raise RunFailure(f"the result could not be written: {error}") from error

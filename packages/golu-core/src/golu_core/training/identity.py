@@ -48,7 +48,7 @@ def later_fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Names of the fields that older runs do not have, with their defaults."""
     for f in dataclasses.fields(config):
         if f.metadata.get("later", False):
-            yield prefix + f.name, f.default
+            yield prefix + f.name, to_json(f.default)
         elif dataclasses.is_dataclass(value := getattr(config, f.name)):
             yield from later_fields(value, f"{prefix}{f.name}.")
 

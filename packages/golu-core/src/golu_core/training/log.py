@@ -109,7 +109,12 @@ class RunLog:
         if self._progress is not None:
             self._progress.metrics(self._epoch_shown(step), step, dict(metrics))
 
-    def _write(self, step: int, split: str, values: Mapping[str, float | None]) -> None:
+    def given(self, split: str, activation: str, values: Mapping[str, float]) -> None:
+        """Notes what the network was before any training: `given`, or `swapped` with another activation in it."""
+        self.charge("eval")
+        self._write(0, split, {"activation": activation, **values})
+
+    def _write(self, step: int, split: str, values: Mapping[str, float | str | None]) -> None:
         if self.processes.is_main:
             seconds = round(self.position.train_seconds + self.position.eval_seconds, 3)
             line = {"step": step, "epoch": self._epoch_reached(step), "split": split, "seconds": seconds, **values}
@@ -119,7 +124,8 @@ class RunLog:
                 raise RunFailure(f"metrics.jsonl could not be written at step {step}: {error}") from error
         if self.config.tracker != "none":
             self.processes.accelerator.log(
-                {f"{split}/{name}": value for name, value in values.items() if value is not None}, step=step
+                {f"{split}/{name}": value for name, value in values.items() if isinstance(value, (int, float))},
+                step=step,
             )
 
     def _epoch_reached(self, step: int) -> float:

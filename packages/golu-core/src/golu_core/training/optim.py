@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .errors import RequestError
@@ -29,12 +29,14 @@ class _Groups:
             normalization layers (torchvision's reference for detection).
         lr_scales: Multiples of the learning rate for parts of the model, each part by the beginning of its parameters'
             names.
+        backbone_lr_scale: Multiple of the learning rate for all but the head, where a run starts from given weights.
     """
 
     lr: Positive = 0.1
     weight_decay: NotNegative = 0.0
     decay: Decay = "all"
     lr_scales: tuple[tuple[str, Positive], ...] = ()
+    backbone_lr_scale: Positive = field(default=1.0, metadata={"later": True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,20 +92,28 @@ class RmsPropTf(_Groups):
 Optim = Sgd | AdamW | RmsPropTf
 
 
-def parameter_groups(model: nn.Module, optim: Optim) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, optim: Optim, head: Collection[str] = ()) -> list[dict[str, Any]]:
     """The trainable parameters in groups: with weight decay and without, each with its multiple of the rate.
 
+    Args:
+        model: whose parameters are trained.
+        optim: the recipe's.
+        head: names of the parameters that `backbone_lr_scale` leaves alone.
+
     Raises:
-        RequestError: `lr_scales` names a part that the model has not.
+        RequestError: `lr_scales` names a part that the model has not, or there is no head beside a backbone.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     for start, _ in optim.lr_scales:
         if not any(name.startswith(start) for name, _ in named):
             raise RequestError(f"--optim.lr-scales: no trained parameter's name begins with {start!r}")
+    if optim.backbone_lr_scale != 1 and not head:
+        raise RequestError("--optim.backbone-lr-scale: this network has no head beside its backbone: use --optim.lr")
     exempt = _exempt_from_decay(model, named, optim)
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in named:
         scale = next((scale for start, scale in optim.lr_scales if name.startswith(start)), 1.0)
+        scale *= 1.0 if name in head else optim.backbone_lr_scale
         groups.setdefault((name in exempt, scale), []).append(parameter)
     return [
         {"params": parameters, "weight_decay": 0.0 if is_exempt else optim.weight_decay, "lr_scale": scale}
@@ -139,11 +149,13 @@ def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, (_BatchNorm, _InstanceNorm, nn.LayerNorm, nn.GroupNorm))
 
 
-def build_optimizer(model: nn.Module, optim: Optim, device: torch.device) -> torch.optim.Optimizer:
-    """The optimizer over the model's parameter groups, fused where the device has it."""
+def build_optimizer(
+    model: nn.Module, optim: Optim, device: torch.device, head: Collection[str] = ()
+) -> torch.optim.Optimizer:
+    """The optimizer over the model's parameter groups, fused where the device has it; `head` as `parameter_groups`."""
     import torch
 
-    groups = parameter_groups(model, optim)
+    groups = parameter_groups(model, optim, head)
     if isinstance(optim, Sgd):
         return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov)
     if isinstance(optim, AdamW):

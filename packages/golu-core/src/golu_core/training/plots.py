@@ -8,6 +8,10 @@ from typing import Any
 
 from .ownership import MADE_BY, write_atomically
 
+_STARTS = {"given": "as given, with", "swapped": "untrained, with"}
+_PLACES = ("step", "epoch", "split", "seconds")
+_TENSORS = ("loaded", "made_new", "left_over")
+
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl; a line that is damaged is left out."""
@@ -20,6 +24,23 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         if isinstance(values, dict) and {"step", "split"} <= values.keys():
             found.append(values)
     return found
+
+
+def start_in_result(metrics: list[dict[str, Any]]) -> dict[str, Any]:
+    """What result.json says of the weights that a run was given, from its metrics; empty where it was given none.
+
+    Returns:
+        `start`: counts of tensors, and the test metrics before training, as given and after the swap of activations.
+    """
+    lines = {line["split"]: line for line in metrics if line["split"] in _STARTS}
+    if not lines:
+        return {}
+    bare = {
+        split: {name: value for name, value in line.items() if name not in (*_PLACES, *_TENSORS)}
+        for split, line in lines.items()
+    }
+    tensors = {name: lines["given"].get(name) for name in _TENSORS}
+    return {"start": {"tensors": tensors, **bare}}
 
 
 def save_curves(path: Path, metrics: list[dict[str, Any]], primary: str, title: str) -> None:
@@ -40,6 +61,13 @@ def save_curves(path: Path, metrics: list[dict[str, Any]], primary: str, title: 
         metric_axes.annotate(
             f"{points[-1][1]:.4g}", points[-1], textcoords="offset points", xytext=(-4, -14), ha="right"
         )
+    for line in metrics:
+        if line["split"] in _STARTS and primary in line:
+            label = f"{_STARTS[line['split']]} {line['activation']}: {line[primary]:.4g}"
+            style = {"given": "tab:gray", "swapped": "tab:orange"}[line["split"]]
+            metric_axes.axhline(line[primary], color=style, linestyle="--", linewidth=1)
+            metric_axes.plot([0], [line[primary]], "s", color=style, label=label, markersize=5)
+            metric_axes.legend(fontsize=8)
     metric_axes.set(xlabel="optimizer step", ylabel=f"test {primary}")
     for axes in (loss_axes, metric_axes):
         axes.grid(alpha=0.3)

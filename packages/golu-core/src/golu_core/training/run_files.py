@@ -115,6 +115,13 @@ def read_activation_source(folder: Path) -> str:
     return str(values.get("activation_source", "")) if isinstance(values, dict) else ""
 
 
+def read_average(folder: Path) -> bool:
+    """Whether a run's metrics are of the average of its weights, of any task."""
+    values = _config_values(folder)
+    average = values.get("average") if isinstance(values, dict) else None
+    return isinstance(average, dict) and bool(average.get("evaluate"))
+
+
 def read_fields(folder: Path) -> frozenset[str]:
     """The names of the fields in a run folder's config; RequestError where there is none or it cannot be read."""
     values = _config_values(folder)

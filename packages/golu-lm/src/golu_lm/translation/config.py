@@ -101,8 +101,6 @@ class TranslationConfig(RunConfig):
     """Steps between evaluations on the validation split, each followed by a checkpoint."""
     eval_sentences: Count = 500
     """Validation sentences that are translated in each evaluation; at the end the whole test split is."""
-    init_from: str | None = placement(None)
-    """Start from the weights of a Hugging Face FSMT, fairseq's Transformer: a local folder or a name on the hub."""
     sample_sentences: Count = placement(200)
     """Sentences that samples/translations.txt shows: of the validation split in training, at the end of the test's."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from golu_core.training.config import limited_steps
 from golu_core.training.dry_run import DryRun, parameter_count
+from golu_core.training.starting import shown_start
 
-from ..start_weights import with_sizes_of_source
+from ..start_weights import start_of_run, with_sizes_of_source
 from ..task import TASK
 from .bundles import BundleOrder, TrainingBundles, bundles_of, padding_share
 from .config import TranslationConfig
@@ -17,6 +18,7 @@ def describe_translator(config: TranslationConfig) -> None:
     config = with_sizes_of_source(config)
     dry, sizes = DryRun(config, TASK), config.model
     model, swapped = build_translator(config)
+    start = start_of_run(config, model, dry.processes)
     data = dry.data(lambda: checked_pairs(config, dry.processes))
     found = passes = ""
     batch = f"{config.batch_size:,} bundles of at most {config.data.bundle_tokens:,} subwords"
@@ -31,6 +33,7 @@ def describe_translator(config: TranslationConfig) -> None:
         data=found,
         model=f"Transformer, {sizes.layers} + {sizes.layers} layers, {sizes.heads} heads, width {sizes.width}, "
         f"vocabulary {sizes.vocabulary:,}: {parameter_count(model):,} parameters",
+        more=shown_start(start),
         swapped=swapped,
         steps_per_epoch=config.eval_every,
         batch=batch,

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from golu_core.training.activations import swapped_for
 from golu_core.training.checked_data import load_checked
+from golu_core.training.errors import RequestError
+from golu_core.training.freezing import train_mode
 from golu_core.training.optim import build_optimizer
 from golu_core.training.ownership import write_json, write_text
 from golu_core.training.processes import Processes
 from golu_core.training.results import SwappedActivations
 from golu_core.training.run import Run
 from golu_core.training.seeding import Purpose, seed_global_generators
+from golu_core.training.starting import Start, head_of_start, inputs_of_start, measure_start
 
-from ..start_weights import start_weights, with_sizes_of_source
+from ..start_weights import start_of_run, with_sizes_of_source
 from ..task import TASK
 from .bundles import BundleOrder, TrainingBundles, bundles_of
 from .config import TranslationConfig
@@ -41,8 +47,10 @@ def train_translator(config: TranslationConfig) -> None:
 
         model, swapped = build_translator(config)
         data = checked_pairs(config, run.processes)
-        inputs = {"data": data.fingerprint} | start_weights(config, model, run.processes)
-        optimizer = build_optimizer(model.to(run.device), config.optim, run.device)
+        start = start_of_run(config, model, run.processes)
+        check_subwords(start, data)
+        inputs = {"data": data.fingerprint} | inputs_of_start(start)
+        optimizer = build_optimizer(model.to(run.device), config.optim, run.device, head_of_start(start))
         bundles = bundles_of(data.train, config.data.bundle_tokens, config.seed)
         order = BundleOrder(len(bundles), config.batch_size, config.seed, config.eval_every)
         dataset = TrainingBundles(data.train, bundles, order)
@@ -56,9 +64,12 @@ def train_translator(config: TranslationConfig) -> None:
             steps_per_pass=order.steps_per_pass,
             units_per_step=dataset.mean_step,
         )
+        measure_start(
+            run, start, partial(other_model, config), lambda network: evaluate_split(run, network, data, "test").metrics
+        )
 
         for _ in run.epochs():  # stretches of `eval_every` steps, each with an evaluation and a checkpoint at its end
-            prepared.train()
+            train_mode(prepared, config.freeze)
             for piece in run.pieces():
                 source, previous, targets, places, scale = piece.batch.to(run.device)
                 total = prepared(source, previous, targets, places, smoothing=config.label_smoothing)
@@ -87,6 +98,19 @@ def train_translator(config: TranslationConfig) -> None:
         )
 
 
+def check_subwords(start: Start | None, data: PairData) -> None:
+    """Raises RequestError if the run that this one starts from cuts words otherwise."""
+    folder = None if start is None or start.given is None else start.given.folder
+    if folder is None:
+        return
+    try:
+        theirs = json.loads((folder / SUBWORDS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{folder / SUBWORDS_FILE} cannot be read: {error}") from None
+    if theirs != json.loads(json.dumps(subwords_of_run(data))):
+        raise RequestError(f"--init-from {folder} knows other subwords than {data.name} has")
+
+
 def subwords_of_run(data: PairData) -> dict[str, Any]:
     """All that `golu-lm translate` needs besides the weights."""
     languages = [data.languages.source, data.languages.target]
@@ -100,6 +124,11 @@ def build_translator(config: TranslationConfig) -> tuple[Translator, SwappedActi
     sentence = torch.full((1, 1), END)
     swapped = swapped_for(model, config.own_activation, config.activation, (sentence, sentence))
     return model, swapped
+
+
+def other_model(config: TranslationConfig, activation: str) -> Translator:
+    """The recipe's network with another activation in it, on the CPU."""
+    return build_translator(replace(config, activation=activation))[0]
 
 
 def checked_pairs(config: TranslationConfig, processes: Processes) -> PairData:

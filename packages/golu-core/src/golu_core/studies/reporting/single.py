@@ -24,6 +24,7 @@ from .report import write_report
 from .tables import Table, TableCell, TableRow
 
 _LINES_SHOWN = 12
+_CURVES = {"train": "-", "test": "o-"}
 _NOT_METRICS = {"step", "epoch", "split", "seconds"}
 
 
@@ -72,8 +73,8 @@ def _metric_lines(folder: Path) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError):
             if number < len(texts):  # the last one may be torn, while the run goes on
                 raise RequestError(f"{path}: line {number} is malformed") from None
-    if not lines:
-        raise RequestError(f"{path} is empty: the run has not written its first metrics yet")
+    if not any(line["split"] in _CURVES for line in lines):
+        raise RequestError(f"{path} has no metrics of a step: the run has not written its first metrics yet")
     return lines
 
 
@@ -124,14 +125,15 @@ def _test_table(lines: Sequence[dict[str, Any]]) -> Table:
 
 def _curves(title: str, lines: Sequence[dict[str, Any]]) -> NamedFigure:
     """Each value of the metrics that was taken more than once over steps, training and test together."""
-    counts = Counter(name for line in lines for name in line if name not in _NOT_METRICS)
+    drawn = [line for line in lines if line["split"] in _CURVES]
+    counts = Counter(name for line in drawn for name in line if name not in _NOT_METRICS)
     names = [name for name, count in counts.items() if count > 1] or list(counts)
     rows = (len(names) + 1) // 2
     with plain_style():
         figure = Figure(figsize=(9, 2.6 * rows), layout="constrained")
         for place, name in enumerate(names):
             axes = figure.add_subplot(rows, 2, place + 1)
-            for split, style in (("train", "-"), ("test", "o-")):
+            for split, style in _CURVES.items():
                 points = [(line["step"], line[name]) for line in lines if line["split"] == split and name in line]
                 if points:
                     shade = color("relu") if split == "train" else color("golu")

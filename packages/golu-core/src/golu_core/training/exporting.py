@@ -1,0 +1,294 @@
+"""`export`: a finished run's network in a form that other programs take, compared with torch, with a model card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .cli import parsed_flags, run_directory
+from .errors import RequestError, RunFailure
+from .named_activations import ACTIVATION_FILE, loaded_code
+from .ownership import write_text
+from .results import RESULT_FILE, Result
+
+CARD_FILE = "README.md"
+_MOST_IN_ONE_FILE = 1_500_000_000  # bytes; a protocol buffer holds 2 GiB
+_LARGEST_DIFFERENCE = 1e-4  # of the largest output: float32 through other kernels
+_NEEDS = {
+    "onnx": "onnxruntime alone: the activation is a few standard operators in the graph",
+    "pt2": "torch alone: the activation is a few standard operators in the graph",
+}
+
+
+@dataclass(frozen=True)
+class ExportFlags:
+    """What `export` writes, and where."""
+
+    out: Path
+    """New folder for the network and its card."""
+    format: Literal["onnx", "pt2", "safetensors"] = "onnx"
+    """`onnx` for ONNX Runtime and others, `pt2` by torch.export, or `safetensors`, the weights with a config."""
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """A network that can be taken elsewhere.
+
+    Attributes:
+        model: on the CPU, in evaluation mode; gives one tensor.
+        example: its inputs, each with the batch of 2 in front.
+        inputs: names of the inputs.
+        output: name of the output.
+        pipeline: what hubs call the task, such as `image-classification`.
+        longest: most elements of the inputs' second dimension, where any number of them may be given.
+        files: further files of each format, by name: JSON values, or bytes as they are.
+        loading: lines of Python that load the weights as `model`, for the format `safetensors`.
+        needs: what these lines need, as a sentence.
+        library: what the hub calls the library of these lines.
+    """
+
+    model: nn.Module
+    example: tuple[Tensor, ...]
+    inputs: tuple[str, ...]
+    output: str
+    pipeline: str
+    longest: int | None = None
+    files: Mapping[str, Any] = field(default_factory=dict)
+    loading: Sequence[str] = ()
+    needs: str = ""
+    library: str = "pytorch"
+
+
+def export_run(arguments: Sequence[str], usage: str, made: Callable[[Path], tuple[Exportable, Result]]) -> None:
+    """`export RUN_DIR --out DIR [--format FORMAT]`.
+
+    Args:
+        arguments: of the command line.
+        usage: of the command.
+        made: gives the network of a finished run, and its result.
+
+    Raises:
+        RequestError: the request is wrong, or a library is missing.
+        RunFailure: the exported network gives other numbers, or cannot be made.
+    """
+    folder, rest = run_directory(arguments, usage)
+    flags = parsed_flags(ExportFlags, rest, usage)
+    out = flags.out
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+        raise RequestError(f"{out} exists, and is not an empty folder: name a new one by --out")
+    network, result = made(folder)
+    with tempfile.TemporaryDirectory() as place:
+        whole = Path(place)
+        difference = _WRITERS[flags.format](network, whole)
+        for name, values in network.files.items():
+            (whole / name).write_bytes(
+                values if isinstance(values, bytes) else (json.dumps(values, indent=1) + "\n").encode()
+            )
+        evaluated = datetime.fromtimestamp((folder / RESULT_FILE).stat().st_mtime, UTC).date().isoformat()
+        card = card_of(network, result, flags.format, evaluated)
+        out.mkdir(parents=True, exist_ok=True)
+        for path in sorted(whole.iterdir()):
+            shutil.copyfile(path, out / path.name)
+        write_text(out / CARD_FILE, card)  # last: a folder without a card is not whole
+    compared = "" if difference is None else f"; largest difference from torch {difference:.2g} of the largest output"
+    print(f"exported: {out}{compared}")
+
+
+# ------------------------------------------------------------------------------------------------------------- formats
+
+
+def _write_onnx(network: Exportable, folder: Path) -> float:
+    try:
+        import onnxruntime  # type: ignore[import-untyped]
+        import onnxscript  # noqa: F401  # torch.onnx needs it, and says so in a long traceback
+    except ImportError:
+        raise RequestError("this needs ONNX's packages: pip install 'golu-core[export]'") from None
+    path = folder / "model.onnx"
+    try:
+        torch.onnx.export(
+            network.model,
+            network.example,
+            path,
+            input_names=list(network.inputs),
+            output_names=[network.output],
+            dynamic_shapes=_dynamic(network),
+            dynamo=True,
+            external_data=_bytes_of(network.model) > _MOST_IN_ONE_FILE,
+            verbose=False,
+        )
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # torch's exporter and the runtime each have their own
+        raise RunFailure(f"the network cannot be exported to ONNX: {_first_line(error)}") from error
+
+    def run(*inputs: Tensor) -> Tensor:
+        named = {name: tensor.numpy() for name, tensor in zip(network.inputs, inputs, strict=True)}
+        return torch.from_numpy(session.run([network.output], named)[0])
+
+    return _compared(network, run)
+
+
+def _write_pt2(network: Exportable, folder: Path) -> float:
+    path = folder / "model.pt2"
+    try:
+        program = torch.export.export(network.model, network.example, dynamic_shapes=_dynamic(network))
+        torch.export.save(program, path)
+        loaded: Any = torch.export.load(path).module()
+    except Exception as error:  # torch.export has many
+        raise RunFailure(f"the network cannot be exported by torch.export: {_first_line(error)}") from error
+    return _compared(network, loaded)
+
+
+def _write_safetensors(network: Exportable, folder: Path) -> None:
+    from safetensors.torch import save_model
+
+    save_model(network.model, str(folder / "model.safetensors"), metadata={"format": "pt"})
+
+
+_WRITERS: dict[str, Callable[[Exportable, Path], float | None]] = {
+    "onnx": _write_onnx,
+    "pt2": _write_pt2,
+    "safetensors": _write_safetensors,
+}
+
+
+def _bytes_of(model: nn.Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+
+
+def _dynamic(network: Exportable) -> tuple[dict[int, Any], ...]:
+    """Every input may have any number of samples, and as many of what else the network leaves open."""
+    sizes = {0: torch.export.Dim("batch", min=1)}
+    if network.longest is not None:
+        sizes[1] = torch.export.Dim("length", min=1, max=network.longest)
+    return tuple(sizes for _ in network.example)
+
+
+def _compared(network: Exportable, run: Callable[..., Tensor]) -> float:
+    """The largest difference from torch for one and for three samples, as a share of the largest output.
+
+    Raises:
+        RunFailure: it is more than rounding.
+    """
+    largest = 0.0
+    for count in (1, 3):
+        inputs = tuple(tensor.repeat(2, *[1] * (tensor.ndim - 1))[:count] for tensor in network.example)
+        if network.longest is not None:
+            inputs = tuple(tensor[:, : max(1, tensor.shape[1] // count)] for tensor in inputs)
+        with torch.no_grad():
+            expected, found = network.model(*inputs), run(*inputs)
+        scale = float(expected.abs().max().clamp(min=1e-30))
+        difference = float((expected - found).abs().max()) / scale
+        if not difference <= _LARGEST_DIFFERENCE:
+            raise RunFailure(f"the exported network differs from torch's by {difference:.2g} of the largest output")
+        largest = max(largest, difference)
+    return largest
+
+
+def _first_line(error: BaseException) -> str:
+    """Of the error that all began with."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().partition("\n")[0] or type(error).__name__)[:300]
+
+
+def activation_file(text: str) -> dict[str, bytes]:
+    """The file that a person's own activation is of, beside the weights; none for others."""
+    code = loaded_code(text)
+    return {} if code is None else {ACTIVATION_FILE: code}
+
+
+def spec_in_export(text: str) -> str:
+    """An activation as it is called in the folder of an export, where its file has another name."""
+    return text if loaded_code(text) is None else f"./{ACTIVATION_FILE}:{text.partition(':')[2]}"
+
+
+# ---------------------------------------------------------------------------------------------------------------- card
+
+
+def card_of(network: Exportable, result: Result, form: str, evaluated: str) -> str:
+    """The model card, with the header that hubs read: JSON, which YAML includes.
+
+    Args:
+        network: what was exported.
+        result: of its run.
+        form: of the export.
+        evaluated: day of the test metrics, as `2026-11-28`.
+    """
+    metrics = [{"type": name, "value": value} for name, value in result.metrics.items()]
+    header = {
+        "library_name": {"onnx": "onnx", "pt2": "pytorch"}.get(form, network.library),
+        "pipeline_tag": network.pipeline,
+        "tags": list(dict.fromkeys(["golu", result.activation])),
+        "model-index": [
+            {
+                "name": f"{result.recipe}-{result.activation}",
+                "results": [
+                    {
+                        "task": {"type": network.pipeline},
+                        "dataset": {"name": result.dataset, "type": result.dataset},
+                        "metrics": metrics,
+                    }
+                ],
+            }
+        ],
+    }
+    data = {name: value for name, value in result.data.items() if name in _DATA}
+    rows = [
+        ("architecture", f"{result.model}, {result.parameters:,} parameters"),
+        ("activation", result.activation),
+        ("data", ", ".join(f"{name} {_shown(value)}" for name, value in {"set": result.dataset, **data}.items())),
+        *((name, f"{value:.6g}, on the test split, {evaluated}") for name, value in result.metrics.items()),
+        (
+            "training",
+            f"recipe {result.recipe}, seed {result.seed}, {result.steps:,} steps, {result.world_size} processes",
+        ),
+        ("software", ", ".join(f"{name} {v}" for name, v in result.environment.items() if name in _SOFTWARE)),
+        ("needs", _NEEDS.get(form, network.needs)),
+    ]
+    table = "\n".join(f"| {name} | {text} |" for name, text in rows)
+    lines = [f"{name}: {json.dumps(value)}" for name, value in header.items()]
+    code = "\n".join(_loading(network, form))
+    return (
+        "---\n"
+        + "\n".join(lines)
+        + f"\n---\n\n# {result.model} with {result.activation}, trained on {result.dataset}\n\n"
+        f"| | |\n|---|---|\n{table}\n\nTo load it, in its folder:\n\n```python\n{code}\n```\n"
+    )
+
+
+_DATA = ("train", "test", "classes", "fingerprint")
+_SOFTWARE = ("python", "torch", "golu-core", "golu-vision", "golu-diffusion", "golu-detect", "golu-lm", "git_revision")
+
+
+def _shown(value: int | str) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _loading(network: Exportable, form: str) -> list[str]:
+    """Python that loads the network and calls it; the last line leaves its output in `y`."""
+    shapes = [tuple(tensor.shape) for tensor in network.example]
+    kinds = [str(tensor.dtype).removeprefix("torch.") for tensor in network.example]
+    if form == "onnx":
+        inputs = ", ".join(
+            f'"{name}": np.zeros({shape}, np.{kind})'
+            for name, shape, kind in zip(network.inputs, shapes, kinds, strict=True)
+        )
+        return [
+            "import numpy as np",
+            "import onnxruntime",
+            'session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])',
+            f"y = session.run(None, {{{inputs}}})[0]",
+        ]
+    called = ", ".join(f"torch.zeros({shape}, dtype=torch.{kind})" for shape, kind in zip(shapes, kinds, strict=True))
+    if form == "pt2":
+        return ["import torch", 'model = torch.export.load("model.pt2").module()', f"y = model({called})"]
+    return [*network.loading, f"y = model.eval()({called})"]

@@ -1,0 +1,87 @@
+"""Where a detector or segmenter may start: the weights that torchvision publishes, and a head of the same classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from golu_core.training.errors import RequestError
+from golu_core.training.given_weights import GivenWeights, Library, read_given, tensors_of_head
+from golu_core.training.processes import Processes
+from golu_core.training.starting import Start, start_given
+
+from .config import DetectConfig, Model
+from .data import DetectData
+from .models import build_network
+from .predict import CLASSES_FILE
+from .task import TASK
+
+_BUILDERS = {
+    "deeplabv3": "deeplabv3_resnet50",
+    "fasterrcnn": "fasterrcnn_resnet50_fpn",
+    "retinanet": "retinanet_resnet50_fpn_v2",
+    "maskrcnn": "maskrcnn_resnet50_fpn",
+}
+
+
+def start_of_run(config: DetectConfig, model: nn.Module, data: DetectData, processes: Processes) -> Start | None:
+    """Loads what `--init-from` names into a network; None where it names nothing.
+
+    Args:
+        config: of the run.
+        model: is changed in place.
+        data: whose classes the head is of. A run's head of other classes is made new; weights of other programs do not
+            name theirs, and keep a head of the same size.
+        processes: of the run.
+
+    Raises:
+        RequestError: the weights cannot be read, or are of another network.
+    """
+    if config.init_from is None:
+        return None
+    with torch.device("meta"):
+        small, large = (build_network(config.model, n) for n in (data.classes, data.classes + 1))
+    return start_given(
+        config,
+        TASK.name,
+        model,
+        processes,
+        partial(read_given, libraries=_libraries(config.model)),
+        head=tensors_of_head(small, large),
+        with_head=lambda given: _are_classes_of(given, data, processes),
+    )
+
+
+def _libraries(model: Model) -> dict[str, Library]:
+    if model.backbone != "resnet50":
+        return {}
+    return {"torchvision": lambda tag: (_torchvisions(_BUILDERS[model.kind], tag), "relu")}
+
+
+def _torchvisions(name: str, tag: str) -> Mapping[str, Tensor]:
+    known = torchvision.models.get_model_weights(name).__members__
+    if tag not in known:
+        raise RequestError(f"torchvision has no weights {tag!r} of {name}; it has {', '.join(known)}")
+    try:
+        state: Mapping[str, Tensor] = known[tag].get_state_dict(progress=False, check_hash=True)
+    except Exception as error:  # the network's own
+        raise RequestError(f"torchvision cannot download {tag} of {name}: {error}") from None
+    return state
+
+
+def _are_classes_of(given: GivenWeights, data: DetectData, processes: Processes) -> bool:
+    """Whether a run's head is of these classes; where nothing names them, it is taken to be so, and that is said."""
+    path = None if given.folder is None else given.folder / CLASSES_FILE
+    if path is None or not path.exists():
+        processes.warn(f"{given.source} does not name its classes: a head for {data.classes} is loaded as it is")
+        return True
+    try:
+        theirs = json.loads(path.read_text(encoding="utf-8"))["names"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"{path} cannot be read: {error}") from None
+    return bool(theirs == {str(number): name for number, name in data.names.items()})

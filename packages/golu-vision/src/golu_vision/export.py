@@ -1,0 +1,137 @@
+"""`golu-vision export`: a classifier for ONNX Runtime, torch.export or timm, with its preprocessing and classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from golu_core.training.exporting import Exportable, activation_file, export_run, spec_in_export
+from golu_core.training.finished import FinishedRun
+from golu_core.training.results import Result
+
+from .config import VisionConfig
+from .models import build_model, build_network
+from .predict import classes_of_run
+
+_PREPROCESSING = "preprocessing.json"
+
+
+def export_command(arguments: Sequence[str]) -> None:
+    """`golu-vision export RUN_DIR --out DIR [--format onnx|pt2|safetensors]`."""
+    export_run(arguments, "golu-vision export RUN_DIR", _of_run)
+
+
+def _of_run(folder: Path) -> tuple[Exportable, Result]:
+    finished = FinishedRun.at(folder, VisionConfig)
+    config, classes = finished.config, classes_of_run(finished)
+    model, _ = build_model(config, len(classes))
+    finished.load_evaluated_weights(model, config.average)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, config.data.size, config.data.size, generator=generator)
+    is_timm = config.model.name.startswith("timm/")
+    own = config.activation == config.model.own_activation
+    network = Exportable(
+        model=model.eval(),
+        example=(images,),
+        inputs=("images",),
+        output="logits",
+        pipeline="image-classification",
+        files={
+            _PREPROCESSING: preprocessing_of(config, classes),
+            **({"config.json": timm_config(config, classes)} if is_timm else {}),
+            **activation_file(config.activation),
+        },
+        loading=_loading(
+            config, len(classes), learns=bool(set(model.state_dict()) - _plain_names(config, len(classes)))
+        ),
+        needs="timm" if is_timm and own else "golu-vision" if not is_timm else "timm, and golu-core for the activation",
+        library="timm" if is_timm else "pytorch",
+    )
+    return network, finished.result
+
+
+def preprocessing_of(config: VisionConfig, classes: Sequence[str]) -> dict[str, Any]:
+    """How evaluation makes the network's input from a picture, and what its outputs are called."""
+    data = config.data
+    return {
+        "channels": "RGB",
+        "transparent_pixels_on": data.background,
+        "resize_shorter_side": data.resize,
+        "interpolation": data.interpolation,
+        "antialias": True,
+        "center_crop": data.size,
+        "scale": "pixels / 255",
+        "mean": list(data.mean),
+        "std": list(data.std),
+        "layout": "NCHW float32",
+        "classes": list(classes),
+    }
+
+
+def timm_config(config: VisionConfig, classes: Sequence[str]) -> dict[str, Any]:
+    """What `timm.create_model("local-dir:...")` reads beside model.safetensors."""
+    data = config.data
+    return {
+        "architecture": config.model.name.partition("/")[2],
+        "num_classes": len(classes),
+        "label_names": list(classes),
+        "pretrained_cfg": {
+            "input_size": [3, data.size, data.size],
+            "fixed_input_size": False,
+            "interpolation": data.interpolation,
+            "crop_pct": data.size / data.resize,
+            "crop_mode": "center",
+            "mean": list(data.mean),
+            "std": list(data.std),
+            "num_classes": len(classes),
+        },
+    }
+
+
+def _plain_names(config: VisionConfig, classes: int) -> set[str]:
+    """Names of the tensors of the network as published."""
+    with torch.device("meta"):
+        return set(build_network(config.model, classes, config.data).state_dict())
+
+
+def _loading(config: VisionConfig, classes: int, learns: bool) -> list[str]:
+    """Python that makes `model` from model.safetensors.
+
+    Args:
+        config: of the run.
+        classes: outputs of the network.
+        learns: whether the activation has weights of its own, which the library's loader would not know.
+    """
+    library, _, name = config.model.name.partition("/")
+    own, activation = config.model.own_activation, spec_in_export(config.activation)
+    source = "folder" if config.data.is_own else config.data.source
+    swap = [
+        "from golu_core import replace_activations",
+        f"replace_activations(model, {own!r}, {activation!r})",
+    ]
+    if library == "timm" and not learns:
+        made = ["import timm, torch", 'model = timm.create_model("local-dir:.", pretrained=True)']
+        return made + (swap if activation != own else [])
+    build = {
+        "timm": ["import timm, torch", f"model = timm.create_model({name!r}, num_classes={classes})"],
+        "torchvision": [
+            "import torch, torchvision",
+            f"model = torchvision.models.get_model({name!r}, weights=None, num_classes={classes})",
+        ],
+        "cifar": [
+            "import torch",
+            "from golu_vision.cifar import CIFAR_MODELS",
+            f"model = CIFAR_MODELS[{name!r}]({classes})",
+        ],
+        "mlp": [
+            "import torch",
+            "from golu_vision.config import Data",
+            "from golu_vision.mlp import build_mlp",
+            f"model = build_mlp({name!r}, Data(source={source!r}, size={config.data.size}), {classes})",
+        ],
+    }[library]
+    load = ["from safetensors.torch import load_model", 'load_model(model, "model.safetensors")']
+    return build + (swap if activation != own else []) + load

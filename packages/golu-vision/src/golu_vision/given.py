@@ -1,0 +1,100 @@
+"""Where a classifier may start: weights that torchvision and timm publish, and a head that is of the same classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from golu_core.training.errors import RequestError
+from golu_core.training.given_weights import GivenWeights, Library, read_given, tensors_of_head
+from golu_core.training.processes import Processes
+from golu_core.training.starting import Start, start_given
+
+from .config import Model, VisionConfig
+from .models import build_network
+from .task import TASK
+
+CLASSES_FILE = "classes.json"
+
+
+def start_of_run(config: VisionConfig, model: nn.Module, classes: Sequence[str], processes: Processes) -> Start | None:
+    """Loads what `--init-from` names into a classifier; None where it names nothing.
+
+    Args:
+        config: of the run.
+        model: is changed in place.
+        classes: names of the run's classes. A head of other classes is made new; weights of other programs do not name
+            theirs, and keep a head of the same size.
+        processes: of the run.
+
+    Raises:
+        RequestError: the weights cannot be read, or are of another network.
+    """
+    if config.init_from is None:
+        return None
+    return start_given(
+        config,
+        TASK.name,
+        model,
+        processes,
+        partial(read_given, libraries=libraries_of(config.model)),
+        head=head_of(config, len(classes)),
+        with_head=lambda given: _are_classes_of(given, classes, processes),
+    )
+
+
+def head_of(config: VisionConfig, classes: int) -> frozenset[str]:
+    """Names of the tensors whose shape follows from the number of classes."""
+    with torch.device("meta"):
+        small, large = (build_network(config.model, n, config.data) for n in (classes, classes + 1))
+    return tensors_of_head(small, large)
+
+
+def libraries_of(model: Model) -> dict[str, Library]:
+    """What fetches published weights of a network: the library that it is of."""
+    library, _, name = model.name.partition("/")
+    fetch: dict[str, Callable[[str, str], Mapping[str, Tensor]]] = {"torchvision": _torchvisions, "timm": _timms}
+    return {library: lambda tag: (fetch[library](name, tag), model.own_activation)} if library in fetch else {}
+
+
+def _torchvisions(name: str, tag: str) -> Mapping[str, Tensor]:
+    import torchvision
+
+    known = torchvision.models.get_model_weights(name).__members__
+    if tag not in known:
+        raise RequestError(f"torchvision has no weights {tag!r} of {name}; it has {', '.join(known) or 'none'}")
+    try:
+        state: Mapping[str, Tensor] = known[tag].get_state_dict(progress=False, check_hash=True)
+    except Exception as error:  # the network's own
+        raise RequestError(f"torchvision cannot download {tag} of {name}: {error}") from None
+    return state
+
+
+def _timms(name: str, tag: str) -> Mapping[str, Tensor]:
+    import timm
+
+    tags = [found.partition(".")[2] for found in timm.list_pretrained(f"{name}.*")]
+    if tag != "default" and tag not in tags:
+        raise RequestError(f"timm has no weights {tag!r} of {name}; it has {', '.join(['default', *tags])}")
+    try:
+        found: nn.Module = timm.create_model(name if tag == "default" else f"{name}.{tag}", pretrained=True)
+    except Exception as error:  # the hub's and the network's own
+        raise RequestError(f"timm cannot download {tag} of {name}: {str(error)[:300]}") from None
+    return found.state_dict()
+
+
+def _are_classes_of(given: GivenWeights, classes: Sequence[str], processes: Processes) -> bool:
+    """Whether a run's head is of these classes; where nothing names them, it is taken to be so, and that is said."""
+    path = None if given.folder is None else given.folder / CLASSES_FILE
+    if path is None or not path.exists():
+        processes.warn(f"{given.source} does not name its classes: a head for {len(classes)} is loaded as it is")
+        return True
+    try:
+        theirs = json.loads(path.read_text(encoding="utf-8"))["classes"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"{path} cannot be read: {error}") from None
+    return list(theirs) == list(classes)

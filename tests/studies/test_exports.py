@@ -1,0 +1,183 @@
+"""Exports of every task that has them: other programs give torch's numbers, and each card's own lines load them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+import diffusion_program
+import lm_program
+import vision_program
+from command_line import environment
+from golu_core.training.cli import CommandLine
+from golu_core.training.errors import RunFailure
+from golu_core.training.exporting import _compared
+from golu_core.training.tasks import task_of
+
+VISION = [*vision_program.FAST, "--epochs", "1", "--max-steps", "2"]
+RUNS = {
+    "resnet20": ("digits", VISION),
+    "learned": ("digits", [*VISION, "--activation", "golu(learnable=True)"]),
+    "mlp": ("mlp-digits", [*VISION, "--activation", "mish"]),
+    "vit": (
+        "digits",
+        [*VISION, "--model.name", "timm/test_vit", "--model.own-activation", "gelu", "--data.size", "160"],
+    ),
+    "timm": ("digits", [*VISION, "--model.name", "timm/test_efficientnet", "--model.own-activation", "swish"]),
+    "timm, own": ("digits", [*VISION, "--model.name", "timm/test_resnet", "--activation", "relu"]),
+    "timm, learned": ("digits", [*VISION, "--model.name", "timm/test_resnet", "--activation", "golu(learnable=True)"]),
+    "torchvision": ("digits", [*VISION, "--model.name", "torchvision/resnet18"]),
+    "file": ("digits", [*VISION, "--activation", "./mine.py:Mine(a=2.0)"]),
+    "gpt": ("babygpt-pydocs", lm_program.TINY),
+    "gated": ("babygpt-pydocs", [*lm_program.TINY, "--model.mlp", "gated"]),
+    "unet": ("ddpm-digits", [*diffusion_program.TINY, "--max-steps", "2"]),
+}
+# ONNX and torch.export see operators, the weights a library's loader: each run in the forms where it is special
+FORMS = {
+    "resnet20": ["onnx", "pt2", "safetensors"],
+    "vit": ["onnx", "safetensors"],
+    "gpt": ["onnx", "pt2", "safetensors"],
+    "gated": ["onnx", "safetensors"],
+    "unet": ["onnx", "pt2", "safetensors"],
+    "file": ["onnx", "safetensors"],
+}
+MINE = """
+import torch
+
+class Mine(torch.nn.Module):
+    def __init__(self, a=1.0):
+        super().__init__()
+        self.a = a
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.a * x)
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Makes each run once."""
+    top, done = tmp_path_factory.mktemp("exports"), {}
+
+    def run(kind: str) -> Path:
+        if kind not in done:
+            recipe, flags = RUNS[kind]
+            cwd = top / kind.replace(", ", "-")
+            cwd.mkdir()
+            (cwd / "mine.py").write_text(MINE)
+            AcceleratorState._reset_state(reset_partial_state=True)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(cwd)
+                assert CommandLine(task_of(recipe)).main(["train", recipe, *flags]) == 0
+            (result,) = cwd.rglob("result.json")
+            done[kind] = result.parent
+        return done[kind]
+
+    return run
+
+
+def export(kind: str, run: Path, *flags: str) -> int:
+    trust = ["--trust-activation"] if kind == "file" else []
+    return CommandLine(task_of(RUNS[kind][0])).main(["export", str(run), *flags, *trust])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "form"), [(kind, form) for kind in RUNS for form in FORMS.get(kind, ["safetensors"])])
+def test_an_export_loads_as_its_card_says(kind: str, form: str, trained, tmp_path: Path, capsys):
+    """In a process of its own; formats that need nothing of ours are loaded where it cannot be imported."""
+    if form == "safetensors" and kind == "gated":
+        assert export(kind, trained(kind), "--out", str(tmp_path / "out"), "--format", form) == 2
+        return
+    assert export(kind, trained(kind), "--out", str(tmp_path / "out"), "--format", form) == 0, capsys.readouterr().err
+    out = tmp_path / "out"
+    if form == "safetensors" and kind == "gpt":
+        assert (out / "config.json").exists()  # transformers' own form, of which other tests know more
+        return
+    card = (out / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.S)
+    block = "import sys\nsys.modules['golu_core'] = None\n" if form != "safetensors" else ""
+    check = "\nassert y.shape[0] == 2 and float(abs(y).max()) > 0\n"
+    done = subprocess.run(
+        [sys.executable, "-c", block + code + check],
+        cwd=out,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    header = card.split("---\n")[1]
+    values = {name: json.loads(value) for name, value in (line.split(": ", 1) for line in header.splitlines())}
+    (listed,) = values["model-index"][0]["results"]
+    assert {m["type"]: m["value"] for m in listed["metrics"]} == json.loads(
+        (trained(kind) / "result.json").read_text()
+    )["metrics"]
+
+
+@pytest.mark.slow
+def test_onnx_predicts_what_predict_predicts(trained, tmp_path: Path, capsys):
+    """From a picture's file to a class, by nothing but preprocessing.json, Pillow and onnxruntime."""
+    from PIL import Image
+
+    run = trained("resnet20")
+    assert export("resnet20", run, "--out", str(tmp_path / "out")) == 0
+    preprocessing = json.loads((tmp_path / "out" / "preprocessing.json").read_text())
+    (picture, *_) = sorted((run.parents[4] / "data" / "digits" / "test").rglob("*.png"))
+    capsys.readouterr()
+    assert (
+        CommandLine(task_of("digits")).main(["predict", str(run), str(picture), "--format", "jsonl", "--top", "10"])
+        == 0
+    )
+    expected = {c["name"]: c["probability"] for c in json.loads(capsys.readouterr().out)["classes"]}
+
+    image = Image.open(picture).convert(preprocessing["channels"])
+    side = preprocessing["center_crop"]
+    shorter = preprocessing["resize_shorter_side"]
+    scaled = image.resize((shorter, shorter), Image.Resampling[preprocessing["interpolation"].upper()])
+    edge = round((shorter - side) / 2)
+    pixels = np.asarray(scaled.crop((edge, edge, edge + side, edge + side)), np.float32) / 255
+    pixels = (pixels - np.float32(preprocessing["mean"])) / np.float32(preprocessing["std"])
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx", providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"images": pixels.transpose(2, 0, 1)[None]})
+    found = torch.from_numpy(logits)[0].softmax(0)
+    for name, probability in zip(preprocessing["classes"], found.tolist(), strict=True):
+        assert probability == pytest.approx(expected[name], abs=0.02)  # Pillow and torch round pixels differently
+
+
+@pytest.mark.slow
+def test_exports_that_cannot_be_made_are_refused(trained, tmp_path: Path, capsys):
+    run = trained("resnet20")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("x")
+    for flags, words in (
+        (["--out", str(tmp_path / "full")], "is not an empty folder"),
+        (["--out", str(tmp_path / "full" / "mine")], "is not an empty folder"),
+        (["--out", str(tmp_path / "new"), "--format", "tflite"], "invalid choice"),
+        ([], "--out"),
+    ):
+        try:
+            status = export("resnet20", run, *flags)
+        except SystemExit as stop:
+            status = stop.code
+        printed = capsys.readouterr()
+        assert status == 2 and words in printed.err + printed.out
+    assert [p.name for p in tmp_path.rglob("*")] == ["full", "mine"]
+
+
+def test_a_network_with_other_numbers_is_no_export():
+    from golu_core.training.exporting import Exportable
+
+    model = torch.nn.Linear(3, 2).eval()
+    network = Exportable(model, (torch.randn(2, 3),), ("x",), "y", "other")
+    assert _compared(network, model) == 0
+    with pytest.raises(RunFailure, match="differs from torch's"):
+        _compared(network, lambda x: model(x) + 0.01)
