@@ -12,10 +12,12 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from golu_core.training.config import RunConfig
 from golu_core.training.errors import RequestError
 from golu_core.training.freezing import freeze, is_frozen, train_mode
 from golu_core.training.given_weights import GivenWeights, load_given, read_given, tensors_of_head
 from golu_core.training.optim import Sgd, parameter_groups
+from golu_core.training.run_files import RunIdentity
 
 
 def network(classes: int = 4, seed: int = 0) -> nn.Module:
@@ -165,6 +167,14 @@ def test_weights_of_another_network_are_refused(own: str, other: str):
     make = torchvision.models.get_model
     with pytest.raises(RequestError, match="does not hold weights of this network"):
         load_given(make(own, weights=None), GivenWeights("w", make(other, weights=None).state_dict()), frozenset())
+
+
+def test_a_task_that_does_not_read_them_is_refused():
+    """Or somebody's own task would train from random weights, and say nothing."""
+    config = RunConfig(init_from="w.pth")
+    with pytest.raises(RequestError, match="does not start from given weights"):
+        RunIdentity(config, {"data": "x"}, {})
+    assert RunIdentity(config, {"data": "x", "init_from": "y"}, {}).inputs["init_from"] == "y"
 
 
 # ------------------------------------------------------------------------------------------------------------- freezing

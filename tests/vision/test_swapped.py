@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
+from command_line import runner_in_this_process
 from golu_core.activation import GoLU, find_activations
 from golu_core.training.activations import swapped_for
 from golu_core.training.errors import RequestError
 from golu_core.training.results import SwappedActivations
+from golu_vision.cli import COMMAND_LINE
 from golu_vision.models import build_model
 from golu_vision.recipes import RECIPES
+from vision_program import FAST
 
 
 class Untraceable(nn.Module):
@@ -64,3 +68,17 @@ def test_the_strongest_posterize_of_timm_is_no_error():
     for operation in operations:
         operation.prob = 1.0
         assert operation(picture).getextrema() == ((0, 0), (0, 0), (0, 0))
+
+
+def test_what_activations_learn_is_noted_with_each_evaluation(few_digits, monkeypatch, capfd, tmp_path):
+    run = runner_in_this_process(COMMAND_LINE, monkeypatch, capfd)
+    flags = ["--data.root", str(few_digits), "--activation", "golu(learnable=True)", "--output-dir", "out", *FAST]
+    done = run("train", "digits", *flags, "--epochs", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.rglob("result.json")
+    lines = [json.loads(line) for line in (path.parent / "metrics.jsonl").read_text().splitlines()]
+    learned = [line for line in lines if line["split"] == "test"]
+    assert len(learned) == 2 and learned[0]["alpha_mean"] != learned[1]["alpha_mean"]
+    final = json.loads(path.read_text())["learned_activation"]
+    flat = {f"{name}_{of}": value for name, found in final.items() for of, value in found.items()}
+    assert flat == {name: value for name, value in learned[-1].items() if name in flat}

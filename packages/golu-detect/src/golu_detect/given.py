@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from functools import partial
 
 import torch
-import torchvision
-from torch import Tensor, nn
+from torch import nn
 
-from golu_core.training.errors import RequestError
-from golu_core.training.given_weights import GivenWeights, Library, read_given, tensors_of_head
+from golu_core.training.given_weights import (
+    GivenWeights,
+    Library,
+    classes_there,
+    read_given,
+    tensors_of_head,
+    torchvisions_weights,
+)
 from golu_core.training.processes import Processes
 from golu_core.training.starting import Start, start_given
 
@@ -60,28 +63,13 @@ def start_of_run(config: DetectConfig, model: nn.Module, data: DetectData, proce
 def _libraries(model: Model) -> dict[str, Library]:
     if model.backbone != "resnet50":
         return {}
-    return {"torchvision": lambda tag: (_torchvisions(_BUILDERS[model.kind], tag), "relu")}
-
-
-def _torchvisions(name: str, tag: str) -> Mapping[str, Tensor]:
-    known = torchvision.models.get_model_weights(name).__members__
-    if tag not in known:
-        raise RequestError(f"torchvision has no weights {tag!r} of {name}; it has {', '.join(known)}")
-    try:
-        state: Mapping[str, Tensor] = known[tag].get_state_dict(progress=False, check_hash=True)
-    except Exception as error:  # the network's own
-        raise RequestError(f"torchvision cannot download {tag} of {name}: {error}") from None
-    return state
+    return {"torchvision": lambda tag: (torchvisions_weights(_BUILDERS[model.kind], tag), "relu")}
 
 
 def _are_classes_of(given: GivenWeights, data: DetectData, processes: Processes) -> bool:
     """Whether a run's head is of these classes; where nothing names them, it is taken to be so, and that is said."""
-    path = None if given.folder is None else given.folder / CLASSES_FILE
-    if path is None or not path.exists():
+    theirs = classes_there(given, CLASSES_FILE, "names")
+    if theirs is None:
         processes.warn(f"{given.source} does not name its classes: a head for {data.classes} is loaded as it is")
         return True
-    try:
-        theirs = json.loads(path.read_text(encoding="utf-8"))["names"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RequestError(f"{path} cannot be read: {error}") from None
     return bool(theirs == {str(number): name for number, name in data.names.items()})

@@ -26,6 +26,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from golu_core.training.activations import swapped_for
 from golu_core.training.errors import RequestError
+from golu_core.training.given_weights import torchvisions_weights
 from golu_core.training.results import RESULT_FILE, SwappedActivations, read_result
 from golu_core.training.run_files import WEIGHTS_FILE, damaged_files, read_activation_source
 from golu_core.training.seeding import Purpose, seed_global_generators
@@ -159,11 +160,7 @@ def _torchvisions(name: str, activation: str) -> dict[str, Tensor]:
         )
     if activation != "relu":
         raise RequestError(f"torchvision's {name} was trained with relu, but {activation} is asked for")
-    try:
-        state: dict[str, Tensor] = enum[name].get_state_dict(progress=False, check_hash=True)
-    except Exception as error:  # the network's own
-        raise RequestError(f"torchvision cannot download {name}: {error}") from None
-    return state
+    return dict(torchvisions_weights("resnet50", name))
 
 
 def _load_backbone(network: nn.Module, weights: dict[str, Tensor], config: DetectConfig) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -10,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from golu_core.training.errors import RequestError
-from golu_core.training.given_weights import GivenWeights, Library, read_given, tensors_of_head
+from golu_core.training.given_weights import (
+    GivenWeights,
+    Library,
+    classes_there,
+    read_given,
+    tensors_of_head,
+    torchvisions_weights,
+)
 from golu_core.training.processes import Processes
 from golu_core.training.starting import Start, start_given
 
@@ -57,21 +63,8 @@ def head_of(config: VisionConfig, classes: int) -> frozenset[str]:
 def libraries_of(model: Model) -> dict[str, Library]:
     """What fetches published weights of a network: the library that it is of."""
     library, _, name = model.name.partition("/")
-    fetch: dict[str, Callable[[str, str], Mapping[str, Tensor]]] = {"torchvision": _torchvisions, "timm": _timms}
+    fetch: dict[str, Callable[[str, str], Mapping[str, Tensor]]] = {"torchvision": torchvisions_weights, "timm": _timms}
     return {library: lambda tag: (fetch[library](name, tag), model.own_activation)} if library in fetch else {}
-
-
-def _torchvisions(name: str, tag: str) -> Mapping[str, Tensor]:
-    import torchvision
-
-    known = torchvision.models.get_model_weights(name).__members__
-    if tag not in known:
-        raise RequestError(f"torchvision has no weights {tag!r} of {name}; it has {', '.join(known) or 'none'}")
-    try:
-        state: Mapping[str, Tensor] = known[tag].get_state_dict(progress=False, check_hash=True)
-    except Exception as error:  # the network's own
-        raise RequestError(f"torchvision cannot download {tag} of {name}: {error}") from None
-    return state
 
 
 def _timms(name: str, tag: str) -> Mapping[str, Tensor]:
@@ -89,12 +82,8 @@ def _timms(name: str, tag: str) -> Mapping[str, Tensor]:
 
 def _are_classes_of(given: GivenWeights, classes: Sequence[str], processes: Processes) -> bool:
     """Whether a run's head is of these classes; where nothing names them, it is taken to be so, and that is said."""
-    path = None if given.folder is None else given.folder / CLASSES_FILE
-    if path is None or not path.exists():
+    theirs = classes_there(given, CLASSES_FILE, "classes")
+    if theirs is None:
         processes.warn(f"{given.source} does not name its classes: a head for {len(classes)} is loaded as it is")
         return True
-    try:
-        theirs = json.loads(path.read_text(encoding="utf-8"))["classes"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RequestError(f"{path} cannot be read: {error}") from None
     return list(theirs) == list(classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,6 +213,45 @@ def _check_tensor(name: str, here: Tensor, there: Tensor, source: str) -> None:
         problem = "has values that are not finite"
     if problem:
         raise RequestError(f"{FLAG} {source} does not hold weights of this network: {name} {problem}")
+
+
+def torchvisions_weights(name: str, tag: str) -> Mapping[str, Tensor]:
+    """The weights that torchvision publishes of one of its networks; RequestError where it has none, or no network.
+
+    Args:
+        name: of the network, as torchvision has it.
+        tag: of the weights, such as `IMAGENET1K_V2`.
+    """
+    import torchvision
+
+    known = torchvision.models.get_model_weights(name).__members__
+    if tag not in known:
+        raise RequestError(f"torchvision has no weights {tag!r} of {name}; it has {', '.join(known) or 'none'}")
+    try:
+        state: Mapping[str, Tensor] = known[tag].get_state_dict(progress=False, check_hash=True)
+    except Exception as error:  # the network's own
+        raise RequestError(f"torchvision cannot download {tag} of {name}: {error}") from None
+    return state
+
+
+def classes_there(given: GivenWeights, file: str, key: str) -> Any:
+    """What the run that weights are of says of its classes; None where they are of none, or it does not say.
+
+    Args:
+        given: the weights.
+        file: of the run's folder, with JSON.
+        key: of the object in it.
+
+    Raises:
+        RequestError: the file cannot be read.
+    """
+    path = None if given.folder is None else given.folder / file
+    if path is None or not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))[key]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"{path} cannot be read: {error}") from None
 
 
 def tensors_of_head(small: nn.Module, large: nn.Module) -> frozenset[str]:

@@ -101,11 +101,13 @@ class RunLog:
             self._write(values.step, "train", {"loss": mean, "lr": values.lr, **norms})
             position.loss_sum, position.loss_count = 0.0, 0
 
-    def test(self, metrics: Mapping[str, float]) -> None:
-        """Notes the test metrics of the model as it is."""
+    def test(self, metrics: Mapping[str, float], learned: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+        """Notes the test metrics of the model as it is, and what its activations have learned, if they learn."""
         self.charge("eval")
         step = self.position.step
-        self._write(step, "test", metrics)
+        parameters = [found for of_network in learned.values() for found in of_network.items()]
+        flat = {f"{name}_{of}": value for name, found in parameters for of, value in found.items()}
+        self._write(step, "test", {**metrics, **flat})
         if self._progress is not None:
             self._progress.metrics(self._epoch_shown(step), step, dict(metrics))
 

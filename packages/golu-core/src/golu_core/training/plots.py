@@ -9,6 +9,7 @@ from typing import Any
 from .ownership import MADE_BY, write_atomically
 
 _STARTS = {"given": "as given, with", "swapped": "untrained, with"}
+_LEARNED = ("alpha", "beta", "gamma")
 _PLACES = ("step", "epoch", "split", "seconds")
 _TENSORS = ("loaded", "made_new", "left_over")
 
@@ -44,34 +45,55 @@ def start_in_result(metrics: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def save_curves(path: Path, metrics: list[dict[str, Any]], primary: str, title: str) -> None:
-    """Draws training and test loss, and the primary metric of the test set, over optimizer steps."""
+    """Draws training and test loss, the primary metric of the test set, and what activations learned, over steps."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    loss_axes, metric_axes = figure.subplots(1, 2)
-    for split, style in (("train", "-"), ("test", "o-")):
-        points = [(line["step"], line["loss"]) for line in metrics if line["split"] == split and "loss" in line]
-        if points:
-            loss_axes.plot(*zip(*points, strict=True), style, label=split, markersize=4)
-            loss_axes.legend()
-    loss_axes.set(xlabel="optimizer step", ylabel="loss")
-    points = [(line["step"], line[primary]) for line in metrics if line["split"] == "test" and primary in line]
-    if points:
-        metric_axes.plot(*zip(*points, strict=True), "o-", markersize=4, color="tab:green")
-        metric_axes.annotate(
-            f"{points[-1][1]:.4g}", points[-1], textcoords="offset points", xytext=(-4, -14), ha="right"
-        )
-    for line in metrics:
-        if line["split"] in _STARTS and primary in line:
-            label = f"{_STARTS[line['split']]} {line['activation']}: {line[primary]:.4g}"
-            style = {"given": "tab:gray", "swapped": "tab:orange"}[line["split"]]
-            metric_axes.axhline(line[primary], color=style, linestyle="--", linewidth=1)
-            metric_axes.plot([0], [line[primary]], "s", color=style, label=label, markersize=5)
-            metric_axes.legend(fontsize=8)
-    metric_axes.set(xlabel="optimizer step", ylabel=f"test {primary}")
-    for axes in (loss_axes, metric_axes):
-        axes.grid(alpha=0.3)
+    learned = [line for line in metrics if line["split"] == "test" and f"{_LEARNED[0]}_mean" in line]
+    figure = Figure(figsize=(13.5 if learned else 9, 3.6), layout="constrained")
+    axes = figure.subplots(1, 3 if learned else 2)
+    _draw_losses(axes[0], metrics)
+    _draw_metric(axes[1], metrics, primary)
+    if learned:
+        _draw_learned(axes[2], learned)
+    for panel in axes:
+        panel.grid(alpha=0.3)
     figure.suptitle(title, fontsize=10)
     write_atomically(
         path, lambda partial: figure.savefig(partial, dpi=120, format="png", metadata={"Software": MADE_BY})
     )
+
+
+def _draw_losses(axes: Any, metrics: list[dict[str, Any]]) -> None:
+    for split, style in (("train", "-"), ("test", "o-")):
+        points = [(line["step"], line["loss"]) for line in metrics if line["split"] == split and "loss" in line]
+        if points:
+            axes.plot(*zip(*points, strict=True), style, label=split, markersize=4)
+            axes.legend()
+    axes.set(xlabel="optimizer step", ylabel="loss")
+
+
+def _draw_metric(axes: Any, metrics: list[dict[str, Any]], primary: str) -> None:
+    """The metric at each evaluation, and before any training where weights were given."""
+    points = [(line["step"], line[primary]) for line in metrics if line["split"] == "test" and primary in line]
+    if points:
+        axes.plot(*zip(*points, strict=True), "o-", markersize=4, color="tab:green")
+        axes.annotate(f"{points[-1][1]:.4g}", points[-1], textcoords="offset points", xytext=(-4, -14), ha="right")
+    for line in metrics:
+        if line["split"] in _STARTS and primary in line:
+            label = f"{_STARTS[line['split']]} {line['activation']}: {line[primary]:.4g}"
+            style = {"given": "tab:gray", "swapped": "tab:orange"}[line["split"]]
+            axes.axhline(line[primary], color=style, linestyle="--", linewidth=1)
+            axes.plot([0], [line[primary]], "s", color=style, label=label, markersize=5)
+            axes.legend(fontsize=8)
+    axes.set(xlabel="optimizer step", ylabel=f"test {primary}")
+
+
+def _draw_learned(axes: Any, lines: list[dict[str, Any]]) -> None:
+    """Mean of each parameter over the network's activations, and its range."""
+    steps = [line["step"] for line in lines]
+    for name in _LEARNED:
+        (mean,) = axes.plot(steps, [line[f"{name}_mean"] for line in lines], "o-", markersize=4, label=name)
+        bounds = [[line[f"{name}_{end}"] for line in lines] for end in ("least", "most")]
+        axes.fill_between(steps, *bounds, color=mean.get_color(), alpha=0.15, linewidth=0)
+    axes.legend()
+    axes.set(xlabel="optimizer step", ylabel="learned: mean and range")

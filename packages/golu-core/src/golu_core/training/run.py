@@ -223,7 +223,7 @@ class Run(Evaluation[Config]):
         value, best = metrics[name], self.position.best.get(name)
         if best is None or (value > best if self.task.metrics[name].higher_is_better else value < best):
             self.position.best = {**metrics, "step": self.position.step}
-        self.log.test(metrics)
+        self.log.test(metrics, self._learner.learned_parameters())
 
     # ------------------------------------------------------------------------------------------- checkpoints and stops
 

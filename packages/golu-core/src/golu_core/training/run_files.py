@@ -60,11 +60,18 @@ class RunIdentity:
         config: the resolved config.
         inputs: fingerprints of what the run reads: `data`, `data_whole` where all of it was read, `backbone` and so on.
         environment: versions of the code; they may change, and that is said.
+
+    Raises:
+        RequestError: weights are to be given, and the task has not read them.
     """
 
     config: RunConfig
     inputs: Mapping[str, str]
     environment: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if self.config.init_from is not None and "init_from" not in self.inputs:
+            raise RequestError("--init-from: this task does not start from given weights")
 
     def to_json(self) -> dict[str, Any]:
         return {
