@@ -114,7 +114,7 @@ def test_a_run_that_cannot_be_started_from_is_refused(kind, trained, few_digits,
     [
         ("torchvision/resnet18", "torchvision:IMAGENET9", "it has IMAGENET1K_V1"),
         ("timm/resnet10t", "timm:nobody", "it has default, c3_in1k"),
-        ("timm/resnet10t", "torchvision:IMAGENET1K_V1", "no such file or run folder; it may be one of them, timm:NAME"),
+        ("timm/resnet10t", "torchvision:IMAGENET1K_V1", "no such file or run folder; by name it may be timm:NAME"),
         ("timm/resnet10t", "timm:default", "timm cannot download default of resnet10t"),
         ("cifar/resnet20", "timm:default", "no such file or run folder"),
     ],

@@ -37,14 +37,14 @@ def with_sizes_of_source(config: LmOrTranslation) -> LmOrTranslation:
     Raises:
         RequestError: the source cannot be read, or this package has no such network.
     """
-    if config.init_from is None or Path(config.init_from).is_file():
+    if config.init_from is None or _is_file(config.init_from):
         return config
     with contextlib.suppress(RequestError):
         there = read_config(run_folder(config, TASK.name), type(config))
         if there.init_from == config.init_from:
             return dataclasses.replace(config, model=there.model)
     if _is_run(config.init_from):
-        return _sized_like_run(config, read_config(Path(config.init_from), type(config)))
+        return _sized_like_run(config, read_config(Path(config.init_from).expanduser(), type(config)))
     sized_like, _ = _hugging_face(config)
     model = sized_like(_on_the_hub(config.init_from), config.model)
     if isinstance(config, LmConfig) and config.data.tokenizer == "bytes" and model.vocabulary >= _BYTE_PAIRS:
@@ -65,7 +65,7 @@ def start_of_run(config: LmConfig | TranslationConfig, model: nn.Module, process
     """
 
     def read(source: str) -> GivenWeights:
-        if not (_is_run(source) or Path(source).is_file()):
+        if not (_is_run(source) or _is_file(source)):
             return _of_hugging_face(config, source)
         return _cropped(read_given(source, {}), model)
 
@@ -74,6 +74,10 @@ def start_of_run(config: LmConfig | TranslationConfig, model: nn.Module, process
 
 def _is_run(source: str) -> bool:
     return any((Path(source).expanduser() / name).exists() for name in (RESULT_FILE, RUN_MARKER))
+
+
+def _is_file(source: str) -> bool:
+    return Path(source).expanduser().is_file()
 
 
 def _on_the_hub(source: str) -> str:

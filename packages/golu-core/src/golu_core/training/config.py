@@ -14,7 +14,7 @@ import tyro
 from golu_core.activation.registry import canonical_name
 
 from .errors import RequestError
-from .fields import Count, Positive, Range, Samples, Seed, check_fields
+from .fields import Count, Positive, Range, Samples, Seed, check_fields, later
 from .optim import Optim, Sgd
 from .schedules import Constant, Schedule
 from .variants import KIND, kind_of, read_variants
@@ -30,11 +30,6 @@ _TABLE_COLUMNS = ("relu", "gelu", "swish", "mish", "golu")
 def placement(default: Any) -> Any:
     """A field that says where and how a run runs, not what it computes: it may change between stop and continuation."""
     return field(default=default, metadata={"identity": False})
-
-
-def later(default: Any) -> Any:
-    """A field that older runs do not have: at its default it is no part of the identity, so that theirs stays."""
-    return field(default=default, metadata={"later": True})
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,11 @@ class PathComponent:
         return None
 
 
+def later(default: Any) -> Any:
+    """A field that older runs do not have: at its default it is no part of the identity, so that theirs stays."""
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
 Background = Literal["white", "black"]
 """What transparent pixels of an image are put on."""
 Count = Annotated[int, Range(least=1, most=_LARGEST)]

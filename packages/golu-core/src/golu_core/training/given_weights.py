@@ -86,8 +86,8 @@ def read_given(source: str, libraries: Mapping[str, Library]) -> GivenWeights:
     if path.is_dir():
         return _of_a_run(source, path)
     if not path.exists():
-        known = "".join(f", {name}:NAME" for name in libraries)
-        raise RequestError(f"{FLAG} {source}: there is no such file or run folder; it may be one of them{known}")
+        known = "".join(f"; by name it may be {name}:NAME" for name in libraries)
+        raise RequestError(f"{FLAG} {source}: there is no such file or run folder{known}")
     return GivenWeights(source, _of_a_file(path))
 
 

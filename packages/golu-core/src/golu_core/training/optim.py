@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .errors import RequestError
-from .fields import Amount, Count, NotNegative, Positive, Share
+from .fields import Amount, Count, NotNegative, Positive, Share, later
 
 if TYPE_CHECKING:  # recipes hold these settings, and their table must not wait for torch
     import torch
@@ -36,7 +36,7 @@ class _Groups:
     weight_decay: NotNegative = 0.0
     decay: Decay = "all"
     lr_scales: tuple[tuple[str, Positive], ...] = ()
-    backbone_lr_scale: Positive = field(default=1.0, metadata={"later": True})
+    backbone_lr_scale: Positive = later(1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,8 +85,11 @@ def start_given(
     """
     if config.init_from is None:
         return None
+    source = config.init_from
     try:
-        given = read(config.init_from)
+        if processes.count > 1:  # one process downloads, or finds that the source is gone, for all
+            processes.from_main(lambda: _discarded(read(source)))
+        given = read(source)
     except RequestError:
         known = _known_fingerprint(config, task)
         if known is None:
@@ -100,6 +103,10 @@ def start_given(
     if given.activation and given.activation != config.activation:
         processes.warn(f"{given.source} was trained with {given.activation}; the run goes on with {config.activation}")
     return Start(tensors_fingerprint(given.tensors), head, takes_head, given, fit)
+
+
+def _discarded(given: GivenWeights) -> None:
+    """Nothing: the weights are too large to be sent from process to process, and all can read them."""
 
 
 def _known_fingerprint(config: RunConfig, task: str) -> str | None:
