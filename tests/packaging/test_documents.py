@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import tyro
 
+from golu_core.samples import write_digits
 from golu_core.studies import aggregate, analyze, check, sweep
 from golu_core.studies.sweeping.study import planned_runs
 from golu_core.training.errors import RequestError
 from golu_detect.cli import COMMAND_LINE as GOLU_DETECT
+from golu_detect.samples import write_digit_scenes
 from golu_diffusion.cli import COMMAND_LINE as GOLU_DIFFUSION
 from golu_lm.cli import COMMAND_LINE as GOLU_LM
 from golu_vision.cli import COMMAND_LINE as GOLU_VISION
@@ -46,8 +48,20 @@ def calls() -> list[tuple[str, list[str]]]:
     return found
 
 
+@pytest.fixture(scope="module")
+def data_of_readers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the data of their own that the READMEs name."""
+    folder = tmp_path_factory.mktemp("reader")
+    write_digits(folder / "data" / "digits")
+    write_digits(folder / "my_pictures")
+    write_digit_scenes(folder / "scenes")
+    (folder / "my.txt").write_text("A text of somebody's own. " * 40)
+    return folder
+
+
 @pytest.mark.parametrize(("program", "arguments"), calls(), ids=lambda value: str(value)[:60])
-def test_calls_are_understood(program, arguments):
+def test_calls_are_understood(program, arguments, data_of_readers, monkeypatch):
+    monkeypatch.chdir(data_of_readers)
     command_line = PROGRAMS[program]
     if arguments[0] == "train":
         config = command_line.config(arguments[1:])

@@ -43,7 +43,7 @@ def coco_api() -> CocoApi:
     return CocoApi(COCO, COCOeval_faster)
 
 
-class _Curves(NamedTuple):
+class CategoryCurves(NamedTuple):
     """What COCOeval accumulates of one category: it says nothing of any other."""
 
     precision: NDArray[numpy.float64]  # (thresholds, recalls, areas, detection limits)
@@ -66,7 +66,7 @@ def coco_metrics(
     """
     count, rank = (processes.count, processes.rank) if processes is not None else (1, 0)
     mine = category_shares(test, found, count)[rank]
-    curves = _curves(test, found, kind, mine) if mine else []
+    curves = category_curves(test, found, kind, mine) if mine else []
     if processes is not None:
         curves = processes.gathered(curves)
     by_category = dict(curves)
@@ -96,9 +96,10 @@ def category_shares(test: Scenes, found: Sequence[Detection], count: int) -> lis
     return shares
 
 
-def _curves(
+def category_curves(
     test: Scenes, found: Sequence[Detection], kind: str, categories: Collection[int]
-) -> list[tuple[int, _Curves]]:
+) -> list[tuple[int, CategoryCurves]]:
+    """What COCOeval accumulates of some categories; see `coco_metrics`."""
     wanted = set(categories)
     # a result's area is that of its mask, as in COCO's own evaluation; beside a box pycocotools takes the box's
     results = [
@@ -113,7 +114,7 @@ def _curves(
         evaluation.accumulate()
     precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
     return [
-        (int(category), _Curves(precision[:, :, row], recall[:, row]))
+        (int(category), CategoryCurves(precision[:, :, row], recall[:, row]))
         for row, category in enumerate(evaluation.params.catIds)
     ]
 

@@ -22,7 +22,9 @@ def describe(config: DetectConfig) -> None:
     data = dry.data(lambda: checked_data(config, dry.processes), are_own=config.data.is_own)
     found = ""
     if data is None:
-        order = EpochOrder(config.data.train_size, config.batch_size, config.seed, config.drop_last)
+        order = EpochOrder(
+            config.data.train_size or config.batch_size, config.batch_size, config.seed, config.drop_last
+        )
         steps_per_epoch = order.steps_per_epoch
     else:
         steps_per_epoch = training_order(config, data.train.images).steps_per_epoch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,30 @@ from torch.nn import functional as F
 
 from golu_core.training.evaluation import Evaluation
 from golu_core.training.finished import EvaluationFlags, FinishedRun
+from golu_core.training.output_folder import check_output_folder, output_folder
 
 from .coco import IGNORED
 from .coco_metrics import Detection, coco_metrics
 from .config import IMAGENET_MEAN, IMAGENET_STD, DetectConfig, MaskRcnn
 from .data import DetectData, load_data
+from .details import SeenSegments, write_detection_details, write_segmentation_details
 from .models import build_model
 from .scenes import SceneBatch
 
 
 def evaluate(
-    evaluation: Evaluation[DetectConfig], model: nn.Module, data: DetectData
+    evaluation: Evaluation[DetectConfig], model: nn.Module, data: DetectData, seen: SeenSegments | None = None
 ) -> tuple[dict[str, float], list[Detection]]:
     """Test metrics over all processes, each image counted once; and for a detector what it found, in COCO's format.
 
     Each image goes through the network by itself, at its own size: what fills a batch up to a common size reaches the
     outputs near the image's edge, and the metric would depend on the batch.
+
+    Args:
+        evaluation: the processes, or the run that trains the model.
+        model: that is tested.
+        data: whose test set is taken.
+        seen: collects what a segmenter makes of each image of this process.
 
     Returns:
         In %: `miou` and `pixel_accuracy` with `loss`; or `box_map` with its parts, and `mask_map` with its parts. A
@@ -37,7 +46,7 @@ def evaluate(
     """
     model.eval()
     if evaluation.config.segments:
-        return _evaluate_segmentation(evaluation, model, data), []
+        return _evaluate_segmentation(evaluation, model, data, seen), []
     found: list[Detection] = []
     categories = {label: category for category, label in data.labels.items()}
     with torch.inference_mode():
@@ -110,7 +119,7 @@ def padded_targets(batch: SceneBatch, device: torch.device) -> Tensor:
 
 @torch.inference_mode()
 def _evaluate_segmentation(
-    evaluation: Evaluation[DetectConfig], model: nn.Module, data: DetectData
+    evaluation: Evaluation[DetectConfig], model: nn.Module, data: DetectData, seen: SeenSegments | None
 ) -> dict[str, float]:
     classes, device = data.classes, evaluation.device
     counts = torch.zeros(classes * classes, dtype=torch.float64, device=device)
@@ -121,7 +130,10 @@ def _evaluate_segmentation(
             logits = model(normalized(batch.images, device))["out"]
         logits = logits.float()
         valid = targets != IGNORED
-        pairs = targets[valid] * classes + logits.argmax(dim=1)[valid]
+        chosen = logits.argmax(dim=1)
+        pairs = targets[valid] * classes + chosen[valid]
+        if seen is not None:
+            seen.add(batch.samples, batch.positions, targets, chosen)
         counts += torch.bincount(pairs, minlength=classes * classes)
         loss = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
         sums += torch.stack([loss.double(), valid.sum().double()])
@@ -152,13 +164,34 @@ def load_run(finished: FinishedRun[DetectConfig], classes: int) -> nn.Module:
     return model
 
 
-def evaluate_run(folder: Path, flags: EvaluationFlags) -> None:
-    """Prints the test metrics of a run folder's final weights."""
+@dataclass(frozen=True)
+class DetectEvaluationFlags(EvaluationFlags):
+    """Where and how a finished run is evaluated."""
+
+    details: Path | None = None
+    """New folder for what the metrics are made of: average precision or IoU of each class, confusions, curves of
+    precision and recall of a detector, and the worst mistakes, as CSV and pictures."""
+
+
+def evaluate_run(folder: Path, flags: DetectEvaluationFlags) -> None:
+    """Prints the test metrics of a run folder's final weights, and writes their details where they are asked for."""
+    if flags.details is not None:
+        check_output_folder(flags.details, "--details")
     finished = FinishedRun.at(folder, DetectConfig)
     config = finished.evaluated_with(flags)
     data = load_data(config)
     finished.check_input("data", data.fingerprint)
     model = load_run(finished, data.classes)
     with Evaluation(config, folder) as evaluation:
-        metrics, _ = evaluate(evaluation, model.to(evaluation.device), data)
+        seen = SeenSegments(data.classes) if config.segments and flags.details is not None else None
+        metrics, found = evaluate(evaluation, model.to(evaluation.device), data, seen)
         finished.print_beside_result(metrics, evaluation.processes)
+        if flags.details is not None:
+            images = [] if seen is None else evaluation.processes.gathered(seen.images)
+            if evaluation.is_main:
+                with output_folder(flags.details, "--details") as place:
+                    if config.segments:
+                        write_segmentation_details(place, images, data)
+                    else:
+                        write_detection_details(place, found, data, isinstance(config.model, MaskRcnn))
+            evaluation.processes.say(f"details: {flags.details}")

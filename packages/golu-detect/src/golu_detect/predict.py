@@ -3,39 +3,65 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 
 from golu_core.training.cli import parsed_flags, run_directory
 from golu_core.training.data import SampleKey
 from golu_core.training.devices import default_device
-from golu_core.training.errors import RequestError
+from golu_core.training.errors import RequestError, RunFailure
 from golu_core.training.fields import Probability
 from golu_core.training.finished import FinishedRun
-from golu_core.training.images import png_writer, read_image
+from golu_core.training.image_files import named_images
+from golu_core.training.images import png_writer, printable, read_image
 from golu_core.training.ownership import MADE_BY, check_output, write_atomically, write_output
 
-from .config import DetectConfig
+from .config import DetectConfig, DetectionAugment, SegmentationAugment
 from .data import DetectData
 from .evaluate import detections, load_run, normalized, unit_range
+from .scenes import evaluation_transform
 
 CLASSES_FILE = "classes.json"
+_RESULTS, _IMAGES, _LABELS = "results.json", "images.json", "-classes.png"
 _READABLE = 288  # pixels
 _PALETTE = [(int(83 * k) % 200 + 55, int(157 * k) % 200 + 55, int(211 * k) % 200 + 55) for k in range(1, 256)]
 
 
+class Sighting(NamedTuple):
+    """What a network sees in an image.
+
+    Attributes:
+        drawn: the image with it, (3, F * H, F * W) uint8, enlarged F times if the image is small.
+        values: as JSON, in the image's own pixels: `detections` in COCO's format with names, or `classes`, the share of
+            pixels of each.
+        labels: of a segmenter, the class of each pixel, (H, W) uint8.
+    """
+
+    drawn: Tensor
+    values: dict[str, Any]
+    labels: Tensor | None = None
+
+
 @torch.inference_mode()
 def predict(
-    model: nn.Module, image: Tensor, names: Mapping[int, str], threshold: float, device: torch.device
-) -> tuple[Tensor, dict[str, Any]]:
-    """The image with what the network sees drawn on it, and the same as JSON values.
+    model: nn.Module,
+    image: Tensor,
+    names: Mapping[int, str],
+    threshold: float,
+    device: torch.device,
+    augment: DetectionAugment | SegmentationAugment,
+) -> Sighting:
+    """What a network sees in an image that is scaled as in evaluation.
 
     Args:
         model: in evaluation mode.
@@ -43,18 +69,16 @@ def predict(
         names: of the classes, by label.
         threshold: lowest score that is shown.
         device: of the model.
-
-    Returns:
-        (3, F * H, F * W) uint8, enlarged F times if the image is small; and, in the image's own pixels, `detections` in
-        COCO's format with names, or `classes`, the share of pixels of each.
+        augment: of the run, which has the size in evaluation.
     """
     drawn = _enlarged(image)
     factor = drawn.shape[-1] // image.shape[-1]
-    if hasattr(model, "classifier"):
-        chosen = model(normalized([image], device))["out"][0].argmax(dim=0).cpu()
+    if isinstance(augment, SegmentationAugment):
+        chosen = segmented(model, image, device, augment)
         found = [label for label in chosen.unique().tolist() if label > 0]
         drawn = _with_masks(drawn, [chosen == label for label in found], found, factor)
-        return drawn, {"classes": {names.get(k, str(k)): float((chosen == k).float().mean()) for k in found}}
+        shares = {names.get(k, str(k)): float((chosen == k).float().mean()) for k in found}
+        return Sighting(drawn, {"classes": shares}, chosen.to(torch.uint8))
     output = {name: value.cpu() for name, value in model([unit_range(image, device)])[0].items()}
     shown = output["scores"] >= threshold
     output = {name: value[shown] for name, value in output.items()}
@@ -70,7 +94,24 @@ def predict(
     for entry in entries:
         entry["name"] = names.get(entry["category_id"], str(entry["category_id"]))
         del entry["image_id"]
-    return drawn, {"detections": entries}
+    return Sighting(drawn, {"detections": entries})
+
+
+def segmented(model: nn.Module, image: Tensor, device: torch.device, augment: SegmentationAugment) -> Tensor:
+    """The class of each pixel, (H, W) int64 on the CPU, by a network that sees the image at evaluation's size.
+
+    Args:
+        model: in evaluation mode.
+        image: (3, H, W) uint8.
+        device: of the model.
+        augment: of the run, which has that size.
+    """
+    scaled: Tensor = evaluation_transform(augment)(image)
+    logits = model(normalized([scaled], device))["out"].float()
+    if scaled.shape != image.shape:
+        logits = F.interpolate(logits, size=tuple(image.shape[-2:]), mode="bilinear")
+    chosen: Tensor = logits[0].argmax(dim=0).cpu()
+    return chosen
 
 
 def _enlarged(image: Tensor) -> Tensor:
@@ -87,13 +128,20 @@ def _with_masks(image: Tensor, masks: Sequence[Tensor], labels: Sequence[int], f
     return image
 
 
-def save_predictions(path: Path, model: nn.Module, data: DetectData, device: torch.device, count: int = 16) -> None:
+def save_predictions(
+    path: Path,
+    model: nn.Module,
+    data: DetectData,
+    device: torch.device,
+    augment: DetectionAugment | SegmentationAugment,
+    count: int = 16,
+) -> None:
     """Draws the first test images with what the network sees."""
     model.eval()
     tiles = []
     for sample in range(min(count, len(data.test))):
         image = data.test.__getitems__([SampleKey(sample, -1, sample)]).images[0]
-        tiles.append(predict(model, image, data.names, 0.5, device)[0])
+        tiles.append(predict(model, image, data.names, 0.5, device, augment).drawn)
     height, width = (max(tile.shape[axis] for tile in tiles) for axis in (1, 2))
     padded = [torch.nn.functional.pad(t, (0, width - t.shape[2], 0, height - t.shape[1])) for t in tiles]
     write_atomically(path, png_writer(to_pil_image(make_grid(padded, nrow=4, padding=4))))
@@ -104,39 +152,104 @@ class PredictFlags:
     """What `golu-detect predict` writes, and where."""
 
     out: Path = Path("predictions")
-    """Folder for pictures and JSON files."""
+    """Folder for pictures and JSON files: those of each image, and of a detector `results.json` in the format of COCO's
+    results, with the numbers of images and categories in `images.json`."""
     threshold: Probability = 0.5
     """Lowest score that is shown."""
 
 
 def predict_command(arguments: Sequence[str]) -> None:
-    """`golu-detect predict RUN_DIR IMAGE... [--out DIR]`."""
-    usage = "golu-detect predict RUN_DIR IMAGE..."
+    """`golu-detect predict RUN_DIR IMAGE|FOLDER|-... [flags]`.
+
+    Raises:
+        RequestError: the request is wrong.
+        RunFailure: some images could not be read; the others are predicted.
+    """
+    usage = "golu-detect predict RUN_DIR IMAGE|FOLDER|-..."
     first_flag = next((n for n, word in enumerate(arguments) if word.startswith("--")), len(arguments))
-    images = [Path(word) for word in arguments[1:first_flag]]
     flags = parsed_flags(PredictFlags, arguments[first_flag:], usage)
-    if not images:
-        raise RequestError(f"name at least one image: {usage}")
-    names = [path.stem for path in images]
-    if len(set(names)) < len(names):
-        raise RequestError("two images have the same name, so their predictions would too")
-    pixels = [read_image(path) for path in images]
-    for name in names:
-        check_output(flags.out / f"{name}.png")
-        check_output(flags.out / f"{name}.json")
-    folder, _ = run_directory(arguments, usage)
-    finished = FinishedRun.at(folder, DetectConfig)
-    classes = _class_names(finished.check_file(CLASSES_FILE))
-    device = default_device()
-    model = load_run(finished, classes["count"]).to(device).eval()
-    flags.out.mkdir(parents=True, exist_ok=True)
-    labels = {int(label): name for label, name in classes["names"].items()}
-    for name, image in zip(names, pixels, strict=True):
-        drawn, found = predict(model, image, labels, flags.threshold, device)
-        write_output(flags.out / f"{name}.png", png_writer(to_pil_image(drawn)))
-        write_output(flags.out / f"{name}.json", _json_writer({"software": MADE_BY, **found}))
-        print(f"{name}: {_summary(found)}")
+    folder, words = run_directory(arguments[:first_flag], usage)
+    named = [(path, name.with_suffix("")) for path, name in named_images(words)]
+    if not named:
+        raise RequestError(f"name at least one image or folder, or - to read paths from standard input: {usage}")
+    _check_names(flags.out, [name for _, name in named])
+    network = _Network(folder)
+    coco = _CocoResults(network.names)
+    unreadable = 0
+    for path, name in named:
+        try:
+            image = network.read(path)
+        except RequestError as error:
+            unreadable += 1
+            print(f"golu-detect predict: {error}", file=sys.stderr, flush=True)
+            continue
+        seen = network.see(image, flags.threshold)
+        write_output(flags.out / f"{name}.png", png_writer(to_pil_image(seen.drawn)))
+        write_output(flags.out / f"{name}.json", _json_writer({"software": MADE_BY, **seen.values}))
+        if seen.labels is not None:
+            write_output(flags.out / f"{name}{_LABELS}", png_writer(to_pil_image(seen.labels)))
+        coco.add(path, image, seen.values.get("detections", []))
+        print(f"{name}: {_summary(seen.values)}", flush=True)
+    if not network.config.segments:
+        coco.write(flags.out)
+    if unreadable:
+        raise RunFailure(f"{unreadable} of {len(named)} images could not be read; the others are predicted")
     print(f"predicted: {flags.out}")
+
+
+class _Network:
+    """A finished run's network on its device, with its way to read images and the names of its classes."""
+
+    def __init__(self, folder: Path) -> None:
+        finished = FinishedRun.at(folder, DetectConfig)
+        classes = _class_names(finished.check_file(CLASSES_FILE))
+        self.config = finished.config
+        self.names = {int(label): str(name) for label, name in classes["names"].items()}
+        self.device = default_device()
+        self.model: nn.Module = load_run(finished, classes["count"]).to(self.device).eval()
+
+    def read(self, path: Path) -> Tensor:
+        """An image as evaluation reads it, (3, H, W) uint8; RequestError if it cannot be read."""
+        return read_image(path, upright=self.config.data.turn, background=self.config.data.background)
+
+    def see(self, image: Tensor, threshold: float) -> Sighting:
+        """What it sees in a (3, H, W) uint8 image."""
+        return predict(self.model, image, self.names, threshold, self.device, self.config.augment)
+
+
+class _CocoResults:
+    """Detections in many images as `results.json`, which pycocotools' `loadRes` reads beside `images.json`."""
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        self.categories = [{"id": label, "name": name} for label, name in names.items()]
+        self.images: list[dict[str, Any]] = []
+        self.found: list[dict[str, Any]] = []
+
+    def add(self, path: Path, image: Tensor, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Adds an image, (3, H, W) uint8, and its detections."""
+        number = len(self.images) + 1
+        self.images.append({"id": number, "file_name": str(path), "height": image.shape[-2], "width": image.shape[-1]})
+        for entry in entries:
+            self.found.append({"image_id": number} | {name: v for name, v in entry.items() if name != "name"})
+
+    def write(self, folder: Path) -> None:
+        """Writes both files; a list has no place for the mark that it is ours, so the other's counts for it."""
+        values = {"info": {"software": MADE_BY}, "images": self.images, "categories": self.categories}
+        write_output(folder / _IMAGES, _json_writer({**values, "annotations": []}))
+        write_atomically(folder / _RESULTS, _json_writer(self.found))
+
+
+def _check_names(out: Path, names: Sequence[Path]) -> None:
+    """Raises RequestError where outputs would overwrite each other, or something that this program did not make."""
+    written = [f"{name}{ending}" for name in names for ending in (".png", ".json", _LABELS)] + [_IMAGES, _RESULTS]
+    twice = next((name for name, count in Counter(written).items() if count > 1), None)
+    if twice is not None:
+        raise RequestError(f"two images have names for which {printable(twice)} would be written: rename one of them")
+    for name in written:
+        if name != _RESULTS:
+            check_output(out / name)
+    if (out / _RESULTS).exists() and not (out / _IMAGES).exists():
+        raise RequestError(f"{out / _RESULTS} exists, and this program did not make it: name another folder by --out")
 
 
 def _json_writer(value: Any) -> Callable[[Path], None]:

@@ -138,6 +138,30 @@ FASTERRCNN_DIGITS = _on_digits(FasterRcnn(**_SMALL), "box_map", 1_487_302, epoch
 RETINANET_DIGITS = _on_digits(RetinaNet(**_SMALL), "box_map", 914_266, epochs=8)
 MASKRCNN_DIGITS = _on_digits(MaskRcnn(**_SMALL), "box_map", 1_545_585, epochs=4)
 
+
+def _own(name: str, model: Model, metric: str, size: int) -> DetectConfig:
+    """Not in the paper: annotated images of the user's own (`--data.root`); `own_scenes` chooses most of this."""
+    segments = isinstance(model, DeepLabV3)
+    warmup = StepWarmup(steps=1000, start_factor=1e-3)
+    return DetectConfig(
+        recipe=name,
+        paper=PaperRow(f"{model.kind}-RN50", "images of your own", metric, size),
+        model=model,
+        data=Data(name=name, classes="file", train_size=0, test_size=0),
+        augment=SegmentationAugment() if segments else DetectionAugment(),
+        optim=_sgd(0.01 if segments else 0.02),
+        schedule=Polynomial(power=0.9, per="step", warmup=warmup) if segments else Cosine(per="step", warmup=warmup),
+        epochs=26,
+        batch_size=16,
+        max_device_batch=8 if segments else 4,
+        group_size=1,
+    )
+
+
+OBJECTS = _own("objects", FasterRcnn(), "box_map", 41_352_281)
+INSTANCES = _own("instances", MaskRcnn(), "box_map", 43_975_515)
+SEGMENTS = _own("segments", DeepLabV3(), "miou", 41_994_308)
+
 RECIPES: dict[str, DetectConfig] = {
     recipe.recipe: recipe
     for recipe in (
@@ -145,6 +169,9 @@ RECIPES: dict[str, DetectConfig] = {
         FASTERRCNN_DIGITS,
         RETINANET_DIGITS,
         MASKRCNN_DIGITS,
+        OBJECTS,
+        INSTANCES,
+        SEGMENTS,
         DEEPLABV3_RESNET50_COCO,
         FASTERRCNN_RESNET50_FPN_COCO,
         RETINANET_RESNET50_FPN_COCO,

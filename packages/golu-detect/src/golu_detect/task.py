@@ -23,12 +23,12 @@ TASK: Task[DetectConfig] = Task(
     train="golu_detect.train:train",
     describe="golu_detect.describe:describe",
     evaluate="golu_detect.evaluate:evaluate_run",
-    evaluation_flags="golu_core.training.finished:EvaluationFlags",
+    evaluation_flags="golu_detect.evaluate:DetectEvaluationFlags",
     commands={
         "predict": Command(
             "what a finished run sees in images",
             "golu_detect.predict:predict_command",
-            "RUN_DIR IMAGE... [flags]",
+            "RUN_DIR IMAGE|FOLDER|-... [flags]",
             "golu_detect.predict:PredictFlags",
         ),
         "sample-data": Command(
@@ -37,4 +37,5 @@ TASK: Task[DetectConfig] = Task(
     },
     order=3,
     workload="golu_detect.workload:workload",
+    own_data=dict.fromkeys(("objects", "instances", "segments"), "golu_detect.own_scenes:fit_scenes"),
 )

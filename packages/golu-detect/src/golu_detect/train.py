@@ -118,4 +118,6 @@ def save_outputs(run: Run[DetectConfig], data: DetectData, found: list[Detection
     write_json(run.folder / CLASSES_FILE, {"count": data.classes, "names": dict(data.names)})
     if not run.config.segments:
         write_json(run.folder / "detections.json", found)
-    save_predictions(run.folder / "samples" / "predictions.png", run.evaluated_model, data, run.device)
+    save_predictions(
+        run.folder / "samples" / "predictions.png", run.evaluated_model, data, run.device, run.config.augment
+    )

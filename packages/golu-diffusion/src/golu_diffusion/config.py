@@ -11,6 +11,9 @@ from golu_core.training.errors import RequestError
 from golu_core.training.fields import Amount, Background, Count, FolderName, Range, Share
 from golu_core.training.optim import WeightAverage
 
+OWN_PICTURES = "pictures"
+"""Name of data that are a folder of the user's pictures."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -72,7 +75,8 @@ class Data:
     """Where images come from.
 
     Attributes:
-        name: `celeba` or `digits`; also the folder in --data-dir and the data set's name in results.
+        name: `celeba`, `digits` or `pictures`, which are your own; also the folder in --data-dir and the data set's
+            name in results.
         images: Folder of your own images; every tenth, by name, is for the test unless `test_images` is given.
         test_images: Folder of your own test images.
         hub: Id on the hub or local copy for `datasets`, with splits train and valid.

@@ -30,7 +30,7 @@ from golu_core.training.scratch import dry_run_folder
 from golu_core.training.seeding import Purpose, generator
 
 from .celeba import find_celeba
-from .config import Data, DiffusionConfig
+from .config import OWN_PICTURES, Data, DiffusionConfig
 
 _LOOKED_AT = 16
 
@@ -251,6 +251,10 @@ def _listed(config: DiffusionConfig) -> tuple[dict[str, list[Path]], tuple[str, 
             root = dry_run_folder() / data.name
         write_digits(root)
         return {split: image_files(root / split)[0] for split in ("train", "test")}, ()
+    if data.name == OWN_PICTURES:
+        if not root.is_dir():
+            raise RequestError(f"there is no image folder {printable(root)}: --data.images names a folder of your own")
+        return _own(root, None)
     return find_celeba(root), ()
 
 

@@ -18,7 +18,7 @@ def describe(config: DiffusionConfig) -> None:
     model, swapped = build_model(config)
     start = start_of_run(config, model, dry.processes)
     data = dry.data(lambda: checked_data(config, dry.processes), are_own=config.data.is_own)
-    images = config.data.train_size if data is None else data.train.source.count
+    images = (config.data.train_size or config.batch_size) if data is None else data.train.source.count
     steps_per_epoch = epoch_order(config, images).steps_per_epoch
     dry.show(
         data="" if data is None else f"{images:,} training, {data.test.source.count:,} test images",

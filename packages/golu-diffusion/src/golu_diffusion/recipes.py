@@ -9,10 +9,10 @@ import dataclasses
 
 from golu_core.samples import DIGITS_TEST, DIGITS_TRAIN
 from golu_core.training.config import PaperRow, published
-from golu_core.training.optim import AdamW
+from golu_core.training.optim import AdamW, WeightAverage
 from golu_core.training.schedules import Constant, Cosine, StepWarmup
 
-from .config import Data, DiffusionConfig, Model
+from .config import OWN_PICTURES, Data, DiffusionConfig, Model
 
 DDPM_CELEBA = DiffusionConfig(
     recipe="ddpm-celeba",
@@ -61,6 +61,22 @@ DDPM_DIGITS = DiffusionConfig(
 )
 """Real scans at 16 x 16 pixels; about three minutes on two CPU cores."""
 
+PICTURES = DiffusionConfig(
+    recipe="pictures",
+    paper=PaperRow("DDPM", "pictures of your own", "loss", 35_746_307),
+    model=DDPM_CELEBA.model,
+    data=Data(name=OWN_PICTURES, size=64, flip=True),
+    optim=AdamW(lr=2e-4, weight_decay=0.0),
+    schedule=Cosine(final_lr=0.0, per="step", warmup=StepWarmup(steps=1000)),
+    average=WeightAverage(decay=0.9999),
+    epochs=50,
+    batch_size=64,
+    sample_steps=50,
+    clip=1.0,
+)
+"""Not in the paper: any folder of pictures, `--data.images FOLDER`; `own_pictures` chooses most of this from them.
+Rate, clipping and average are those of Ho et al. (2020), appendix B."""
+
 RECIPES: dict[str, DiffusionConfig] = {
-    recipe.recipe: recipe for recipe in (DDPM_DIGITS, DDPM_CELEBA, DDPM_CELEBA_COSINE)
+    recipe.recipe: recipe for recipe in (DDPM_DIGITS, PICTURES, DDPM_CELEBA, DDPM_CELEBA_COSINE)
 }

@@ -44,4 +44,5 @@ TASK: Task[DiffusionConfig] = Task(
     order=4,
     probe="golu_diffusion.probe:probe",
     workload="golu_diffusion.workload:workload",
+    own_data={"pictures": "golu_diffusion.own_pictures:fit_pictures"},
 )

@@ -6,6 +6,8 @@ is nanoGPT's. Published results are means over three seeds.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from golu_core.training.config import PaperRow, published
 from golu_core.training.optim import AdamW
 from golu_core.training.schedules import Cosine, StepWarmup
@@ -109,8 +111,11 @@ BABYGPT_TEXT = LmConfig(
 )
 """nanoGPT's `train_shakespeare_char`, on bytes, for any text: `--data.text FILE`."""
 
+TEXT = replace(BABYGPT_TEXT, recipe="text")
+"""Any text, `--data.text FILE`; `own_text` chooses the sizes and the length from how much there is."""
+
 LANGUAGE_MODELS: dict[str, LmConfig] = {
-    recipe.recipe: recipe for recipe in (BABYGPT_PYDOCS, BABYGPT_TEXT, BABYGPT_TINYSTORIES, GPT2S_OPENWEBTEXT)
+    recipe.recipe: recipe for recipe in (BABYGPT_PYDOCS, TEXT, BABYGPT_TEXT, BABYGPT_TINYSTORIES, GPT2S_OPENWEBTEXT)
 }
 
 RECIPES: dict[str, LmConfig | TranslationConfig] = {**LANGUAGE_MODELS, **TRANSLATION_RECIPES}

@@ -63,4 +63,5 @@ TASK: Task[Any] = Task(
     order=2,
     probe="golu_lm.families:probe",
     workload="golu_lm.families:workload",
+    own_data={"text": "golu_lm.own_text:fit_text"},
 )

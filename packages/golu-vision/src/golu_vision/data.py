@@ -66,6 +66,10 @@ class EncodedImages:
         """The image as (3, H, W) uint8; RequestError with its name if it cannot be decoded."""
         return decode(*self.read(index), background=self.background)
 
+    def name(self, index: int) -> str:
+        """The image's file, or its number where it has none."""
+        return str(index)
+
 
 class TransformedImages:
     """A data set that decodes and transforms each image when a batch asks for it."""
@@ -158,6 +162,7 @@ class ImageData:
         facts: what result.json says: sizes, and the published sizes.
         remarks: what differs from the published sizes, as sentences.
         fingerprint: of names and content.
+        test_name: takes the number of a test image and gives its file, or the number where it has none.
     """
 
     train: BatchDataset
@@ -166,6 +171,7 @@ class ImageData:
     facts: dict[str, Any]
     remarks: tuple[str, ...]
     fingerprint: Fingerprint
+    test_name: Callable[[int], str]
 
 
 def load_data(config: VisionConfig) -> ImageData:
@@ -188,10 +194,11 @@ def load_data(config: VisionConfig) -> ImageData:
     )
     facts = {**counts, "published": published, "as_published": not differing and not data.is_own}
     remarks = (*found.remarks, *differing)
+    name = found.test.name if isinstance(found.test, EncodedImages) else str
     if not data.in_memory:
         train = _as_encoded(found.train)
         test = TransformedImages(_as_encoded(found.test), evaluation_transform(data), seed=None)
-        return ImageData(_augmented(train, config), test, found.classes, facts, remarks, found.fingerprint)
+        return ImageData(_augmented(train, config), test, found.classes, facts, remarks, found.fingerprint, name)
     stored, fingerprint = _in_memory(found, data)
     if isinstance(config.augment, Crop):
         training: BatchDataset = StoredImages(
@@ -199,7 +206,7 @@ def load_data(config: VisionConfig) -> ImageData:
         )
     else:
         training = _augmented(_as_encoded(stored[0]), config)
-    return ImageData(training, stored[1], found.classes, facts, remarks, fingerprint)
+    return ImageData(training, stored[1], found.classes, facts, remarks, fingerprint, name)
 
 
 def _augmented(source: EncodedImages, config: VisionConfig) -> TransformedImages:
@@ -279,6 +286,9 @@ class _FolderImages(EncodedImages):
 
     def _read(self, index: int) -> tuple[bytes, str]:
         return read_file(Path(self.paths[index])), self.paths[index]
+
+    def name(self, index: int) -> str:
+        return self.paths[index]
 
 
 # -------------------------------------------------------------------------------------- CIFAR-10, MNIST and the hub

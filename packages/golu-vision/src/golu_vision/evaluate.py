@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from golu_core.training.data import BatchDataset, SampleKey
 from golu_core.training.evaluation import Evaluation
 from golu_core.training.finished import BatchEvaluationFlags, FinishedRun
+from golu_core.training.output_folder import check_output_folder, output_folder
 from golu_core.training.ownership import MADE_BY, write_atomically
 
 from .config import Data, VisionConfig
 from .data import ImageBatch, ImageData, load_data
+from .details import SeenImages, write_details
 from .models import build_model
 from .transforms import normalized
 
@@ -53,7 +55,11 @@ def classification_metrics(logits: Tensor, labels: Tensor, counted: Tensor) -> T
 
 @torch.no_grad()
 def evaluate(
-    evaluation: Evaluation[VisionConfig], model: nn.Module, data: ImageData, at_once: int | None = None
+    evaluation: Evaluation[VisionConfig],
+    model: nn.Module,
+    data: ImageData,
+    at_once: int | None = None,
+    seen: Callable[[Tensor, Tensor, Tensor], None] | None = None,
 ) -> tuple[dict[str, float], list[Mistake]]:
     """Test metrics over all processes, each image counted once, and the 25 images with the least probable right class.
 
@@ -62,6 +68,8 @@ def evaluate(
         model: takes (N, 3, H, W) float32 images and gives (N, classes) logits.
         data: whose test set is taken.
         at_once: images that a device takes at once; by default as the config's training follows.
+        seen: is given each batch of this process: logits (N, classes) float32, labels (N,) int64, and positions (N,)
+            int64, -1 where an image only fills the batch.
 
     Returns:
         `top1` and `top5` in %, `loss` as mean cross-entropy without label smoothing; and the worst images, the same on
@@ -77,6 +85,8 @@ def evaluate(
         logits = logits.float()
         batch_sums = classification_metrics(logits, labels, positions >= 0)
         sums = batch_sums if sums is None else sums + batch_sums
+        if seen is not None:
+            seen(logits, labels, positions)
         worst = _worst_of([*worst, *_mistakes(logits, labels, positions)])
     assert sums is not None
     count, loss, first, five = evaluation.processes.sum(sums).tolist()
@@ -124,8 +134,19 @@ def save_mistakes(path: Path, mistakes: list[Mistake], test: BatchDataset, class
     )
 
 
-def evaluate_run(folder: Path, flags: BatchEvaluationFlags) -> None:
-    """Prints the test metrics of a run folder's final weights."""
+@dataclass(frozen=True)
+class VisionEvaluationFlags(BatchEvaluationFlags):
+    """Where and how a finished run is evaluated."""
+
+    details: Path | None = None
+    """New folder for what the metrics are made of: accuracy and precision of each class, confusions, curves of
+    precision and recall, and the most confident mistakes, as CSV and pictures."""
+
+
+def evaluate_run(folder: Path, flags: VisionEvaluationFlags) -> None:
+    """Prints the test metrics of a run folder's final weights, and writes their details where they are asked for."""
+    if flags.details is not None:
+        check_output_folder(flags.details, "--details")
     finished = FinishedRun.at(folder, VisionConfig)
     config = finished.evaluated_with(flags)
     data = load_data(config)
@@ -134,5 +155,12 @@ def evaluate_run(folder: Path, flags: BatchEvaluationFlags) -> None:
     finished.load_evaluated_weights(model, config.average)
     with Evaluation(config, folder) as evaluation:
         model.to(evaluation.device).to(memory_format=torch.channels_last)
-        metrics, _ = evaluate(evaluation, model, data, flags.eval_batch)
+        seen = SeenImages()
+        metrics, _ = evaluate(evaluation, model, data, flags.eval_batch, seen.add if flags.details else None)
         finished.print_beside_result(metrics, evaluation.processes)
+        if flags.details is not None:
+            images = evaluation.processes.gathered(seen.images)
+            if evaluation.is_main:
+                with output_folder(flags.details, "--details") as place:
+                    write_details(place, images, data)
+            evaluation.processes.say(f"details: {flags.details}")

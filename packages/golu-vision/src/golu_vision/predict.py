@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,9 +20,10 @@ from golu_core.training.devices import default_device
 from golu_core.training.errors import RequestError, RunFailure
 from golu_core.training.fields import Samples
 from golu_core.training.finished import FinishedRun
-from golu_core.training.image_files import image_files
+from golu_core.training.image_files import named_images
 from golu_core.training.images import printable, read_image
 from golu_core.training.ownership import MADE_BY, check_output, write_output
+from golu_core.training.spreadsheets import harmless
 
 from .config import VisionConfig
 from .data import load_data
@@ -32,7 +33,6 @@ from .transforms import evaluation_transform, normalized
 
 _AT_ONCE = 32
 _DRAWN = 25
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def predict_command(arguments: Sequence[str]) -> None:
     folder, rest = run_directory(arguments, usage)
     first_flag = next((n for n, word in enumerate(rest) if word.startswith("--")), len(rest))
     flags = parsed_flags(PredictFlags, rest[first_flag:], usage)
-    paths = list(_paths(rest[:first_flag]))
+    paths = [path for path, _ in named_images(rest[:first_flag])]
     if not paths:
         raise RequestError(f"name at least one image or folder, or - to read paths from standard input: {usage}")
     if flags.grid is not None:
@@ -157,17 +157,6 @@ def predict_command(arguments: Sequence[str]) -> None:
         raise RunFailure(f"{unreadable} of {len(paths)} images could not be read; the others are predicted")
 
 
-def _paths(words: Iterable[str]) -> Iterator[Path]:
-    """Images as they are named, those in folders, and those that standard input names, a line each."""
-    for word in words:
-        if word == "-":
-            yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
-        elif Path(word).is_dir():
-            yield from image_files(Path(word))[0]
-        else:
-            yield Path(word)
-
-
 class _Table:
     def line(self, found: Prediction) -> str:
         """The image, and its classes in percent."""
@@ -184,7 +173,7 @@ class _Csv:
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         for rank, (name, probability) in enumerate(found.classes, 1):
-            rows.writerow([_harmless(str(found.path)), rank, _harmless(name), f"{probability:.6f}"])
+            rows.writerow([harmless(str(found.path)), rank, harmless(name), f"{probability:.6f}"])
         return text.getvalue().rstrip("\n")
 
 
@@ -196,10 +185,6 @@ class _JsonLines:
 
 
 _WRITERS: dict[str, type[_Table | _Csv | _JsonLines]] = {"table": _Table, "csv": _Csv, "jsonl": _JsonLines}
-
-
-def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _draw(path: Path, drawn: Sequence[tuple[Prediction, Tensor]]) -> None:

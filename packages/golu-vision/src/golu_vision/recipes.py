@@ -313,10 +313,26 @@ MLP_MNIST = _mlp(
 )
 MLP_CIFAR10 = _mlp("mlp-cifar10", CIFAR10, "CIFAR-10", 1_843_210)
 
+IMAGES = VisionConfig(
+    # Not in the paper: class folders of the user's own (`--data.root`); `own_images` chooses most of this from them.
+    recipe="images",
+    paper=PaperRow("ResNet-18", "images of your own", "top1", 11_689_512),
+    model=Model("torchvision/resnet18"),
+    data=Data(source="folder", name="images"),
+    augment=TorchvisionAugment(),
+    optim=Sgd(lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
+    schedule=Cosine(per="step", warmup=EpochWarmup(epochs=1.0, start_factor=0.1)),
+    epochs=90,
+    batch_size=256,
+    label_smoothing=0.1,
+    log_every=10,
+)
+
 RECIPES: dict[str, VisionConfig] = {
     recipe.recipe: recipe
     for recipe in (
         DIGITS,
+        IMAGES,
         MLP_DIGITS,
         MLP_MNIST,
         MLP_CIFAR10,

@@ -22,6 +22,7 @@ TASK: Task[VisionConfig] = Task(
     train="golu_vision.train:train",
     describe="golu_vision.describe:describe",
     evaluate="golu_vision.evaluate:evaluate_run",
+    evaluation_flags="golu_vision.evaluate:VisionEvaluationFlags",
     commands={
         "export": Command(
             "a finished run's network for ONNX Runtime, torch.export or timm",
@@ -39,4 +40,5 @@ TASK: Task[VisionConfig] = Task(
     order=1,
     probe="golu_vision.probe:probe",
     workload="golu_vision.workload:workload",
+    own_data={"images": "golu_vision.own_images:fit_images"},
 )

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .config import Config, PaperRow, checked
 from .errors import Interrupted, RequestError, RunFailure
@@ -19,6 +19,9 @@ from .fields import check_fields
 from .named_activations import activations_of_words, with_named_activation
 from .tasks import Command, Task, named_recipe, recipes_of, resolved
 from .variants import chosen, help_of
+
+if TYPE_CHECKING:
+    from .own_data import Fitted
 
 Flags = TypeVar("Flags")
 
@@ -123,24 +126,68 @@ class CommandLine(Generic[Config]):
             print(f"usage: {self.program} train RECIPE [flags]\n\nrecipes: {', '.join(self.recipes)}")
             print(f"flags of a recipe: {self.program} train {next(iter(self.recipes))} --help")
             return
-        config = self.config(arguments)
+        config, said = self._resolved(arguments)
+        if os.environ.get("RANK", "0") == "0":
+            print("".join(f"{sentence}\n" for sentence in said), end="", flush=True)
         resolved(self.task.describe if config.dry_run else self.task.train)(config)
 
     def config(self, arguments: Sequence[str]) -> Config:
-        """The config of `RECIPE [flags]`; RequestError for an unknown recipe; tyro exits with status 2 for a flag."""
+        """The config of `RECIPE [flags]`.
+
+        Raises:
+            RequestError: there is no such recipe, or a value is impossible. For a wrong flag tyro exits with status 2.
+        """
+        return self._resolved(arguments)[0]
+
+    def _resolved(self, arguments: Sequence[str]) -> tuple[Config, tuple[str, ...]]:
+        """The config, and what is to be said of values that were chosen from the user's data."""
+        name, *flags = arguments
+        recipe = self._recipe(name)
+        fitted = self._fitted(recipe, flags)
+        if fitted is None:
+            return checked(with_named_activation(self._parsed(recipe, flags))), ()
+        from .own_data import choices, cut_batch
+
+        config, cut = cut_batch(self._parsed(fitted.recipe, flags), fitted)
+        chosen_flags = choices(recipe, fitted, config)
+        said = (f"{name}: {fitted.found}", f"chosen for them: {chosen_flags or 'nothing, all is given'}", *cut)
+        return checked(with_named_activation(config)), said
+
+    def _parsed(self, recipe: Config, flags: Sequence[str]) -> Config:
+        """A recipe with flags; tyro exits with status 2 for a wrong one."""
         import tyro
 
-        name, *flags = arguments
-        recipe, left = chosen(self._recipe(name), flags)
-        parsed = tyro.cli(
+        recipe, left = chosen(recipe, flags)
+        return tyro.cli(
             type(recipe),
             default=recipe,
             args=left,
-            prog=f"{self.program} train {name}",
+            prog=f"{self.program} train {recipe.recipe}",
             description=help_of(recipe),
             config=(tyro.conf.AvoidSubcommands,),
         )
-        return checked(with_named_activation(parsed))
+
+    def _fitted(self, recipe: Config, flags: Sequence[str]) -> Fitted[Config] | None:
+        """The recipe fitted to the user's data; None where it is not fitted to any, or they are not named."""
+        import tyro
+
+        fit = self.task.own_data.get(recipe.recipe)
+        if fit is None or any(word in ("-h", "--help") for word in flags):
+            return None
+        with_choices, left = chosen(recipe, flags)
+        # flags of what the data decide, such as another augmentation's, are understood after it is decided
+        asked: Any
+        asked, _ = tyro.cli(
+            type(recipe),
+            default=with_choices,
+            args=left,
+            prog=f"{self.program} train {recipe.recipe}",
+            config=(tyro.conf.AvoidSubcommands,),
+            return_unknown_args=True,
+        )
+        check_fields(asked.data, "--data.")
+        found: Fitted[Config] | None = resolved(fit)(recipe, asked)
+        return found
 
     def _recipe(self, name: str) -> Config:
         if name in self.recipes:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 from .cli import parsed_flags, run_directory
 from .errors import RequestError, RunFailure
 from .named_activations import ACTIVATION_FILE, loaded_code
-from .ownership import write_text
+from .output_folder import check_output_folder, output_folder
 from .results import RESULT_FILE, Result
 
 CARD_FILE = "README.md"
@@ -83,22 +81,16 @@ def export_run(arguments: Sequence[str], usage: str, made: Callable[[Path], tupl
     folder, rest = run_directory(arguments, usage)
     flags = parsed_flags(ExportFlags, rest, usage)
     out = flags.out
-    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        raise RequestError(f"{out} exists, and is not an empty folder: name a new one by --out")
+    check_output_folder(out, "--out")
     network, result = made(folder)
-    with tempfile.TemporaryDirectory() as place:
-        whole = Path(place)
+    with output_folder(out, "--out", last=CARD_FILE) as whole:
         difference = _WRITERS[flags.format](network, whole)
         for name, values in network.files.items():
             (whole / name).write_bytes(
                 values if isinstance(values, bytes) else (json.dumps(values, indent=1) + "\n").encode()
             )
         evaluated = datetime.fromtimestamp((folder / RESULT_FILE).stat().st_mtime, UTC).date().isoformat()
-        card = card_of(network, result, flags.format, evaluated)
-        out.mkdir(parents=True, exist_ok=True)
-        for path in sorted(whole.iterdir()):
-            shutil.copyfile(path, out / path.name)
-        write_text(out / CARD_FILE, card)  # last: a folder without a card is not whole
+        (whole / CARD_FILE).write_text(card_of(network, result, flags.format, evaluated), encoding="utf-8")
     compared = "" if difference is None else f"; largest difference from torch {difference:.2g} of the largest output"
     print(f"exported: {out}{compared}")
 

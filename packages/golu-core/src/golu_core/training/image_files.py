@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .errors import RequestError
@@ -36,6 +37,25 @@ def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
         found = f"; it has {left_out(others)}" if others else ""
         raise RequestError(f"the folder {printable(folder)} has no image ({', '.join(sorted(EXTENSIONS))}){found}")
     return images, others
+
+
+def named_images(words: Iterable[str]) -> Iterator[tuple[Path, Path]]:
+    """Images as a person names them: files, those in folders, and with `-` those that lines of standard input name.
+
+    Yields:
+        The path of an image, and its path below the folder that was named; its name where it was named itself.
+
+    Raises:
+        RequestError: a folder has no image.
+    """
+    for word in words:
+        if word == "-":
+            named = (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
+            yield from ((path, Path(path.name)) for path in named)
+        elif Path(word).is_dir():
+            yield from ((path, path.relative_to(word)) for path in image_files(Path(word))[0])
+        else:
+            yield Path(word), Path(Path(word).name)
 
 
 def left_out(paths: Sequence[Path]) -> str:

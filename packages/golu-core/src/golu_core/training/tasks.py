@@ -70,6 +70,7 @@ class Task(Generic[Config]):
         order: where its tables stand among those of other tasks.
         probe: a `probes.MakeProbe`, which lets `golu-core analyze` look into its networks; None if it offers none.
         workload: a `workloads.MakeWorkload`, which lets `golu-core analyze times` measure them; None if it offers none.
+        own_data: for each recipe that is fitted to the user's data, the `own_data.Fit` that does it.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Task(Generic[Config]):
     order: int = 100
     probe: str | None = None
     workload: str | None = None
+    own_data: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def program(self) -> str:

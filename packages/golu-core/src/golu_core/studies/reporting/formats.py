@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -182,20 +180,6 @@ def run_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 }
             )
     return records
-
-
-def csv_text(records: Sequence[dict[str, Any]]) -> str:
-    """Records as CSV with a line of headings."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _harmless(value) for name, value in record.items()} for record in records)
-    return text.getvalue()
-
-
-def _harmless(value: Any) -> Any:
-    """A text as it is, but not as a formula that a spreadsheet would compute."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def json_text(

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from golu_core.training.errors import RequestError
 from golu_core.training.ownership import REPORT_MARKER, bytes_writer, read_marker, write_atomically
+from golu_core.training.spreadsheets import csv_text
 
 from .answer import answer
 from .card import Card, card
 from .collect import Collection
 from .comparison import FEWEST_FAMILIES, FEWEST_VALUES, OverRecipes, over_recipes
-from .formats import csv_text, json_text, latex, markdown, run_records, summary_records
+from .formats import json_text, latex, markdown, run_records, summary_records
 from .metrics import paper_name
 from .paired import ALPHA, PairedComparison, paired_comparisons
 from .summary import Row, rows_of

@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from golu_core.training.errors import RequestError
 from golu_core.training.results import RESULT_FILE
 from golu_core.training.run_files import CONFIG_FILE, METRICS_FILE
+from golu_core.training.spreadsheets import csv_text
 
 from .collect import collect
 from .figures import NamedFigure, as_bytes, as_inline_svg, color, plain_style
-from .formats import console, csv_text, markdown, print_table
+from .formats import console, markdown, print_table
 from .metrics import metric_label, paper_name
 from .page import template
 from .report import write_report

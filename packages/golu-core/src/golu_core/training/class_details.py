@@ -1,0 +1,157 @@
+"""What `evaluate --details` shows of classes: tables as CSV, and pictures of confusions and of precision and recall."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy
+from numpy.typing import NDArray
+
+from .ownership import MADE_BY
+from .spreadsheets import csv_text
+
+_NAMED_CLASSES = 60  # more names would not be legible
+_COUNTED_CLASSES = 25  # as would more counts
+_CURVES = 8
+_POINTS = 200  # of a curve, in the CSV
+
+
+class Curve(NamedTuple):
+    """Precision over recall of one class.
+
+    Attributes:
+        recall: (points,), rising.
+        precision: (points,).
+        scores: (points,), lowest score that is counted; NaN where it is not known.
+        average: precision, the area under the curve.
+    """
+
+    recall: NDArray[numpy.float64]
+    precision: NDArray[numpy.float64]
+    scores: NDArray[numpy.float64]
+    average: float
+
+
+def write_table(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Writes records as CSV; numbers in six digits."""
+    rows = [
+        {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in record.items()}
+        for record in records
+    ]
+    path.write_text(csv_text(rows), encoding="utf-8")
+
+
+def write_confusion(folder: Path, counts: NDArray[Any], names: Sequence[str], what: str) -> None:
+    """Writes `confusion.csv`, `confusions.csv` with the most frequent ones first, and `confusion.png`.
+
+    Args:
+        folder: gets the files.
+        counts: (classes, classes), of the right class in rows and of the chosen one in columns.
+        names: of the classes.
+        what: is counted, such as `images`.
+    """
+    matrix = [
+        {"right class": name, **{f"chosen {other}": _plain(n) for other, n in zip(names, row, strict=True)}}
+        for name, row in zip(names, counts.tolist(), strict=True)
+    ]
+    write_table(folder / "confusion.csv", matrix)
+    totals = counts.sum(axis=1)
+    wrong = [
+        {
+            "right class": names[right],
+            "chosen class": names[chosen],
+            what: _plain(counts[right, chosen].item()),
+            "share of the right class (%)": 100 * float(counts[right, chosen]) / float(totals[right]),
+        }
+        for right, chosen in zip(*numpy.nonzero(counts), strict=True)
+        if right != chosen
+    ]
+    if wrong:
+        write_table(folder / "confusions.csv", sorted(wrong, key=lambda row: -float(row[what])))
+    _draw_confusion(folder / "confusion.png", counts, names, what)
+
+
+def _plain(count: float) -> int | float:
+    return int(count) if float(count).is_integer() else count
+
+
+def _draw_confusion(path: Path, counts: NDArray[Any], names: Sequence[str], what: str) -> None:
+    from matplotlib.figure import Figure
+
+    shares = counts / numpy.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = max(4.0, min(14.0, 1.5 + 0.35 * len(names)))
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
+    figure.colorbar(image, ax=axes, label="share of the right class (%)", shrink=0.8)
+    axes.set(xlabel="chosen class", ylabel="right class", title=f"Confusions, {what}")
+    if len(names) <= _NAMED_CLASSES:
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
+        axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
+    if len(names) <= _COUNTED_CLASSES:
+        for row, column in zip(*numpy.nonzero(counts), strict=True):
+            dark = shares[row, column] > 0.5
+            axes.text(
+                *(column, row, f"{counts[row, column]:,.0f}"),
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if dark else "black",
+            )
+    _save(figure, path)
+
+
+def write_curves(folder: Path, curves: Mapping[str, Curve], title: str) -> None:
+    """Writes `precision-recall.csv` of all classes, and `precision-recall.png` of the weakest and of their mean.
+
+    Args:
+        folder: gets the files.
+        curves: by the name of the class.
+        title: of the picture.
+    """
+    records = [
+        {"class": name, "recall": float(recall), "precision": float(precision), "lowest score": _known(score)}
+        for name, curve in curves.items()
+        for recall, precision, score in _thinned(curve)
+    ]
+    write_table(folder / "precision-recall.csv", records)
+
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    axes = figure.add_subplot()
+    grid = numpy.linspace(0, 1, 101)
+    ordered = sorted(curves.items(), key=lambda item: item[1].average)
+    for name, curve in ordered[:_CURVES]:
+        axes.step(curve.recall, curve.precision, where="post", label=f"{name}: {100 * curve.average:.1f} %", alpha=0.8)
+    mean = numpy.mean([_interpolated(curve, grid) for curve in curves.values()], axis=0)
+    average = sum(curve.average for curve in curves.values()) / len(curves)
+    axes.plot(grid, mean, color="black", linewidth=2, label=f"mean of {len(curves)} classes: {100 * average:.1f} %")
+    shown = "all classes" if len(ordered) <= _CURVES else f"the {_CURVES} classes with the lowest average precision"
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02), title=f"{title}: {shown}")
+    for text in axes.legend(fontsize=8, title="average precision").get_texts():
+        text.set_parse_math(False)
+    _save(figure, folder / "precision-recall.png")
+
+
+def _known(score: float) -> float | str:
+    return "" if numpy.isnan(score) else float(score)
+
+
+def _thinned(curve: Curve) -> list[tuple[float, float, float]]:
+    step = max(1, -(-len(curve.recall) // _POINTS))
+    return list(zip(curve.recall[::step], curve.precision[::step], curve.scores[::step], strict=True))
+
+
+def _interpolated(curve: Curve, grid: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
+    """The highest precision at each recall or a higher one, 0 above the highest recall, as COCO has it."""
+    highest = numpy.maximum.accumulate(curve.precision[::-1])[::-1]
+    places = numpy.searchsorted(curve.recall, grid, side="left")
+    found: NDArray[numpy.float64] = numpy.append(highest, 0.0)[places]
+    return found
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.savefig(path, dpi=120, format="png", metadata={"Software": MADE_BY})

@@ -1,0 +1,298 @@
+"""What the test metrics of a detector or segmenter are made of: each class, confusions, and mistakes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.ops import box_iou
+from torchvision.utils import draw_bounding_boxes
+
+from golu_core.training.class_details import Curve, write_confusion, write_curves, write_table
+from golu_core.training.ownership import MADE_BY
+
+from .coco import IGNORED
+from .coco_metrics import CategoryCurves, Detection, category_curves
+from .data import DetectData
+
+_SAME = 0.5  # IoU from which a box counts as that of an object
+_SHOWN = 0.5  # score from which a detection counts in the confusions, as `predict` shows them
+_WORST = 12
+_NOTHING, _FOUND_ALREADY = "nothing", "found already"
+
+
+# ----------------------------------------------------------------------------------------------------------- detection
+
+
+class _Judged(NamedTuple):
+    """A detection beside the objects of its image.
+
+    Attributes:
+        image: number in the test set.
+        found: as the detector gave it.
+        right: category of the object that it is matched with; None where there is none.
+        overlap: its largest IoU with any object.
+    """
+
+    image: int
+    found: Detection
+    right: int | None
+    overlap: float
+
+
+def write_detection_details(folder: Path, found: Sequence[Detection], data: DetectData, with_masks: bool) -> None:
+    """Writes what a detector's metrics are made of.
+
+    Args:
+        folder: gets `classes.csv`, `confusion.csv` and `.png`, `confusions.csv`, `precision-recall.csv` and `.png`, and
+            where there are any `mistakes.csv` and `.png`, the detections that match no object of their class.
+        found: in the whole test set, in COCO's format.
+        data: that it is from.
+        with_masks: average precision of masks, too.
+    """
+    categories = data.test.annotations.categories
+    kinds = {"box": "bbox"} | ({"mask": "segm"} if with_masks else {})
+    curves = {name: dict(category_curves(data.test, found, kind, list(categories))) for name, kind in kinds.items()}
+    objects = _object_counts(data)
+    rows = []
+    for category, name in categories.items():
+        row: dict[str, Any] = {"class": name, "objects": objects.get(category, 0)}
+        for kind, of in curves.items():
+            row |= {f"{kind} {key}": value for key, value in _precisions(of[category]).items()}
+        rows.append(row)
+    write_table(folder / "classes.csv", rows)
+    judged, missed = _judged(found, data)
+    write_confusion(folder, _confusions(judged, missed, data), [*categories.values(), _NOTHING], "objects")
+    drawn = {name: _curve(curves["box"][category]) for category, name in categories.items() if objects.get(category)}
+    write_curves(folder, drawn, "Boxes at an IoU of 0.5")
+    wrong = [one for one in judged if one.right != one.found["category_id"]]
+    wrong.sort(key=lambda one: (-one.found["score"], one.image, one.found["bbox"]))
+    if wrong:
+        write_table(folder / "mistakes.csv", [_of_mistake(one, data) for one in wrong])
+        _draw_mistakes(folder / "mistakes.png", wrong, data)
+
+
+def _object_counts(data: DetectData) -> dict[int, int]:
+    """Objects of each category in the test set, without crowds."""
+    counts: dict[int, int] = defaultdict(int)
+    for image in data.test.images:
+        for entry in data.test.annotations.objects.get(image.id, ()):
+            counts[entry["category_id"]] += not entry.get("iscrowd", 0)
+    return counts
+
+
+def _precisions(curves: CategoryCurves) -> dict[str, float | str]:
+    """Average precisions and recall of a category in %; empty where there is nothing to take them from."""
+    precision, recall = curves.precision[:, :, 0, -1], curves.recall[:, 0, -1]
+    parts = {"AP (%)": precision, "AP50 (%)": precision[:1], "AP75 (%)": precision[5:6], "AR (%)": recall}
+    return {name: 100 * float(part.mean()) if (part > -1).all() else "" for name, part in parts.items()}
+
+
+def _curve(curves: CategoryCurves) -> Curve:
+    """COCO's 101 points at an IoU of 0.5."""
+    precision = curves.precision[0, :, 0, -1]
+    unknown = numpy.full(len(precision), numpy.nan)
+    return Curve(numpy.linspace(0, 1, len(precision)), precision, unknown, float(precision.mean()))
+
+
+def _judged(found: Sequence[Detection], data: DetectData) -> tuple[list[_Judged], list[int]]:
+    """Each detection with the object that it is matched with, and the categories of the objects that none is.
+
+    The detections that are shown take, the surest first, the free object that they overlap most, of whichever class.
+    """
+    by_image: dict[int, list[Detection]] = defaultdict(list)
+    for detection in found:
+        if detection["score"] >= _SHOWN:
+            by_image[detection["image_id"]].append(detection)
+    judged: list[_Judged] = []
+    missed: list[int] = []
+    for number, image in enumerate(data.test.images):
+        entries = list(data.test.annotations.objects.get(image.id, ()))
+        crowd = torch.tensor([bool(entry.get("iscrowd", 0)) for entry in entries], dtype=torch.bool)
+        detections = sorted(by_image[image.id], key=lambda d: -d["score"])
+        overlaps = box_iou(_corners(detections), _corners(entries))
+        free = ~crowd
+        for row, detection in zip(overlaps, detections, strict=True):
+            candidates = torch.where(free, row, torch.zeros_like(row))
+            best = int(candidates.argmax()) if len(entries) else -1
+            largest = float(row.max()) if len(entries) else 0.0
+            if best >= 0 and candidates[best] >= _SAME:
+                free[best] = False
+                judged.append(_Judged(number, detection, entries[best]["category_id"], largest))
+            elif not (len(entries) and row[crowd].numel() and row[crowd].max() >= _SAME):  # crowds count neither way
+                judged.append(_Judged(number, detection, None, largest))
+        missed += [entry["category_id"] for entry, is_free in zip(entries, free.tolist(), strict=True) if is_free]
+    return judged, missed
+
+
+def _corners(entries: Sequence[Any]) -> Tensor:
+    """Boxes of COCO's entries as corners, (N, 4) float32."""
+    boxes = torch.tensor([entry["bbox"] for entry in entries], dtype=torch.float32).reshape(-1, 4)
+    return torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1)
+
+
+def _confusions(judged: Sequence[_Judged], missed: Sequence[int], data: DetectData) -> NDArray[numpy.int64]:
+    """Counts by right and chosen class; the last row is of detections of nothing, the last column of missed objects."""
+    rows = {category: row for row, category in enumerate(data.test.annotations.categories)}
+    counts = numpy.zeros((len(rows) + 1, len(rows) + 1), dtype=numpy.int64)
+    for one in judged:
+        counts[len(rows) if one.right is None else rows[one.right], rows[one.found["category_id"]]] += 1
+    for category in missed:
+        counts[rows[category], len(rows)] += 1
+    return counts
+
+
+def _of_mistake(one: _Judged, data: DetectData) -> dict[str, object]:
+    categories = data.test.annotations.categories
+    left, top, width, height = one.found["bbox"]
+    return {
+        "image": data.test.images[one.image].file_name,
+        "class": categories[one.found["category_id"]],
+        "score": one.found["score"],
+        "object there": _what_is_there(one, data),
+        "largest IoU with an object": one.overlap,
+        "left": left,
+        "top": top,
+        "width": width,
+        "height": height,
+    }
+
+
+def _what_is_there(one: _Judged, data: DetectData) -> str:
+    if one.right is not None:
+        return data.test.annotations.categories[one.right]
+    return _FOUND_ALREADY if one.overlap >= _SAME else _NOTHING
+
+
+def _draw_mistakes(path: Path, wrong: Sequence[_Judged], data: DetectData) -> None:
+    """The surest mistakes, each in its image."""
+    categories = data.test.annotations.categories
+    pictures = []
+    for one in wrong[:_WORST]:
+        pixels, _ = data.test.scene(one.image)
+        boxed = draw_bounding_boxes(pixels, _corners([one.found]), colors="red", width=max(1, pixels.shape[-1] // 150))
+        name, score = categories[one.found["category_id"]], one.found["score"]
+        pictures.append((boxed, f"{name} {score:.2f}\nis {_what_is_there(one, data)}"))
+    _draw_grid(path, pictures, f"The surest of {len(wrong):,} mistakes", columns=4)
+
+
+# -------------------------------------------------------------------------------------------------------- segmentation
+
+
+class _SeenScene(NamedTuple):
+    """A test image as a segmenter saw it.
+
+    Attributes:
+        right: share of its pixels.
+        sample: its number in the test set.
+        counts: (classes, classes) int64, pixels by right and chosen class.
+        chosen: (H, W) uint8, the chosen classes; None of all but the worst images.
+    """
+
+    right: float
+    sample: int
+    counts: NDArray[numpy.int64]
+    chosen: NDArray[numpy.uint8] | None
+
+
+class SeenSegments:
+    """Collects what a segmenter makes of this process's test images."""
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self.images: list[_SeenScene] = []
+
+    def add(self, samples: Tensor, positions: Tensor, targets: Tensor, chosen: Tensor) -> None:
+        """Adds a batch.
+
+        Args:
+            samples: (N,) int64, numbers in the test set.
+            positions: (N,) int64, -1 where an image only fills the batch.
+            targets: (N, H, W) int64, 255 where nothing is counted.
+            chosen: (N, H, W) int64.
+        """
+        for sample, position, target, choice in zip(samples.tolist(), positions.tolist(), targets, chosen, strict=True):
+            valid = target != IGNORED
+            if position < 0 or not valid.any():
+                continue
+            pairs = torch.bincount(target[valid] * self.classes + choice[valid], minlength=self.classes**2)
+            counts = pairs.reshape(self.classes, self.classes).cpu().numpy()
+            right = float(counts.trace() / counts.sum())
+            self.images.append(_SeenScene(right, sample, counts, choice.to(torch.uint8).cpu().numpy()))
+        self.images.sort(key=lambda image: image[:2])
+        self.images[_WORST:] = [image._replace(chosen=None) for image in self.images[_WORST:]]
+
+
+def write_segmentation_details(folder: Path, images: Sequence[_SeenScene], data: DetectData) -> None:
+    """Writes what a segmenter's metrics are made of.
+
+    Args:
+        folder: gets `classes.csv`, `confusion.csv` and `.png`, `confusions.csv`, `mistakes.csv` and `.png`, the images
+            with the smallest share of right pixels.
+        images: all of the test set.
+        data: that they are from.
+    """
+    whole = numpy.sum([image.counts for image in images], axis=0)
+    # COCO's ids have gaps, for which a network has outputs
+    kept = [n for n in range(data.classes) if n == 0 or n in data.names or whole[n].any() or whole[:, n].any()]
+    names = ["background" if n == 0 else data.names.get(n, f"unused output {n}") for n in kept]
+    counts = whole[numpy.ix_(kept, kept)]
+    rows = []
+    for label, name in enumerate(names):
+        hits, pixels, chosen = int(counts[label, label]), int(counts[label].sum()), int(counts[:, label].sum())
+        union = pixels + chosen - hits
+        rows.append(
+            {
+                "class": name,
+                "pixels": pixels,
+                "IoU (%)": 100 * hits / union if union else "",
+                "accuracy (%)": 100 * hits / pixels if pixels else "",
+                "precision (%)": 100 * hits / chosen if chosen else "",
+            }
+        )
+    write_table(folder / "classes.csv", rows)
+    write_confusion(folder, counts, names, "pixels")
+    worst = sorted(images, key=lambda image: image[:2])
+    table = [
+        {"image": data.test.images[image.sample].file_name, "right pixels (%)": 100 * image.right} for image in worst
+    ]
+    write_table(folder / "mistakes.csv", table)
+    pictures: list[tuple[Tensor, str]] = []
+    for image in worst[: _WORST // 3]:
+        picture, target = data.test.scene(image.sample)
+        assert image.chosen is not None
+        name = Path(data.test.images[image.sample].file_name).name
+        pictures.append((picture, name))
+        pictures.append((_colored(target["segmentation"].numpy()), "right"))
+        pictures.append((_colored(image.chosen), f"chosen, {100 * image.right:.0f} % right"))
+    _draw_grid(folder / "mistakes.png", pictures, "The images with the fewest right pixels", columns=3)
+
+
+def _colored(labels: NDArray[Any]) -> Tensor:
+    """Labels (H, W) as a picture, (3, H, W) uint8; what is not counted is white."""
+    from matplotlib import colormaps
+
+    palette = (numpy.asarray(colormaps["tab20"](numpy.arange(256) % 20))[:, :3] * 255).astype(numpy.uint8)
+    palette[0], palette[IGNORED] = 0, 255
+    return torch.from_numpy(palette[labels]).permute(2, 0, 1)
+
+
+def _draw_grid(path: Path, pictures: Sequence[tuple[Tensor, str]], title: str, columns: int) -> None:
+    """Pictures (3, H, W) uint8 with their titles."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(pictures) // columns)
+    figure = Figure(figsize=(2.6 * columns, 2.9 * rows + 0.5), layout="constrained")
+    figure.suptitle(title)
+    for number, (picture, text) in enumerate(pictures):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        axes.imshow(picture.permute(1, 2, 0).numpy())
+        axes.set_title(text, fontsize=9, parse_math=False)
+        axes.axis("off")
+    figure.savefig(path, dpi=100, format="png", metadata={"Software": MADE_BY})

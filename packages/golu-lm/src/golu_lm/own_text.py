@@ -1,0 +1,93 @@
+"""The recipe `text`: sizes, context, batch, rate and steps for text of the user's own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from golu_core.training.own_data import Fitted, passes, power_of_two, rounded, unless_given
+from golu_core.training.schedules import Cosine, StepWarmup
+
+from .config import LmConfig
+from .data import load_data
+from .tokenizers import build_tokenizer
+
+
+class _Sizes(NamedTuple):
+    """A network, and how it is trained.
+
+    Attributes:
+        below: training tokens up to which it is taken.
+    """
+
+    below: float
+    layers: int
+    heads: int
+    width: int
+    context: int
+    dropout: float
+    batch: int
+    lr: float
+
+
+# nanoGPT's advice for a CPU, its `train_shakespeare_char`, and a third in between that and GPT-2
+_SIZES = (
+    _Sizes(5e5, layers=4, heads=4, width=128, context=128, dropout=0.1, batch=16, lr=3e-3),
+    _Sizes(2e7, layers=6, heads=6, width=384, context=256, dropout=0.2, batch=64, lr=1e-3),
+    _Sizes(float("inf"), layers=8, heads=8, width=512, context=512, dropout=0.0, batch=64, lr=1e-3),
+)
+_FEWEST_STEPS, _EVALUATIONS = 200, 10
+_TUNED, _RATE_TUNED = 3, 0.1  # a run from given weights has a third of the steps, and a tenth of the rate
+
+
+def fit_text(recipe: LmConfig, asked: LmConfig) -> Fitted[LmConfig] | None:
+    """The recipe for the text that is asked for, or for DATA_DIR/NAME as `golu-lm prepare` writes it; None without.
+
+    Text is tokenized here, once, as training would.
+
+    Raises:
+        RequestError: the text cannot be read, or is too short.
+    """
+    if asked.data.text is None and not (asked.data_dir / asked.data.name).is_dir():
+        return None
+    vocabulary = _vocabulary(recipe, asked)
+    shortest = replace(asked.model, context=1, vocabulary=max(vocabulary, asked.model.vocabulary))
+    data = load_data(replace(asked, model=shortest, check_data=False))
+    train, test = len(data.train), len(data.test)
+    sizes = next(sizes for sizes in _SIZES if train < sizes.below)
+    tuned = asked.init_from is not None
+    longest = power_of_two(min(train, test) - 1, 1, sizes.context)
+    context = unless_given(asked.model.context, recipe.model.context, longest)
+    batch = unless_given(asked.batch_size, recipe.batch_size, sizes.batch)
+    seen = train * passes(train, at_10_000=100, least=1, most=100)
+    by_tokens = max(_FEWEST_STEPS, round(seen / (batch * context) / (_TUNED if tuned else 1)))
+    steps = unless_given(asked.steps, recipe.steps, by_tokens)
+    lr = unless_given(asked.optim.lr, recipe.optim.lr, rounded(sizes.lr * (_RATE_TUNED if tuned else 1.0)))
+    fitted = replace(
+        recipe,
+        model=replace(
+            recipe.model,
+            layers=sizes.layers,
+            heads=sizes.heads,
+            width=sizes.width,
+            context=context,
+            vocabulary=vocabulary,
+            dropout=sizes.dropout,
+        ),
+        optim=replace(recipe.optim, lr=lr),
+        schedule=Cosine(final_lr=rounded(lr / 10), per="step", warmup=StepWarmup(steps=max(1, min(100, steps // 10)))),
+        steps=steps,
+        batch_size=batch,
+        max_device_batch=batch,
+        eval_every=max(1, steps // _EVALUATIONS),
+        eval_sequences=max(1, min(20 * batch, test // context)),
+    )
+    return Fitted(fitted, f"{train:,} training and {test:,} test tokens ({asked.data.tokenizer})", None)
+
+
+def _vocabulary(recipe: LmConfig, asked: LmConfig) -> int:
+    """Rows of the embedding: what the tokenizer has, to a multiple of 64, which is faster."""
+    if asked.data.tokenizer == "none":
+        return asked.model.vocabulary
+    size = build_tokenizer(asked.data.tokenizer, asked.data.vocab_file).size
+    return unless_given(asked.model.vocabulary, recipe.model.vocabulary, -(-size // 64) * 64)

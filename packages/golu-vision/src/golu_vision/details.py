@@ -1,0 +1,146 @@
+"""What a classifier's test metrics are made of: each class, what is confused with what, and confident mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from golu_core.training.class_details import Curve, write_confusion, write_curves, write_table
+from golu_core.training.data import SampleKey
+from golu_core.training.ownership import MADE_BY
+
+from .data import ImageBatch, ImageData
+
+_DRAWN = 25
+
+
+class SeenImage(NamedTuple):
+    """A test image as a network saw it.
+
+    Attributes:
+        position: of the image in the test set.
+        label: its right class.
+        probabilities: (classes,) float32.
+    """
+
+    position: int
+    label: int
+    probabilities: NDArray[numpy.float32]
+
+
+class SeenImages:
+    """Collects this process's test images."""
+
+    def __init__(self) -> None:
+        self.images: list[SeenImage] = []
+
+    def add(self, logits: Tensor, labels: Tensor, positions: Tensor) -> None:
+        """Adds a batch.
+
+        Args:
+            logits: (N, classes) float32.
+            labels: (N,) int64.
+            positions: (N,) int64, -1 where an image only fills the batch.
+        """
+        rows = zip(positions.tolist(), labels.tolist(), logits.softmax(dim=1).cpu().numpy(), strict=True)
+        self.images += [SeenImage(*row) for row in rows if row[0] >= 0]
+
+
+def write_details(folder: Path, images: Sequence[SeenImage], data: ImageData) -> None:
+    """Writes what the metrics are made of.
+
+    Args:
+        folder: gets `classes.csv`, `confusion.csv` and `.png`, `confusions.csv`, `precision-recall.csv` and `.png`, and
+            where there are mistakes `mistakes.csv` and `.png`.
+        images: all of the test set.
+        data: that they are from.
+    """
+    from sklearn.metrics import confusion_matrix
+
+    images = sorted(images)
+    labels = numpy.array([image.label for image in images])
+    probabilities = numpy.stack([image.probabilities for image in images])
+    chosen = torch.from_numpy(probabilities).argmax(dim=1).numpy()  # of equal ones the one that evaluation takes
+    counts = confusion_matrix(labels, chosen, labels=range(len(data.classes)))
+    curves = {
+        name: _curve(labels == number, probabilities[:, number])
+        for number, name in enumerate(data.classes)
+        if (labels == number).any()
+    }
+    write_table(
+        folder / "classes.csv", [_of_class(number, counts, data.classes, curves) for number in range(len(counts))]
+    )
+    write_confusion(folder, counts, data.classes, "images")
+    write_curves(folder, curves, "Precision and recall")
+    mistakes = [image for image, choice in zip(images, chosen, strict=True) if image.label != choice]
+    mistakes.sort(key=lambda image: (-float(image.probabilities.max()), image.position))
+    if mistakes:
+        write_table(folder / "mistakes.csv", [_of_mistake(mistake, data) for mistake in mistakes])
+        _draw_mistakes(folder / "mistakes.png", mistakes, data)
+
+
+def _curve(is_class: NDArray[numpy.bool_], scores: NDArray[numpy.float32]) -> Curve:
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    precision, recall, thresholds = precision_recall_curve(is_class, scores)
+    lowest = numpy.append(thresholds, numpy.nan)  # the last point, of no image at all
+    return Curve(recall[::-1], precision[::-1], lowest[::-1], float(average_precision_score(is_class, scores)))
+
+
+def _of_class(
+    number: int, counts: NDArray[numpy.int64], classes: Sequence[str], curves: dict[str, Curve]
+) -> dict[str, object]:
+    right, images, chosen = int(counts[number, number]), int(counts[number].sum()), int(counts[:, number].sum())
+    others = counts[number].copy()
+    others[number] = 0
+    curve = curves.get(classes[number])
+    return {
+        "class": classes[number],
+        "images": images,
+        "right": right,
+        "accuracy (%)": _percent(right, images),
+        "precision (%)": _percent(right, chosen),
+        "average precision (%)": "" if curve is None else 100 * curve.average,
+        "most often taken for": classes[int(others.argmax())] if others.any() else "",
+    }
+
+
+def _percent(part: int, whole: int) -> float | str:
+    return 100 * part / whole if whole else ""
+
+
+def _of_mistake(mistake: SeenImage, data: ImageData) -> dict[str, object]:
+    chosen = int(mistake.probabilities.argmax())
+    return {
+        "image": data.test_name(mistake.position),
+        "right class": data.classes[mistake.label],
+        "chosen class": data.classes[chosen],
+        "probability of the chosen class": float(mistake.probabilities[chosen]),
+        "probability of the right class": float(mistake.probabilities[mistake.label]),
+    }
+
+
+def _draw_mistakes(path: Path, mistakes: Sequence[SeenImage], data: ImageData) -> None:
+    """The most confident mistakes, with the chosen and the right class."""
+    from matplotlib.figure import Figure
+
+    drawn = mistakes[:_DRAWN]
+    columns = min(5, len(drawn))
+    rows = -(-len(drawn) // columns)
+    figure = Figure(figsize=(max(6.0, 2.1 * columns), 2.5 * rows + 0.5), layout="constrained")
+    figure.suptitle(f"The most confident of {len(mistakes):,} mistakes")
+    batch: ImageBatch = data.test.__getitems__([SampleKey(m.position, -1, m.position) for m in drawn])
+    for number, (mistake, image) in enumerate(zip(drawn, batch.images, strict=True)):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        axes.imshow(image.permute(1, 2, 0).numpy())
+        chosen = int(mistake.probabilities.argmax())
+        title = f"{data.classes[chosen]} {100 * mistake.probabilities[chosen]:.0f} %\nis {data.classes[mistake.label]}"
+        axes.set_title(title, fontsize=9, parse_math=False)
+        axes.axis("off")
+    figure.savefig(path, dpi=100, format="png", metadata={"Software": MADE_BY})

@@ -1,0 +1,94 @@
+"""The recipe `images`: network, sizes, batch, rate and epochs for class folders of the user's own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
+
+from golu_core.training.own_data import (
+    Fitted,
+    fitting_batch,
+    median,
+    passes,
+    power_of_two,
+    rounded,
+    some,
+    unless_given,
+    with_test_share,
+)
+from golu_core.training.schedules import Cosine, EpochWarmup
+
+from .config import Crop, Data, TorchvisionAugment, VisionConfig
+from .data import EncodedImages, ImageData, TransformedImages, load_data
+
+_SIDES = ((48, 32), (96, 64), (192, 128))  # median of the shorter sides below which the images get this size
+_LARGEST = 224
+_SMALL = 64  # images up to this size get CIFAR's network, and are augmented in memory
+_IN_MEMORY = 1 << 30  # bytes
+_RATE = 0.1
+_TUNED, _RATE_TUNED = 3, 0.1  # a run from given weights has a third of the epochs, and a tenth of the rate
+
+
+def fit_images(recipe: VisionConfig, asked: VisionConfig) -> Fitted[VisionConfig] | None:
+    """The recipe for the images that are asked for, or that lie in DATA_DIR/images; None if there are none.
+
+    The numbers of the networks are those of their recipes: He et al., CVPR 2016, section 4.2, for images up to 64
+    pixels (rate 0.1 at a batch of 128), and torchvision's reference (0.1 at 256) above. What depends on how many
+    images there are is ours.
+
+    Raises:
+        RequestError: the images are malformed.
+    """
+    root = None if asked.data.is_own else asked.data_dir / asked.data.name
+    if root is not None and not root.is_dir():
+        return None
+    data = asked.data if root is None else replace(asked.data, root=root)
+    loaded, share = with_test_share(lambda part: _load(asked, data, part), data.test_share)
+    count, classes, shorter = len(loaded.train), len(loaded.classes), _median_side(loaded)
+    by_side = next((side for below, side in _SIDES if shorter < below), _LARGEST)
+    size = unless_given(asked.data.size, recipe.data.size, by_side)
+    small = size <= _SMALL
+    tuned = asked.init_from is not None
+    batch = unless_given(asked.batch_size, recipe.batch_size, power_of_two(count / 16, 8, 128))
+    batch = fitting_batch(batch, count)
+    by_count = round(passes(count, 20, 20, 150) / (_TUNED if tuned else 1))
+    epochs = unless_given(asked.epochs, recipe.epochs, by_count)
+    whole = (count + len(loaded.test)) * 3 * size**2
+    fitted = replace(
+        recipe,
+        data=replace(
+            recipe.data,
+            root=root,
+            test_share=share,
+            size=size,
+            resize=size if small else size * 8 // 7,
+            in_memory=small and whole <= _IN_MEMORY,
+            classes=classes,
+            train_images=count,
+            test_images=len(loaded.test),
+        ),
+        model=replace(recipe.model, name="cifar/resnet20" if small else "torchvision/resnet18"),
+        augment=Crop(pad=size // 8) if small else TorchvisionAugment(),
+        optim=replace(
+            recipe.optim, lr=rounded(_RATE * batch / (128 if small else 256) * (_RATE_TUNED if tuned else 1.0))
+        ),
+        schedule=Cosine(per="step", warmup=EpochWarmup(epochs=rounded(max(1.0, epochs / 20)), start_factor=0.1)),
+        epochs=epochs,
+        batch_size=batch,
+    )
+    found = (
+        f"{count:,} training and {len(loaded.test):,} test images in {classes:,} classes, their shorter side is "
+        f"{shorter:,} pixels at the median"
+    )
+    return Fitted(fitted, found, count)
+
+
+def _load(config: VisionConfig, data: Data, test_share: float | None) -> ImageData:
+    return load_data(replace(config, data=replace(data, in_memory=False, test_share=test_share)))
+
+
+def _median_side(loaded: ImageData) -> int:
+    """Of the shorter sides of some training images, as they are decoded."""
+    source = cast(TransformedImages, loaded.train).source
+    assert isinstance(source, EncodedImages)
+    return median([min(source.decoded(index).shape[-2:]) for index in some(len(source))])
