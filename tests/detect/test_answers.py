@@ -193,3 +193,34 @@ def test_nothing_of_the_users_is_overwritten(detector, few_scenes, run_here, tmp
     done = run_here("predict", str(detector), "a/one.png", "--out", "mine", cwd=tmp_path)
     assert done.returncode == 2 and (tmp_path / "mine" / "results.json").read_text() == "[1]"
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["results.json"]
+
+
+@pytest.mark.slow
+def test_onnx_finds_what_predict_finds(detector, few_scenes, run_here, tmp_path):
+    """From a picture's file to boxes and masks, by nothing but preprocessing.json, Pillow and onnxruntime."""
+    import onnxruntime
+    from pycocotools import mask as rle
+
+    done = run_here("export", str(detector), "--out", "onnx", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    preprocessing = json.loads((tmp_path / "onnx" / "preprocessing.json").read_text())
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx", providers=["CPUExecutionProvider"])
+    found = 0
+    for picture in sorted((few_scenes / "digit-scenes" / "val2017").iterdir())[:3]:
+        done = run_here("predict", str(detector), str(picture), "--threshold", "0", "--out", "seen", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        expected = json.loads((tmp_path / "seen" / f"{picture.stem}.json").read_text())["detections"]
+        pixels = numpy.asarray(Image.open(picture).convert(preprocessing["channels"]), numpy.float32) / 255
+        outputs = dict(
+            zip(preprocessing["outputs"], session.run(None, {"image": pixels.transpose(2, 0, 1)}), strict=True)
+        )
+        assert len(outputs["boxes"]) == len(expected)
+        found += len(expected)
+        for row, entry in enumerate(expected):
+            left, top, right, bottom = outputs["boxes"][row]
+            assert [left, top, right - left, bottom - top] == pytest.approx(entry["bbox"], abs=1e-2)
+            assert preprocessing["classes"][str(outputs["labels"][row])] == entry["name"]
+            assert outputs["scores"][row] == pytest.approx(entry["score"], abs=1e-4)
+            same = (outputs["masks"][row, 0] > 0.5) == rle.decode(entry["segmentation"])
+            assert same.mean() > 0.999
+    assert found > 5

@@ -1,4 +1,4 @@
-"""Exports of every task that has them: other programs give torch's numbers, and each card's own lines load them."""
+"""Exports of every task: other programs give torch's numbers, and each card's own lines load them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
+import detect_program
 import diffusion_program
 import lm_program
 import vision_program
@@ -24,6 +25,7 @@ from golu_core.training.exporting import _compared
 from golu_core.training.tasks import task_of
 
 VISION = [*vision_program.FAST, "--epochs", "1", "--max-steps", "2"]
+DETECT = [*detect_program.FAST, "--max-steps", "2"]
 RUNS = {
     "resnet20": ("digits", VISION),
     "learned": ("digits", [*VISION, "--activation", "golu(learnable=True)"]),
@@ -40,7 +42,12 @@ RUNS = {
     "gpt": ("babygpt-pydocs", lm_program.TINY),
     "gated": ("babygpt-pydocs", [*lm_program.TINY, "--model.mlp", "gated"]),
     "unet": ("ddpm-digits", [*diffusion_program.TINY, "--max-steps", "2"]),
+    "boxes": ("fasterrcnn-digits", DETECT),
+    "masks": ("maskrcnn-digits", DETECT),
+    "retina": ("retinanet-digits", DETECT),
+    "segments": ("deeplabv3-digits", DETECT),
 }
+DETECTORS = ("boxes", "masks", "retina")
 # ONNX and torch.export see operators, the weights a library's loader: each run in the forms where it is special
 FORMS = {
     "resnet20": ["onnx", "pt2", "safetensors"],
@@ -49,6 +56,10 @@ FORMS = {
     "gated": ["onnx", "safetensors"],
     "unet": ["onnx", "pt2", "safetensors"],
     "file": ["onnx", "safetensors"],
+    "boxes": ["onnx", "safetensors"],
+    "masks": ["onnx", "safetensors"],
+    "retina": ["onnx", "safetensors"],
+    "segments": ["onnx", "pt2", "safetensors"],
 }
 MINE = """
 import torch
@@ -106,6 +117,8 @@ def test_an_export_loads_as_its_card_says(kind: str, form: str, trained, tmp_pat
     (code,) = re.findall(r"```python\n(.*?)```", card, re.S)
     block = "import sys\nsys.modules['golu_core'] = None\n" if form != "safetensors" else ""
     check = "\nassert y.shape[0] == 2 and float(abs(y).max()) > 0\n"
+    if kind in DETECTORS:  # which find what they find in one image
+        check = "\nassert y.shape[1] == 4\n"
     done = subprocess.run(
         [sys.executable, "-c", block + code + check],
         cwd=out,
@@ -171,6 +184,13 @@ def test_exports_that_cannot_be_made_are_refused(trained, tmp_path: Path, capsys
         printed = capsys.readouterr()
         assert status == 2 and words in printed.err + printed.out
     assert [p.name for p in tmp_path.rglob("*")] == ["full", "mine"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", DETECTORS)
+def test_detectors_are_refused_by_torch_export_and_say_why(kind: str, trained, tmp_path: Path, capsys):
+    assert export(kind, trained(kind), "--out", str(tmp_path / "out"), "--format", "pt2") == 2
+    assert "NMS" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_a_network_with_other_numbers_is_no_export():

@@ -202,7 +202,7 @@ class _Network:
 
     def __init__(self, folder: Path) -> None:
         finished = FinishedRun.at(folder, DetectConfig)
-        classes = _class_names(finished.check_file(CLASSES_FILE))
+        classes = class_names(finished.check_file(CLASSES_FILE))
         self.config = finished.config
         self.names = {int(label): str(name) for label, name in classes["names"].items()}
         self.device = default_device()
@@ -259,7 +259,8 @@ def _json_writer(value: Any) -> Callable[[Path], None]:
     return write
 
 
-def _class_names(path: Path) -> dict[str, Any]:
+def class_names(path: Path) -> dict[str, Any]:
+    """A run's `classes.json`: the `count` of outputs, and `names` by label; RequestError if it cannot be read."""
     try:
         classes: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

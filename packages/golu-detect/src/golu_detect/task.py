@@ -25,6 +25,12 @@ TASK: Task[DetectConfig] = Task(
     evaluate="golu_detect.evaluate:evaluate_run",
     evaluation_flags="golu_detect.evaluate:DetectEvaluationFlags",
     commands={
+        "export": Command(
+            "a finished run's network for ONNX Runtime, torch.export or torchvision",
+            "golu_detect.export:export_command",
+            "RUN_DIR [flags]",
+            "golu_core.training.exporting:ExportFlags",
+        ),
         "predict": Command(
             "what a finished run sees in images",
             "golu_detect.predict:predict_command",

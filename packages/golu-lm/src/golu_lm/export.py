@@ -55,7 +55,7 @@ def _of_run(folder: Path) -> tuple[Exportable, Result]:
         inputs=("tokens",),
         output="logits",
         pipeline="text-generation",
-        longest=sizes.context,
+        free={1: ("length", 1, sizes.context)},
         files={
             "tokens.json": {
                 "tokenizer": config.data.tokenizer,

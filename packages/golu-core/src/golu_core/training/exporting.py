@@ -20,7 +20,8 @@ from .results import RESULT_FILE, Result
 
 CARD_FILE = "README.md"
 _MOST_IN_ONE_FILE = 1_500_000_000  # bytes; a protocol buffer holds 2 GiB
-_LARGEST_DIFFERENCE = 1e-4  # of the largest output: float32 through other kernels
+LARGEST_DIFFERENCE = 1e-4
+"""From torch, as a share of the largest output: what float32 gives through other kernels."""
 _NEEDS = {
     "onnx": "onnxruntime alone: the activation is a few standard operators in the graph",
     "pt2": "torch alone: the activation is a few standard operators in the graph",
@@ -47,11 +48,14 @@ class Exportable:
         inputs: names of the inputs.
         output: name of the output.
         pipeline: what hubs call the task, such as `image-classification`.
-        longest: most elements of the inputs' second dimension, where any number of them may be given.
+        free: further dimensions of the inputs that may be of any size: name, least and most.
         files: further files of each format, by name: JSON values, or bytes as they are.
         loading: lines of Python that load the weights as `model`, for the format `safetensors`.
         needs: what these lines need, as a sentence.
         library: what the hub calls the library of these lines.
+        called: how these lines call the network, with braces for its inputs.
+        weights: the network whose weights are saved, where `model` is around it.
+        writers: own ways of formats: each fills a folder and gives the largest difference from torch.
     """
 
     model: nn.Module
@@ -59,11 +63,14 @@ class Exportable:
     inputs: tuple[str, ...]
     output: str
     pipeline: str
-    longest: int | None = None
+    free: Mapping[int, tuple[str, int, int]] = field(default_factory=dict)
     files: Mapping[str, Any] = field(default_factory=dict)
     loading: Sequence[str] = ()
     needs: str = ""
     library: str = "pytorch"
+    called: str = "model.eval()({})"
+    weights: nn.Module | None = None
+    writers: Mapping[str, Callable[[Exportable, Path], float | None]] = field(default_factory=dict)
 
 
 def export_run(arguments: Sequence[str], usage: str, made: Callable[[Path], tuple[Exportable, Result]]) -> None:
@@ -84,7 +91,7 @@ def export_run(arguments: Sequence[str], usage: str, made: Callable[[Path], tupl
     check_output_folder(out, "--out")
     network, result = made(folder)
     with output_folder(out, "--out", last=CARD_FILE) as whole:
-        difference = _WRITERS[flags.format](network, whole)
+        difference = {**_WRITERS, **network.writers}[flags.format](network, whole)
         for name, values in network.files.items():
             (whole / name).write_bytes(
                 values if isinstance(values, bytes) else (json.dumps(values, indent=1) + "\n").encode()
@@ -142,7 +149,7 @@ def _write_pt2(network: Exportable, folder: Path) -> float:
 def _write_safetensors(network: Exportable, folder: Path) -> None:
     from safetensors.torch import save_model
 
-    save_model(network.model, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    save_model(network.weights or network.model, str(folder / "model.safetensors"), metadata={"format": "pt"})
 
 
 _WRITERS: dict[str, Callable[[Exportable, Path], float | None]] = {
@@ -159,8 +166,9 @@ def _bytes_of(model: nn.Module) -> int:
 def _dynamic(network: Exportable) -> tuple[dict[int, Any], ...]:
     """Every input may have any number of samples, and as many of what else the network leaves open."""
     sizes = {0: torch.export.Dim("batch", min=1)}
-    if network.longest is not None:
-        sizes[1] = torch.export.Dim("length", min=1, max=network.longest)
+    sizes |= {
+        number: torch.export.Dim(name, min=least, max=most) for number, (name, least, most) in network.free.items()
+    }
     return tuple(sizes for _ in network.example)
 
 
@@ -173,13 +181,13 @@ def _compared(network: Exportable, run: Callable[..., Tensor]) -> float:
     largest = 0.0
     for count in (1, 3):
         inputs = tuple(tensor.repeat(2, *[1] * (tensor.ndim - 1))[:count] for tensor in network.example)
-        if network.longest is not None:
-            inputs = tuple(tensor[:, : max(1, tensor.shape[1] // count)] for tensor in inputs)
+        for number, (_, least, _) in network.free.items():
+            inputs = tuple(t.narrow(number, 0, max(least, t.shape[number] // count)) for t in inputs)
         with torch.no_grad():
             expected, found = network.model(*inputs), run(*inputs)
         scale = float(expected.abs().max().clamp(min=1e-30))
         difference = float((expected - found).abs().max()) / scale
-        if not difference <= _LARGEST_DIFFERENCE:
+        if not difference <= LARGEST_DIFFERENCE:
             raise RunFailure(f"the exported network differs from torch's by {difference:.2g} of the largest output")
         largest = max(largest, difference)
     return largest
@@ -283,4 +291,4 @@ def _loading(network: Exportable, form: str) -> list[str]:
     called = ", ".join(f"torch.zeros({shape}, dtype=torch.{kind})" for shape, kind in zip(shapes, kinds, strict=True))
     if form == "pt2":
         return ["import torch", 'model = torch.export.load("model.pt2").module()', f"y = model({called})"]
-    return [*network.loading, f"y = model.eval()({called})"]
+    return [*network.loading, f"y = {network.called.format(called)}"]

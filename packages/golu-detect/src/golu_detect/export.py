@@ -1,0 +1,224 @@
+"""`golu-detect export`: a segmenter or detector for ONNX Runtime, torch.export or torchvision, with its classes."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from golu_core.training.errors import RequestError, RunFailure
+from golu_core.training.exporting import LARGEST_DIFFERENCE, Exportable, activation_file, export_run, spec_in_export
+from golu_core.training.finished import FinishedRun
+from golu_core.training.results import Result
+
+from .config import IMAGENET_MEAN, IMAGENET_STD, DetectConfig, MaskRcnn, SegmentationAugment
+from .evaluate import load_run
+from .predict import CLASSES_FILE, class_names
+
+_SMALLEST, _LARGEST = 32, 4096  # sides of the images that a segmenter takes
+_OPSET = 17
+_WORDS = "a detector's outputs are as many as it finds, which torch.export cannot follow through torchvision's NMS"
+
+
+def export_command(arguments: Sequence[str]) -> None:
+    """`golu-detect export RUN_DIR --out DIR [--format onnx|pt2|safetensors]`."""
+    export_run(arguments, "golu-detect export RUN_DIR", _of_run)
+
+
+def _of_run(folder: Path) -> tuple[Exportable, Result]:
+    finished = FinishedRun.at(folder, DetectConfig)
+    config, classes = finished.config, class_names(finished.check_file(CLASSES_FILE))
+    network = load_run(finished, classes["count"]).eval()
+    files = {
+        "preprocessing.json": preprocessing_of(config, classes["names"]),
+        **activation_file(config.activation),
+    }
+    common: dict[str, Any] = {"files": files, "loading": _loading(config, classes["count"]), "needs": "golu-detect"}
+    random = torch.Generator().manual_seed(0)
+    if config.segments:
+        exportable = Exportable(
+            model=_Logits(network),
+            example=(torch.randn(2, 3, 96, 112, generator=random),),
+            inputs=("images",),
+            output="logits",
+            pipeline="image-segmentation",
+            free={2: ("height", _SMALLEST, _LARGEST), 3: ("width", _SMALLEST, _LARGEST)},
+            called='model.eval()({})["out"]',
+            weights=network,
+            **common,
+        )
+    else:
+        exportable = Exportable(
+            model=_OneImage(network),
+            example=(torch.rand(3, 96, 112, generator=random),),
+            inputs=("image",),
+            output="boxes",
+            pipeline="object-detection",
+            called='model.eval()([{}])[0]["boxes"]',
+            weights=network,
+            writers={"onnx": _write_detector, "pt2": _refuse},
+            **common,
+        )
+    return exportable, finished.result
+
+
+def preprocessing_of(config: DetectConfig, names: dict[str, str]) -> dict[str, Any]:
+    """How evaluation makes the network's input from a picture, and what its outputs are called."""
+    common: dict[str, Any] = {
+        "channels": "RGB",
+        "transparent_pixels_on": config.data.background,
+        "turn_as_exif_says": config.data.turn,
+        "scale": "pixels / 255",
+    }
+    if isinstance(config.augment, SegmentationAugment):
+        common |= {
+            "resize_shorter_side": config.augment.eval_side,
+            "interpolation": "bilinear",
+            "antialias": True,
+            "mean": list(IMAGENET_MEAN),
+            "std": list(IMAGENET_STD),
+            "layout": "NCHW float32",
+            "classes": {"0": "background", **names},
+        }
+    else:
+        outputs = ["boxes", "labels", "scores", *(["masks"] if isinstance(config.model, MaskRcnn) else [])]
+        common |= {
+            "layout": "CHW float32, one image of any size; the network scales and normalizes it",
+            "outputs": outputs,
+            "boxes": "left, top, right, bottom in pixels of the image",
+            "classes": names,
+        }
+    return common
+
+
+class _Logits(nn.Module):
+    """A segmenter that gives its logits alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) float32 to (N, classes, H, W)."""
+        logits: Tensor = self.network(images)["out"]
+        return logits
+
+
+class _OneImage(nn.Module):
+    """A detector of one image, with its outputs in the order of their names in `preprocessing.json`."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.eval()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """(3, H, W) float32 to boxes (N, 4), labels (N,), scores (N,), and masks (N, 1, H, W) if it has any."""
+        found = self.network([image])[0]
+        return tuple(found[name] for name in ("boxes", "labels", "scores", "masks") if name in found)
+
+
+def _refuse(exportable: Exportable, folder: Path) -> None:
+    raise RequestError(f"--format pt2 is not possible: {_WORDS}; --format onnx is")
+
+
+def _write_detector(exportable: Exportable, folder: Path) -> float:
+    """By torch's older exporter, which torchvision's detectors are made for; compared where nothing is too unlikely.
+
+    With the real lowest score nearly nothing would be found in noise, so that a second graph without one is compared.
+    """
+    network: Any = exportable.weights
+    owner = network.roi_heads if hasattr(network, "roi_heads") else network
+    threshold = owner.score_thresh
+    owner.score_thresh = -1.0
+    try:
+        difference = _compared(exportable, _session(exportable, folder / "model.onnx"))
+    finally:
+        owner.score_thresh = threshold
+    return max(difference, _compared(exportable, _session(exportable, folder / "model.onnx")))
+
+
+def _session(exportable: Exportable, path: Path) -> Any:
+    try:
+        import onnx  # noqa: F401  # torch's older exporter needs it
+        import onnxruntime  # type: ignore[import-untyped]
+    except ImportError:
+        raise RequestError("this needs ONNX's packages: pip install 'golu-core[export]'") from None
+    count = len(exportable.model(*exportable.example))
+    outputs = ["boxes", "labels", "scores", "masks"][:count]
+    try:
+        with warnings.catch_warnings():  # of constants in torchvision's code, and of the exporter's age
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                exportable.model,
+                exportable.example,
+                str(path),
+                dynamo=False,
+                opset_version=_OPSET,
+                input_names=["image"],
+                output_names=outputs,
+                dynamic_axes={"image": {1: "height", 2: "width"}, **{name: {0: "found"} for name in outputs}},
+            )
+        return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # torch's exporter and the runtime each have their own
+        raise RunFailure(f"the network cannot be exported to ONNX: {str(error).strip()[:300]}") from error
+
+
+@torch.no_grad()
+def _compared(exportable: Exportable, session: Any) -> float:
+    """The largest difference from torch in two images of different sizes, as a share of the largest output.
+
+    Boxes of nearly the same score may change places, so that each is compared with the nearest one.
+
+    Raises:
+        RunFailure: it is more than rounding, or another number of objects is found.
+    """
+    largest = 0.0
+    (image,) = exportable.example
+    for one in (image, image[:, :80, :64].contiguous()):
+        expected = exportable.model(one)
+        found = tuple(torch.from_numpy(array) for array in session.run(None, {"image": one.numpy()}))
+        if expected[0].shape != found[0].shape:
+            raise RunFailure(
+                f"the exported network finds {len(found[0])} objects in noise, and torch's {len(expected[0])}"
+            )
+        if not len(expected[0]):
+            continue
+        ours, theirs = (_rows(outputs, one) for outputs in (expected, found))
+        apart = torch.cdist(ours, theirs, p=float("inf"))
+        nearest = apart.argmin(dim=1)
+        difference = float(apart.min(dim=1).values.max())
+        if len(expected) > 3:
+            difference = max(difference, float((expected[3] - found[3][nearest]).abs().max()))
+        if not difference <= LARGEST_DIFFERENCE:
+            raise RunFailure(f"the exported network differs from torch's by {difference:.2g} of the largest output")
+        largest = max(largest, difference)
+    return largest
+
+
+def _rows(outputs: Sequence[Tensor], image: Tensor) -> Tensor:
+    """Boxes as shares of the image's larger side, labels and scores: (N, 6) float32."""
+    boxes, labels, scores = outputs[:3]
+    return torch.cat([boxes / max(image.shape[-2:]), labels[:, None].float(), scores[:, None]], dim=1)
+
+
+def _loading(config: DetectConfig, classes: int) -> list[str]:
+    """Python that makes `model` from model.safetensors."""
+    kind, fields = type(config.model).__name__, dataclasses.asdict(config.model)
+    own, activation = config.own_activation, spec_in_export(config.activation)
+    swap = ["from golu_core import replace_activations", f"replace_activations(model, {own!r}, {activation!r})"]
+    return [
+        "import torch",
+        "from safetensors.torch import load_model",
+        f"from golu_detect.config import {kind}",
+        "from golu_detect.models import build_network",
+        f"model = build_network({kind}(**{fields!r}), {classes})",
+        *(swap if activation != own else []),
+        'load_model(model, "model.safetensors")',
+    ]
