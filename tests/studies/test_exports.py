@@ -42,6 +42,11 @@ RUNS = {
     "gpt": ("babygpt-pydocs", lm_program.TINY),
     "gated": ("babygpt-pydocs", [*lm_program.TINY, "--model.mlp", "gated"]),
     "unet": ("ddpm-digits", [*diffusion_program.TINY, "--max-steps", "2"]),
+    "unet, own": ("ddpm-digits", [*diffusion_program.TINY, "--max-steps", "2", "--activation", "swish"]),
+    "unet, learned": (
+        "ddpm-digits",
+        [*diffusion_program.TINY, "--max-steps", "2", "--activation", "golu(learnable=True)"],
+    ),
     "boxes": ("fasterrcnn-digits", DETECT),
     "masks": ("maskrcnn-digits", DETECT),
     "retina": ("retinanet-digits", DETECT),

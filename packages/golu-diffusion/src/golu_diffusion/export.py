@@ -1,8 +1,9 @@
-"""`golu-diffusion export`: the network that predicts noise, for ONNX Runtime or torch.export, and its schedule."""
+"""`golu-diffusion export`: the network that predicts noise, for ONNX Runtime, torch.export or diffusers."""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from golu_core.training.finished import FinishedRun
 from golu_core.training.results import Result
 
 from .config import DiffusionConfig
+from .diffusers_form import activation_name, why_not, write_pipeline
 from .train import build_model
 
 
@@ -27,6 +29,9 @@ def _of_run(folder: Path) -> tuple[Exportable, Result]:
     model, _ = build_model(config)
     finished.load_evaluated_weights(model, config.average)
     images = torch.randn(2, *config.data.shape, generator=torch.Generator().manual_seed(0))
+    problem = why_not(model, config)
+    if problem is not None:
+        print(f"the weights are not written in diffusers' form: {problem}", file=sys.stderr)
     network = Exportable(
         model=model.eval(),
         example=(images, torch.tensor([0, config.noise.steps - 1])),
@@ -34,18 +39,49 @@ def _of_run(folder: Path) -> tuple[Exportable, Result]:
         output="noise",
         pipeline="unconditional-image-generation",
         files={"diffusion.json": schedule_of(config), **activation_file(config.activation)},
-        loading=[
-            "import torch",
-            "from safetensors.torch import load_model",
-            "from golu_diffusion.config import Model",
-            "from golu_diffusion.unet import UNet",
-            f"sizes = Model(**{dataclasses.asdict(config.model)!r})",
-            f"model = UNet(sizes, {spec_in_export(config.activation)!r}, {config.data.channels})",
-            'load_model(model, "model.safetensors")',
-        ],
-        needs="golu-diffusion",
+        loading=_loading(config) if problem is not None else _loading_by_diffusers(config),
+        needs="golu-diffusion" if problem is not None else _needs_of_diffusers(config),
+        library="pytorch" if problem is not None else "diffusers",
+        called="model.eval()({})" if problem is not None else "model.eval()({}).sample",
+        writers={} if problem is not None else {"safetensors": lambda _, place: write_pipeline(model, config, place)},
     )
     return network, finished.result
+
+
+def _loading(config: DiffusionConfig) -> list[str]:
+    """Python that makes `model` from model.safetensors."""
+    return [
+        "import torch",
+        "from safetensors.torch import load_model",
+        "from golu_diffusion.config import Model",
+        "from golu_diffusion.unet import UNet",
+        f"sizes = Model(**{dataclasses.asdict(config.model)!r})",
+        f"model = UNet(sizes, {spec_in_export(config.activation)!r}, {config.data.channels})",
+        'load_model(model, "model.safetensors")',
+    ]
+
+
+def _loading_by_diffusers(config: DiffusionConfig) -> list[str]:
+    """Python that makes `model` from the pipeline's folder; `pipeline()` then samples."""
+    load = ["import torch", "from diffusers import DDPMPipeline", 'pipeline = DDPMPipeline.from_pretrained(".")']
+    if config.activation == config.own_activation:
+        return [*load, "model = pipeline.unet"]
+    spec, name = spec_in_export(config.activation), activation_name(config)
+    return [
+        *load[:2],
+        "from diffusers.models.activations import ACT2CLS",
+        "from golu_core import build_activation, replace_activations",
+        f"ACT2CLS[{name!r}] = lambda: build_activation({spec!r})",
+        load[2],
+        f"replace_activations(pipeline.unet, {config.own_activation!r}, {spec!r})  # two are built in",
+        "model = pipeline.unet",
+    ]
+
+
+def _needs_of_diffusers(config: DiffusionConfig) -> str:
+    if config.activation == config.own_activation:
+        return "diffusers"
+    return "diffusers, and golu-core for the activation; without it diffusers says that it does not know the activation"
 
 
 def schedule_of(config: DiffusionConfig) -> dict[str, object]:

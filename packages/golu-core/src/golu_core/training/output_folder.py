@@ -32,6 +32,8 @@ def output_folder(folder: Path, flag: str, last: str = "") -> Iterator[Path]:
     check_output_folder(folder, flag)
     with tempfile.TemporaryDirectory() as place:
         yield Path(place)
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(Path(place).iterdir(), key=lambda path: (path.name == last, path.name)):
-            shutil.copyfile(path, folder / path.name)
+        files = [path for path in Path(place).rglob("*") if path.is_file()]
+        for path in sorted(files, key=lambda path: (path.name == last, path)):
+            target = folder / path.relative_to(place)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
