@@ -13,6 +13,7 @@ from torch import Tensor
 from golu_core import register_with_transformers
 from golu_core.training.errors import RequestError
 from golu_core.training.finished import FinishedRun
+from golu_core.training.model_card import Use, write_card
 from golu_core.training.ownership import make_readable
 
 from .config import LmConfig, Model
@@ -241,7 +242,10 @@ def export_to_hugging_face(folder: Path, out: Path) -> None:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RequestError(f"{out} exists, and is not empty")
-    activation = _export_translator(folder, out) if is_translator(folder) else _export_gpt2(folder, out)
+    translates = is_translator(folder)
+    finished: FinishedRun[Any] = _export_translator(folder, out) if translates else _export_gpt2(folder, out)
+    activation = finished.config.activation
+    write_card(out, folder, finished.result, _use(activation, translates))
     for path in out.iterdir():
         make_readable(path)  # safetensors keeps its files from others
     print(f"exported: {out}")
@@ -249,7 +253,27 @@ def export_to_hugging_face(folder: Path, out: Path) -> None:
         print("call golu_core.register_with_transformers() before from_pretrained")
 
 
-def _export_gpt2(folder: Path, out: Path) -> str:
+def _use(activation: str, translates: bool) -> Use:
+    """How an exported model is used."""
+    model = "FSMTForConditionalGeneration" if translates else "AutoModelForCausalLM"
+    call = (
+        "model.generate(torch.tensor([[4, 2], [5, 2]]))"
+        if translates
+        else "model(torch.tensor([[1, 2, 3], [4, 5, 6]])).logits"
+    )
+    ours = activation == "golu"
+    code = [
+        "import torch",
+        f"from transformers import {model}",
+        *(["from golu_core import register_with_transformers", "register_with_transformers()"] if ours else []),
+        f'model = {model}.from_pretrained(".")',
+        f"y = {call}",
+    ]
+    needs = "transformers, and golu-core for the activation" if ours else "transformers"
+    return Use("translation" if translates else "text-generation", "transformers", needs, code)
+
+
+def _export_gpt2(folder: Path, out: Path) -> FinishedRun[Any]:
     finished = FinishedRun.at(folder, LmConfig)
     config = finished.config
     model = GPT(config.model, config.activation)
@@ -263,10 +287,10 @@ def _export_gpt2(folder: Path, out: Path) -> str:
     to_hugging_face(model, config.activation, end_of_text).save_pretrained(out)
     if tokenizer is not None:
         to_hugging_face_tokenizer(tokenizer, config.model.context).save_pretrained(out)
-    return config.activation
+    return finished
 
 
-def _export_translator(folder: Path, out: Path) -> str:
+def _export_translator(folder: Path, out: Path) -> FinishedRun[Any]:
     from .translation.export import export_translator
 
     return export_translator(folder, out)

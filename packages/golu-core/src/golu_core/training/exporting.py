@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +13,11 @@ from torch import Tensor, nn
 
 from .cli import parsed_flags, run_directory
 from .errors import RequestError, RunFailure
+from .model_card import CARD_FILE, Use, write_card
 from .named_activations import ACTIVATION_FILE, loaded_code
 from .output_folder import check_output_folder, output_folder
-from .results import RESULT_FILE, Result
+from .results import Result
 
-CARD_FILE = "README.md"
 _MOST_IN_ONE_FILE = 1_500_000_000  # bytes; a protocol buffer holds 2 GiB
 LARGEST_DIFFERENCE = 1e-4
 """From torch, as a share of the largest output: what float32 gives through other kernels."""
@@ -96,8 +95,7 @@ def export_run(arguments: Sequence[str], usage: str, made: Callable[[Path], tupl
             (whole / name).write_bytes(
                 values if isinstance(values, bytes) else (json.dumps(values, indent=1) + "\n").encode()
             )
-        evaluated = datetime.fromtimestamp((folder / RESULT_FILE).stat().st_mtime, UTC).date().isoformat()
-        (whole / CARD_FILE).write_text(card_of(network, result, flags.format, evaluated), encoding="utf-8")
+        write_card(whole, folder, result, _use(network, flags.format))
     compared = "" if difference is None else f"; largest difference from torch {difference:.2g} of the largest output"
     print(f"exported: {out}{compared}")
 
@@ -211,66 +209,10 @@ def spec_in_export(text: str) -> str:
     return text if loaded_code(text) is None else f"./{ACTIVATION_FILE}:{text.partition(':')[2]}"
 
 
-# ---------------------------------------------------------------------------------------------------------------- card
-
-
-def card_of(network: Exportable, result: Result, form: str, evaluated: str) -> str:
-    """The model card, with the header that hubs read: JSON, which YAML includes.
-
-    Args:
-        network: what was exported.
-        result: of its run.
-        form: of the export.
-        evaluated: day of the test metrics, as `2026-11-28`.
-    """
-    metrics = [{"type": name, "value": value} for name, value in result.metrics.items()]
-    header = {
-        "library_name": {"onnx": "onnx", "pt2": "pytorch"}.get(form, network.library),
-        "pipeline_tag": network.pipeline,
-        "tags": list(dict.fromkeys(["golu", result.activation])),
-        "model-index": [
-            {
-                "name": f"{result.recipe}-{result.activation}",
-                "results": [
-                    {
-                        "task": {"type": network.pipeline},
-                        "dataset": {"name": result.dataset, "type": result.dataset},
-                        "metrics": metrics,
-                    }
-                ],
-            }
-        ],
-    }
-    data = {name: value for name, value in result.data.items() if name in _DATA}
-    rows = [
-        ("architecture", f"{result.model}, {result.parameters:,} parameters"),
-        ("activation", result.activation),
-        ("data", ", ".join(f"{name} {_shown(value)}" for name, value in {"set": result.dataset, **data}.items())),
-        *((name, f"{value:.6g}, on the test split, {evaluated}") for name, value in result.metrics.items()),
-        (
-            "training",
-            f"recipe {result.recipe}, seed {result.seed}, {result.steps:,} steps, {result.world_size} processes",
-        ),
-        ("software", ", ".join(f"{name} {v}" for name, v in result.environment.items() if name in _SOFTWARE)),
-        ("needs", _NEEDS.get(form, network.needs)),
-    ]
-    table = "\n".join(f"| {name} | {text} |" for name, text in rows)
-    lines = [f"{name}: {json.dumps(value)}" for name, value in header.items()]
-    code = "\n".join(_loading(network, form))
-    return (
-        "---\n"
-        + "\n".join(lines)
-        + f"\n---\n\n# {result.model} with {result.activation}, trained on {result.dataset}\n\n"
-        f"| | |\n|---|---|\n{table}\n\nTo load it, in its folder:\n\n```python\n{code}\n```\n"
-    )
-
-
-_DATA = ("train", "test", "classes", "fingerprint")
-_SOFTWARE = ("python", "torch", "golu-core", "golu-vision", "golu-diffusion", "golu-detect", "golu-lm", "git_revision")
-
-
-def _shown(value: int | str) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+def _use(network: Exportable, form: str) -> Use:
+    """How the format of a network is used."""
+    library = {"onnx": "onnx", "pt2": "pytorch"}.get(form, network.library)
+    return Use(network.pipeline, library, _NEEDS.get(form, network.needs), _loading(network, form))
 
 
 def _loading(network: Exportable, form: str) -> list[str]:

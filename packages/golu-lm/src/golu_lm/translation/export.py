@@ -16,8 +16,8 @@ from .parallel_text import Languages
 from .prepare import Cutting
 
 
-def export_translator(folder: Path, out: Path) -> str:
-    """Writes the weights that a run was evaluated with as a Hugging Face FSMT, and gives the run's activation.
+def export_translator(folder: Path, out: Path) -> FinishedRun[TranslationConfig]:
+    """Writes the weights that a run was evaluated with as a Hugging Face FSMT, and gives the run.
 
     Raises:
         RequestError: there is no finished run, transformers is missing, or it has no such activation.
@@ -38,4 +38,4 @@ def export_translator(folder: Path, out: Path) -> str:
     theirs.save_pretrained(out)
     if tokenizer is not None:
         tokenizer.save_pretrained(out)
-    return config.activation
+    return finished
