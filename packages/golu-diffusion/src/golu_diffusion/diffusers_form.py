@@ -109,23 +109,21 @@ def _tensors(model: UNet) -> Iterator[tuple[str, Tensor]]:
     yield from _named("conv_in", model.head)
     yield from _named("conv_norm_out", model.tail[0])
     yield from _named("conv_out", model.tail[2])
-    level, number = 0, 0
-    for layer in model.down:
-        if isinstance(layer, Downsample):
-            yield from _named(f"down_blocks.{level}.downsamplers.0.conv", layer.convolution)
-            level, number = level + 1, 0
-        else:
-            yield from _block(f"down_blocks.{level}", number, layer)
-            number += 1
+    yield from _levels("down_blocks", model.down, "downsamplers")
     for number, layer in enumerate(model.middle):
         yield from _block("mid_block", number, layer)
+    yield from _levels("up_blocks", model.up, "upsamplers")
+
+
+def _levels(name: str, layers: nn.ModuleList, between: str) -> Iterator[tuple[str, Tensor]]:
+    """The blocks of each level, and what is between two levels."""
     level, number = 0, 0
-    for layer in model.up:
-        if isinstance(layer, Upsample):
-            yield from _named(f"up_blocks.{level}.upsamplers.0.conv", layer.convolution)
+    for layer in layers:
+        if isinstance(layer, (Downsample, Upsample)):
+            yield from _named(f"{name}.{level}.{between}.0.conv", layer.convolution)
             level, number = level + 1, 0
         else:
-            yield from _block(f"up_blocks.{level}", number, layer)
+            yield from _block(f"{name}.{level}", number, layer)
             number += 1
 
 

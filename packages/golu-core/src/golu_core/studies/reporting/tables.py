@@ -82,7 +82,11 @@ def _task_table(task: str, rows: Sequence[Row]) -> Table:
     if changed:
         table.notes.append(
             "† not the recipe's settings: "
-            + "; ".join(f"{row.name}: {', '.join(setting(o) for o in row.overrides)}" for row in changed)
+            + "; ".join(
+                f"{row.name}{' (which is fitted to its data)' if known and row.recipe in known.own_data else ''}: "
+                f"{', '.join(setting(o) for o in row.overrides)}"
+                for row in changed
+            )
             + "."
         )
     return table
