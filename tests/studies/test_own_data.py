@@ -134,6 +134,17 @@ def test_flags_override_what_is_chosen(name, data, tmp_path, run_here, monkeypat
     assert chosen_rate.optim.lr == 0.0123
 
 
+@pytest.mark.parametrize("name", SEEN_ONCE)
+def test_a_flag_with_the_recipes_own_value_is_given_too(name, data, tmp_path, monkeypatch):
+    """Then what depends on it follows from it, and not from what would have been chosen."""
+    monkeypatch.chdir(tmp_path)
+    recipe = recipes_of(task_of(name))[name]
+    more, length = [name, *data[name]], str(recipe.epochs)
+    chosen, given = (command_line(name).config([*more, *flags]) for flags in ([], ["--epochs", length]))
+    assert given.epochs == recipe.epochs != chosen.epochs
+    assert given.schedule.warmup != chosen.schedule.warmup
+
+
 @pytest.mark.parametrize("name", OWN)
 def test_a_run_trains_and_is_finished_by_the_same_command(name, data, tmp_path, run_here):
     done = run_here(name, *data[name], *SHORT[name], cwd=tmp_path)

@@ -15,7 +15,6 @@ from golu_core.training.own_data import (
     power_of_two,
     rounded,
     some,
-    unless_given,
     with_test_share,
 )
 from golu_core.training.schedules import StepWarmup
@@ -33,7 +32,7 @@ _CLIP = 5.0
 _TUNED, _RATE_TUNED = 3, 0.1  # a run from given weights has a third of the epochs, and a tenth of the rate
 
 
-def fit_scenes(recipe: DetectConfig, asked: DetectConfig) -> Fitted[DetectConfig] | None:
+def fit_scenes(recipe: DetectConfig, asked: DetectConfig, given: frozenset[str]) -> Fitted[DetectConfig] | None:
     """The recipe for the images that are asked for, or that lie in DATA_DIR/NAME; None if there are none.
 
     The numbers of the ResNet-50 networks are those of torchvision's reference, and those of the small ones are the
@@ -49,13 +48,13 @@ def fit_scenes(recipe: DetectConfig, asked: DetectConfig) -> Fitted[DetectConfig
     count, (shorter, longer) = len(loaded.train), _median_sides(loaded)
     of_a_library = asked.backbone is not None or (asked.init_from or "").startswith("torchvision:")
     by_side: Backbone = "small" if longer <= _SMALL and not of_a_library else "resnet50"
-    backbone = unless_given(asked.model.backbone, recipe.model.backbone, by_side)
+    backbone = asked.model.backbone if "model.backbone" in given else by_side
     tuned = asked.init_from is not None
     most = 32 if recipe.segments else 16
-    batch = unless_given(asked.batch_size, recipe.batch_size, power_of_two(count / 16, 4, most))
+    batch = asked.batch_size if "batch_size" in given else power_of_two(count / 16, 4, most)
     batch = fitting_batch(batch, count)
     by_count = round(passes(count, 26, 26, 100) / (_TUNED if tuned else 1))
-    epochs = unless_given(asked.epochs, recipe.epochs, by_count)
+    epochs = asked.epochs if "epochs" in given else by_count
     warmup = StepWarmup(steps=max(1, min(1000, epochs * (count // batch) // 20)), start_factor=1e-3)
     same_kind = isinstance(asked.model, type(recipe.model))
     model = _fitted_model(recipe.model if same_kind else type(asked.model)(), backbone, shorter)

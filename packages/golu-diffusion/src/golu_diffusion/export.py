@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,8 +29,6 @@ def _of_run(folder: Path) -> tuple[Exportable, Result]:
     finished.load_evaluated_weights(model, config.average)
     images = torch.randn(2, *config.data.shape, generator=torch.Generator().manual_seed(0))
     problem = why_not(model, config)
-    if problem is not None:
-        print(f"the weights are not written in diffusers' form: {problem}", file=sys.stderr)
     network = Exportable(
         model=model.eval(),
         example=(images, torch.tensor([0, config.noise.steps - 1])),
@@ -40,7 +37,9 @@ def _of_run(folder: Path) -> tuple[Exportable, Result]:
         pipeline="unconditional-image-generation",
         files={"diffusion.json": schedule_of(config), **activation_file(config.activation)},
         loading=_loading(config) if problem is not None else _loading_by_diffusers(config),
-        needs="golu-diffusion" if problem is not None else _needs_of_diffusers(config),
+        needs=f"golu-diffusion; diffusers has no form of it: {problem}"
+        if problem is not None
+        else _needs_of_diffusers(config),
         library="pytorch" if problem is not None else "diffusers",
         called="model.eval()({})" if problem is not None else "model.eval()({}).sample",
         writers={} if problem is not None else {"safetensors": lambda _, place: write_pipeline(model, config, place)},

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from golu_core.training.images import decode
 from golu_core.training.optim import WeightAverage
-from golu_core.training.own_data import Fitted, fitting_batch, median, passes, power_of_two, rounded, some, unless_given
+from golu_core.training.own_data import Fitted, fitting_batch, median, passes, power_of_two, rounded, some
 from golu_core.training.schedules import Cosine, StepWarmup
 
 from .config import DiffusionConfig
@@ -19,7 +19,9 @@ _LONGEST_AVERAGE = 0.9999  # Ho et al. (2020), appendix B
 _TUNED, _RATE_TUNED = 3, 0.25  # a run from given weights has a third of the epochs, and a quarter of the rate
 
 
-def fit_pictures(recipe: DiffusionConfig, asked: DiffusionConfig) -> Fitted[DiffusionConfig] | None:
+def fit_pictures(
+    recipe: DiffusionConfig, asked: DiffusionConfig, given: frozenset[str]
+) -> Fitted[DiffusionConfig] | None:
     """The recipe for the pictures that are asked for, or that lie in DATA_DIR/pictures; None if there are none.
 
     Levels, groups, dropout and the rate at the paper's width are those of the paper's network and of Ho et al. (2020),
@@ -35,13 +37,13 @@ def fit_pictures(recipe: DiffusionConfig, asked: DiffusionConfig) -> Fitted[Diff
     loaded = load_data(replace(asked, data=replace(data, channels=1)))  # in gray nothing is said of missing colors
     count = loaded.train.source.count
     side, colorful = _seen(loaded)
-    size = unless_given(asked.data.size, recipe.data.size, power_of_two(side, _SMALLEST, _LARGEST))
+    size = asked.data.size if "data.size" in given else power_of_two(side, _SMALLEST, _LARGEST)
     large = size >= _LARGEST
     tuned = asked.init_from is not None
-    batch = unless_given(asked.batch_size, recipe.batch_size, power_of_two(count / 8, 8, 64))
+    batch = asked.batch_size if "batch_size" in given else power_of_two(count / 8, 8, 64)
     batch = fitting_batch(batch, count)
     by_count = round(passes(count, 100, 50, 1000) / (_TUNED if tuned else 1))
-    epochs = unless_given(asked.epochs, recipe.epochs, by_count)
+    epochs = asked.epochs if "epochs" in given else by_count
     steps = epochs * max(1, count // batch)
     fitted = replace(
         recipe,

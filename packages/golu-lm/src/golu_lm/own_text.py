@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from golu_core.training.own_data import Fitted, passes, power_of_two, rounded, unless_given
+from golu_core.training.own_data import Fitted, passes, power_of_two, rounded
 from golu_core.training.schedules import Cosine, StepWarmup
 
 from .config import LmConfig
@@ -40,7 +40,7 @@ _FEWEST_STEPS, _EVALUATIONS = 200, 10
 _TUNED, _RATE_TUNED = 3, 0.1  # a run from given weights has a third of the steps, and a tenth of the rate
 
 
-def fit_text(recipe: LmConfig, asked: LmConfig) -> Fitted[LmConfig] | None:
+def fit_text(recipe: LmConfig, asked: LmConfig, given: frozenset[str]) -> Fitted[LmConfig] | None:
     """The recipe for the text that is asked for, or for DATA_DIR/NAME as `golu-lm prepare` writes it; None without.
 
     Text is tokenized here, once, as training would.
@@ -50,19 +50,19 @@ def fit_text(recipe: LmConfig, asked: LmConfig) -> Fitted[LmConfig] | None:
     """
     if asked.data.text is None and not (asked.data_dir / asked.data.name).is_dir():
         return None
-    vocabulary = _vocabulary(recipe, asked)
+    vocabulary = _vocabulary(asked, given)
     shortest = replace(asked.model, context=1, vocabulary=max(vocabulary, asked.model.vocabulary))
     data = load_data(replace(asked, model=shortest, check_data=False))
     train, test = len(data.train), len(data.test)
     sizes = next(sizes for sizes in _SIZES if train < sizes.below)
     tuned = asked.init_from is not None
     longest = power_of_two(min(train, test) - 1, 1, sizes.context)
-    context = unless_given(asked.model.context, recipe.model.context, longest)
-    batch = unless_given(asked.batch_size, recipe.batch_size, sizes.batch)
+    context = asked.model.context if "model.context" in given else longest
+    batch = asked.batch_size if "batch_size" in given else sizes.batch
     seen = train * passes(train, at_10_000=100, least=1, most=100)
     by_tokens = max(_FEWEST_STEPS, round(seen / (batch * context) / (_TUNED if tuned else 1)))
-    steps = unless_given(asked.steps, recipe.steps, by_tokens)
-    lr = unless_given(asked.optim.lr, recipe.optim.lr, rounded(sizes.lr * (_RATE_TUNED if tuned else 1.0)))
+    steps = asked.steps if "steps" in given else by_tokens
+    lr = asked.optim.lr if "optim.lr" in given else rounded(sizes.lr * (_RATE_TUNED if tuned else 1.0))
     fitted = replace(
         recipe,
         model=replace(
@@ -85,9 +85,9 @@ def fit_text(recipe: LmConfig, asked: LmConfig) -> Fitted[LmConfig] | None:
     return Fitted(fitted, f"{train:,} training and {test:,} test tokens ({asked.data.tokenizer})", None)
 
 
-def _vocabulary(recipe: LmConfig, asked: LmConfig) -> int:
+def _vocabulary(asked: LmConfig, given: frozenset[str]) -> int:
     """Rows of the embedding: what the tokenizer has, to a multiple of 64, which is faster."""
     if asked.data.tokenizer == "none":
         return asked.model.vocabulary
     size = build_tokenizer(asked.data.tokenizer, asked.data.vocab_file).size
-    return unless_given(asked.model.vocabulary, recipe.model.vocabulary, -(-size // 64) * 64)
+    return asked.model.vocabulary if "model.vocabulary" in given else -(-size // 64) * 64

@@ -13,7 +13,6 @@ from golu_core.training.own_data import (
     power_of_two,
     rounded,
     some,
-    unless_given,
     with_test_share,
 )
 from golu_core.training.schedules import Cosine, EpochWarmup
@@ -29,7 +28,7 @@ _RATE = 0.1
 _TUNED, _RATE_TUNED = 3, 0.1  # a run from given weights has a third of the epochs, and a tenth of the rate
 
 
-def fit_images(recipe: VisionConfig, asked: VisionConfig) -> Fitted[VisionConfig] | None:
+def fit_images(recipe: VisionConfig, asked: VisionConfig, given: frozenset[str]) -> Fitted[VisionConfig] | None:
     """The recipe for the images that are asked for, or that lie in DATA_DIR/images; None if there are none.
 
     The numbers of the networks are those of their recipes: He et al., CVPR 2016, section 4.2, for images up to 64
@@ -46,13 +45,13 @@ def fit_images(recipe: VisionConfig, asked: VisionConfig) -> Fitted[VisionConfig
     loaded, share = with_test_share(lambda part: _load(asked, data, part), data.test_share)
     count, classes, shorter = len(loaded.train), len(loaded.classes), _median_side(loaded)
     by_side = next((side for below, side in _SIDES if shorter < below), _LARGEST)
-    size = unless_given(asked.data.size, recipe.data.size, by_side)
+    size = asked.data.size if "data.size" in given else by_side
     small = size <= _SMALL
     tuned = asked.init_from is not None
-    batch = unless_given(asked.batch_size, recipe.batch_size, power_of_two(count / 16, 8, 128))
+    batch = asked.batch_size if "batch_size" in given else power_of_two(count / 16, 8, 128)
     batch = fitting_batch(batch, count)
     by_count = round(passes(count, 20, 20, 150) / (_TUNED if tuned else 1))
-    epochs = unless_given(asked.epochs, recipe.epochs, by_count)
+    epochs = asked.epochs if "epochs" in given else by_count
     whole = (count + len(loaded.test)) * 3 * size**2
     fitted = replace(
         recipe,

@@ -94,7 +94,9 @@ def _draw_confusion(path: Path, counts: NDArray[Any], names: Sequence[str], what
         for row, column in zip(*numpy.nonzero(counts), strict=True):
             dark = shares[row, column] > 0.5
             axes.text(
-                *(column, row, f"{counts[row, column]:,.0f}"),
+                column,
+                row,
+                f"{counts[row, column]:,.0f}",
                 ha="center",
                 va="center",
                 fontsize=7,

@@ -186,7 +186,9 @@ class CommandLine(Generic[Config]):
             return_unknown_args=True,
         )
         check_fields(asked.data, "--data.")
-        found: Fitted[Config] | None = resolved(fit)(recipe, asked)
+        from .own_data import given_fields
+
+        found: Fitted[Config] | None = resolved(fit)(recipe, asked, given_fields(flags))
         return found
 
     def _recipe(self, name: str) -> Config:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -39,9 +39,15 @@ class Fitted(Generic[Config]):
     samples: int | None
 
 
-Fit = Callable[[Any, Any], Fitted[Any] | None]
-"""Takes the recipe as it is written, and a config with what was asked for, which says where the data are and what must
-not be chosen; None where there are no data yet."""
+Fit = Callable[[Any, Any, frozenset[str]], Fitted[Any] | None]
+"""Takes the recipe as it is written, a config with what was asked for, and the names of the fields that flags gave,
+such as `batch_size`, even where they gave the recipe's own value. Gives None where there are no data yet."""
+
+
+def given_fields(flags: Sequence[str]) -> frozenset[str]:
+    """Names of the fields that flags give, as `optim.lr` and `data.in_memory`."""
+    words = (word[2:].partition("=")[0].replace("-", "_") for word in flags if word.startswith("--"))
+    return frozenset(".".join(part.removeprefix("no_") for part in word.split(".")) for word in words)
 
 
 def cut_batch(config: Config, fitted: Fitted[Config]) -> tuple[Config, tuple[str, ...]]:
@@ -92,11 +98,6 @@ def power_of_two(value: float, least: int, most: int) -> int:
 def fitting_batch(batch: int, samples: int) -> int:
     """A batch that the samples fill: as asked for or, where there are fewer, the largest power of two of them."""
     return batch if batch <= samples else power_of_two(samples, 1, samples)
-
-
-def unless_given(asked: Found, as_written: Found, chosen: Found) -> Found:
-    """What the rules choose or, where another value than the recipe's was asked for, that one."""
-    return chosen if asked == as_written else asked
 
 
 def rounded(value: float) -> float:
