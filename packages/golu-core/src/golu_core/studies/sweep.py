@@ -36,7 +36,7 @@ class Flags:
     """Trains a study: recipes x activations x seeds. Flags override the study's file."""
 
     study: Annotated[str | None, tyro.conf.Positional] = None
-    """TOML file, or the name of one that golu-core brings: quick, paper, learning-rates."""
+    """TOML file, or the name of one that golu-core brings: quick, evidence, paper, ..."""
     recipes: tuple[str, ...] = ()
     """Only these recipes of the study; without a file, the recipes."""
     activations: tuple[str, ...] = ()
