@@ -16,7 +16,7 @@ from torch import Tensor
 from golu_core.training.data import SampleKey
 from golu_core.training.errors import RequestError
 from golu_core.training.fingerprint import Fingerprint, file_digest, whole_files_fingerprint
-from golu_core.training.locks import only_writer
+from golu_core.training.locks import only_writer, remove_left_lock
 from golu_core.training.scratch import dry_run_folder
 from golu_core.training.seeding import Purpose, generator
 
@@ -177,6 +177,7 @@ def _prepared_folder(config: LmConfig, files: OwnFiles | None) -> tuple[Path, st
     folder = f"{name}-{tokenizer.name}" if files is None else f"{name}-{_text_name(data, files)}-{tokenizer.name}"
     place = config.data_dir / folder
     if place.exists():
+        remove_left_lock(place)
         return place, name
     if config.dry_run:
         place = dry_run_folder() / folder

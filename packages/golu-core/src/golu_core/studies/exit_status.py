@@ -6,11 +6,11 @@ import os
 import sys
 from collections.abc import Callable
 
-from golu_core.training.errors import Interrupted, RequestError
+from golu_core.training.errors import Interrupted, RequestError, status_of
 
 
 def exit_status(command: str, run: Callable[[], int]) -> int:
-    """What a command's function returns, or the status of how it ended: 2 for a refusal, 1 for a failure to write.
+    """What a command's function returns, or the status of how it ended: 2 for a refusal, 1 for a failure of the system.
 
     Args:
         command: as it is typed, for messages.
@@ -26,7 +26,7 @@ def exit_status(command: str, run: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _told(command, error, 1)
+        return _told(command, error, status_of(error))
 
 
 def _told(command: str, error: Exception, status: int) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .config import Config, PaperRow, checked
-from .errors import Interrupted, RequestError, RunFailure
+from .errors import Interrupted, RequestError, RunFailure, status_of
 from .fields import check_fields
 from .named_activations import activations_of_words, with_named_activation
 from .tasks import Command, Task, named_recipe, recipes_of, resolved
@@ -58,7 +58,7 @@ class CommandLine(Generic[Config]):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except OSError as error:
-            return _complain(f"{self.program}: {error or type(error).__name__}", 1)
+            return _complain(f"{self.program}: {error or type(error).__name__}", status_of(error))
         except (MemoryError, RuntimeError) as error:
             problem = str(error).strip().partition("\n")[0] or type(error).__name__
             if not _is_lack_of_memory(error):

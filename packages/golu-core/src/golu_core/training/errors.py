@@ -1,5 +1,9 @@
 """The three ways in which a run ends early, each with its exit status."""
 
+import errno
+
+_IMPOSSIBLE_NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ)
+
 
 class RequestError(ValueError):
     """The request itself is wrong (exit status 2): the message says what was asked, what is there and what to do."""
@@ -15,3 +19,8 @@ class Interrupted(Exception):
     def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(message)
         self.signal_number = signal_number
+
+
+def status_of(error: OSError) -> int:
+    """The exit status of an error of the system: 2 for a name that cannot exist, which was typed, 1 for all others."""
+    return 2 if error.errno in _IMPOSSIBLE_NAMES else 1

@@ -38,6 +38,7 @@ from .run_files import (
     RunIdentity,
     config_from_file,
     damaged_files,
+    damaged_settings,
     read_config,
     write_config,
 )
@@ -119,7 +120,7 @@ class RunFolder:
             return read_config(self.path, config_type)
         return None
 
-    def finished(self, warn: Callable[[str], None]) -> Result | None:
+    def finished(self, config: RunConfig, warn: Callable[[str], None]) -> Result | None:
         """The result, if the run is finished and its files are whole; what is damaged is said, and made anew."""
         path = self.path / RESULT_FILE
         if not path.exists():
@@ -129,7 +130,7 @@ class RunFolder:
         except RequestError as error:
             warn(f"{error}; the run is completed from its last checkpoint")
             return None
-        damage = damaged_files(self.path, result)
+        damage = [*damaged_files(self.path, result), *damaged_settings(self.path, type(config), result)]
         if damage:
             warn(f"{'; '.join(damage)}; the run is completed from its last checkpoint")
             return None
@@ -238,8 +239,7 @@ class RunFolder:
                 + "\n  ".join(differing)
                 + "\nrestore what it began with, use another --output-dir, or --overwrite to delete that run"
             )
-        changed = changes(marker.get("environment", {}), identity.environment)
-        if changed:
+        if changed := changes(marker.get("environment", {}), identity.environment):
             warn(f"the run began under other versions: {'; '.join(changed)}")
 
     def _restore_metrics(self, checkpoint: Path | None, warn: Callable[[str], None]) -> None:

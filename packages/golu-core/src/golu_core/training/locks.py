@@ -70,6 +70,19 @@ def only_writer(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def remove_left_lock(folder: Path) -> None:
+    """Removes the lock beside a folder that is there, if a killed writer left it and nobody holds it.
+
+    Args:
+        folder: that was written. Where its parent cannot be written, the lock stays.
+    """
+    lock = FolderLock(folder)
+    if lock.path.exists():
+        with contextlib.suppress(Timeout, OSError):
+            lock.acquire(0)
+            lock.release()
+
+
 def claim(folder: Path, patience_s: float = _PATIENCE_S) -> FolderLock:
     """Keeps a second process from training in the same run folder: both would write the same files.
 

@@ -80,7 +80,7 @@ class Run(Evaluation[Config]):
         """
         if self.config.overwrite:
             return False
-        found = self.processes.from_main(lambda: self._place.finished(self.processes.warn))
+        found = self.processes.from_main(lambda: self._place.finished(self.config, self.processes.warn))
         if found is None:
             return False
         metric = found.primary_metric

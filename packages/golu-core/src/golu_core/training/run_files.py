@@ -179,3 +179,16 @@ def damaged_files(folder: Path, result: Result) -> list[str]:
         except OSError as error:
             problems.append(f"{folder / name} cannot be read: {error.strerror}")
     return problems
+
+
+def damaged_settings(folder: Path, config_type: type[Config], result: Result) -> list[str]:
+    """Which of the files that say what a finished run is are missing, or are not of its result."""
+    problems = []
+    if not (folder / RUN_MARKER).is_file():
+        problems.append(f"{folder / RUN_MARKER} is missing")
+    try:
+        if config_sha256(read_config(folder, config_type)) != result.config_sha256:
+            problems.append(f"{folder / CONFIG_FILE} is not the config that {RESULT_FILE} names")
+    except RequestError as error:
+        problems.append(str(error))
+    return problems

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .locks import only_writer
+from .locks import only_writer, remove_left_lock
 from .ownership import SAMPLE_MARKER, new_folder, require_free
 
 
@@ -34,6 +34,7 @@ def written_once(
         RequestError: something else lies there.
     """
     if is_complete():
+        remove_left_lock(folder)
         return folder
     require_free(folder, what)
     with only_writer(folder):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from golu_core.training.errors import RequestError
 from golu_core.training.fingerprint import Fingerprint, file_digest, whole_files_fingerprint
-from golu_core.training.locks import only_writer
+from golu_core.training.locks import only_writer, remove_left_lock
 from golu_core.training.scratch import dry_run_folder
 
 from .config import TranslationConfig
@@ -169,6 +169,7 @@ def load_pairs(config: TranslationConfig) -> PairData:
 def _prepared_folder(config: TranslationConfig) -> Path:
     place = config.data_dir / config.data.name
     if place.exists():
+        remove_left_lock(place)
         return place
     if config.data.name != _NUMBERS:
         raise RequestError(

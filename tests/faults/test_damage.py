@@ -1,0 +1,145 @@
+"""Any file of a run or of its data, damaged between two commands: the same bytes come out, or one message does."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from faults import TRAIN, Ended, files, run_folder, same_as
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    if content:
+        content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _become_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+A_FOLDER = "a folder in its place"
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "cut in half": _cut,
+    "emptied": _empty,
+    "one bit flipped": _flip_a_bit,
+    "removed": Path.unlink,
+    A_FOLDER: _become_a_folder,
+}
+CASES = [
+    pytest.param(task, damage, marks=[] if (task, damage) == ("lm", "one bit flipped") else [pytest.mark.slow])
+    for task in TRAIN
+    for damage in DAMAGES
+]
+
+
+def content(top: Path) -> dict[str, bytes]:
+    """All files, but for the lock of the run, which every start takes."""
+    found = {str(path.relative_to(top)): path for path in top.rglob("*")}
+    return {name: b"" if path.is_dir() else path.read_bytes() for name, path in found.items() if ".lock" not in name}
+
+
+def problem_of(
+    ended: Ended, cwd: Path, before: dict[str, bytes] | None, whole: Path, task: str, may_differ: str = ""
+) -> str | None:
+    """What is wrong with how a command ended: neither as on an undamaged run, nor with one message and no change.
+
+    Args:
+        ended: the command.
+        cwd: where it ran.
+        before: the content of that, or None where a refusal may come after some writing.
+        whole: where the undisturbed run is.
+        task: of both.
+        may_differ: a file or folder that may be missing or there besides.
+    """
+    try:
+        if ended.returncode == 0:
+            same_as(cwd, whole, task, may_differ)
+        else:
+            assert ended.returncode in (1, 2), f"status {ended.returncode}"
+            assert ended.message
+            assert before in (None, content(cwd)), "something was written"
+    except AssertionError as error:
+        return str(error).strip().partition("\n")[0] + f" ({ended.returncode}: {ended.stderr[-300:]})"
+    return None
+
+
+def may_differ(name: str, finished: bool) -> str:
+    """What a user may do without: pictures and texts that were drawn on the way, checkpoints of a finished run.
+
+    An old checkpoint without a manifest is not known to be ours, and stays.
+    """
+    if name.endswith((".png", ".txt")) or (finished and "/checkpoints/" in name):
+        return name
+    return name.removesuffix("/manifest.json") if name.endswith("/manifest.json") else ""
+
+
+@pytest.mark.parametrize(("task", "damage"), CASES)
+def test_a_damaged_file_of_a_stopped_run(task, damage, programs, data, whole, stopped, tmp_path):
+    problems = {}
+    for name in files(stopped(task)):
+        cwd = tmp_path / "copy"
+        shutil.copytree(stopped(task), cwd)
+        if (cwd / name).is_file():
+            DAMAGES[damage](cwd / name)
+            before = None if damage == A_FOLDER else content(cwd)
+            ended = programs.run(task, *TRAIN[task], "--data-dir", str(data), cwd=cwd)
+            problems[name] = problem_of(ended, cwd, before, whole(task)[0], task, may_differ(name, False))
+        shutil.rmtree(cwd)
+    assert not any(problems.values()), {name: problem for name, problem in problems.items() if problem}
+
+
+@pytest.mark.parametrize(("task", "damage"), CASES)
+def test_a_damaged_file_of_a_finished_run(task, damage, programs, data, whole, tmp_path):
+    undisturbed, _ = whole(task)
+    evaluate = ["evaluate", str(run_folder(task)), "--data-dir", str(data)]
+    expected = programs.run(task, *evaluate, cwd=undisturbed)
+    assert expected.returncode == 0, expected.stderr
+    problems = {}
+    for name in files(undisturbed):
+        cwd = tmp_path / "copy"
+        shutil.copytree(undisturbed, cwd)
+        if (cwd / name).is_file():
+            DAMAGES[damage](cwd / name)
+            before = None if damage == A_FOLDER else content(cwd)
+            evaluated = programs.run(task, *evaluate, cwd=cwd)
+            if evaluated.returncode == 0:
+                problems[f"evaluate {name}"] = "" if evaluated.stdout == expected.stdout else evaluated.stdout
+            else:
+                problems[f"evaluate {name}"] = problem_of(evaluated, cwd, before, undisturbed, task)
+            ended = programs.run(task, *TRAIN[task], "--data-dir", str(data), cwd=cwd)
+            problems[name] = problem_of(ended, cwd, before, undisturbed, task, may_differ(name, True))
+        shutil.rmtree(cwd)
+    assert not any(problems.values()), {name: problem for name, problem in problems.items() if problem}
+
+
+@pytest.mark.parametrize(("task", "damage"), CASES)
+def test_a_damaged_file_of_the_data(task, damage, programs, data, whole, stopped, tmp_path):
+    """Between a stop and the continuation; the run has seen other data then."""
+    problems = {}
+    name = {"vision": "digits", "lm": "pydocs-bytes", "detect": "digit-scenes", "diffusion": "digits"}[task]
+    lying = [path for path in files(data / name) if (data / name / path).is_file()]
+    for file in dict.fromkeys([*lying[:2], lying[len(lying) // 2], *lying[-2:]]):
+        cwd, copy = tmp_path / "copy", tmp_path / "data"
+        shutil.copytree(stopped(task), cwd)
+        shutil.copytree(data / name, copy / name)
+        DAMAGES[damage](copy / name / file)
+        before = None if damage == A_FOLDER else content(cwd)
+        ended = programs.run(task, *TRAIN[task], "--data-dir", str(copy), cwd=cwd)
+        problems[file] = problem_of(ended, cwd, before, whole(task)[0], task)
+        shutil.rmtree(cwd)
+        shutil.rmtree(copy)
+    assert not any(problems.values()), {name: problem for name, problem in problems.items() if problem}
