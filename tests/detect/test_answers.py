@@ -165,7 +165,7 @@ def test_an_unreadable_picture_does_not_stop_a_folder(detector, few_scenes, run_
     victim.write_bytes(b"\x89PNG nothing")
     done = run_here("predict", str(detector), "photos", "--out", "seen", cwd=tmp_path)
     assert done.returncode == 1
-    assert victim.name in done.stderr and "1 of 7 images could not be read; the others are predicted" in done.stderr
+    assert victim.name in done.stderr and "1 of 7 files could not be read; the others are predicted" in done.stderr
     assert len(list((tmp_path / "seen" / "inner").glob("*.png"))) == 6
     images = json.loads((tmp_path / "seen" / "images.json").read_text())["images"]
     assert len(images) == 6 and victim.name not in json.dumps(images)

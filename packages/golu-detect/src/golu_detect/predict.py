@@ -1,11 +1,11 @@
-"""What a trained network sees in an image: drawn on it, and as JSON."""
+"""What a trained network sees in images and videos: drawn on them, and as JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from golu_core.training.cli import parsed_flags, run_directory
 from golu_core.training.data import SampleKey
 from golu_core.training.devices import default_device
 from golu_core.training.errors import RequestError, RunFailure
-from golu_core.training.fields import Probability
+from golu_core.training.fields import Count, Probability
 from golu_core.training.finished import FinishedRun
 from golu_core.training.image_files import named_images
 from golu_core.training.images import png_writer, printable, read_image
@@ -30,9 +30,10 @@ from .config import DetectConfig, DetectionAugment, SegmentationAugment
 from .data import DetectData
 from .evaluate import detections, load_run, normalized, unit_range
 from .scenes import evaluation_transform
+from .video import is_video, open_video, video_writer
 
 CLASSES_FILE = "classes.json"
-_RESULTS, _IMAGES, _LABELS = "results.json", "images.json", "-classes.png"
+_RESULTS, _IMAGES, _LABELS, _VIDEO = "results.json", "images.json", "-classes.png", ".mp4"
 _READABLE = 288  # pixels
 _PALETTE = [(int(83 * k) % 200 + 55, int(157 * k) % 200 + 55, int(211 * k) % 200 + 55) for k in range(1, 256)]
 
@@ -156,45 +157,90 @@ class PredictFlags:
     results, with the numbers of images and categories in `images.json`."""
     threshold: Probability = 0.5
     """Lowest score that is shown."""
+    every: Count = 1
+    """Of a video, one frame of so many is looked at."""
 
 
 def predict_command(arguments: Sequence[str]) -> None:
-    """`golu-detect predict RUN_DIR IMAGE|FOLDER|-... [flags]`.
+    """`golu-detect predict RUN_DIR IMAGE|VIDEO|FOLDER|-... [flags]`.
 
     Raises:
         RequestError: the request is wrong.
-        RunFailure: some images could not be read; the others are predicted.
+        RunFailure: some files could not be read; the others are predicted.
     """
-    usage = "golu-detect predict RUN_DIR IMAGE|FOLDER|-..."
+    usage = "golu-detect predict RUN_DIR IMAGE|VIDEO|FOLDER|-..."
     first_flag = next((n for n, word in enumerate(arguments) if word.startswith("--")), len(arguments))
     flags = parsed_flags(PredictFlags, arguments[first_flag:], usage)
     folder, words = run_directory(arguments[:first_flag], usage)
     named = [(path, name.with_suffix("")) for path, name in named_images(words)]
     if not named:
         raise RequestError(f"name at least one image or folder, or - to read paths from standard input: {usage}")
-    _check_names(flags.out, [name for _, name in named])
-    network = _Network(folder)
-    coco = _CocoResults(network.names)
+    _check_names(flags.out, named)
+    seeing = _Seeing(_Network(folder), flags)
     unreadable = 0
     for path, name in named:
         try:
-            image = network.read(path)
+            said = seeing.video(path, name) if is_video(path) else seeing.image(path, name)
         except RequestError as error:
             unreadable += 1
             print(f"golu-detect predict: {error}", file=sys.stderr, flush=True)
             continue
-        seen = network.see(image, flags.threshold)
-        write_output(flags.out / f"{name}.png", png_writer(to_pil_image(seen.drawn)))
-        write_output(flags.out / f"{name}.json", _json_writer({"software": MADE_BY, **seen.values}))
-        if seen.labels is not None:
-            write_output(flags.out / f"{name}{_LABELS}", png_writer(to_pil_image(seen.labels)))
-        coco.add(path, image, seen.values.get("detections", []))
-        print(f"{name}: {_summary(seen.values)}", flush=True)
-    if not network.config.segments:
-        coco.write(flags.out)
+        print(f"{name}: {said}", flush=True)
+    seeing.finish()
     if unreadable:
-        raise RunFailure(f"{unreadable} of {len(named)} images could not be read; the others are predicted")
+        raise RunFailure(f"{unreadable} of {len(named)} files could not be read; the others are predicted")
     print(f"predicted: {flags.out}")
+
+
+class _Seeing:
+    """Writes what a network sees in one file after the other."""
+
+    def __init__(self, network: _Network, flags: PredictFlags) -> None:
+        self._network, self._flags = network, flags
+        self._coco = _CocoResults(network.names)
+
+    def image(self, path: Path, name: Path) -> str:
+        """Looks at an image, and returns what is said of it; RequestError if it cannot be read."""
+        image = self._network.read(path)
+        seen = self._network.see(image, self._flags.threshold)
+        out = self._flags.out
+        write_output(out / f"{name}.png", png_writer(to_pil_image(seen.drawn)))
+        write_output(out / f"{name}.json", _json_writer({"software": MADE_BY, **seen.values}))
+        if seen.labels is not None:
+            write_output(out / f"{name}{_LABELS}", png_writer(to_pil_image(seen.labels)))
+        self._coco.add(str(path), image, seen.values.get("detections", []))
+        return _summary(seen.values)
+
+    def video(self, path: Path, name: Path) -> str:
+        """Looks at the frames of a video; RequestError if it, or the rest of it, cannot be read.
+
+        The drawn video has no place for the mark that it is ours, so the JSON file's counts for it.
+        """
+        video = open_video(path, self._flags.every)
+        seen: list[dict[str, Any]] = []
+        damage: list[RequestError] = []
+
+        def drawn() -> Iterator[Tensor]:
+            try:
+                for frame in video.frames:
+                    sighting = self._network.see(frame.image, self._flags.threshold)
+                    seen.append({"frame": frame.number, "seconds": frame.seconds, **sighting.values})
+                    self._coco.add(f"{path}#{frame.number}", frame.image, sighting.values.get("detections", []))
+                    yield sighting.drawn
+            except RequestError as error:
+                damage.append(error)
+
+        write_atomically(self._flags.out / f"{name}{_VIDEO}", video_writer(video.rate, drawn()))
+        write_output(self._flags.out / f"{name}.json", _json_writer({"software": MADE_BY, "frames": seen}))
+        if damage:
+            raise RequestError(f"{damage[0]}, after {len(seen)} frames, which are predicted")
+        something = sum(bool(values.get("detections") or values.get("classes")) for values in seen)
+        return f"{len(seen)} frames, {something} of them with something in it"
+
+    def finish(self) -> None:
+        """Writes what is of all files."""
+        if not self._network.config.segments:
+            self._coco.write(self._flags.out)
 
 
 class _Network:
@@ -225,10 +271,10 @@ class _CocoResults:
         self.images: list[dict[str, Any]] = []
         self.found: list[dict[str, Any]] = []
 
-    def add(self, path: Path, image: Tensor, entries: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, file_name: str, image: Tensor, entries: Sequence[Mapping[str, Any]]) -> None:
         """Adds an image, (3, H, W) uint8, and its detections."""
         number = len(self.images) + 1
-        self.images.append({"id": number, "file_name": str(path), "height": image.shape[-2], "width": image.shape[-1]})
+        self.images.append({"id": number, "file_name": file_name, "height": image.shape[-2], "width": image.shape[-1]})
         for entry in entries:
             self.found.append({"image_id": number} | {name: v for name, v in entry.items() if name != "name"})
 
@@ -239,17 +285,27 @@ class _CocoResults:
         write_atomically(folder / _RESULTS, _json_writer(self.found))
 
 
-def _check_names(out: Path, names: Sequence[Path]) -> None:
+def _check_names(out: Path, named: Sequence[tuple[Path, Path]]) -> None:
     """Raises RequestError where outputs would overwrite each other, or something that this program did not make."""
-    written = [f"{name}{ending}" for name in names for ending in (".png", ".json", _LABELS)] + [_IMAGES, _RESULTS]
+    endings = {path: (_VIDEO, ".json") if is_video(path) else (".png", ".json", _LABELS) for path, _ in named}
+    written = [f"{name}{ending}" for path, name in named for ending in endings[path]] + [_IMAGES, _RESULTS]
     twice = next((name for name, count in Counter(written).items() if count > 1), None)
     if twice is not None:
-        raise RequestError(f"two images have names for which {printable(twice)} would be written: rename one of them")
+        raise RequestError(f"two files have names for which {printable(twice)} would be written: rename one of them")
+    videos = {f"{name}{_VIDEO}": f"{name}.json" for path, name in named if is_video(path)}
     for name in written:
-        if name != _RESULTS:
+        if name not in videos and name != _RESULTS:
             check_output(out / name)
-    if (out / _RESULTS).exists() and not (out / _IMAGES).exists():
-        raise RequestError(f"{out / _RESULTS} exists, and this program did not make it: name another folder by --out")
+        elif (out / name).exists() and not _is_known_by(out / videos.get(name, _IMAGES), name in videos):
+            raise RequestError(f"{out / name} exists, and this program did not make it: name another folder by --out")
+
+
+def _is_known_by(path: Path, of_a_video: bool) -> bool:
+    """Whether a file without a place for our mark is ours by the JSON file beside it."""
+    if not path.exists():
+        return False
+    check_output(path)
+    return not of_a_video or "frames" in json.loads(path.read_text(encoding="utf-8"))
 
 
 def _json_writer(value: Any) -> Callable[[Path], None]:
