@@ -27,7 +27,8 @@ PROGRAMS = {
     "golu-detect": GOLU_DETECT,
     "golu-diffusion": GOLU_DIFFUSION,
 }
-READMES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))]
+GUIDES = [ROOT / "docs" / f"{name}.md" for name in ("start", "which-activation", "several-machines")]
+READMES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md")), *GUIDES]
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -153,7 +154,9 @@ def test_every_recipe_is_in_the_table():
 
 
 @pytest.mark.parametrize(
-    "path", [*READMES, ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")], ids=lambda p: str(p.relative_to(ROOT))
+    "path",
+    sorted({*READMES, ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")}),
+    ids=lambda p: str(p.relative_to(ROOT)),
 )
 def test_links_point_to_files(path):
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
