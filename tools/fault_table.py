@@ -18,10 +18,11 @@ by `python tools/fault_table.py`.
 
 Kills and errors of the disk are put at the N-th change of a file by a small library
 ([file_faults.c](../tests/faults/file_faults.c)) that counts what a process writes, renames and removes. CI strikes a
-sample of the changes of each task. All kinds of changes, one after another (about two hours on two cores):
+sample of the changes of each task, and damages each file in one of the ways. Every kind of change, and every damage of
+every file, in some hours on two cores:
 
 ```sh
-GOLU_ALL_FAULTS=1 uv run --all-packages --group test pytest tests/faults/test_disk.py -m "slow or not slow"
+GOLU_ALL_FAULTS=1 uv run --all-packages --group test pytest tests/faults -n 2 -m "slow or not slow"
 ```
 """
 SECTION = """

@@ -19,6 +19,8 @@ from detect_program import FAST as DETECT_FAST
 from diffusion_program import TINY as DIFFUSION_TINY
 from lm_program import TINY as LM_TINY
 
+ALL = os.environ.get("GOLU_ALL_FAULTS") == "1"
+"""Whether every fault is tried at every place, which takes hours, and not a sample of both."""
 KILL = -1
 NO_SPACE = errno.ENOSPC
 READ_ERROR = errno.EIO

@@ -64,7 +64,7 @@ values = st.one_of(
     st.integers(-(2**70), 2**70).map(str),
 )
 SLOW_IS_FINE = settings(
-    max_examples=150,
+    max_examples=60,
     deadline=None,
     derandomize=True,
     database=None,
@@ -103,6 +103,7 @@ def test_a_wrong_value_is_one_message(task, data, tmp_path, monkeypatch, capfd):
     assert os.listdir(tmp_path) == []
 
 
+SLOW_PLACES = {" ", "/dev/null", "a\nb", "no-such-folder", "é😀", "-", "--help-me", "."}
 PLACES = ["", " ", ".", "/dev/null", "a\nb", "x" * 300, "no-such-folder", "file.txt", "empty", "é😀", "-", "--help-me"]
 
 
@@ -124,7 +125,11 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
     return {str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes() for path in folder.rglob("*")}
 
 
-@pytest.mark.parametrize("place", PLACES, ids=lambda place: repr(place)[:20])
+@pytest.mark.parametrize(
+    "place",
+    [pytest.param(place, marks=[pytest.mark.slow] if place in SLOW_PLACES else []) for place in PLACES],
+    ids=lambda place: repr(place)[:20],
+)
 @pytest.mark.parametrize(("program", "command"), commands(), ids=lambda word: word)
 def test_a_wrong_place_is_one_message(program, command, place, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)

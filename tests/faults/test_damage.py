@@ -1,14 +1,17 @@
-"""Any file of a run or of its data, damaged between two commands: the same bytes come out, or one message does."""
+"""Any file of a run or of its data, damaged between two commands: the same bytes come out, or one message does.
+
+Each file is damaged in one way here, and in all of them with GOLU_ALL_FAULTS=1.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from faults import TRAIN, Ended, files, run_folder, same_as
+from faults import ALL, TRAIN, Ended, files, run_folder, same_as
 
 
 def _cut(path: Path) -> None:
@@ -44,6 +47,16 @@ CASES = [
     for task in TRAIN
     for damage in DAMAGES
 ]
+
+
+def chosen(names: Sequence[str], damage: str) -> list[str]:
+    """The files that a damage is tried on: all of them, or each damage its share."""
+    place = list(DAMAGES).index(damage)
+    return [name for number, name in enumerate(names) if ALL or number % len(DAMAGES) == place]
+
+
+def only_files(top: Path) -> list[str]:
+    return [name for name in files(top) if (top / name).is_file()]
 
 
 def content(top: Path) -> dict[str, bytes]:
@@ -90,14 +103,13 @@ def may_differ(name: str, finished: bool) -> str:
 @pytest.mark.parametrize(("task", "damage"), CASES)
 def test_a_damaged_file_of_a_stopped_run(task, damage, programs, data, whole, stopped, tmp_path):
     problems = {}
-    for name in files(stopped(task)):
+    for name in chosen(only_files(stopped(task)), damage):
         cwd = tmp_path / "copy"
         shutil.copytree(stopped(task), cwd)
-        if (cwd / name).is_file():
-            DAMAGES[damage](cwd / name)
-            before = None if damage == A_FOLDER else content(cwd)
-            ended = programs.run(task, *TRAIN[task], "--data-dir", str(data), cwd=cwd)
-            problems[name] = problem_of(ended, cwd, before, whole(task)[0], task, may_differ(name, False))
+        DAMAGES[damage](cwd / name)
+        before = None if damage == A_FOLDER else content(cwd)
+        ended = programs.run(task, *TRAIN[task], "--data-dir", str(data), cwd=cwd)
+        problems[name] = problem_of(ended, cwd, before, whole(task)[0], task, may_differ(name, False))
         shutil.rmtree(cwd)
     assert not any(problems.values()), {name: problem for name, problem in problems.items() if problem}
 
@@ -109,19 +121,18 @@ def test_a_damaged_file_of_a_finished_run(task, damage, programs, data, whole, t
     expected = programs.run(task, *evaluate, cwd=undisturbed)
     assert expected.returncode == 0, expected.stderr
     problems = {}
-    for name in files(undisturbed):
+    for name in chosen(only_files(undisturbed), damage):
         cwd = tmp_path / "copy"
         shutil.copytree(undisturbed, cwd)
-        if (cwd / name).is_file():
-            DAMAGES[damage](cwd / name)
-            before = None if damage == A_FOLDER else content(cwd)
-            evaluated = programs.run(task, *evaluate, cwd=cwd)
-            if evaluated.returncode == 0:
-                problems[f"evaluate {name}"] = "" if evaluated.stdout == expected.stdout else evaluated.stdout
-            else:
-                problems[f"evaluate {name}"] = problem_of(evaluated, cwd, before, undisturbed, task)
-            ended = programs.run(task, *TRAIN[task], "--data-dir", str(data), cwd=cwd)
-            problems[name] = problem_of(ended, cwd, before, undisturbed, task, may_differ(name, True))
+        DAMAGES[damage](cwd / name)
+        before = None if damage == A_FOLDER else content(cwd)
+        evaluated = programs.run(task, *evaluate, cwd=cwd)
+        if evaluated.returncode == 0:
+            problems[f"evaluate {name}"] = "" if evaluated.stdout == expected.stdout else evaluated.stdout
+        else:
+            problems[f"evaluate {name}"] = problem_of(evaluated, cwd, before, undisturbed, task)
+        ended = programs.run(task, *TRAIN[task], "--data-dir", str(data), cwd=cwd)
+        problems[name] = problem_of(ended, cwd, before, undisturbed, task, may_differ(name, True))
         shutil.rmtree(cwd)
     assert not any(problems.values()), {name: problem for name, problem in problems.items() if problem}
 
@@ -131,8 +142,8 @@ def test_a_damaged_file_of_the_data(task, damage, programs, data, whole, stopped
     """Between a stop and the continuation; the run has seen other data then."""
     problems = {}
     name = {"vision": "digits", "lm": "pydocs-bytes", "detect": "digit-scenes", "diffusion": "digits"}[task]
-    lying = [path for path in files(data / name) if (data / name / path).is_file()]
-    for file in dict.fromkeys([*lying[:2], lying[len(lying) // 2], *lying[-2:]]):
+    lying = only_files(data / name)
+    for file in chosen(list(dict.fromkeys([*lying[:2], lying[len(lying) // 2], *lying[-2:]])), damage):
         cwd, copy = tmp_path / "copy", tmp_path / "data"
         shutil.copytree(stopped(task), cwd)
         shutil.copytree(data / name, copy / name)

@@ -45,7 +45,8 @@ READ_ONLY = 0o555
 CLOSED = 0o000
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TRAIN)
 @pytest.mark.parametrize("bits", [READ_ONLY, CLOSED], ids=["read-only", "closed"])
 @pytest.mark.parametrize("place", ["output folder", "run folder", "checkpoints", "data folder"])
 def test_a_folder_without_rights(task, bits, place, programs, data, whole, tmp_path):
@@ -118,8 +119,9 @@ def test_finished_runs_and_data_need_not_be_writable(task, programs, data, whole
     same_as(tmp_path, undisturbed, task)
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TRAIN)
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
 @pytest.mark.parametrize("short_of", ["space", "inodes"])
 def test_a_small_disk(task, share, short_of, programs, data, whole, tmp_path):
     undisturbed, _ = whole(task)

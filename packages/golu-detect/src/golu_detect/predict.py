@@ -158,7 +158,7 @@ class PredictFlags:
     threshold: Probability = 0.5
     """Lowest score that is shown."""
     every: Count = 1
-    """Of a video, one frame of so many is looked at."""
+    """One frame of so many of a video is looked at."""
 
 
 def predict_command(arguments: Sequence[str]) -> None:
