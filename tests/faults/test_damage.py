@@ -60,9 +60,10 @@ def only_files(top: Path) -> list[str]:
 
 
 def content(top: Path) -> dict[str, bytes]:
-    """All files, but for the lock of the run, which every start takes."""
+    """All files, but for the lock of the run, which every start takes, and what a kill left, which it sweeps."""
     found = {str(path.relative_to(top)): path for path in top.rglob("*")}
-    return {name: b"" if path.is_dir() else path.read_bytes() for name, path in found.items() if ".lock" not in name}
+    kept = {name: path for name, path in found.items() if ".lock" not in name and ".partial" not in name}
+    return {name: b"" if path.is_dir() else path.read_bytes() for name, path in kept.items()}
 
 
 def problem_of(

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from .checkpoint import newest_whole_checkpoint, save_checkpoint
 from .config import Config, RunConfig
 from .errors import RequestError, RunFailure
@@ -81,8 +83,7 @@ class RunFolder:
         if there is None:
             self._check_nothing_foreign()
             return
-        differing = differences(config, there)
-        if differing:
+        if differing := differences(config, there):
             raise RequestError(
                 f"{path} holds a run of another config:\n  "
                 + "\n  ".join(differing)
@@ -130,8 +131,7 @@ class RunFolder:
         except RequestError as error:
             warn(f"{error}; the run is completed from its last checkpoint")
             return None
-        damage = [*damaged_files(self.path, result), *damaged_settings(self.path, type(config), result)]
-        if damage:
+        if damage := [*damaged_files(self.path, result), *damaged_settings(self.path, type(config), result)]:
             warn(f"{'; '.join(damage)}; the run is completed from its last checkpoint")
             return None
         return result
@@ -295,6 +295,6 @@ class RunFolder:
             files = {name: file_digest(self.path / name) for name in (METRICS_FILE, *weights, *others)}
             result = dataclasses.replace(result, files=files, other={**result.other, **start_in_result(metrics)})
             write_result(self.path / RESULT_FILE, result)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise RunFailure(f"the result could not be written: {error}") from error
         return result
