@@ -16,7 +16,6 @@ PLACE = {
     "the data moved": [],
     "loader processes": ["--num-workers", "1"],
     "checkpoints more often": ["--checkpoint-every", "1"],
-    "a progress line at every step": ["--log-every", "1"],
 }
 
 
@@ -28,12 +27,10 @@ def test_place_changes_nothing(task, change, programs, data, whole, stopped, tmp
     arguments = [*TRAIN[task], *PLACE[change], "--data-dir", str(tmp_path / "data")]
     ended = programs.run(task, *arguments, cwd=tmp_path / "run")
     assert ended.returncode == 0, ended.stderr
-    steps = {path.name for path in (tmp_path / "run" / run_folder(task) / "checkpoints").iterdir()}
     if change == "checkpoints more often":  # the newest ones are kept, which are others now
         kept = tmp_path / "run" / run_folder(task) / "checkpoints"
         shutil.rmtree(kept)
         shutil.copytree(whole(task)[0] / run_folder(task) / "checkpoints", kept)
-    assert steps
     same_as(tmp_path / "run", whole(task)[0], task)
 
 

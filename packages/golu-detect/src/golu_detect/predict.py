@@ -230,8 +230,10 @@ class _Seeing:
             except RequestError as error:
                 damage.append(error)
 
+        values = {"software": MADE_BY, "frames": seen}
+        write_output(self._flags.out / f"{name}.json", _json_writer(values))  # first, or a kill would leave no mark
         write_atomically(self._flags.out / f"{name}{_VIDEO}", video_writer(video.rate, drawn()))
-        write_output(self._flags.out / f"{name}.json", _json_writer({"software": MADE_BY, "frames": seen}))
+        write_output(self._flags.out / f"{name}.json", _json_writer(values))
         if damage:
             raise RequestError(f"{damage[0]}, after {len(seen)} frames, which are predicted")
         something = sum(bool(values.get("detections") or values.get("classes")) for values in seen)
