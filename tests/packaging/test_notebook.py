@@ -27,6 +27,13 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     assert (tmp_path / "report" / "report.html").exists()
 
 
+def test_pictures_are_stored_whatever_backend_the_environment_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    cell = nbformat.v4.new_code_cell("import matplotlib.pyplot as plt\nplt.plot([0, 1]);")
+    new = notebook.executed(nbformat.v4.new_notebook(cells=[cell]), tmp_path)
+    assert kinds(new.cells[0]) == [["image/png", "text/plain"]]
+
+
 def kinds(cell: nbformat.NotebookNode) -> list[list[str]]:
     """What each output of a cell is."""
     return [sorted(output.get("data", {"text": ""})) for output in cell.get("outputs", [])]
