@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 
 import pytest
 import torch
+from safetensors.torch import load_model, save_model
 from torch import nn
 
-from golu_core import GoLU, golu
+from golu_core import GoLU, golu, replace_activations, size_per_channel
 from golu_core.activation import build_activation, gated
 from golu_core.training.optim import AdamW, Sgd, parameter_groups
 
@@ -80,6 +82,14 @@ def test_the_module():
     assert torch.equal(gated(module, x, up), module(x) * up)
 
 
+def test_a_module_that_an_older_version_pickled():
+    older = GoLU(beta=0.5)
+    del older.learnable, older.per_channel
+    module = pickle.loads(pickle.dumps(older))
+    x = torch.randn(10)
+    assert torch.equal(module(x), golu(x, beta=0.5)) and "beta=0.5" in repr(module)
+
+
 def test_it_stays_positive_and_learns():
     torch.manual_seed(0)
     module = GoLU(learnable=True)
@@ -94,10 +104,12 @@ def test_it_stays_positive_and_learns():
 
 
 @pytest.mark.parametrize(
-    "optim", [Sgd(weight_decay=0.1, decay=decay) for decay in ("all", "but_norms")] + [AdamW(weight_decay=0.1)]
+    "optim",
+    [Sgd(weight_decay=0.1, decay=decay) for decay in ("all", "but_norms", "matrices")] + [AdamW(weight_decay=0.1)],
 )
-def test_no_weight_decay(optim):
-    model = nn.Sequential(nn.Linear(4, 4), build_activation("golu(learnable=true)"))
+@pytest.mark.parametrize("shape", [(), (4,), (4, 1, 1)])
+def test_no_weight_decay(optim, shape):
+    model = nn.Sequential(nn.Linear(4, 4), GoLU(learnable=True, shape=shape))
     groups = parameter_groups(model, optim)
     own = {id(parameter) for parameter in model[1].parameters()}
     decayed = {id(parameter) for group in groups if group["weight_decay"] for parameter in group["params"]}
@@ -107,3 +119,107 @@ def test_no_weight_decay(optim):
 def test_scripting_is_refused():
     with pytest.warns(FutureWarning), pytest.raises((RuntimeError, torch.jit.Error)):
         torch.jit.script(GoLU(learnable=True))(torch.randn(3))
+
+
+class TestPerChannel:
+    def test_channels_are_where_layers_have_them(self):
+        """Each layer has another number of channels, and each image as many rows as channels, so that sizes alone
+        would not tell."""
+        own = [GoLU(learnable=True, per_channel=True) for _ in range(6)]
+        model = nn.Sequential(
+            *(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), own[0]),
+            *(Permuted(0, 2, 3, 1), nn.LayerNorm(16), nn.Linear(16, 24), own[1]),
+            *(nn.Flatten(1, 2), own[2], Permuted(0, 2, 1), nn.Conv1d(24, 5, 1), own[3]),
+            *(nn.Flatten(), nn.Linear(5 * 256, 7), own[4], nn.BatchNorm1d(7), own[5]),
+        )
+        x = torch.randn(2, 3, 16, 16)
+        before = {name: value.clone() for name, value in model.named_buffers()}
+        assert model.train().training
+        size_per_channel(model, (x,))
+        assert [tuple(module.log_alpha.shape) for module in own] == [(16, 1, 1), (24,), (24,), (5, 1), (7,), (7,)]
+        assert model[0].training
+        assert before and all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+        plain = copy.deepcopy(model)
+        for name, module in model.named_children():
+            if isinstance(module, GoLU):
+                plain._modules[name] = GoLU()
+        assert torch.allclose(model(x), plain(x), atol=1e-5)
+
+    def test_values_and_gradients_are_those_of_each_channel(self):
+        module = GoLU(learnable=True, shape=(3, 1, 1)).double()
+        with torch.no_grad():
+            for name, tensor in module.named_parameters():
+                tensor.copy_(torch.linspace(-0.4, 0.5, 3).reshape(3, 1, 1) + len(name) / 50)
+        x = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+        y = module(x)
+        y.square().sum().backward()
+        for channel in range(3):
+            own = [p.detach()[channel, 0, 0].exp() for p in module.parameters()]
+            one = GoLU(*[float(value) for value in own], learnable=True).double()
+            part = x.detach()[:, channel].clone().requires_grad_()
+            expected = one(part)
+            expected.square().sum().backward()
+            assert torch.allclose(y[:, channel], expected)
+            assert torch.allclose(x.grad[:, channel], part.grad)
+            for whole, alone in zip(module.parameters(), one.parameters(), strict=True):
+                assert torch.allclose(whole.grad[channel, 0, 0], alone.grad)
+
+    def test_a_saved_module_says_how_many(self, tmp_path):
+        module = GoLU(learnable=True, shape=(5,))
+        nn.init.normal_(module.log_beta)
+        other = GoLU(beta=2.0, learnable=True, per_channel=True)
+        assert set(other.state_dict()) == set(module.state_dict())
+        with pytest.raises((NotImplementedError, RuntimeError)):
+            save_model(other, str(tmp_path / "unsized.safetensors"))
+        save_model(module, str(tmp_path / "sized.safetensors"))
+        load_model(other, str(tmp_path / "sized.safetensors"))
+        x = torch.randn(4, 5)
+        assert torch.equal(other(x), module(x)) and "(5,)" in repr(other)
+        with pytest.raises(RuntimeError, match="size mismatch"):
+            GoLU(learnable=True, shape=(6,)).load_state_dict(module.state_dict())
+
+    def test_values_are_kept_until_the_size_is_known(self):
+        module = copy.deepcopy(GoLU(alpha=1.5, learnable=True, per_channel=True).double())
+        module.gamma = 0.5
+        with pytest.raises(ValueError, match="size_per_channel"):
+            module(torch.randn(4, 5))
+        size_per_channel(module, (torch.randn(4, 5).double(),))
+        assert module.log_alpha.dtype == torch.float64
+        assert torch.allclose(module.log_alpha.exp(), torch.full((5,), 1.5, dtype=torch.float64))
+        assert torch.allclose(module.log_gamma.exp(), torch.full((5,), 0.5, dtype=torch.float64))
+        with pytest.raises(ValueError, match=r"read log_alpha.exp\(\)"):
+            _ = module.alpha
+        with pytest.raises(ValueError, match="has its shape already"):
+            module.set_shape((3,))
+
+    @pytest.mark.parametrize("given", [{"per_channel": True}, {"shape": (3,)}])
+    def test_what_is_not_learned_is_one_number(self, given):
+        with pytest.raises(ValueError, match="add learnable=True"):
+            GoLU(**given)
+        with pytest.raises(ValueError, match="add learnable=True"):
+            build_activation("golu(per_channel=true)")
+
+    def test_where_it_cannot_be_told_it_is_refused(self):
+        model = nn.Sequential(nn.AvgPool2d(2), nn.ReLU())
+        with pytest.raises(ValueError, match="cannot be told which dimension"):
+            size_per_channel(nn.Sequential(GoLU(learnable=True, per_channel=True)), (torch.randn(1, 3, 4, 4),))
+        with pytest.raises(ValueError, match="cannot be told which dimension"):
+            replace_activations(
+                model, "relu", "golu(learnable=true, per_channel=true)", example_inputs=(torch.randn(1, 3, 4, 4),)
+            )
+
+    def test_what_is_never_called_learns_one_of_each(self):
+        model = nn.Sequential(nn.Linear(3, 4), GoLU(learnable=True, per_channel=True))
+        model.unused = GoLU(learnable=True, per_channel=True)
+        model.forward = lambda x: model[1](model[0](x))
+        size_per_channel(model, (torch.randn(2, 3),))
+        assert model.unused.log_alpha.shape == () and model[1].log_alpha.shape == (4,)
+
+
+class Permuted(nn.Module):
+    def __init__(self, *order: int) -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, x):
+        return x.permute(self.order)

@@ -29,7 +29,7 @@ VISION = [*vision_program.FAST, "--epochs", "1", "--max-steps", "2"]
 DETECT = [*detect_program.FAST, "--max-steps", "2"]
 RUNS = {
     "resnet20": ("digits", VISION),
-    "learned": ("digits", [*VISION, "--activation", "golu(learnable=True)"]),
+    "per channel": ("digits", [*VISION, "--activation", "golu(learnable=True, per_channel=True)"]),
     "mlp": ("mlp-digits", [*VISION, "--activation", "mish"]),
     "vit": (
         "digits",
@@ -45,9 +45,9 @@ RUNS = {
     "translator": ("transformer-numbers", translation_program.TINY),
     "unet": ("ddpm-digits", [*diffusion_program.TINY, "--max-steps", "2"]),
     "unet, own": ("ddpm-digits", [*diffusion_program.TINY, "--max-steps", "2", "--activation", "swish"]),
-    "unet, learned": (
+    "unet, per channel": (
         "ddpm-digits",
-        [*diffusion_program.TINY, "--max-steps", "2", "--activation", "golu(learnable=True)"],
+        [*diffusion_program.TINY, "--max-steps", "2", "--activation", "golu(learnable=True, per_channel=True)"],
     ),
     "boxes": ("fasterrcnn-digits", DETECT),
     "masks": ("maskrcnn-digits", DETECT),

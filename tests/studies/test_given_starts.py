@@ -10,48 +10,30 @@ from typing import Any
 
 import pytest
 
-import detect_program
-import diffusion_program
-import lm_program
-import translation_program
-import vision_program
 from command_line import metrics_without_time, runner_in_this_process
 from golu_core.training.cli import CommandLine
 from golu_core.training.tasks import task_of
-
-STARTS = {
-    "digits": ["--epochs", "2", *vision_program.FAST, "--max-steps", "4"],
-    "fasterrcnn-digits": [*detect_program.FAST, "--max-steps", "4"],
-    "deeplabv3-digits": [*detect_program.FAST, "--max-steps", "4"],
-    "babygpt-pydocs": lm_program.TINY,
-    "transformer-numbers": translation_program.TINY,
-    "ddpm-digits": [*diffusion_program.TINY, "--max-steps", "6"],
-}
+from short_runs import SHORT, cut, only_run
 
 
 def test_every_task_is_here():
     from golu_core.training.tasks import installed_tasks
 
-    assert {task_of(recipe).name for recipe in STARTS} == set(installed_tasks())
+    assert {task_of(recipe).name for recipe in SHORT} == set(installed_tasks())
 
 
 @pytest.fixture
 def run_here(monkeypatch, capfd):
     def run(recipe: str, *flags: str, cwd: Path) -> SimpleNamespace:
         runner: Any = runner_in_this_process(CommandLine(task_of(recipe)), monkeypatch, capfd)
-        found: SimpleNamespace = runner("train", recipe, *STARTS[recipe], *flags, "--data-dir", "data", cwd=cwd)
+        found: SimpleNamespace = runner("train", recipe, *SHORT[recipe], *flags, "--data-dir", "data", cwd=cwd)
         return found
 
     return run
 
 
-def only_run(folder: Path) -> Path:
-    (path,) = folder.rglob("result.json")
-    return path.parent
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", STARTS)
+@pytest.mark.parametrize("recipe", SHORT)
 def test_a_run_starts_from_another(recipe: str, tmp_path: Path, run_here):
     own = CommandLine(task_of(recipe)).config([recipe]).own_activation
     done = run_here(recipe, "--activation", own, "--output-dir", "first", cwd=tmp_path)
@@ -73,13 +55,7 @@ def test_a_run_starts_from_another(recipe: str, tmp_path: Path, run_here):
     assert after["data"]["inputs"]["init_from"].startswith("tensors:")
 
     # stopped, its source gone, and continued: the same bytes, and the same lines
-    cut = tmp_path / "cut"
-    shutil.copytree(tmp_path / "second", cut)
-    run = only_run(cut)
-    (run / "result.json").unlink()
-    checkpoints = sorted((run / "checkpoints").iterdir())
-    assert len(checkpoints) > 1
-    shutil.rmtree(checkpoints[-1])
+    run = cut(tmp_path / "second", tmp_path / "cut")
     shutil.rmtree(first)
     done = run_here(recipe, *flags, "--output-dir", "cut", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -92,7 +68,7 @@ def test_a_run_starts_from_another(recipe: str, tmp_path: Path, run_here):
     assert done.returncode == 2 and not (tmp_path / "third").exists()
 
 
-@pytest.mark.parametrize("recipe", STARTS)
+@pytest.mark.parametrize("recipe", SHORT)
 @pytest.mark.parametrize("flags", [["--freeze", "layer1"], ["--optim.backbone-lr-scale", "0.1"]], ids=lambda f: f[0])
 def test_flags_of_given_weights_need_them(recipe: str, flags: list[str], tmp_path: Path, run_here):
     done = run_here(recipe, *flags, cwd=tmp_path)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .activation import load_activation as load_activation
     from .activation import register_with_transformers as register_with_transformers
     from .activation import replace_activations as replace_activations
+    from .activation import size_per_channel as size_per_channel
 
     __version__: str
 
@@ -22,6 +23,7 @@ __all__ = [
     "load_activation",
     "register_with_transformers",
     "replace_activations",
+    "size_per_channel",
 ]
 
 

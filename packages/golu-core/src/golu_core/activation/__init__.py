@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .calls import FunctionalCall as FunctionalCall
     from .calls import functional_activations as functional_activations
+    from .channels import size_per_channel as size_per_channel
     from .expression import golu_expression as golu_expression
     from .functional import gated_golu as gated_golu
     from .functional import golu as golu
@@ -38,6 +39,7 @@ _HOMES = {
     "find_activations": "surgery",
     "functional_activations": "calls",
     "replace_activations": "surgery",
+    "size_per_channel": "channels",
 }
 __all__ = list(_HOMES)
 

@@ -80,7 +80,7 @@ def forward_pass(model: nn.Module, wanted: str, example_inputs: Inputs | None = 
         try:
             found = _by_tracing(model) if example_inputs is None else _by_running(model, example_inputs)
         except Exception:  # a model can fail to trace in any way
-            made = _inputs_by_config(model) if example_inputs is None else None
+            made = inputs_by_config(model) if example_inputs is None else None
             if made is None:
                 raise
             found = _by_running(model, made)
@@ -181,12 +181,14 @@ class _CallRecorder(TorchFunctionMode):
 
 def _by_running(model: nn.Module, inputs: Inputs) -> _Found:
     recorder = _CallRecorder()
-    with _evaluating(model), _watched(model, recorder), torch.no_grad(), recorder:
-        if isinstance(inputs, Mapping):
-            model(**inputs)
-        else:
-            model(*inputs)
+    with evaluating(model), _watched(model, recorder), torch.no_grad(), recorder:
+        called_with(model, inputs)
     return recorder.found
+
+
+def called_with(model: nn.Module, inputs: Inputs) -> Any:
+    """What a model says of positional or keyword arguments."""
+    return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
 
 
 @contextmanager
@@ -212,7 +214,8 @@ def _watched(model: nn.Module, recorder: _CallRecorder) -> Iterator[None]:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, after which each module is in its own again."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -222,7 +225,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _inputs_by_config(model: nn.Module) -> Inputs | None:
+def inputs_by_config(model: nn.Module) -> Inputs | None:
     """Inputs for a model of transformers, by what it says of itself; None for any other."""
     config, main = getattr(model, "config", None), getattr(model, "main_input_name", None)
     weight = next(model.parameters(), None)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from .calls import LOADED_MARK
+from .modules import GoLU
 from .registry import ACTIVATIONS, canonical_spec, registered_elsewhere
 from .specs import ActivationSpec, parse_spec
 
@@ -324,6 +325,8 @@ def _check(loaded: LoadedActivation) -> None:
             raise ValueError(f"{loaded.text} cannot be made: {type(error).__name__}: {_first_line(error)}") from error
         if not isinstance(module, nn.Module):
             raise ValueError(f"{loaded.text} makes a {type(module).__name__}, not a torch.nn.Module")
+        if isinstance(module, GoLU) and not module.is_sized:  # only a network says how many channels there are
+            module.set_shape(())
         for shape in _SHAPES:
             _check_on(module, loaded.text, torch.randn(shape).requires_grad_())
 

@@ -4,16 +4,22 @@ Without `from __future__ import annotations`, since TorchScript reads the annota
 """
 
 import math
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from .expression import golu_expression
 from .functional import gated_golu, golu
 from .parameters import check_parameter
 
 LEARNED = ("alpha", "beta", "gamma")
+UNSIZED = (
+    "this GoLU learns parameters for each channel, and does not know how many there are: call "
+    "size_per_channel(model, example_inputs), or give replace_activations its example_inputs"
+)
 
 
 class GoLU(nn.Module):
@@ -25,9 +31,16 @@ class GoLU(nn.Module):
         inplace: has no effect; libraries such as timm and torchvision pass it to every activation.
         learnable: alpha, beta and gamma are weights, which begin at the values that are given. Their logarithms are
             what the optimizer moves, so that they stay positive, and a step changes each by a share of itself.
+        per_channel: learn one of each for every channel. How many there are, `size_per_channel` finds by a forward
+            pass, `replace_activations` by its example inputs, and `load_state_dict` by what it loads.
+        shape: of each learned parameter, which x's takes by broadcasting: `(64, 1, 1)` for 64 channels of images,
+            `(512,)` for features that come last. It can be given instead of `per_channel`.
+
+    Raises:
+        ValueError: a parameter is out of its range, or `per_channel` or `shape` is of parameters that are not learned.
     """
 
-    __jit_unused_properties__: ClassVar[list[str]] = ["alpha", "beta", "gamma"]
+    __jit_unused_properties__: ClassVar[list[str]] = ["alpha", "beta", "gamma", "is_sized"]
 
     _alpha: float
     _beta: float
@@ -40,12 +53,19 @@ class GoLU(nn.Module):
         gamma: float = 1.0,
         inplace: bool = False,
         learnable: bool = False,
+        per_channel: bool = False,
+        shape: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        if (per_channel or shape) and not learnable:
+            raise ValueError("GoLU has parameters of each channel only where they are learned: add learnable=True")
         self.learnable = learnable
+        self.per_channel = per_channel or bool(shape)
         if learnable:
+            unsized = self.per_channel and not shape
             for name in LEARNED:
-                self.register_parameter(f"log_{name}", nn.Parameter(torch.zeros(())))
+                parameter: Any = UninitializedParameter() if unsized else nn.Parameter(torch.zeros(tuple(shape)))
+                self.register_parameter(f"log_{name}", parameter)
         self.alpha = alpha
         self.beta = beta
         self.gamma = gamma
@@ -77,16 +97,55 @@ class GoLU(nn.Module):
     def gamma(self, value: float) -> None:
         self._gamma = self._set("gamma", value)
 
+    @property
+    def is_sized(self) -> bool:
+        """Whether the shape of what is learned is known; always, where nothing is."""
+        return not self.learnable or not isinstance(self.log_alpha, UninitializedParameter)
+
+    def set_shape(self, shape: Sequence[int]) -> None:
+        """Gives each learned parameter its shape, and its value to all of its elements.
+
+        Args:
+            shape: that x's takes by broadcasting.
+
+        Raises:
+            ValueError: nothing is learned, or the shape is known already.
+        """
+        if self.is_sized:
+            raise ValueError("this GoLU has its shape already")
+        for name in LEARNED:
+            parameter = getattr(self, f"log_{name}")
+            parameter.materialize(tuple(shape))
+            self._set(name, getattr(self, f"_{name}"))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"learnable": False, "per_channel": False} | state)  # what 0.1 pickled has neither
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        found = state_dict.get(f"{prefix}log_alpha")
+        if found is not None and not self.is_sized:
+            self.set_shape(found.shape)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        if self.is_sized:
+            super()._save_to_state_dict(destination, prefix, keep_vars)
+            return
+        for name in LEARNED:  # loaders ask a new model for its names; without values, nothing can be saved of these
+            destination[f"{prefix}log_{name}"] = torch.empty(0, device="meta")
+
     @torch.jit.unused
     def _now(self, name: str) -> float:
         if not self.learnable:
             return float(getattr(self, f"_{name}"))
+        if self.per_channel:
+            raise ValueError(f"this GoLU has {name} for each channel: read log_{name}.exp()")
         return float(getattr(self, f"log_{name}").detach().exp())
 
     @torch.jit.unused
     def _set(self, name: str, value: float) -> float:
         checked = check_parameter(name, value)
-        if self.learnable:
+        if self.learnable and self.is_sized:
             with torch.no_grad():
                 getattr(self, f"log_{name}").fill_(math.log(checked))
         return checked
@@ -98,6 +157,8 @@ class GoLU(nn.Module):
             y = golu_expression(x, self._alpha, self._beta, self._gamma)
             return y if gated is None else y * gated
         if self.learnable:
+            if not self.is_sized:
+                raise ValueError(UNSIZED)
             alpha, beta, gamma = (getattr(self, f"log_{name}").exp() for name in LEARNED)
             learned = golu(x, alpha, beta, gamma)
             return learned if gated is None else learned * gated
@@ -106,6 +167,9 @@ class GoLU(nn.Module):
         return gated_golu(x, gated, self._alpha, self._beta, self._gamma)
 
     def extra_repr(self) -> str:
+        if self.per_channel:
+            known = f"shape={tuple(self.get_parameter('log_alpha').shape)}" if self.is_sized else "per_channel=True"
+            return f"learnable, {known}"
         learned = ", learnable" if self.learnable else ""
         return f"alpha={self.alpha:g}, beta={self.beta:g}, gamma={self.gamma:g}{learned}"
 

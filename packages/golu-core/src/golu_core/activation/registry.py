@@ -90,7 +90,7 @@ ACTIVATIONS: dict[str, Activation] = {
         "GoLU",
         _own_module("GoLU", "modules"),
         ("golu_core.activation.modules.GoLU",),
-        parameters={"alpha": 1.0, "beta": 1.0, "gamma": 1.0, "learnable": False},
+        parameters={"alpha": 1.0, "beta": 1.0, "gamma": 1.0, "learnable": False, "per_channel": False},
     ),
     "relu": Activation("ReLU", _torch_module("ReLU"), _nn("ReLU"), ("relu", "relu_")),
     "leaky_relu": Activation(

@@ -9,7 +9,17 @@ from types import FunctionType
 import torch
 from torch import Tensor, nn
 
-from .calls import ForwardPass, FunctionalCall, Inputs, activation_of, dotted, forward_pass, known_functions
+from .calls import (
+    ForwardPass,
+    FunctionalCall,
+    Inputs,
+    activation_of,
+    dotted,
+    forward_pass,
+    inputs_by_config,
+    known_functions,
+)
+from .channels import size_per_channel
 from .registry import ACTIVATIONS, build_activation, canonical_name
 
 _GATE_NAMES = ("gate", "scale_activation")
@@ -74,7 +84,8 @@ def replace_activations(
         The report of what was swapped and what was left.
 
     Raises:
-        ValueError: a name is unknown, or the model itself is the module to replace.
+        ValueError: a name is unknown, the model itself is the module to replace, or parameters of each channel are
+            asked for where `size_per_channel` cannot find them.
     """
     old_name, is_old = _matcher(old)
     make = _factory(new)
@@ -106,6 +117,9 @@ def replace_activations(
             made.add(id(new_module))
             _replace_function(owner, attribute, new_module)
             swapped.append(f"{owner_name}.{attribute}" if owner_name else attribute)
+    inputs = inputs_by_config(model) if example_inputs is None else example_inputs
+    if inputs is not None:
+        size_per_channel(model, inputs)
     new_name = new if isinstance(new, str) else getattr(new, "__name__", type(new).__name__)
     found = forward_pass(model, old_name, example_inputs)
     return _report(model, old_name, new_name, swapped, gates, found)

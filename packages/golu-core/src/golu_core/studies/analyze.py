@@ -28,7 +28,7 @@ import tyro
 
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import Range, check_fields
-from golu_core.training.named_activations import activations_of_words, named_activation
+from golu_core.training.named_activations import NamedActivation, activations_of_words, named_activation, named_function
 
 from .analyses.findings import Findings, show
 from .exit_status import exit_status
@@ -201,11 +201,11 @@ def _spectrum(flags: SpectrumFlags) -> Findings:
     return analyze_spectrum(_canonical(flags.activations), flags.size)
 
 
-def _canonical(activations: tuple[str, ...]) -> list[str]:
+def _canonical(activations: tuple[str, ...], named: Callable[[str], NamedActivation] = named_function) -> list[str]:
     """Canonical names, each once; RequestError for an unknown one, or for none."""
     if not activations:
         raise RequestError("name at least one activation")
-    return list(dict.fromkeys(named_activation(text).text for text in activations))
+    return list(dict.fromkeys(named(text).text for text in activations))
 
 
 def _weights(flags: WeightsFlags) -> Findings:
@@ -267,7 +267,7 @@ def _times(flags: TimesFlags) -> Findings:
 
     return analyze_times(
         flags.recipes,
-        _canonical(flags.activations),
+        _canonical(flags.activations, named_activation),
         samples=flags.samples,
         rounds=flags.rounds,
         precision=flags.mixed_precision,

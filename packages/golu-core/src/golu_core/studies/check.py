@@ -24,6 +24,7 @@ from rich.progress import track
 
 from golu_core.training.devices import default_device
 from golu_core.training.errors import RequestError
+from golu_core.training.named_activations import named_function
 from golu_core.training.provenance import environment
 
 from .checking import numerics, support
@@ -121,6 +122,7 @@ def card_of(text: str, speed: bool = True, output: Console | None = None) -> Car
 def _subject(text: str) -> Subject:
     from golu_core.activation.loading import load_activation
 
+    named_function(text)
     try:
         return Subject.of(load_activation(text))
     except ValueError as error:

@@ -24,8 +24,8 @@ def learned_parameters(model: nn.Module) -> dict[str, Any]:
     found = {}
     for name in LEARNED:
         logarithms = [getattr(module, f"log_{name}").detach() for module in modules]
-        values = [float(t.full_tensor() if hasattr(t, "full_tensor") else t) for t in logarithms]  # of sharded weights
-        values = [math.exp(value) for value in values]
+        whole = [t.full_tensor() if hasattr(t, "full_tensor") else t for t in logarithms]  # of sharded weights
+        values = [math.exp(value) for t in whole for value in t.flatten().tolist()]
         found[name] = {"mean": statistics.fmean(values), "least": min(values), "most": max(values)}
     return {"learned_activation": found}
 
@@ -43,7 +43,7 @@ def swapped_for(
 
     Raises:
         RequestError: the network has no module of its own activation, or never calls one, so that it would not be what
-            the result says.
+            the result says; or it has no place for parameters of each channel.
     """
     try:
         own = canonical_name(own)
@@ -54,7 +54,10 @@ def swapped_for(
     if own == activation:
         report = find_activations(network, own, example_inputs=example_inputs)
     else:
-        report = replace_activations(network, own, activation, example_inputs=example_inputs)
+        try:
+            report = replace_activations(network, own, activation, example_inputs=example_inputs)
+        except ValueError as error:
+            raise RequestError(f"--activation {activation}: {error}") from error
     if not report.swapped:
         raise RequestError(
             f"the network has no {own} to be swapped for {activation}: --model.own-activation must be what it has"

@@ -61,6 +61,19 @@ def named_activation(text: str) -> NamedActivation:
     return NamedActivation(loaded.text, loaded.source, f"{folder}/{loaded.text}")
 
 
+def named_function(text: str) -> NamedActivation:
+    """As `named_activation`, where one function is looked at and not a network.
+
+    Raises:
+        RequestError: it names no activation, or one that has parameters for each channel of a network.
+    """
+    named = named_activation(text)
+    spec = canonical_spec(named.text)
+    if _is_built_in(spec) and spec.parameters.get("per_channel"):
+        raise RequestError(f"{named.text} is a function for each channel of a network: take golu(learnable=true)")
+    return named
+
+
 def with_named_activation(config: Config) -> Config:
     """The config with what its activation is: its name in one spelling, and what its code is."""
     named = named_activation(config.activation)

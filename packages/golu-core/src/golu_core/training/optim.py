@@ -134,7 +134,7 @@ def _exempt_from_decay(model: nn.Module, named: list[tuple[str, nn.Parameter]], 
         return gates | {name for name, _ in named if name.rpartition(".")[0] in norms}
     exempt: Collection[str] = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()  # type: ignore[operator]
     keywords: Collection[str] = getattr(model, "no_weight_decay_keywords", tuple)()
-    return {
+    return gates | {
         name
         for name, parameter in named
         if parameter.ndim <= 1 or name.endswith(".bias") or name in exempt or any(k in name for k in keywords)
