@@ -118,8 +118,9 @@ class GoLU(nn.Module):
             parameter.materialize(tuple(shape))
             self._set(name, getattr(self, f"_{name}"))
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"learnable": False, "per_channel": False} | state)  # what 0.1 pickled has neither
+    def __setstate__(self, state: Any) -> None:
+        restore: Any = super().__setstate__
+        restore({"learnable": False, "per_channel": False} | state)  # what 0.1 pickled has neither
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         found = state_dict.get(f"{prefix}log_alpha")
