@@ -11,6 +11,7 @@
     python tools/benchmark.py diffusion [--no-compile] [--json FILE]
     python tools/benchmark.py aggregate [--json FILE]
     python tools/benchmark.py startup [--json FILE]
+    python tools/benchmark.py host [--json FILE]
     python tools/benchmark.py prepare --vocab-file FILE [--json FILE]
 
 `activation` takes the GPU where there is one, else the CPU. Each prints a Markdown table, and if asked writes it with
@@ -244,6 +245,7 @@ def main() -> None:
             "diffusion",
             "aggregate",
             "startup",
+            "host",
         ],
     )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
@@ -278,6 +280,10 @@ def main() -> None:
         import benchmark_startup
 
         rows = benchmark_startup.startup_rows()
+    elif flags.what == "host":
+        import benchmark_host
+
+        rows = benchmark_host.host_rows()
     elif flags.what == "diffusion":
         import benchmark_diffusion
 

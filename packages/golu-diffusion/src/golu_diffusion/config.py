@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from golu_core.training.config import EpochConfig, placement
 from golu_core.training.errors import RequestError
-from golu_core.training.fields import Amount, Background, Count, FolderName, Range, Share
+from golu_core.training.fields import Amount, Background, Count, FolderName, Range, Share, later
 from golu_core.training.optim import WeightAverage
 
 OWN_PICTURES = "pictures"
@@ -150,6 +150,8 @@ class DiffusionConfig(EpochConfig):
     """File with torch-fidelity's inception weights; by default they are downloaded."""
     drop_last: bool = True
     """Drop the images that do not fill the epoch's last batch; otherwise the epoch's first images fill it."""
+    device_noise: bool = later(False)
+    """Draw the noise of a whole batch at once, on the device: faster on a GPU; other numbers on each kind of device."""
 
     @property
     def own_activation(self) -> str:

@@ -41,7 +41,7 @@ class NoisyBatch(NamedTuple):
     Attributes:
         images: (N, C, size, size) uint8.
         steps: (N,) int64, of the forward process, counted from 0.
-        noise: (N, C, size, size) float32, standard normal.
+        noise: (N, C, size, size) float32, standard normal; without elements where the device draws it.
         positions: (N,) int64, place in the order, or -1 where the image only fills the batch.
     """
 
@@ -71,10 +71,19 @@ class NoisyImages:
         seed: the run's.
         training: mirror every other image.
         draws: how many times an image is noised, in evaluation.
+        noisy: draw the noise, too.
     """
 
     def __init__(
-        self, source: ImageSource, data: Data, steps: int, seed: int, *, training: bool, draws: int = 1
+        self,
+        source: ImageSource,
+        data: Data,
+        steps: int,
+        seed: int,
+        *,
+        training: bool,
+        draws: int = 1,
+        noisy: bool = True,
     ) -> None:
         self.source = source
         self.data = data
@@ -82,6 +91,7 @@ class NoisyImages:
         self.seed = seed
         self.training = training
         self.draws = draws
+        self.noisy = noisy
         self.in_memory = data.name == "digits" and data.images is None and data.hub is None
         self._decoded: dict[int, Tensor] = {}
 
@@ -105,7 +115,7 @@ class NoisyImages:
 
     def __getitems__(self, keys: list[SampleKey]) -> NoisyBatch:
         shape, random = (len(keys), *self.data.shape), torch.Generator()
-        pixels, noise = torch.empty(shape, dtype=torch.uint8), torch.empty(shape)
+        pixels, noise = torch.empty(shape, dtype=torch.uint8), torch.empty(shape if self.noisy else 0)
         steps = torch.empty(len(keys), dtype=torch.int64)
         for row, key in enumerate(keys):
             image = self.image(key.sample // self.draws)
@@ -114,7 +124,8 @@ class NoisyImages:
                 image = image.flip(-1)
             pixels[row] = image
             steps[row] = torch.randint(self.steps, (), generator=random)
-            noise[row].normal_(generator=random)
+            if self.noisy:
+                noise[row].normal_(generator=random)
         return NoisyBatch(pixels, steps, noise, torch.tensor([key.position for key in keys]))
 
 
@@ -209,7 +220,7 @@ def load_data(config: DiffusionConfig) -> DiffusionData:
         sources = {split: _files(paths) for split, paths in listed.items()}
         fingerprint = files_fingerprint([(f"{split}/{p.name}", p) for split, paths in listed.items() for p in paths])
     steps = config.noise.steps
-    train = NoisyImages(sources["train"], data, steps, config.seed, training=True)
+    train = NoisyImages(sources["train"], data, steps, config.seed, training=True, noisy=not config.device_noise)
     test = NoisyImages(sources["test"], data, steps, config.seed, training=False, draws=config.eval_draws)
     if data.is_own and data.channels == 3:
         said += _said_of_gray(train)

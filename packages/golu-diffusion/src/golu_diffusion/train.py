@@ -22,6 +22,7 @@ from golu_core.training.starting import Start, head_of_start, inputs_of_start, m
 
 from .config import DiffusionConfig
 from .data import DiffusionData, check_every_image, load_data
+from .device_noise import DeviceNoise
 from .diffusion import Diffusion
 from .evaluate import evaluate, squared_errors
 from .fid import check_fid, frechet_distance
@@ -53,10 +54,12 @@ def train(config: DiffusionConfig) -> None:
         prepared = run.prepare(model, optimizer, data.train, order, inputs=inputs, average=config.average)
         measure_start(run, start, partial(other_model, config), lambda network: evaluate(run, network, data, diffusion))
 
+        noise = DeviceNoise(config, run.device) if config.device_noise else None
         for epoch in run.epochs():
             train_mode(prepared, config.freeze)
             for piece in run.pieces():
-                run.step(piece, squared_errors(prepared, piece.batch, diffusion, run.device).mean())
+                batch = piece.batch if noise is None else noise.added_to(piece.batch, epoch)
+                run.step(piece, squared_errors(prepared, batch, diffusion, run.device).mean())
             metrics = evaluate(run, run.evaluated_model, data, diffusion)
             draw_grid(run, diffusion, epoch + 1)
             run.report(metrics)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .data import BatchDataset, BatchPlan, EvaluationBatches, SampleKey, SampleOrder, TrainBatches
 from .errors import RequestError, RunFailure
+from .packing import Packed, packed, unpacked
 from .seeding import Purpose, generator
 from .signals import held_back, outlive_signals
 
@@ -79,7 +80,7 @@ def _loader(
     return DataLoader(
         _Guarded(dataset),
         batch_sampler=batches,
-        collate_fn=_as_loaded,
+        collate_fn=packed if workers else _as_loaded,
         num_workers=workers,
         persistent_workers=workers > 0,
         worker_init_fn=outlive_signals if workers else None,
@@ -137,6 +138,8 @@ def loaded(loader: DataLoader[Any]) -> Iterator[Any]:
                 f"a loader process was killed, perhaps because memory ran out ({seen}); "
                 f"--num-workers 0 loads without such processes"
             ) from error
+        if isinstance(batch, Packed):
+            batch = unpacked(batch)
         if isinstance(batch, _Refusal):
             raise RequestError(batch.message)
         yield batch

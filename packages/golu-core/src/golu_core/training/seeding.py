@@ -38,6 +38,8 @@ class Purpose(StrEnum):
     """Text; (seed, purpose)."""
     DIFFUSE = "diffuse"
     """Step and noise of a training image; (seed, purpose, epoch, position in the epoch)."""
+    BATCH_NOISE = "batch noise"
+    """Noise of a batch of training images, drawn on the device; (seed, purpose, epoch, batch)."""
     TEST_DIFFUSE = "test"
     """Steps and noises of a test image; (seed, purpose, image)."""
     NOISE = "noise"
