@@ -6,30 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.overrides import handle_torch_function, has_torch_function
 
-from . import eager, kernel, native
+from . import eager, kernel, learned, native
 from .expression import golu_compiled, golu_learned_expression, golu_slope_expression
 from .expression import golu_expression as golu_expression
 from .parameters import GompertzParameters, gompertz_parameters
-
-_PLAIN_TYPES = (Tensor, torch.nn.Parameter)
-
-# torch's own, which its Python code calls, too; a test fails when one of them goes away
-_is_batched = torch._C._functorch.is_legacy_batchedtensor
-_transform = torch._C._functorch.peek_interpreter_stack
-_dispatch_modes = torch._C._len_torch_dispatch_stack
-_tracing_state = torch._C._get_tracing_state
-
-
-def _is_transformed() -> bool:
-    return _transform() is not None
-
-
-# What torch.compiler.assume_constant_result does, without its import of the whole compiler, which takes seconds. The
-# compiler guards the transforms itself.
-_is_transformed._dynamo_marked_constant = True  # type: ignore[attr-defined]
+from .plain import is_plain, is_transformed, nobody_watches
 
 
 def golu(x: Tensor, alpha: float | Tensor = 1.0, beta: float | Tensor = 1.0, gamma: float | Tensor = 1.0) -> Tensor:
@@ -54,13 +37,12 @@ def golu(x: Tensor, alpha: float | Tensor = 1.0, beta: float | Tensor = 1.0, gam
     if has_torch_function((x,)):  # a subclass, a proxy of torch.fx, or a mode: all see one call, as of torch's own
         return handle_torch_function(golu, (x,), x, alpha=alpha, beta=beta, gamma=gamma)
     if isinstance(alpha, Tensor) or isinstance(beta, Tensor) or isinstance(gamma, Tensor):
-        learned = [torch.as_tensor(value, device=x.device) for value in (alpha, beta, gamma)]
-        return golu_learned_expression(x, learned[0], learned[1], learned[2])
+        return _of_tensors(x, *(torch.as_tensor(value, device=x.device) for value in (alpha, beta, gamma)))
     if torch.compiler.is_compiling():
-        traced = golu_expression if torch.compiler.is_exporting() or _is_transformed() else golu_compiled
+        traced = golu_expression if torch.compiler.is_exporting() or is_transformed() else golu_compiled
         return traced(x, alpha, beta, gamma)
     parameters = gompertz_parameters(alpha, beta, gamma)
-    if not (_is_plain(x) and _nobody_watches()):
+    if not (is_plain(x) and nobody_watches()):
         _check_tensor(x, "x")
         return _of_nested(x, parameters) if x.is_nested else golu_expression(x, alpha, beta, gamma)
     if x.dtype not in kernel.KERNEL_DTYPES:
@@ -70,6 +52,15 @@ def golu(x: Tensor, alpha: float | Tensor = 1.0, beta: float | Tensor = 1.0, gam
     else:
         y = _implementation(x).golu_forward(x, parameters)
     return y
+
+
+def _of_tensors(x: Tensor, alpha: Tensor, beta: Tensor, gamma: Tensor) -> Tensor:
+    parameters = [alpha, beta, gamma]
+    if not torch.compiler.is_compiling() and all(map(is_plain, (x, *parameters))) and nobody_watches():
+        layout = learned.layout_of(x, parameters)
+        if layout is not None:
+            return learned.golu_learned(x, alpha, beta, gamma, layout)
+    return golu_learned_expression(x, alpha, beta, gamma)
 
 
 def gated_golu(x: Tensor, other: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
@@ -112,27 +103,11 @@ def _of_nested(x: Tensor, p: GompertzParameters) -> Tensor:
     return torch.nested.as_nested_tensor(parts, layout=torch.strided)
 
 
-def _is_plain(x: Tensor) -> bool:
-    """Whether x is a dense tensor with memory that holds its values as they are."""
-    return (
-        type(x) in _PLAIN_TYPES
-        and x.layout is torch.strided
-        and not (x.is_meta or x.is_nested or x.is_neg() or _is_batched(x) or x._is_zerotensor())
-    )
-
-
-def _nobody_watches() -> bool:
-    """Whether nothing traces, transforms or intercepts torch's calls."""
-    return (
-        forward_ad._current_level < 0 and _transform() is None and _dispatch_modes() == 0 and _tracing_state() is None
-    )
-
-
 def _is_one_pass(x: Tensor, other: Tensor) -> bool:
     return (
-        _is_plain(x)
-        and _is_plain(other)
-        and _nobody_watches()
+        is_plain(x)
+        and is_plain(other)
+        and nobody_watches()
         and x.device == other.device
         and x.dtype == other.dtype
         and x.dtype in kernel.KERNEL_DTYPES
@@ -162,7 +137,7 @@ class _EagerGoLU(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         p = ctx.parameters
-        if torch.is_grad_enabled() or not (_is_plain(gradient) and _is_plain(x) and _nobody_watches()):
+        if torch.is_grad_enabled() or not (is_plain(gradient) and is_plain(x) and nobody_watches()):
             slope = golu_slope_expression(x, p.alpha, p.beta, p.gamma)
             return (gradient.to(slope.dtype) * slope).to(x.dtype), None
         return _implementation(x).golu_backward(gradient, x, p), None
@@ -182,8 +157,8 @@ class _GatedGoLU(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         x, other = ctx.saved_tensors
         p = ctx.parameters
-        plain = _is_plain(gradient) and _is_plain(x) and _is_plain(other)
-        if torch.is_grad_enabled() or not (plain and _nobody_watches()):
+        plain = is_plain(gradient) and is_plain(x) and is_plain(other)
+        if torch.is_grad_enabled() or not (plain and nobody_watches()):
             slope = golu_slope_expression(x, p.alpha, p.beta, p.gamma)
             wide = gradient.to(slope.dtype)
             value = golu_expression(x.to(slope.dtype), p.alpha, p.beta, p.gamma)

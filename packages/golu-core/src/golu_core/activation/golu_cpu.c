@@ -24,6 +24,17 @@ typedef struct {
     double alpha, beta, gamma, low, high;
 } Job;
 
+// GoLU whose parameters are learned: `parameters` are alpha, beta, gamma, low and high of each channel, one kind after
+// another, in the type of the computation. A kernel computes units: a row of `length` elements of one channel, or, in
+// the kernels `_last`, `length` rows of all channels. Backward leaves for each unit the sums, by channel, of the
+// gradient's products with x * exp(-d), y * d and x * y * d, with d = beta * exp(-gamma * x): whatever the number of
+// threads, they are of the same elements.
+typedef struct {
+    const void *x, *gradient, *parameters;
+    void *result, *sums;
+    int64_t count, channels, length;
+} LearnedJob;
+
 EXPORT const char golu_source[] = GOLU_SOURCE;  // of which text this was built, for the host to compare
 
 INLINE float float_of(uint32_t bits) {
@@ -215,7 +226,132 @@ INLINE uint16_t float16_of_float(float value) {
             })                                                                                                         \
     }
 
-GOLU_FUNCTIONS(float64, double, double, double_of_double, double_of_double, double_exponential)
-GOLU_FUNCTIONS(float32, float, float, float_of_float, float_of_float, float_exponential)
-GOLU_FUNCTIONS(float16, uint16_t, float, float_of_float16, float16_of_float, half_exponential)
-GOLU_FUNCTIONS(bfloat16, uint16_t, float, float_of_bfloat16, bfloat16_of_float, half_exponential)
+// Sums that are kept side by side, for the compiler to vectorize: it may not change their order by itself.
+#define LANES 16
+
+#define LEARNED_FUNCTIONS(TYPE, STORED, COMPUTED, WIDEN, NARROW, EXPONENTIAL)                                          \
+    typedef struct {                                                                                                   \
+        COMPUTED slope, of_alpha, of_beta, of_gamma;                                                                   \
+    } Learned_##TYPE;                                                                                                  \
+                                                                                                                       \
+    INLINE Learned_##TYPE learned_##TYPE(COMPUTED x, COMPUTED incoming, Constants_##TYPE c) {                          \
+        const COMPUTED open = x < c.low ? c.low : x;                                                                   \
+        const COMPUTED inside = open > c.high ? c.high : open;                                                         \
+        const COMPUTED decay = c.beta * EXPONENTIAL(-c.gamma * inside), rest = EXPONENTIAL(-decay);                    \
+        const COMPUTED moved = open > c.high ? 0 : decay, of_beta = incoming * c.alpha * rest * inside * moved;        \
+        const Learned_##TYPE found = {incoming * c.alpha * rest * (1 + c.gamma * inside * decay),                      \
+                                      incoming * open * rest, of_beta, of_beta * inside};                              \
+        return found;                                                                                                  \
+    }                                                                                                                  \
+                                                                                                                       \
+    INLINE Constants_##TYPE channel_##TYPE(const LearnedJob *job, int64_t channel) {                                   \
+        const COMPUTED *p = (const COMPUTED *)job->parameters + channel;                                               \
+        const int64_t n = job->channels;                                                                               \
+        const Constants_##TYPE c = {p[0], p[n], p[2 * n], p[3 * n], p[4 * n]};                                         \
+        return c;                                                                                                      \
+    }                                                                                                                  \
+                                                                                                                       \
+    EXPORT void golu_learned_forward_##TYPE(int64_t begin, int64_t end, void *context) {                               \
+        const LearnedJob *job = (const LearnedJob *)context;                                                           \
+        for (int64_t unit = begin; unit < end; ++unit) {                                                               \
+            const Constants_##TYPE c = channel_##TYPE(job, unit % job->channels);                                      \
+            const int64_t start = unit * job->length, left = job->count - start;                                       \
+            const int64_t count = left < job->length ? left : job->length;                                             \
+            const STORED *restrict x = (const STORED *)job->x + start;                                                 \
+            STORED *restrict result = (STORED *)job->result + start;                                                   \
+            for (int64_t i = 0; i < count; ++i) result[i] = NARROW(value_##TYPE(WIDEN(x[i]), c));                      \
+        }                                                                                                              \
+    }                                                                                                                  \
+                                                                                                                       \
+    EXPORT void golu_learned_backward_##TYPE(int64_t begin, int64_t end, void *context) {                              \
+        const LearnedJob *job = (const LearnedJob *)context;                                                           \
+        for (int64_t unit = begin; unit < end; ++unit) {                                                               \
+            const Constants_##TYPE c = channel_##TYPE(job, unit % job->channels);                                      \
+            const int64_t start = unit * job->length, left = job->count - start;                                       \
+            const int64_t count = left < job->length ? left : job->length;                                             \
+            const STORED *restrict x = (const STORED *)job->x + start;                                                 \
+            const STORED *restrict gradient = (const STORED *)job->gradient + start;                                   \
+            STORED *restrict result = (STORED *)job->result + start;                                                   \
+            COMPUTED of_alpha[LANES] = {0}, of_beta[LANES] = {0}, of_gamma[LANES] = {0};                               \
+            int64_t i = 0;                                                                                             \
+            for (; i + LANES <= count; i += LANES)                                                                     \
+                for (int lane = 0; lane < LANES; ++lane) {                                                             \
+                    const Learned_##TYPE f = learned_##TYPE(WIDEN(x[i + lane]), WIDEN(gradient[i + lane]), c);         \
+                    result[i + lane] = NARROW(f.slope);                                                                \
+                    of_alpha[lane] += f.of_alpha;                                                                      \
+                    of_beta[lane] += f.of_beta;                                                                        \
+                    of_gamma[lane] += f.of_gamma;                                                                      \
+                }                                                                                                      \
+            for (; i < count; ++i) {                                                                                   \
+                const Learned_##TYPE f = learned_##TYPE(WIDEN(x[i]), WIDEN(gradient[i]), c);                           \
+                result[i] = NARROW(f.slope);                                                                           \
+                of_alpha[0] += f.of_alpha;                                                                             \
+                of_beta[0] += f.of_beta;                                                                               \
+                of_gamma[0] += f.of_gamma;                                                                             \
+            }                                                                                                          \
+            COMPUTED *sums = (COMPUTED *)job->sums + 3 * unit;                                                         \
+            sums[0] = sums[1] = sums[2] = 0;                                                                           \
+            for (int lane = 0; lane < LANES; ++lane) {                                                                 \
+                sums[0] += of_alpha[lane];                                                                             \
+                sums[1] += of_beta[lane];                                                                              \
+                sums[2] += of_gamma[lane];                                                                             \
+            }                                                                                                          \
+        }                                                                                                              \
+    }                                                                                                                  \
+                                                                                                                       \
+    EXPORT void golu_learned_forward_last_##TYPE(int64_t begin, int64_t end, void *context) {                          \
+        const LearnedJob *job = (const LearnedJob *)context;                                                           \
+        const int64_t n = job->channels, rows = job->count / n;                                                        \
+        const COMPUTED *restrict p = (const COMPUTED *)job->parameters;                                                \
+        for (int64_t row = begin * job->length; row < end * job->length && row < rows; ++row) {                        \
+            const STORED *restrict x = (const STORED *)job->x + row * n;                                               \
+            STORED *restrict result = (STORED *)job->result + row * n;                                                 \
+            for (int64_t i = 0; i < n; ++i) {                                                                          \
+                const Constants_##TYPE c = {p[i], p[n + i], p[2 * n + i], p[3 * n + i], p[4 * n + i]};                 \
+                result[i] = NARROW(value_##TYPE(WIDEN(x[i]), c));                                                      \
+            }                                                                                                          \
+        }                                                                                                              \
+    }                                                                                                                  \
+                                                                                                                       \
+    INLINE void backward_tile_##TYPE(const LearnedJob *job, int64_t unit, int64_t first, int width) {                  \
+        const int64_t n = job->channels, rows = job->count / n, stop = (unit + 1) * job->length;                       \
+        COMPUTED of_alpha[LANES] = {0}, of_beta[LANES] = {0}, of_gamma[LANES] = {0};                                   \
+        COMPUTED p[5][LANES];                                                                                          \
+        for (int kind = 0; kind < 5; ++kind)                                                                           \
+            memcpy(p[kind], (const COMPUTED *)job->parameters + kind * n + first, (size_t)width * sizeof **p);         \
+        for (int64_t row = unit * job->length; row < stop && row < rows; ++row) {                                      \
+            const STORED *restrict x = (const STORED *)job->x + row * n + first;                                       \
+            const STORED *restrict gradient = (const STORED *)job->gradient + row * n + first;                         \
+            STORED *restrict result = (STORED *)job->result + row * n + first;                                         \
+            for (int lane = 0; lane < width; ++lane) {                                                                 \
+                const Constants_##TYPE c = {p[0][lane], p[1][lane], p[2][lane], p[3][lane], p[4][lane]};               \
+                const Learned_##TYPE f = learned_##TYPE(WIDEN(x[lane]), WIDEN(gradient[lane]), c);                     \
+                result[lane] = NARROW(f.slope);                                                                        \
+                of_alpha[lane] += f.of_alpha;                                                                          \
+                of_beta[lane] += f.of_beta;                                                                            \
+                of_gamma[lane] += f.of_gamma;                                                                          \
+            }                                                                                                          \
+        }                                                                                                              \
+        COMPUTED *sums = (COMPUTED *)job->sums + 3 * n * unit + first;                                                 \
+        for (int lane = 0; lane < width; ++lane) {                                                                     \
+            sums[lane] = of_alpha[lane];                                                                               \
+            sums[n + lane] = of_beta[lane];                                                                            \
+            sums[2 * n + lane] = of_gamma[lane];                                                                       \
+        }                                                                                                              \
+    }                                                                                                                  \
+                                                                                                                       \
+    EXPORT void golu_learned_backward_last_##TYPE(int64_t begin, int64_t end, void *context) {                         \
+        const LearnedJob *job = (const LearnedJob *)context;                                                           \
+        for (int64_t unit = begin; unit < end; ++unit) {                                                               \
+            int64_t first = 0;                                                                                         \
+            for (; first + LANES <= job->channels; first += LANES) backward_tile_##TYPE(job, unit, first, LANES);      \
+            if (first < job->channels) backward_tile_##TYPE(job, unit, first, (int)(job->channels - first));           \
+        }                                                                                                              \
+    }
+
+#define ALL_FUNCTIONS(...) GOLU_FUNCTIONS(__VA_ARGS__) LEARNED_FUNCTIONS(__VA_ARGS__)
+
+ALL_FUNCTIONS(float64, double, double, double_of_double, double_of_double, double_exponential)
+ALL_FUNCTIONS(float32, float, float, float_of_float, float_of_float, float_exponential)
+ALL_FUNCTIONS(float16, uint16_t, float, float_of_float16, float16_of_float, half_exponential)
+ALL_FUNCTIONS(bfloat16, uint16_t, float, float_of_bfloat16, bfloat16_of_float, half_exponential)

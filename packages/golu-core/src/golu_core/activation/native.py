@@ -21,8 +21,11 @@ from .parameters import GompertzParameters
 
 FOLDER = Path(__file__).parent
 SOURCE = FOLDER / "golu_cpu.c"
-DIRECTIONS = ("forward", "backward", "gated_forward", "gated_backward")
-_AT_ONCE = 1 << 14
+DIRECTIONS = (
+    *("forward", "backward", "gated_forward", "gated_backward"),
+    *("learned_forward", "learned_backward", "learned_forward_last", "learned_backward_last"),
+)
+AT_ONCE = 1 << 14
 """Elements below which a second thread costs more than it saves."""
 _TORCH_LIBRARIES = {"linux": "libtorch_cpu.so", "darwin": "libtorch_cpu.dylib"}
 
@@ -177,8 +180,20 @@ def _constants(x: Tensor, p: GompertzParameters) -> tuple[float, float, float, f
 
 
 def _run(direction: str, result: Tensor, job: _Job) -> None:
+    start(direction, result.dtype, result.numel(), AT_ONCE, job)
+
+
+def start(direction: str, dtype: torch.dtype, units: int, at_once: int, job: ctypes.Structure) -> None:
+    """Runs a kernel in torch's pool of threads.
+
+    Args:
+        direction, dtype: which kernel.
+        units: elements, or what else the kernel counts; each is computed by one thread.
+        at_once: units below which a second thread costs more than it saves.
+        job: as golu_cpu.c has it.
+    """
     found = kernels()
     assert found is not None
-    address = found.addresses[direction][result.dtype]
-    if found.parallel_for(0, result.numel(), _AT_ONCE, address, ctypes.addressof(job)) != 0:
+    address = found.addresses[direction][dtype]
+    if found.parallel_for(0, units, at_once, address, ctypes.addressof(job)) != 0:
         raise RuntimeError(f"torch's parallel loop failed in GoLU, {direction}")

@@ -27,7 +27,7 @@ class GompertzParameters:
 
 
 # decays whose exponential golu_cpu.c takes for 0: in the middle of those with a power of two one below the least normal
-_ZERO_DECAY_SINGLE, _ZERO_DECAY_DOUBLE = 88.03, 709.1
+ZERO_DECAY_SINGLE, ZERO_DECAY_DOUBLE = 88.03, 709.1
 
 
 def gate_range(beta: float, gamma: float) -> tuple[float, float]:
@@ -52,5 +52,5 @@ def gompertz_parameters(alpha: float, beta: float, gamma: float) -> GompertzPara
     alpha, beta, gamma = (
         check_parameter(name, value) for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma))
     )
-    zero_below = ((math.log(beta) - math.log(decay)) / gamma for decay in (_ZERO_DECAY_SINGLE, _ZERO_DECAY_DOUBLE))
+    zero_below = ((math.log(beta) - math.log(decay)) / gamma for decay in (ZERO_DECAY_SINGLE, ZERO_DECAY_DOUBLE))
     return GompertzParameters(alpha, beta, gamma, *gate_range(beta, gamma), *zero_below)

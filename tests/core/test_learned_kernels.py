@@ -1,0 +1,180 @@
+"""The compiled kernels of GoLU with parameters that are tensors, against its expression in float64."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from golu_core import GoLU, golu
+from golu_core.activation import golu_expression, learned, native
+from golu_core.activation.expression import golu_learned_expression
+from golu_core.activation.layout import KERNEL_DTYPES
+
+pytestmark = pytest.mark.skipif(native.kernels() is None, reason="needs the compiled kernels")
+
+ROW = learned._ROW
+# shape of x, shape of each parameter, and how x lies in memory
+CASES = {
+    "no dimension": ((), ((), (), ()), None),
+    "one": ((1,), ((), (), ()), None),
+    "a tail": ((37,), ((), (), ()), None),
+    "several sums": ((3 * ROW + 5,), ((), (), ()), None),
+    "transposed, one parameter": ((50, 70), ((), (), ()), "transposed"),
+    "nothing": ((0, 4), ((4,), (4,), (4,)), None),
+    "images": ((2, 3, 5, 7), ((3, 1, 1), (3, 1, 1), (3, 1, 1)), None),
+    "long rows": ((2, 3, 80, 90), ((3, 1, 1), (3, 1, 1), (3, 1, 1)), None),
+    "channels last": ((2, 19, 6, 7), ((19, 1, 1), (19, 1, 1), (19, 1, 1)), torch.channels_last),
+    "channels last, 3d": ((2, 19, 3, 4, 5), ((19, 1, 1, 1), (19, 1, 1, 1), (19, 1, 1, 1)), torch.channels_last_3d),
+    "features": ((5, 31, 48), ((48,), (48,), (48,)), None),
+    "few features": ((200, 3), ((3,), (3,), (3,)), None),
+    "features, transposed": ((48, 31), ((31,), (31,), (31,)), "transposed"),
+    "features, every second": ((40, 50), ((25,), (25,), (25,)), "strided"),
+    "rows": ((6, 9), ((6, 1), (6, 1), (6, 1)), None),
+    "some of one value": ((4, 5, 6), ((), (6,), (1, 1)), None),
+    "with leading ones": ((4, 5, 6), ((1, 1, 6), (1, 6), (6,)), None),
+}
+EVERY_DTYPE = pytest.mark.parametrize("dtype", KERNEL_DTYPES, ids=str)
+
+
+def sample(case: str, dtype: torch.dtype) -> tuple[Tensor, list[Tensor], Tensor]:
+    shape, shapes, lies = CASES[case]
+    random = torch.Generator().manual_seed(0)
+    x, gradient = (4 * torch.randn(shape, generator=random) for _ in range(2))
+    if lies == "transposed":
+        x = x.T.contiguous().T
+    elif lies == "strided":
+        x = x[:, ::2]
+        gradient = gradient[:, ::2]
+    elif lies is not None:
+        x = x.to(memory_format=lies)
+    own = torch.float64 if dtype is torch.float64 else torch.float32
+    parameters = [(torch.rand(s, generator=random) + 0.6).to(own).requires_grad_() for s in shapes]
+    return x.to(dtype).requires_grad_(), parameters, gradient.to(dtype)
+
+
+@EVERY_DTYPE
+@pytest.mark.parametrize("case", CASES)
+def test_values_and_gradients(case, dtype, level):
+    x, parameters, gradient = sample(case, dtype)
+    assert learned.layout_of(x, parameters) is not None
+    y = golu(x, *parameters)
+    found = torch.autograd.grad(y, [x, *parameters], gradient)
+    exact = [tensor.detach().double().requires_grad_() for tensor in (x, *parameters)]
+    expected = golu_learned_expression(*exact)
+    assert y.dtype == dtype and y.stride() == torch.empty_like(x).stride()
+    assert type(y.grad_fn).__name__ == "_LearnedGoLUBackward"
+    eps = torch.finfo(dtype).eps
+    wanted = torch.autograd.grad(expected, exact, gradient.double())
+    for name, one, other in zip(("y", "x", "alpha", "beta", "gamma"), (y, *found), (expected, *wanted), strict=True):
+        assert one.shape == other.shape, name
+        # sums are taken in the precision of the computation, whatever x's is
+        step = eps if name in ("y", "x") else min(eps, torch.finfo(torch.float32).eps) * math.sqrt(x.numel() + 1)
+        scale = float(other.detach().abs().max()) if other.numel() else 0.0
+        assert float((one.double() - other).detach().abs().max() if other.numel() else 0) <= 20 * step * scale + 1e-30
+    with torch.no_grad():
+        assert torch.equal(golu(x, *parameters), y)
+
+
+@EVERY_DTYPE
+def test_numbers_and_tensors_of_them_are_alike(dtype):
+    x = torch.linspace(-8, 40, 4001).to(dtype)
+    values = {"alpha": 1.3, "beta": 0.6, "gamma": 1.7}
+    own = torch.float64 if dtype is torch.float64 else torch.float32
+    found = golu(x, **{name: torch.tensor(value, dtype=own) for name, value in values.items()})
+    assert torch.allclose(found, golu(x, **values), rtol=2 * torch.finfo(dtype).eps, atol=0)
+
+
+@pytest.mark.parametrize("case", ["several sums", "long rows", "channels last", "features"])
+def test_sums_do_not_depend_on_threads(case):
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            x, parameters, gradient = sample(case, torch.float32)
+            found.append(torch.autograd.grad(golu(x, *parameters), [x, *parameters], gradient))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
+
+
+@EVERY_DTYPE
+def test_infinite_and_missing_numbers(dtype, level):
+    x = torch.tensor([-math.inf, -1e4, -50.0, -0.0, 0.0, 50.0, 1e4, math.inf, math.nan], dtype=dtype)
+    own = [torch.tensor(value, dtype=torch.float32, requires_grad=True) for value in (1.3, 0.6, 1.7)]
+    y = golu(x.requires_grad_(), *own)
+    plain = golu(x, 1.3, 0.6, 1.7)
+    assert torch.allclose(y, plain, equal_nan=True)
+    assert torch.equal(y.isnan(), torch.tensor([False] * 8 + [True]))
+    assert all(gradient.isnan() for gradient in torch.autograd.grad(y[-1], own))
+    known = x.detach()[:-1].clone().requires_grad_()
+    of_x, of_alpha, of_beta, of_gamma = torch.autograd.grad(golu(known, *own).sum(), [known, *own])
+    assert not of_x.isnan().any() and of_alpha == math.inf and of_beta.isfinite() and of_gamma.isfinite()
+
+
+def test_only_what_is_wanted_has_a_gradient():
+    x, parameters, gradient = sample("features", torch.float32)
+    frozen = [parameters[0].detach(), parameters[1], parameters[2].detach()]
+    whole = torch.autograd.grad(golu(x, *parameters), [x, *parameters], gradient)
+    (alone,) = torch.autograd.grad(golu(x.detach(), *frozen), [parameters[1]], gradient)
+    assert torch.equal(alone, whole[2])
+    second = torch.autograd.grad(golu(x.detach(), *frozen).sum(), [parameters[1]], create_graph=True)[0].sum()
+    assert torch.autograd.grad(second, [parameters[1]])[0].isfinite().all()
+
+
+def test_higher_derivatives_and_batches_of_gradients():
+    x, parameters, _ = sample("features", torch.float64)
+    x = x.detach()[:2, :3, :4].clone().requires_grad_()
+    own = [parameter.detach()[:4].clone().requires_grad_() for parameter in parameters]
+    assert torch.autograd.gradcheck(golu, (x, *own))
+    assert torch.autograd.gradgradcheck(golu, (x, *own))
+    slow = torch.autograd.functional.jacobian(golu, (x, *own))
+    fast = torch.autograd.functional.jacobian(golu, (x, *own), vectorize=True)
+    assert all(torch.allclose(one, two) for one, two in zip(slow, fast, strict=True))
+
+
+def test_x_and_the_parameters_alone_are_kept():
+    x = torch.randn(8, 64, 32, requires_grad=True)
+    module = GoLU(learnable=True, shape=(32,))
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        module(x)
+    assert sum(tensor.numel() for tensor in kept) <= x.numel() + 6 * 32
+
+
+def test_no_channels():
+    x, parameter = torch.empty(4, 0, requires_grad=True), torch.ones(0, requires_grad=True)
+    y = golu(x, parameter, parameter, parameter)
+    assert [g.shape for g in torch.autograd.grad(y.sum(), [x, parameter])] == [(4, 0), (0,)]
+
+
+@pytest.mark.parametrize("shapes", [((4, 1), (6,), ()), ((2, 1, 1), (6,), ())])
+def test_parameters_in_two_dimensions_take_the_expression(shapes):
+    x = torch.randn(2, 4, 6)
+    parameters = [torch.rand(shape) + 0.5 for shape in shapes]
+    assert learned.layout_of(x, parameters) is None
+    assert torch.equal(golu(x, *parameters), golu_learned_expression(x, *parameters))
+
+
+def test_what_is_no_plain_memory_takes_the_expression():
+    parameters = [torch.tensor(1.0) for _ in range(3)]
+    x = torch.randn(3, 4)
+    assert torch.allclose(torch.func.vmap(lambda row: golu(row, *parameters))(x), golu_expression(x), atol=1e-6)
+    negative = torch.randn(4, dtype=torch.complex64).conj().imag
+    assert negative.is_neg()
+    assert torch.allclose(golu(negative, *parameters), golu_expression(negative.clone()), atol=1e-6)
+    assert golu(x.to("meta"), *(p.to("meta") for p in parameters)).is_meta
+
+
+def test_the_job_has_the_layout_of_the_source():
+    text = native.SOURCE.read_text()
+    struct = text[: text.index("} LearnedJob;")].rpartition("typedef struct {")[2]
+    names = [name.strip(" *;\n") for line in struct.splitlines() for name in line.split(",")]
+    names = [name.split()[-1].lstrip("*") for name in names if name]
+    assert names == [name for name, _ in learned._Job._fields_]
+    assert ctypes.sizeof(learned._Job) == 8 * 8
