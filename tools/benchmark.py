@@ -12,6 +12,7 @@
     python tools/benchmark.py aggregate [--json FILE]
     python tools/benchmark.py startup [--json FILE]
     python tools/benchmark.py host [--json FILE]
+    python tools/benchmark.py learned [--threads 1 2] [--json FILE]
     python tools/benchmark.py prepare --vocab-file FILE [--json FILE]
 
 `activation` takes the GPU where there is one, else the CPU. Each prints a Markdown table, and if asked writes it with
@@ -246,6 +247,7 @@ def main() -> None:
             "aggregate",
             "startup",
             "host",
+            "learned",
         ],
     )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
@@ -284,6 +286,10 @@ def main() -> None:
         import benchmark_host
 
         rows = benchmark_host.host_rows()
+    elif flags.what == "learned":
+        import benchmark_learned
+
+        rows = benchmark_learned.learned_rows(flags.threads)
     elif flags.what == "diffusion":
         import benchmark_diffusion
 

@@ -26,7 +26,7 @@ is_transformed._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def is_plain(x: Tensor) -> bool:
-    """Whether x is a dense tensor with memory that holds its values as they are."""
+    """Whether x, of any shape, is a dense tensor with memory that holds its values as they are."""
     return (
         type(x) in _PLAIN_TYPES
         and x.layout is torch.strided

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .comparison import OverRecipes
 from .metrics import paper_name
-from .paired import PairedComparison
+from .paired import ALPHA, PairedComparison
 from .summary import Row
+from .tables import p_value
 
 Compared = Sequence[tuple[Row, Sequence[PairedComparison]]]
 
@@ -72,3 +74,26 @@ def _of_intervals(listed: Sequence[tuple[Row, PairedComparison]]) -> str:
         f"Of {len(plain)} intervals of 95 %, each by itself, {excluding[0]} exclude 0, where 5 % would by chance; "
         f"of the {len(together)} that hold for all together {excluding[1]} do.{failures}"
     )
+
+
+def findings_over_recipes(over: OverRecipes) -> list[str]:
+    """What may be said over all recipes, in sentences."""
+    if over.friedman is None:
+        return [f"No claim over recipes: {over.reason}."]
+    means = over.mean_ranks
+    best = min(means, key=lambda name: means[name])
+    sentence = f"Friedman's test over {over.counted}: p {p_value(over.friedman.p)}"
+    if not over.friedman.rejects:
+        return [f"{sentence}; it shows no difference between the activations."]
+    sentences = [f"{sentence}; the activations differ. {paper_name(best)} has the best mean rank, {means[best]:.2f}."]
+    for test, p_values in (
+        ("Nemenyi's test", over.friedman.nemenyi),
+        ("Wilcoxon's test with Holm's correction", over.friedman.wilcoxon_holm),
+    ):
+        if p_values is None:
+            sentences.append(f"{test} cannot reach {ALPHA} for this many pairs over {over.counted}.")
+            continue
+        apart = [paper_name(name) for name in means if name != best and float(p_values[best][name]) < ALPHA]
+        told = f"tells it apart from {', '.join(apart)}" if apart else "tells it apart from none"
+        sentences.append(f"{test} {told}.")
+    return sentences

@@ -10,15 +10,14 @@ from golu_core.training.errors import RequestError
 from golu_core.training.ownership import REPORT_MARKER, bytes_writer, read_marker, write_atomically
 from golu_core.training.spreadsheets import csv_text
 
-from .answer import answer
+from .answer import answer, findings_over_recipes
 from .card import Card, card
 from .collect import Collection
 from .comparison import FEWEST_FAMILIES, FEWEST_VALUES, OverRecipes, over_recipes
 from .formats import json_text, latex, markdown, run_records, summary_records
-from .metrics import paper_name
-from .paired import ALPHA, PairedComparison, paired_comparisons
+from .paired import PairedComparison, paired_comparisons
 from .summary import Row, rows_of
-from .tables import Table, p_value, paired_table, pairs_table, rank_table, task_tables, time_table
+from .tables import Table, paired_table, pairs_table, rank_table, task_tables, time_table
 
 METHODS = [
     (
@@ -123,28 +122,7 @@ class Report:
 
     def findings(self) -> list[str]:
         """What may be said over all recipes, in sentences."""
-        over = self.over
-        if over.friedman is None:
-            return [f"No claim over recipes: {over.reason}."]
-        means = over.mean_ranks
-        best = min(means, key=lambda name: means[name])
-        sentence = f"Friedman's test over {over.counted}: p {p_value(over.friedman.p)}"
-        if not over.friedman.rejects:
-            return [f"{sentence}; it shows no difference between the activations."]
-        sentences = [
-            f"{sentence}; the activations differ. {paper_name(best)} has the best mean rank, {means[best]:.2f}."
-        ]
-        for test, p_values in (
-            ("Nemenyi's test", over.friedman.nemenyi),
-            ("Wilcoxon's test with Holm's correction", over.friedman.wilcoxon_holm),
-        ):
-            if p_values is None:
-                sentences.append(f"{test} cannot reach {ALPHA} for this many pairs over {over.counted}.")
-                continue
-            apart = [paper_name(name) for name in means if name != best and float(p_values[best][name]) < ALPHA]
-            told = f"tells it apart from {', '.join(apart)}" if apart else "tells it apart from none"
-            sentences.append(f"{test} {told}.")
-        return sentences
+        return findings_over_recipes(self.over)
 
     @cached_property
     def answer(self) -> list[str]:

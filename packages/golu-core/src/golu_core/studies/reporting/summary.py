@@ -137,9 +137,11 @@ def rows_of(runs: Sequence[RunResult]) -> list[Row]:
     return rows
 
 
-def _architecture_line(model: str) -> str:
-    """What models of different sizes share: `ResNet` of `ResNet-18`, `ViT` of `ViT-B/32`, `GPT` of `GPT2-S`."""
-    return re.split(r"[-/,(0-9]", model, maxsplit=1)[0].strip()
+def family_of(model: str, dataset: str) -> str:
+    """What recipes share that are no independent evidence: a line of architectures (`ResNet` of `ResNet-18`, `ViT` of
+    `ViT-B/32`, `GPT` of `GPT2-S`) and the data."""
+    line = re.split(r"[-/,(0-9]", model, maxsplit=1)[0].strip()
+    return f"{line} on {dataset}"
 
 
 def _place_among_recipes(task: str, recipe: str) -> tuple[Any, ...]:
@@ -184,7 +186,7 @@ def _rows_of_group(group: Sequence[RunResult], variant: str) -> list[Row]:
             recipe=first.recipe,
             model=model,
             dataset=dataset,
-            family=first.recipe if paper is None else f"{_architecture_line(model)} on {dataset}",
+            family=first.recipe if paper is None else family_of(model, dataset),
             variant=variant,
             overrides=overrides(recipe, settings),
             metric=metric_of(first.task, name, primary.higher_is_better),

@@ -1,0 +1,46 @@
+"""The paper's means through our statistics, against SciPy on the paper's own numbers."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+from scipy.stats import friedmanchisquare, rankdata
+
+from golu_core.studies.reporting.comparison import over_recipes
+from published import main, published_rows, sentences
+from published_tables import COLUMNS, ROWS
+
+LOWER_IS_BETTER = ("perplexity", "loss")
+
+
+def test_every_line_of_the_paper_is_there_once():
+    rows = published_rows()
+    found = {(row.recipe, row.metric_name) for row in rows}
+    primary = {key for key in ROWS if key[0] in {row.recipe for row in rows}}
+    assert found <= set(ROWS) and {recipe for recipe, _ in ROWS} == {recipe for recipe, _ in found}
+    assert len(found) == len({recipe for recipe, _ in primary})
+
+
+def test_ranks_and_the_test_over_families_are_those_of_scipy():
+    rows = published_rows()
+    over = over_recipes(rows)
+    assert over.activations == COLUMNS
+    blocks: dict[str, list[numpy.ndarray]] = {}
+    for row, ranks in zip(over.rows, over.ranks, strict=True):
+        means = numpy.array([float(cell.split("±")[0]) for cell in ROWS[row.recipe, row.metric_name].split()])
+        expected = rankdata(means if row.metric_name in LOWER_IS_BETTER else -means)
+        assert (ranks == expected).all(), row.recipe
+        blocks.setdefault(row.family, []).append(expected)
+    by_family = numpy.array([rankdata(numpy.mean(ranks, axis=0).round(9)) for ranks in blocks.values()])
+    assert len(blocks) == 14 and over.wins["golu"] == 16
+    assert over.friedman is not None
+    assert over.friedman.statistic == pytest.approx(friedmanchisquare(*by_family.T).statistic)
+    assert list(over.mean_ranks.values()) == pytest.approx(by_family.mean(axis=0).tolist())
+
+
+def test_what_is_printed(capsys):
+    main()
+    printed = capsys.readouterr().out
+    rows = published_rows()
+    assert all(sentence in printed for sentence in sentences(rows, over_recipes(rows)))
+    assert "nothing can be tested" in printed and "### Nemenyi" in printed
