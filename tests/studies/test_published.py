@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy
 import pytest
 from scipy.stats import friedmanchisquare, rankdata
@@ -10,6 +13,7 @@ from golu_core.studies.reporting.comparison import over_recipes
 from published import main, published_rows, sentences
 from published_tables import COLUMNS, ROWS
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "results.md"
 LOWER_IS_BETTER = ("perplexity", "loss")
 
 
@@ -44,3 +48,20 @@ def test_what_is_printed(capsys):
     rows = published_rows()
     assert all(sentence in printed for sentence in sentences(rows, over_recipes(rows)))
     assert "nothing can be tested" in printed and "### Nemenyi" in printed
+    assert printed.strip().replace("### ", "#### ") in PAGE.read_text(), "run: python tools/published.py"
+
+
+def test_the_page_has_the_means_of_the_runs():
+    runs = json.loads((PAGE.parent / "results" / "evidence.json").read_text())["runs"]
+    assert len(runs) == 300 and len({(recipe, activation, seed) for recipe, activation, seed, _ in runs}) == 300
+    rows = [line for line in PAGE.read_text().splitlines() if "| mean |" in line]
+    by_recipe = {line.split("|")[1].strip(" †"): line for line in rows}
+    decimals = {"top1": 2, "perplexity": 3, "box_map": 2, "loss": 5}
+    for recipe in {run[0] for run in runs}:
+        metric = next(name for name in decimals if name in next(run[3] for run in runs if run[0] == recipe))
+        means = [
+            numpy.mean([metrics[metric] for name, own, _, metrics in runs if (name, own) == (recipe, activation)])
+            for activation in COLUMNS
+        ]
+        cells = by_recipe[recipe].split("|")[4:9]
+        assert [cell.strip(" *").split(" ±")[0] for cell in cells] == [f"{mean:.{decimals[metric]}f}" for mean in means]

@@ -1,7 +1,8 @@
-"""Batches on their way from a loader process, with all small tensors in one piece of memory.
+"""Batches on their way from a loader process, in one piece of shared memory.
 
 Each tensor that crosses costs the training process a connection of its own, 0.2 to 0.3 ms whatever its size; a batch of
-detection has four for each image.
+detection has four for each image. What goes through the pipe itself stays short: where a loader is killed in the
+middle of a long message, its reader waits for the rest forever.
 """
 
 from __future__ import annotations
@@ -35,27 +36,19 @@ class Packed:
     """A batch of any structure.
 
     Attributes:
-        content: the batch, pickled, with numbers in place of its tensors.
-        places: of the tensors, by these numbers.
-        small: all small tensors: bytes, or (bytes,) uint8 in page-locked memory.
-        large: the others, as they were.
+        small: (bytes,) uint8: all small tensors, and then the batch, pickled with numbers in place of its tensors, and
+            where these are.
+        content: where the batch begins in it.
+        large: the other tensors, as they were.
     """
 
-    content: bytes
-    places: Sequence[_Place]
-    small: bytearray | Tensor
+    small: Tensor
+    content: int
     large: Sequence[Tensor]
 
     def pin_memory(self) -> Packed:
         """The same in page-locked memory, as torch's loaders ask for it where there is a GPU."""
-        large = [tensor.pin_memory() for tensor in self.large]
-        return Packed(self.content, self.places, self.small_tensor().pin_memory(), large)
-
-    def small_tensor(self) -> Tensor:
-        """`small` as a tensor of the same memory."""
-        if isinstance(self.small, Tensor):
-            return self.small
-        return torch.frombuffer(self.small, dtype=torch.uint8) if self.small else torch.empty(0, dtype=torch.uint8)
+        return Packed(self.small.pin_memory(), self.content, [tensor.pin_memory() for tensor in self.large])
 
 
 def packed(batch: Any) -> Packed:
@@ -63,17 +56,18 @@ def packed(batch: Any) -> Packed:
     stream = io.BytesIO()
     packer = _Packer(stream)
     packer.dump(batch)
-    found = Packed(stream.getvalue(), packer.places, bytearray(packer.size), packer.large)
-    small = found.small_tensor()
+    content = pickle.dumps((stream.getvalue(), packer.places))
+    small = torch.empty(packer.size + len(content), dtype=torch.uint8)
     for start, tensor in packer.small:
         size = tensor.numel() * tensor.element_size()
         small[start : start + size].view(tensor.dtype).copy_(tensor.flatten())
-    return found
+    small[packer.size :] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    return Packed(small, packer.size, packer.large)
 
 
 def unpacked(found: Packed) -> Any:
     """The batch; its small tensors are views of one."""
-    return _Unpacker(io.BytesIO(found.content), found).load()
+    return _Unpacker(found).load()
 
 
 class _Packer(ForkingPickler):
@@ -99,13 +93,14 @@ class _Packer(ForkingPickler):
 
 
 class _Unpacker(pickle.Unpickler):
-    def __init__(self, stream: io.BytesIO, found: Packed) -> None:
-        super().__init__(stream)
-        self._found, self._small = found, found.small_tensor()
+    def __init__(self, found: Packed) -> None:
+        content, self._places = pickle.loads(found.small[found.content :].numpy().tobytes())
+        self._found = found
+        super().__init__(io.BytesIO(content))
 
     def persistent_load(self, number: int) -> Tensor:
-        place = self._found.places[number]
+        place = self._places[number]
         if place.start is None:
             return self._found.large[place.number]
         size = place.shape.numel() * place.dtype.itemsize
-        return self._small[place.start : place.start + size].view(place.dtype).view(place.shape)
+        return self._found.small[place.start : place.start + size].view(place.dtype).view(place.shape)
