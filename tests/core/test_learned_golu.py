@@ -145,6 +145,23 @@ class TestPerChannel:
                 plain._modules[name] = GoLU()
         assert torch.allclose(model(x), plain(x), atol=1e-5)
 
+    def test_a_side_path_does_not_move_the_channels(self):
+        """As in a UNet: an embedding of the step goes through a linear layer, between two convolutions."""
+
+        class Block(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.conv, self.time = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(8, 4)
+                self.norm, self.act = nn.GroupNorm(2, 4), GoLU(learnable=True, per_channel=True)
+
+            def forward(self, x, step):
+                return self.act(self.norm(self.conv(x) + self.time(step)[:, :, None, None]))
+
+        for side in (2, 4):
+            model = Block()
+            size_per_channel(model, (torch.randn(1, 3, side, side), torch.randn(1, 8)))
+            assert model.act.log_alpha.shape == (4, 1, 1)
+
     def test_values_and_gradients_are_those_of_each_channel(self):
         module = GoLU(learnable=True, shape=(3, 1, 1)).double()
         with torch.no_grad():

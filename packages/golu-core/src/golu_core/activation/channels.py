@@ -7,9 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from .calls import Inputs, called_with, evaluating
 from .modules import GoLU
+
+_OF_CHANNELS = (_NormBase, nn.GroupNorm)
+"""Norms whose weights are of the second dimension; a layer norm's are of whatever is last, or made to be."""
 
 
 def size_per_channel(model: nn.Module, example_inputs: Inputs) -> None:
@@ -51,23 +55,32 @@ def size_per_channel(model: nn.Module, example_inputs: Inputs) -> None:
 
 
 class _Shapes:
-    """The layer with weights that ran last says where the channels are."""
+    """The layer with weights that ran last, of those with as many dimensions if there is any, says where they are."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[int, ...]] = {}
-        self._axis = -1
-        self._channels: int | None = None
+        # the channels' dimension and their number
+        self._last: dict[int, tuple[int, int]] = {}  # by how many dimensions there are
+        self._newest = 1, -1
 
     def after(self, layer: nn.Module, inputs: Any, output: Any) -> None:
-        """A layer with weights has run; a norm leaves the channels where they are, if it has as many weights."""
+        """A layer with weights has run."""
         weight = layer.weight
         if not (isinstance(output, Tensor) and isinstance(weight, Tensor)) or output.ndim < 2 or not weight.ndim:
             return
+        known = self._last.get(output.ndim)
         if weight.ndim > 1:
-            self._axis = 1 if weight.ndim > 2 else -1
-        elif weight.numel() == output.shape[-1] != output.shape[self._axis]:
-            self._axis = -1
-        self._channels = output.shape[self._axis]
+            axis = 1 if weight.ndim > 2 else -1
+        elif isinstance(layer, _OF_CHANNELS):
+            axis = 1
+        elif known is not None and output.shape[known[0]] == weight.numel():
+            axis = known[0]
+        else:
+            fitting = [axis for axis in (1, -1) if output.shape[axis] == weight.numel()]
+            if len(fitting) != 1:
+                return
+            (axis,) = fitting
+        self._last[output.ndim] = self._newest = axis, output.shape[axis]
 
     def before(self, name: str, module: GoLU, inputs: tuple[Any, ...]) -> None:
         """A GoLU is called."""
@@ -84,9 +97,10 @@ class _Shapes:
     def _shape(self, name: str, x: Tensor) -> tuple[int, ...]:
         if x.ndim <= 2:
             return (x.shape[-1],) if x.ndim else ()
-        if self._channels != x.shape[self._axis]:
+        axis, channels = self._last.get(x.ndim, self._newest)
+        if channels != x.shape[axis]:
             raise ValueError(
                 f"it cannot be told which dimension of {tuple(x.shape)} are the channels of {name}: make it with its "
                 f"own shape, as GoLU(learnable=True, shape=(64, 1, 1))"
             )
-        return (self._channels,) if self._axis == -1 else (self._channels, *[1] * (x.ndim - 2))
+        return (channels,) if axis == -1 else (channels, *[1] * (x.ndim - 2))

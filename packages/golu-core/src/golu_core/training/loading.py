@@ -6,6 +6,7 @@ import atexit
 import multiprocessing
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -123,26 +124,34 @@ def loaded(loader: DataLoader[Any]) -> Iterator[Any]:
     """
     with held_back():  # while the loader processes start
         before = set(multiprocessing.active_children())
-        batches = iter(loader)
+        with _dead_loaders_are_failures(loader):
+            batches = iter(loader)
         _loader_processes.update(set(multiprocessing.active_children()) - before)
     while True:
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
-            if not loader.num_workers or not _is_of_a_dead_loader(error):
-                raise
-            seen = next(iter(str(error).splitlines()), type(error).__name__)  # an EOFError says nothing
-            raise RunFailure(
-                f"a loader process was killed, perhaps because memory ran out ({seen}); "
-                f"--num-workers 0 loads without such processes"
-            ) from error
+        with _dead_loaders_are_failures(loader):
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
         if isinstance(batch, Packed):
             batch = unpacked(batch)
         if isinstance(batch, _Refusal):
             raise RequestError(batch.message)
         yield batch
+
+
+@contextmanager
+def _dead_loaders_are_failures(loader: DataLoader[Any]) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+        if not loader.num_workers or not _is_of_a_dead_loader(error):
+            raise
+        seen = next(iter(str(error).splitlines()), type(error).__name__)  # an EOFError says nothing
+        raise RunFailure(
+            f"a loader process was killed, perhaps because memory ran out ({seen}); "
+            f"--num-workers 0 loads without such processes"
+        ) from error
 
 
 _loader_processes: set[Any] = set()
