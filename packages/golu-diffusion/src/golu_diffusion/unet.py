@@ -7,6 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from golu_core.activation import build_activation
 from golu_core.training.fields import check_fields
@@ -152,7 +153,7 @@ class UNet(nn.Module):
             build_activation(activation),
             nn.Conv2d(current, image_channels, 3, padding=1),
         )
-        self.to(memory_format=torch.channels_last)  # in which convolutions are faster
+        convert_conv2d_weight_memory_format(self, torch.channels_last)  # in which convolutions are faster
 
     def forward(self, x: Tensor, steps: Tensor) -> Tensor:
         """The noise in images.
