@@ -56,7 +56,7 @@ def test_the_loader_draws_none_of_it():
         assert batch.noise.shape == ((4, 1, 8, 8) if noisy else (0,))
 
 
-def test_losses_do_not_depend_on_pieces(tmp_path, monkeypatch, capfd):
+def test_losses_do_not_depend_on_pieces(few_images, tmp_path, monkeypatch, capfd):
     run = runner_in_this_process(COMMAND_LINE, monkeypatch, capfd)
     losses = {}
     # dropout is seeded for each piece
@@ -66,23 +66,26 @@ def test_losses_do_not_depend_on_pieces(tmp_path, monkeypatch, capfd):
         "images": [],
     }.items():
         (tmp_path / name).mkdir()
-        done = run("train", "ddpm-digits", *TINY, "--model.dropout", "0", *flags, cwd=tmp_path / name)
+        data = ["--data.images", str(few_images), "--model.dropout", "0"]
+        done = run("train", "ddpm-digits", *TINY, *data, *flags, cwd=tmp_path / name)
         assert done.returncode == 0, done.stderr
         lines = (tmp_path / name / FOLDER / "metrics.jsonl").read_text().splitlines()
         losses[name] = [line["loss"] for line in map(json.loads, lines)]
-    assert losses["pieces"] == pytest.approx(losses["whole"], rel=2e-5)
-    assert losses["images"] != pytest.approx(losses["whole"], rel=1e-3)
+    assert losses["pieces"][0] == pytest.approx(losses["whole"][0], rel=1e-6)
+    assert losses["pieces"] == pytest.approx(losses["whole"], rel=1e-3)  # rounding grows from step to step
+    assert losses["images"][0] != pytest.approx(losses["whole"][0], rel=1e-3)
 
 
 @pytest.mark.slow
-def test_two_processes_draw_alike(tmp_path):
+def test_two_processes_draw_alike(few_images, tmp_path):
     losses = []
     for processes in (1, 2):
         cwd = tmp_path / str(processes)
         cwd.mkdir()
-        flags = [*TINY, "--model.dropout", "0", "--device-noise"]
+        flags = [*TINY, "--data.images", str(few_images), "--model.dropout", "0", "--device-noise"]
         done = DIFFUSION.run("train", "ddpm-digits", *flags, cwd=cwd, processes=processes)
         assert done.returncode == 0, done.stderr
         lines = (cwd / FOLDER / "metrics.jsonl").read_text().splitlines()
         losses.append([line["loss"] for line in map(json.loads, lines)])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-6)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)

@@ -12,13 +12,11 @@ from golu_core.training.cli import CommandLine
 from golu_core.training.tasks import task_of
 from short_runs import SHORT, cut, only_run
 
-QUICK = ("digits", "babygpt-pydocs")
 PER_CHANNEL = "golu(learnable=true, per_channel=true)"
 
 
-@pytest.mark.parametrize(
-    "recipe", [recipe if recipe in QUICK else pytest.param(recipe, marks=pytest.mark.slow) for recipe in SHORT]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", SHORT)
 def test_a_run_learns_parameters_of_each_channel(recipe, tmp_path, monkeypatch, capfd):
     run_here = runner_in_this_process(CommandLine(task_of(recipe)), monkeypatch, capfd)
     train = ["train", recipe, *SHORT[recipe], "--data-dir", "data", "--activation", PER_CHANNEL]
@@ -47,9 +45,9 @@ def test_a_run_learns_parameters_of_each_channel(recipe, tmp_path, monkeypatch, 
     assert found == pytest.approx({name: result["metrics"][name] for name in found}, rel=1e-4)
 
 
-def test_a_network_that_shares_its_activation_is_refused(few_digits, tmp_path, monkeypatch, capfd):
+def test_a_network_that_shares_its_activation_is_refused(tmp_path, monkeypatch, capfd):
     run_here = runner_in_this_process(CommandLine(task_of("digits")), monkeypatch, capfd)
-    flags = ["--data.root", str(few_digits), "--model.name", "torchvision/resnet50", "--activation", PER_CHANNEL]
+    flags = ["--model.name", "torchvision/resnet50", "--activation", PER_CHANNEL]
     done = run_here("train", "digits", *flags, "--output-dir", "out", cwd=tmp_path)
     assert done.returncode == 2 and "is called with 64 channels and with 256" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "out").exists()
