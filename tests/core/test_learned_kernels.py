@@ -147,6 +147,15 @@ def test_x_and_the_parameters_alone_are_kept():
     assert sum(tensor.numel() for tensor in kept) <= x.numel() + 6 * 32
 
 
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
+@pytest.mark.parametrize("wrong", ["beta", "gamma"])
+@pytest.mark.parametrize("shape", [(), (4,)])
+@pytest.mark.filterwarnings("error")
+def test_what_is_not_positive_is_not_a_number(wrong, shape, value):
+    values = {name: torch.full(shape, value if name == wrong else 1.0) for name in ("alpha", "beta", "gamma")}
+    assert golu(torch.randn(3, 4), **values).isnan().all()
+
+
 def test_no_channels():
     x, parameter = torch.empty(4, 0, requires_grad=True), torch.ones(0, requires_grad=True)
     y = golu(x, parameter, parameter, parameter)

@@ -90,7 +90,7 @@ def golu_learned(x: Tensor, alpha: Tensor, beta: Tensor, gamma: Tensor, layout: 
 
     Args:
         x: plain memory of one of `KERNEL_DTYPES`.
-        alpha, beta, gamma: positive, which is not checked.
+        alpha, beta, gamma: positive; where beta or gamma is not, the result is NaN.
         layout: by `layout_of`.
     """
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, alpha, beta, gamma)):
@@ -126,13 +126,22 @@ def _by_expression(inputs: Sequence[Tensor], gradient: Tensor, needed: Sequence[
 def _table(dtype: torch.dtype, layout: Layout, alpha: Tensor, beta: Tensor, gamma: Tensor) -> Tensor:
     """(5, channels): alpha, beta and gamma, and the x below which the gate is 0 and above which it is alpha."""
     wide = dtype is torch.float64
+    closed_at = math.log(ZERO_DECAY_DOUBLE if wide else ZERO_DECAY_SINGLE)
+    if layout.channels == 1:  # a few numbers are Python's, which is several times faster
+        a, b, c = alpha.item(), beta.item(), gamma.item()
+        numbers = [math.nan] * 5
+        if b > 0 and c > 0:
+            numbers = [a, b, c, (math.log(b) - closed_at) / c, (math.log(b) + _OPEN_AT) / c]
+        return torch.tensor(numbers, dtype=torch.float64 if wide else torch.float32, device="cpu")
     table = numpy.empty((5, layout.channels))
     for row, parameter in zip(table, (alpha, beta, gamma), strict=False):
         known = parameter.detach()
         row[:] = (known.float() if known.dtype.itemsize < 4 else known).numpy().reshape(-1)
-    log_beta = numpy.log(table[1])
-    table[3] = (log_beta - math.log(ZERO_DECAY_DOUBLE if wide else ZERO_DECAY_SINGLE)) / table[2]
-    table[4] = (log_beta + _OPEN_AT) / table[2]
+    table[:, ~((table[1] > 0) & (table[2] > 0))] = math.nan
+    with numpy.errstate(all="ignore"):
+        log_beta = numpy.log(table[1])
+        table[3] = (log_beta - closed_at) / table[2]
+        table[4] = (log_beta + _OPEN_AT) / table[2]
     return torch.from_numpy(table if wide else table.astype(numpy.float32))
 
 
@@ -151,6 +160,11 @@ def _backward(gradient: Tensor, inputs: Sequence[Tensor], table: Tensor, layout:
     channels = layout.channels
     sums = torch.empty(_units(x, layout), 3 * channels if layout.length == 1 else 3, dtype=table.dtype)
     _run("learned_backward", layout, table, x, gradient, result, sums)
+    if channels == 1:
+        of_all = sums.sum(0, dtype=torch.float64).tolist()
+        of_all[1] /= -table[1].item()
+        numbers = zip(of_all, inputs[1:], strict=True)
+        return result, *(torch.full(p.shape, number, dtype=p.dtype, device="cpu") for number, p in numbers)
     if layout.length == 1:
         found = sums.sum(0, dtype=torch.float64).view(3, channels)
     else:
