@@ -225,6 +225,22 @@ class TestPerChannel:
                 model, "relu", "golu(learnable=true, per_channel=true)", example_inputs=(torch.randn(1, 3, 4, 4),)
             )
 
+    def test_nothing_is_run_where_no_channels_are_looked_for(self):
+        class Odd(nn.Module):
+            """As a model of transformers whose config says something else than others' do."""
+
+            main_input_name = "pixel_values"
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.config = type("Config", (), {"image_size": None})()
+                self.layer, self.act = nn.Linear(3, 4), nn.ReLU()
+
+            def forward(self, x):
+                return self.act(self.layer(x))
+
+        assert replace_activations(Odd(), "relu", "golu").swapped == ("act",)
+
     def test_what_is_never_called_learns_one_of_each(self):
         model = nn.Sequential(nn.Linear(3, 4), GoLU(learnable=True, per_channel=True))
         model.unused = GoLU(learnable=True, per_channel=True)

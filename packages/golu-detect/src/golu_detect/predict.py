@@ -158,7 +158,7 @@ class PredictFlags:
     threshold: Probability = 0.5
     """Lowest score that is shown."""
     every: Count = 1
-    """One frame of so many of a video is looked at."""
+    """In a video, look at one frame out of this many."""
 
 
 def predict_command(arguments: Sequence[str]) -> None:

@@ -31,9 +31,7 @@ def size_per_channel(model: nn.Module, example_inputs: Inputs) -> None:
         ValueError: one module is called with several numbers of channels, or it cannot be told which dimension they
             are.
     """
-    unsized = {
-        name: module for name, module in model.named_modules() if isinstance(module, GoLU) and not module.is_sized
-    }
+    unsized = unsized_modules(model)
     if not unsized:
         return
     shapes = _Shapes()
@@ -52,6 +50,11 @@ def size_per_channel(model: nn.Module, example_inputs: Inputs) -> None:
     for module in unsized.values():
         if not module.is_sized:
             module.set_shape(())
+
+
+def unsized_modules(model: nn.Module) -> dict[str, GoLU]:
+    """The GoLU modules of a model, by name, that do not know how many channels they have."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, GoLU) and not module.is_sized}
 
 
 class _Shapes:

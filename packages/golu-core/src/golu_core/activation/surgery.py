@@ -19,7 +19,7 @@ from .calls import (
     inputs_by_config,
     known_functions,
 )
-from .channels import size_per_channel
+from .channels import size_per_channel, unsized_modules
 from .registry import ACTIVATIONS, build_activation, canonical_name
 
 _GATE_NAMES = ("gate", "scale_activation")
@@ -117,9 +117,10 @@ def replace_activations(
             made.add(id(new_module))
             _replace_function(owner, attribute, new_module)
             swapped.append(f"{owner_name}.{attribute}" if owner_name else attribute)
-    inputs = inputs_by_config(model) if example_inputs is None else example_inputs
-    if inputs is not None:
-        size_per_channel(model, inputs)
+    if unsized_modules(model):
+        inputs = inputs_by_config(model) if example_inputs is None else example_inputs
+        if inputs is not None:
+            size_per_channel(model, inputs)
     new_name = new if isinstance(new, str) else getattr(new, "__name__", type(new).__name__)
     found = forward_pass(model, old_name, example_inputs)
     return _report(model, old_name, new_name, swapped, gates, found)
