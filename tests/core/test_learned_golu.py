@@ -244,7 +244,7 @@ class TestPerChannel:
     def test_what_is_never_called_learns_one_of_each(self):
         model = nn.Sequential(nn.Linear(3, 4), GoLU(learnable=True, per_channel=True))
         model.unused = GoLU(learnable=True, per_channel=True)
-        model.forward = lambda x: model[1](model[0](x))
+        model.forward = lambda x: model[1](x=model[0](x))  # by its name, which is one way to call it
         size_per_channel(model, (torch.randn(2, 3),))
         assert model.unused.log_alpha.shape == () and model[1].log_alpha.shape == (4,)
 

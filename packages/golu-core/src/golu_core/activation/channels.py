@@ -38,7 +38,7 @@ def size_per_channel(model: nn.Module, example_inputs: Inputs) -> None:
     handles = []
     for name, module in model.named_modules():
         if name in unsized:
-            handles.append(module.register_forward_pre_hook(partial(shapes.before, name)))
+            handles.append(module.register_forward_pre_hook(partial(shapes.before, name), with_kwargs=True))
         elif isinstance(getattr(module, "weight", None), Tensor) and not isinstance(module, torch.jit.ScriptModule):
             handles.append(module.register_forward_hook(shapes.after))
     try:
@@ -85,9 +85,9 @@ class _Shapes:
             (axis,) = fitting
         self._last[output.ndim] = self._newest = axis, output.shape[axis]
 
-    def before(self, name: str, module: GoLU, inputs: tuple[Any, ...]) -> None:
+    def before(self, name: str, module: GoLU, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         """A GoLU is called."""
-        shape = self._shape(name, inputs[0])
+        shape = self._shape(name, inputs[0] if inputs else named["x"])
         known = self._found.setdefault(name, shape)
         if known != shape:
             raise ValueError(
