@@ -2,6 +2,8 @@
 
 import copy
 import io
+import itertools
+import math
 import pickle
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from cpu_paths import PATHS, kernels_of
 from golu_core import GoLU, golu
 from golu_core.activation import golu_expression, native, plain
+from golu_core.activation.parameters import gate_range
 from reference import golu_gradient, reference_forward, reference_gradient
 
 
@@ -294,3 +297,42 @@ def test_a_twin_model_trains_alike():
 def test_a_model_is_built_on_the_meta_device_before_anything_else():
     code = "import torch; from golu_core import GoLU\nwith torch.device('meta'): print(GoLU())"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout.startswith(b"GoLU")
+
+
+_MODES = [modes for order in (1, 2, 3) for modes in itertools.product("rf", repeat=order)]
+_GATES = [(1.0, 1.0, 1.0), (2.0, 0.5, 1.5), (0.7, 3.0, 0.25)]
+
+
+def _derivative(function, modes):
+    """Of the order of `modes`, taken by reverse mode (r) or forward mode (f), the innermost first."""
+    for mode in modes:
+        inner = function
+        if mode == "f":
+            function = lambda x, inner=inner: torch.func.jvp(inner, (x,), (torch.ones_like(x),))[1]  # noqa: E731
+        else:
+            function = lambda x, inner=inner: torch.func.vjp(inner, x)[1](torch.ones_like(x))[0]  # noqa: E731
+    return function
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("gate", _GATES, ids=str)
+@pytest.mark.parametrize("learned", [False, True], ids=["numbers", "tensors"])
+@pytest.mark.parametrize("modes", _MODES, ids="".join)
+def test_no_derivative_has_a_zero_times_infinity(modes, learned, gate, dtype):
+    edges = torch.tensor(gate_range(*gate[1:]), dtype=dtype)
+    inward, outward = torch.nextafter(edges, torch.zeros_like(edges)), torch.nextafter(edges, 2 * edges)
+    finite = torch.finfo(dtype)
+    far = torch.tensor([finite.min, -1e4, -20.0, 0.0, 20.0, 1e4, finite.max], dtype=dtype)
+    x = torch.cat([edges, inward, outward, far])
+    parameters = [torch.tensor(value, dtype=dtype) for value in gate] if learned else gate
+    assert _derivative(lambda x: golu(x, *parameters), modes)(x).isfinite().all()
+    assert _derivative(lambda x: golu(x, *parameters), modes)(torch.full((), math.nan, dtype=dtype)).isnan()
+
+
+@pytest.mark.parametrize("learned", [False, True], ids=["numbers", "tensors"])
+@pytest.mark.parametrize("modes", _MODES, ids="".join)
+def test_derivatives_at_infinity(modes, learned):
+    x = torch.tensor([-math.inf, math.inf])
+    parameters = torch.tensor(_GATES[1]) if learned else _GATES[1]
+    expected = [0.0, 2.0 if len(modes) == 1 else 0.0]
+    assert _derivative(lambda x: golu(x, *parameters), modes)(x).tolist() == expected

@@ -6,18 +6,18 @@ Without `from __future__ import annotations`, since TorchScript reads the annota
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from .parameters import check_parameter, gate_range
-
-_OPEN = -60.0  # exp of this, subtracted from 1, is nothing in float64
+from .parameters import CLOSED, OPEN, check_parameter, gate_range
 
 
 def golu_expression(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
     """GoLU of any shape as differentiable torch operations, for TorchScript, too.
 
-    `where` and not `clamp` keeps x in the range where the gate moves: then no derivative of any order, in either mode,
-    has a 0 * inf in it, and NaN passes through.
+    x is cut where the gate stands still. `threshold` lets NaN through, and its gradient is selected, not multiplied;
+    that of `clamp` hides NaN, and that of `hardtanh` does so in vectors only.
 
     Raises:
         TypeError: x is not of a floating-point dtype.
@@ -29,14 +29,25 @@ def golu_expression(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: flo
         check_parameter("gamma", gamma)
     wide = _at_least_float32(x)
     low, high = gate_range(beta, gamma)
-    over = wide > high
-    inside = torch.where(wide < low, low, torch.where(over, high, wide))
-    value = inside * torch.exp(-_decay(inside, beta, gamma))
+    if torch.jit.is_scripting() or _is_traced_or_forward_mode():
+        over = wide > high
+        inside = torch.where(wide < low, low, torch.where(over, high, wide))
+        value = torch.where(over, wide, inside * torch.exp(-_decay(-inside, beta, gamma)))
+    else:
+        cut = F.threshold(wide, low, low)
+        value = cut * torch.exp(-_decay(F.threshold(-cut, -high, -high), beta, gamma))
     if alpha != 1.0:
         value = alpha * value
-        wide = alpha * wide
-    value = torch.where(over, wide, value)
     return value if value.dtype == x.dtype else value.to(x.dtype)
+
+
+@torch.jit.unused
+def _is_traced_or_forward_mode() -> bool:
+    """Whether one more comparison is worth its time.
+
+    torch's older exporter to ONNX knows no `threshold`, and a tangent at infinity must not be multiplied by it.
+    """
+    return torch.jit.is_tracing() or forward_ad._current_level >= 0
 
 
 def golu_compiled(x: Tensor, alpha: float, beta: float, gamma: float) -> Tensor:
@@ -58,7 +69,7 @@ class _CompiledGoLU(torch.autograd.Function):
         ctx.parameters = (alpha, beta, gamma)
         wide = _at_least_float32(x)
         low, _ = gate_range(beta, gamma)
-        value = torch.clamp(wide, min=low) * torch.exp(-_decay(wide, beta, gamma))
+        value = torch.clamp(wide, min=low) * torch.exp(-_decay(-wide, beta, gamma))
         return (value if alpha == 1.0 else alpha * value).to(x.dtype)
 
     @staticmethod
@@ -67,7 +78,7 @@ class _CompiledGoLU(torch.autograd.Function):
         alpha, beta, gamma = ctx.parameters
         wide = _at_least_float32(x)
         low, high = gate_range(beta, gamma)
-        slope = _slope(torch.clamp(wide, low, high), alpha, beta, gamma)
+        slope = _slope(torch.clamp(-wide, -high, -low), alpha, beta, gamma)
         return (gradient * slope).to(x.dtype), None, None, None
 
 
@@ -88,31 +99,32 @@ def golu_learned_expression(x: Tensor, alpha: Tensor, beta: Tensor, gamma: Tenso
     alpha, beta, gamma = alpha.to(wide.dtype), beta.to(wide.dtype), gamma.to(wide.dtype)
     limits = torch.finfo(wide.dtype)
     exponent = torch.log(beta) - gamma * wide.clamp(limits.min, limits.max)
-    closed = exponent > (7.0 if wide.dtype == torch.float64 else 5.0)
-    inside = torch.where(closed, 0.0, torch.where(exponent < _OPEN, _OPEN, exponent))
+    closed, open_ = exponent > CLOSED, exponent < OPEN
+    inside = torch.where(closed, 0.0, torch.where(open_, OPEN, exponent))
     gate = torch.where(closed, 0.0, torch.exp(-torch.exp(inside)))
-    return (alpha * torch.where(closed, 0.0, wide) * gate).to(x.dtype)
+    moved = torch.where(closed | open_, 0.0, wide) * gate
+    return (alpha * torch.where(open_, wide, moved)).to(x.dtype)
 
 
 def golu_slope_expression(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
     """GoLU's derivative, of any shape, as differentiable torch operations; in float32 for the half types."""
     wide = _at_least_float32(x)
     low, high = gate_range(beta, gamma)
-    inside = torch.where(wide < low, low, torch.where(wide > high, high, wide))
-    return _slope(inside, alpha, beta, gamma)
+    return _slope(F.threshold(-F.threshold(wide, low, low), -high, -high), alpha, beta, gamma)
 
 
-def _slope(inside: Tensor, alpha: float, beta: float, gamma: float) -> Tensor:
-    decay = _decay(inside, beta, gamma)
+def _slope(mirrored: Tensor, alpha: float, beta: float, gamma: float) -> Tensor:
+    decay = _decay(mirrored, beta, gamma)
     gate = torch.exp(-decay)
     if alpha != 1.0:
         gate = alpha * gate
-    steepness = inside * decay if gamma == 1.0 else gamma * (inside * decay)
-    return gate * (1.0 + steepness)
+    steepness = mirrored * decay if gamma == 1.0 else gamma * (mirrored * decay)
+    return gate * (1.0 - steepness)
 
 
-def _decay(inside: Tensor, beta: float, gamma: float) -> Tensor:
-    decay = torch.exp(-inside if gamma == 1.0 else -gamma * inside)
+def _decay(mirrored: Tensor, beta: float, gamma: float) -> Tensor:
+    """`beta * exp(-gamma * x)` of -x."""
+    decay = torch.exp(mirrored if gamma == 1.0 else gamma * mirrored)
     return decay if beta == 1.0 else beta * decay
 
 

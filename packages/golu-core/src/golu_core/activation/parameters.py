@@ -30,11 +30,15 @@ class GompertzParameters:
 ZERO_DECAY_SINGLE, ZERO_DECAY_DOUBLE = 88.03, 709.1
 
 
-def gate_range(beta: float, gamma: float) -> tuple[float, float]:
+# ln(beta) - gamma * x from which on the gate is 0, and down to which it is alpha, to the last bit of float64;
+# TorchScript reads no globals, but it does read defaults
+CLOSED, OPEN = 7.0, -60.0
+
+
+def gate_range(beta: float, gamma: float, closed: float = CLOSED, opened: float = OPEN) -> tuple[float, float]:
     """The x below which the gate is 0 and the x above which it is alpha, to the last bit of float64."""
-    reach = 60.0  # of |ln(beta) - gamma * x|
     shift = math.log(beta)
-    return (shift - reach) / gamma, (shift + reach) / gamma
+    return (shift - closed) / gamma, (shift - opened) / gamma
 
 
 def check_parameter(name: str, value: float) -> float:
