@@ -67,3 +67,19 @@ static inline unsigned short half_from_float(float value) {
                             (COMPUTED)c[1], (COMPUTED)c[2], (COMPUTED)c[3], (COMPUTED)c[4], (COMPUTED)c[5]);             \
             }                                                                                                            \
     }
+
+
+// Runs a kernel of learned parameters over a grid of one dimension: `n` are its eleven numbers.
+#define EMULATE_LEARNED(NAME, STORED, COMPUTED)                                                                          \
+    extern "C" void run_golu_##NAME(                                                                                     \
+        unsigned blocks, unsigned threads, const STORED* x, const STORED* gradient, const COMPUTED* alpha,               \
+        const COMPUTED* beta, const COMPUTED* gamma, STORED* result, COMPUTED* sums, const long long* n) {               \
+        blockDim = {threads, 1, 1};                                                                                      \
+        for (unsigned b = 0; b < blocks; ++b)                                                                            \
+            for (unsigned t = 0; t < threads; ++t) {                                                                     \
+                blockIdx = {b, 0, 0};                                                                                    \
+                threadIdx = {t, 0, 0};                                                                                   \
+                golu_##NAME(x, gradient, alpha, beta, gamma, result, sums, n[0], n[1], n[2], n[3], n[4], n[5], n[6],     \
+                            n[7], n[8], n[9], n[10]);                                                                    \
+            }                                                                                                            \
+    }

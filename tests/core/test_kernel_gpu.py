@@ -9,6 +9,8 @@ import torch
 
 from golu_core import GoLU, golu
 from golu_core.activation import gated_golu, golu_expression, kernel
+from golu_core.activation.expression import golu_learned_expression
+from learned_cases import CASES, assert_as_the_expression, sample
 from reference import reference_forward, reference_gradient, ulp_error
 
 pytestmark = [
@@ -93,6 +95,39 @@ def test_the_gated_form_reads_halves_where_they_are(dtype, shape, launches):
     torch.testing.assert_close(gradient.double(), expected, rtol=2 * tolerance, atol=1e-4)
     assert [name.split("_")[2] for name in launches] == ["forward", "backward"]
     assert all("gated" in name and "rows" in name for name in launches)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES)
+def test_learned_parameters(case, dtype, launches):
+    assert_as_the_expression(*sample(case, dtype, "cuda"))
+    assert [name.split("_")[1:3] for name in launches] == [
+        ["learned", way] for way in ("forward", "backward", "forward")
+    ]
+
+
+def test_learned_parameters_of_many_elements(launches):
+    """So many that each thread takes more than its fewest, twice, to the same bits."""
+    x = torch.randn(64, 64, 100, 100, device="cuda", requires_grad=True)
+    parameters = [torch.rand(64, 1, 1, device="cuda").add(0.5).requires_grad_() for _ in range(3)]
+    first, again = (torch.autograd.grad(golu(x, *parameters).sum(), [x, *parameters]) for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True)) and len(launches) == 4
+    exact = [tensor.detach().double().requires_grad_() for tensor in (x, *parameters)]
+    wanted = torch.autograd.grad(golu_learned_expression(*exact).sum(), exact)
+    for found, expected in zip(first, wanted, strict=True):
+        torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_learned_parameters_in_a_captured_graph():
+    x = torch.randn(4096, device="cuda", requires_grad=True)
+    parameters = [torch.ones((), device="cuda", requires_grad=True) for _ in range(3)]
+    torch.autograd.grad(golu(x, *parameters).sum(), [x, *parameters])  # compiles both kernels, which a capture may not
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        gradients = torch.autograd.grad(golu(x, *parameters).sum(), [x, *parameters])
+    graph.replay()
+    torch.testing.assert_close(gradients[0].double(), reference_gradient(x), rtol=5e-6, atol=1e-6)
+    torch.testing.assert_close(gradients[1].double(), reference_forward(x).sum(), rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

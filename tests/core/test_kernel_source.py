@@ -16,9 +16,12 @@ import numpy
 import pytest
 import torch
 
-from golu_core.activation import kernel
+from golu_core import golu
+from golu_core.activation import kernel, learned, learned_cuda
+from golu_core.activation.channel_layout import layout_of
 from golu_core.activation.kernel import KERNEL_DTYPES, kernel_name, kernel_scalars, kernel_source
 from golu_core.activation.parameters import gompertz_parameters
+from learned_cases import CASES, assert_as_the_expression, sample
 from reference import reference_forward, reference_gradient, ulp_error
 
 COMPUTED = {torch.float64: "double", torch.float32: "float", torch.float16: "float", torch.bfloat16: "float"}
@@ -41,6 +44,11 @@ OPERATIONS = ("forward", "backward", "gated_forward", "gated_backward")
 ROW_KERNELS = [
     (operation, dtype, aligned) for operation in OPERATIONS for dtype in KERNEL_DTYPES for aligned in (True, False)
 ]
+LEARNED_KERNELS = {
+    f"golu_learned_{direction}_{name}": dtype
+    for direction in ("forward", "backward")
+    for dtype, name in KERNEL_DTYPES.items()
+}
 
 
 @cache
@@ -76,6 +84,8 @@ def test_nvrtc_compiles_every_kernel(architecture):
         assert f".entry {kernel_name(direction, dtype, aligned)}(" in ptx
     for operation, dtype, aligned in ROW_KERNELS:
         assert f".entry {kernel_name(operation, dtype, aligned, in_rows=True)}(" in ptx
+    for name in LEARNED_KERNELS:
+        assert f".entry {name}(" in ptx
 
 
 @pytest.mark.parametrize(("operation", "dtype", "aligned"), ROW_KERNELS)
@@ -122,6 +132,10 @@ def emulated(tmp_path_factory) -> ctypes.CDLL:
         f"EMULATE_ROWS({kernel_name(operation, dtype, aligned, in_rows=True).removeprefix('golu_')}, "
         f"{STORED[dtype].replace(' ', '_')}, {COMPUTED[dtype]})"
         for operation, dtype, aligned in ROW_KERNELS
+    ]
+    entries += [
+        f"EMULATE_LEARNED({name.removeprefix('golu_')}, {STORED[dtype].replace(' ', '_')}, {COMPUTED[dtype]})"
+        for name, dtype in LEARNED_KERNELS.items()
     ]
     source.write_text(
         "\n".join([shim, "typedef unsigned short unsigned_short;", kernel_source(), *entries]), encoding="utf-8"
@@ -236,6 +250,12 @@ def launcher(emulated, monkeypatch):
     def raw_kernel(name):
         def launch(grid, block, arguments, *, stream):
             assert stream.ptr == 1234 and math.prod(block) == THREADS
+            if "_learned_" in name:
+                pointers = [ctypes.c_void_p(a) for a in arguments[:7]]
+                numbers = (ctypes.c_longlong * 11)(*arguments[7:])
+                getattr(emulated, f"run_{name}")(*grid, *block, *pointers, numbers)
+                launched.append(name)
+                return
             if "_rows_" in name:
                 pointers = [ctypes.c_void_p(a) for a in arguments[:5]]
                 numbers = (ctypes.c_longlong * 5)(*arguments[5:10])
@@ -320,6 +340,63 @@ def test_launcher_of_the_gated_form(launcher, dtype, shape):
     kinds = launched_kinds(launcher)
     assert [direction for direction, _ in kinds] == ["gated-forward", "gated-backward"]
     assert all(kind == "rows_vector" for _, kind in kinds) or not fits
+
+
+@pytest.fixture
+def learned_launcher(launcher, monkeypatch):
+    """The CUDA path of learned parameters with emulated kernels, for tensors of the CPU."""
+    monkeypatch.setattr(learned, "_implementation", lambda x: learned_cuda)
+    return launcher
+
+
+@pytest.mark.parametrize("dtype", KERNEL_DTYPES, ids=str)
+@pytest.mark.parametrize("case", CASES)
+def test_launcher_of_learned_parameters(learned_launcher, case, dtype):
+    assert_as_the_expression(*sample(case, dtype))
+    names = [f"golu_learned_{direction}_{KERNEL_DTYPES[dtype]}" for direction in ("forward", "backward", "forward")]
+    assert learned_launcher == names
+
+
+@pytest.mark.parametrize("dtype", KERNEL_DTYPES, ids=str)
+def test_extremes_of_learned_parameters(learned_launcher, dtype):
+    x = torch.tensor([-math.inf, -1e4, -50.0, -0.0, 0.0, 50.0, 1e4, math.inf, math.nan], dtype=dtype)
+    own = [torch.tensor(value, requires_grad=True) for value in (1.3, 0.6, 1.7)]
+    y = golu(x, *own)
+    assert torch.allclose(y.detach().double(), reference_forward(x, 1.3, 0.6, 1.7), rtol=0.01, equal_nan=True)
+    assert all(gradient.isnan() for gradient in torch.autograd.grad(y[-1], own))
+    known = x[:-1].clone().requires_grad_()
+    of_x, of_alpha, of_beta, of_gamma = torch.autograd.grad(golu(known, *own).sum(), [known, *own])
+    assert not of_x.isnan().any() and of_alpha == math.inf and of_beta.isfinite() and of_gamma.isfinite()
+    for wrong in (0.0, -1.0, math.nan):
+        for at in (1, 2):
+            assert golu(x, *(torch.tensor(wrong if n == at else 1.0) for n in range(3))).isnan().all()
+
+
+SPLITS = {
+    "few columns": ((3, 5, 7), (5, 1)),
+    "long columns": ((2, 3, 2500), (3, 1)),
+    "channels side by side": ((700, 33), (33,)),
+    "one channel": ((9_001,), ()),
+    "tiny maps": ((600, 4, 2, 2), (4, 1, 1)),
+    "one element": ((1,), ()),
+}
+
+
+@pytest.mark.parametrize("elements_of_a_thread", [8, 64])
+@pytest.mark.parametrize("case", SPLITS)
+def test_threads_share_a_tensor_with_learned_parameters(learned_launcher, monkeypatch, case, elements_of_a_thread):
+    shape, own = SPLITS[case]
+    monkeypatch.setattr(learned_cuda, "_FEWEST", elements_of_a_thread)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    parameters = [torch.ones(own).reshape(-1)] * 3
+    split = learned_cuda.split_of(x.numel(), layout_of(x, parameters if own == () else [torch.ones(own)] * 3))
+    held = torch.full((x.numel() + 2 * CANARY,), 7.0)
+    sums = torch.full((3 * split.threads + CANARY,), 7.0)
+    result = held[CANARY:-CANARY].view(shape)
+    learned_cuda._launch("learned_backward", split, parameters, x, torch.ones_like(x), result, sums)
+    assert_close(result, reference_gradient(x), x.dtype)
+    assert (held[:CANARY] == 7).all() and (held[-CANARY:] == 7).all() and (sums[-CANARY:] == 7).all()
+    assert sums[: split.threads].sum().item() == pytest.approx(reference_forward(x).sum().item(), rel=1e-5)
 
 
 def test_a_grid_of_rows_covers_each_pack_once():

@@ -10,73 +10,22 @@ import torch
 from torch import Tensor
 
 from golu_core import GoLU, golu
-from golu_core.activation import golu_expression, learned, native
+from golu_core.activation import channel_layout, golu_expression, learned_cpu, native
 from golu_core.activation.expression import golu_learned_expression
 from golu_core.activation.layout import KERNEL_DTYPES
+from learned_cases import CASES, assert_as_the_expression, sample
 
 pytestmark = pytest.mark.skipif(native.kernels() is None, reason="needs the compiled kernels")
 
-ROW = learned._ROW
-# shape of x, shape of each parameter, and how x lies in memory
-CASES = {
-    "no dimension": ((), ((), (), ()), None),
-    "one": ((1,), ((), (), ()), None),
-    "a tail": ((37,), ((), (), ()), None),
-    "several sums": ((3 * ROW + 5,), ((), (), ()), None),
-    "transposed, one parameter": ((50, 70), ((), (), ()), "transposed"),
-    "nothing": ((0, 4), ((4,), (4,), (4,)), None),
-    "images": ((2, 3, 5, 7), ((3, 1, 1), (3, 1, 1), (3, 1, 1)), None),
-    "long rows": ((2, 3, 80, 90), ((3, 1, 1), (3, 1, 1), (3, 1, 1)), None),
-    "channels last": ((2, 19, 6, 7), ((19, 1, 1), (19, 1, 1), (19, 1, 1)), torch.channels_last),
-    "channels last, 3d": ((2, 19, 3, 4, 5), ((19, 1, 1, 1), (19, 1, 1, 1), (19, 1, 1, 1)), torch.channels_last_3d),
-    "features": ((5, 31, 48), ((48,), (48,), (48,)), None),
-    "few features": ((200, 3), ((3,), (3,), (3,)), None),
-    "features, transposed": ((48, 31), ((31,), (31,), (31,)), "transposed"),
-    "features, every second": ((40, 50), ((25,), (25,), (25,)), "strided"),
-    "rows": ((6, 9), ((6, 1), (6, 1), (6, 1)), None),
-    "some of one value": ((4, 5, 6), ((), (6,), (1, 1)), None),
-    "with leading ones": ((4, 5, 6), ((1, 1, 6), (1, 6), (6,)), None),
-}
 EVERY_DTYPE = pytest.mark.parametrize("dtype", KERNEL_DTYPES, ids=str)
-
-
-def sample(case: str, dtype: torch.dtype) -> tuple[Tensor, list[Tensor], Tensor]:
-    shape, shapes, lies = CASES[case]
-    random = torch.Generator().manual_seed(0)
-    x, gradient = (4 * torch.randn(shape, generator=random) for _ in range(2))
-    if lies == "transposed":
-        x = x.T.contiguous().T
-    elif lies == "strided":
-        x = x[:, ::2]
-        gradient = gradient[:, ::2]
-    elif lies is not None:
-        x = x.to(memory_format=lies)
-    own = torch.float64 if dtype is torch.float64 else torch.float32
-    parameters = [(torch.rand(s, generator=random) + 0.6).to(own).requires_grad_() for s in shapes]
-    return x.to(dtype).requires_grad_(), parameters, gradient.to(dtype)
 
 
 @EVERY_DTYPE
 @pytest.mark.parametrize("case", CASES)
 def test_values_and_gradients(case, dtype, level):
     x, parameters, gradient = sample(case, dtype)
-    assert learned.layout_of(x, parameters) is not None
-    y = golu(x, *parameters)
-    found = torch.autograd.grad(y, [x, *parameters], gradient)
-    exact = [tensor.detach().double().requires_grad_() for tensor in (x, *parameters)]
-    expected = golu_learned_expression(*exact)
-    assert y.dtype == dtype and y.stride() == torch.empty_like(x).stride()
-    assert type(y.grad_fn).__name__ == "_LearnedGoLUBackward"
-    eps = torch.finfo(dtype).eps
-    wanted = torch.autograd.grad(expected, exact, gradient.double())
-    for name, one, other in zip(("y", "x", "alpha", "beta", "gamma"), (y, *found), (expected, *wanted), strict=True):
-        assert one.shape == other.shape, name
-        # sums are taken in the precision of the computation, whatever x's is
-        step = eps if name in ("y", "x") else min(eps, torch.finfo(torch.float32).eps) * math.sqrt(x.numel() + 1)
-        scale = float(other.detach().abs().max()) if other.numel() else 0.0
-        assert float((one.double() - other).detach().abs().max() if other.numel() else 0) <= 20 * step * scale + 1e-30
-    with torch.no_grad():
-        assert torch.equal(golu(x, *parameters), y)
+    assert channel_layout.layout_of(x, parameters) is not None
+    assert_as_the_expression(x, parameters, gradient)
 
 
 @EVERY_DTYPE
@@ -156,17 +105,21 @@ def test_what_is_not_positive_is_not_a_number(wrong, shape, value):
     assert golu(torch.randn(3, 4), **values).isnan().all()
 
 
-def test_no_channels():
-    x, parameter = torch.empty(4, 0, requires_grad=True), torch.ones(0, requires_grad=True)
+@pytest.mark.parametrize(
+    ("shape", "own"), [((4, 0), (0,)), ((0, 4), (4,)), ((3, 0), (3, 1)), ((0,), ()), ((2, 3, 0), (3, 1))]
+)
+def test_no_elements(shape, own):
+    x, parameter = torch.empty(shape, requires_grad=True), torch.ones(own, requires_grad=True)
     y = golu(x, parameter, parameter, parameter)
-    assert [g.shape for g in torch.autograd.grad(y.sum(), [x, parameter])] == [(4, 0), (0,)]
+    found = torch.autograd.grad(y.sum(), [x, parameter])
+    assert [g.shape for g in found] == [shape, own] and not found[1].any()
 
 
 @pytest.mark.parametrize("shapes", [((4, 1), (6,), ()), ((2, 1, 1), (6,), ())])
 def test_parameters_in_two_dimensions_take_the_expression(shapes):
     x = torch.randn(2, 4, 6)
     parameters = [torch.rand(shape) + 0.5 for shape in shapes]
-    assert learned.layout_of(x, parameters) is None
+    assert channel_layout.layout_of(x, parameters) is None
     assert torch.equal(golu(x, *parameters), golu_learned_expression(x, *parameters))
 
 
@@ -185,5 +138,5 @@ def test_the_job_has_the_layout_of_the_source():
     struct = text[: text.index("} LearnedJob;")].rpartition("typedef struct {")[2]
     names = [name.strip(" *;\n") for line in struct.splitlines() for name in line.split(",")]
     names = [name.split()[-1].lstrip("*") for name in names if name]
-    assert names == [name for name, _ in learned._Job._fields_]
-    assert ctypes.sizeof(learned._Job) == 8 * 8
+    assert names == [name for name, _ in learned_cpu._Job._fields_]
+    assert ctypes.sizeof(learned_cpu._Job) == 8 * 8

@@ -23,6 +23,13 @@ def test_nothing_is_spilled_and_every_kernel_is_counted(rows):
     assert all(row["spilled_bytes"] == 0 and row["instructions_an_element"] > 8 for row in rows)
 
 
+@pytest.mark.parametrize("architecture", machine_code.CARDS)
+def test_kernels_of_learned_parameters_spill_nothing(architecture, rows):
+    _, log = machine_code._compiled(architecture)
+    names = {f"golu_learned_{way}_{name}" for way in ("forward", "backward") for name in kernel.KERNEL_DTYPES.values()}
+    assert all(machine_code._resources(log, name)[1] == 0 for name in names)
+
+
 def test_memory_is_the_bound_but_for_float64(rows):
     for row in rows:
         if "float64" not in row["kernel"]:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from .parameters import CLOSED, OPEN, check_parameter, gate_range
+from .plain import is_traced_or_forward_mode
 
 
 def golu_expression(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
@@ -29,7 +29,8 @@ def golu_expression(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: flo
         check_parameter("gamma", gamma)
     wide = _at_least_float32(x)
     low, high = gate_range(beta, gamma)
-    if torch.jit.is_scripting() or _is_traced_or_forward_mode():
+    # torch's older exporter to ONNX knows no `threshold`, and a tangent at infinity must not be multiplied by it
+    if torch.jit.is_scripting() or is_traced_or_forward_mode():
         over = wide > high
         inside = torch.where(wide < low, low, torch.where(over, high, wide))
         value = torch.where(over, wide, inside * torch.exp(-_decay(-inside, beta, gamma)))
@@ -39,15 +40,6 @@ def golu_expression(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: flo
     if alpha != 1.0:
         value = alpha * value
     return value if value.dtype == x.dtype else value.to(x.dtype)
-
-
-@torch.jit.unused
-def _is_traced_or_forward_mode() -> bool:
-    """Whether one more comparison is worth its time.
-
-    torch's older exporter to ONNX knows no `threshold`, and a tangent at infinity must not be multiplied by it.
-    """
-    return torch.jit.is_tracing() or forward_ad._current_level >= 0
 
 
 def golu_compiled(x: Tensor, alpha: float, beta: float, gamma: float) -> Tensor:

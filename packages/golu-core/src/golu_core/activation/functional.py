@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-from . import eager, kernel, learned, native
-from .expression import golu_compiled, golu_learned_expression, golu_slope_expression
+from . import eager, kernel, native
+from .expression import golu_compiled, golu_slope_expression
 from .expression import golu_expression as golu_expression
+from .learned import golu_learned
 from .parameters import GompertzParameters, gompertz_parameters
 from .plain import is_plain, is_transformed, nobody_watches
 
@@ -37,7 +38,7 @@ def golu(x: Tensor, alpha: float | Tensor = 1.0, beta: float | Tensor = 1.0, gam
     if has_torch_function((x,)):  # a subclass, a proxy of torch.fx, or a mode: all see one call, as of torch's own
         return handle_torch_function(golu, (x,), x, alpha=alpha, beta=beta, gamma=gamma)
     if isinstance(alpha, Tensor) or isinstance(beta, Tensor) or isinstance(gamma, Tensor):
-        return _of_tensors(x, *(torch.as_tensor(value, device=x.device) for value in (alpha, beta, gamma)))
+        return golu_learned(x, *(torch.as_tensor(value, device=x.device) for value in (alpha, beta, gamma)))
     if torch.compiler.is_compiling():
         traced = golu_expression if torch.compiler.is_exporting() or is_transformed() else golu_compiled
         return traced(x, alpha, beta, gamma)
@@ -52,15 +53,6 @@ def golu(x: Tensor, alpha: float | Tensor = 1.0, beta: float | Tensor = 1.0, gam
     else:
         y = _implementation(x).golu_forward(x, parameters)
     return y
-
-
-def _of_tensors(x: Tensor, alpha: Tensor, beta: Tensor, gamma: Tensor) -> Tensor:
-    parameters = [alpha, beta, gamma]
-    if not torch.compiler.is_compiling() and all(map(is_plain, (x, *parameters))) and nobody_watches():
-        layout = learned.layout_of(x, parameters)
-        if layout is not None:
-            return learned.golu_learned(x, alpha, beta, gamma, layout)
-    return golu_learned_expression(x, alpha, beta, gamma)
 
 
 def gated_golu(x: Tensor, other: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:

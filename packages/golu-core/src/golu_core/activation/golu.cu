@@ -16,6 +16,9 @@
 //     gate = alpha * exponential(-s)
 //     gate * (1 + slope * x * s)               slope = gamma, times ln(2) in base 2
 //
+// The `_learned` ones have parameters that are tensors, one each or one a channel, and their backward pass leaves sums
+// for the parameters' gradients, one of each thread: which elements a thread takes depends on the shape alone.
+//
 // x is clamped to [low, high] where the gate has reached 0 or alpha, so that no product is 0 * inf. The comparisons are
 // written such that NaN stays NaN.
 
@@ -50,6 +53,9 @@ static __device__ __forceinline__ unsigned int bits_from_float(float value) { re
 struct Float64 {
     typedef double Stored;
     typedef double Computed;
+    static __device__ __forceinline__ double log_of_base() { return 1.0; }
+    static __device__ __forceinline__ double to_base() { return 1.0; }
+    static __device__ __forceinline__ double logarithm(double t) { return log(t); }
     static __device__ __forceinline__ double widen(double stored) { return stored; }
     static __device__ __forceinline__ double narrow(double value) { return value; }
     static __device__ __forceinline__ double exponential(double t) { return exp(t); }
@@ -58,6 +64,9 @@ struct Float64 {
 struct Float32 {
     typedef float Stored;
     typedef float Computed;
+    static __device__ __forceinline__ float log_of_base() { return 1.0f; }
+    static __device__ __forceinline__ float to_base() { return 1.0f; }
+    static __device__ __forceinline__ float logarithm(float t) { return logf(t); }
     static __device__ __forceinline__ float widen(float stored) { return stored; }
     static __device__ __forceinline__ float narrow(float value) { return value; }
     static __device__ __forceinline__ float exponential(float t) { return expf(t); }
@@ -66,6 +75,9 @@ struct Float32 {
 struct Float16 {
     typedef unsigned short Stored;
     typedef float Computed;
+    static __device__ __forceinline__ float log_of_base() { return 0.693147181f; }
+    static __device__ __forceinline__ float to_base() { return 1.44269504f; }
+    static __device__ __forceinline__ float logarithm(float t) { return logf(t); }
     static __device__ __forceinline__ float widen(unsigned short stored) { return float_from_half(stored); }
     static __device__ __forceinline__ unsigned short narrow(float value) { return half_from_float(value); }
     static __device__ __forceinline__ float exponential(float t) { return base2_exponential(t); }
@@ -74,6 +86,9 @@ struct Float16 {
 struct BFloat16 {
     typedef unsigned short Stored;
     typedef float Computed;
+    static __device__ __forceinline__ float log_of_base() { return 0.693147181f; }
+    static __device__ __forceinline__ float to_base() { return 1.44269504f; }
+    static __device__ __forceinline__ float logarithm(float t) { return logf(t); }
     static __device__ __forceinline__ float widen(unsigned short stored) {
         return float_from_bits((unsigned int)stored << 16);
     }
@@ -216,6 +231,71 @@ static __device__ __forceinline__ void over_rows(Rows<Type> r, Constants<Type> c
     }
 }
 
+// ln(beta) - gamma * x from which on the gate is 0, and down to which it is alpha
+static const float CLOSED = 7, OPEN = -60;
+
+template <typename Type>
+struct Learned {
+    const typename Type::Stored *x, *gradient;
+    const typename Type::Computed *alpha, *beta, *gamma;
+    typename Type::Stored* result;
+    typename Type::Computed* sums;  // three of each thread, kind after kind
+    long long alpha_step, beta_step, gamma_step;  // from a channel's parameter to the next one's: 0 or 1
+    long long rows, channels, columns, rows_at_once, columns_at_once, parts_of_columns, lanes, threads;
+};
+
+template <typename Type>
+static __device__ __forceinline__ Constants<Type> constants_of(Learned<Type> l, unsigned int channel) {
+    typedef typename Type::Computed Computed;
+    const Computed beta = l.beta[channel * l.beta_step], gamma = l.gamma[channel * l.gamma_step];
+    const Computed shift = Type::logarithm(beta), inverse = 1 / gamma;
+    Constants<Type> c = {l.alpha[channel * l.alpha_step], gamma * Type::to_base(), beta * Type::to_base(),
+                         gamma * Type::log_of_base(), (shift - CLOSED) * inverse, (shift - OPEN) * inverse};
+    if (!(beta > 0 && gamma > 0)) c.alpha = Type::logarithm(-1);  // not a number
+    return c;
+}
+
+// GoLU of x as rows of `channels` stretches of `columns` elements. A group of `lanes` threads takes the elements of one
+// channel in some rows and columns, each thread every lanes-th of them.
+template <typename Type, bool BACKWARD>
+static __device__ __forceinline__ void over_channels(Learned<Type> l) {
+    typedef typename Type::Computed Computed;
+    if (thread_index() >= l.threads) return;
+    const unsigned int thread = (unsigned int)thread_index(), lanes = (unsigned int)l.lanes;
+    const unsigned int group = thread / lanes, part = group / (unsigned int)l.channels;
+    const unsigned int channel = group - part * (unsigned int)l.channels;
+    const unsigned int down = part / (unsigned int)l.parts_of_columns;
+    const long long first = (part - down * l.parts_of_columns) * l.columns_at_once, from = down * l.rows_at_once;
+    const int width = (int)(l.columns - first < l.columns_at_once ? l.columns - first : l.columns_at_once);
+    int rows = (int)(l.rows - from < l.rows_at_once ? l.rows - from : l.rows_at_once);
+    int column = (int)(thread - group * lanes);
+    long long at = (from * l.channels + channel) * l.columns + first + column;
+    const long long to_next_row = l.channels * l.columns - width;
+    const Constants<Type> c = constants_of<Type>(l, channel);
+    Computed of_alpha = 0, of_beta = 0, of_gamma = 0;
+    for (;; column += (int)lanes, at += lanes) {
+        for (; column >= width; column -= width, --rows) at += to_next_row;
+        if (rows <= 0) break;
+        const Computed x = Type::widen(l.x[at]);
+        if (!BACKWARD) {
+            l.result[at] = Type::narrow(value_of<Type>(x, c));
+            continue;
+        }
+        const Computed incoming = Type::widen(l.gradient[at]);
+        const Computed above = x < c.low ? c.low : x, inside = above > c.high ? c.high : above;
+        const Computed s = c.weight * Type::exponential(-c.rate * inside), rest = Type::exponential(-s);
+        const Computed product = incoming * c.alpha * rest * inside * s;
+        l.result[at] = Type::narrow(incoming * c.alpha * rest * (1 + c.slope * inside * s));
+        of_alpha += incoming * above * rest;
+        of_beta += product;
+        of_gamma += product * inside;
+    }
+    if (!BACKWARD) return;
+    l.sums[thread] = of_alpha;
+    l.sums[l.threads + thread] = of_beta * Type::log_of_base();
+    l.sums[2 * l.threads + thread] = of_gamma * Type::log_of_base();
+}
+
 #define GOLU_KERNELS(TYPE, NAME)                                                                                      \
     extern "C" __global__ void golu_forward_##NAME##_vector(                                                          \
         const TYPE::Stored* x, TYPE::Stored* y, long long count, TYPE::Computed alpha, TYPE::Computed rate,           \
@@ -265,6 +345,18 @@ static __device__ __forceinline__ void over_rows(Rows<Type> r, Constants<Type> c
     GOLU_ROW_KERNEL(TYPE, gated_backward_##NAME, GATED_BACKWARD, vector, 16 / sizeof(TYPE::Stored))                   \
     GOLU_ROW_KERNEL(TYPE, gated_backward_##NAME, GATED_BACKWARD, scalar, 1)
 
+#define GOLU_LEARNED_KERNEL(TYPE, NAME, DIRECTION, BACKWARD)                                                          \
+    extern "C" __global__ void golu_learned_##DIRECTION##_##NAME(                                                     \
+        const TYPE::Stored* x, const TYPE::Stored* gradient, const TYPE::Computed* alpha, const TYPE::Computed* beta, \
+        const TYPE::Computed* gamma, TYPE::Stored* result, TYPE::Computed* sums, long long alpha_step,                \
+        long long beta_step, long long gamma_step, long long rows, long long channels, long long columns,             \
+        long long rows_at_once, long long columns_at_once, long long parts_of_columns, long long lanes,               \
+        long long threads) {                                                                                          \
+        over_channels<TYPE, BACKWARD>(Learned<TYPE>{x, gradient, alpha, beta, gamma, result, sums, alpha_step,        \
+                                                    beta_step, gamma_step, rows, channels, columns, rows_at_once,     \
+                                                    columns_at_once, parts_of_columns, lanes, threads});              \
+    }
+
 GOLU_KERNELS(Float64, float64)
 GOLU_KERNELS(Float32, float32)
 GOLU_KERNELS(Float16, float16)
@@ -274,3 +366,12 @@ GOLU_ROW_KERNELS(Float64, float64)
 GOLU_ROW_KERNELS(Float32, float32)
 GOLU_ROW_KERNELS(Float16, float16)
 GOLU_ROW_KERNELS(BFloat16, bfloat16)
+
+GOLU_LEARNED_KERNEL(Float64, float64, forward, false)
+GOLU_LEARNED_KERNEL(Float64, float64, backward, true)
+GOLU_LEARNED_KERNEL(Float32, float32, forward, false)
+GOLU_LEARNED_KERNEL(Float32, float32, backward, true)
+GOLU_LEARNED_KERNEL(Float16, float16, forward, false)
+GOLU_LEARNED_KERNEL(Float16, float16, backward, true)
+GOLU_LEARNED_KERNEL(BFloat16, bfloat16, forward, false)
+GOLU_LEARNED_KERNEL(BFloat16, bfloat16, backward, true)

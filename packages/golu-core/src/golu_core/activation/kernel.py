@@ -163,9 +163,8 @@ def _launch(direction: str, tensors: tuple[Tensor, ...], parameters: GompertzPar
     pointers = [tensor.data_ptr() for tensor in tensors]
     aligned = not reduce(or_, pointers) % _VECTOR_BYTES
     threads = _thread_count(count, x.element_size(), aligned)
-    grid = (-(-threads // _THREADS_PER_BLOCK),)
     arguments = (*pointers, count, *_rounded_scalars(x.dtype, parameters))
-    _start(kernel_name(direction, x.dtype, aligned), x.get_device(), grid, (_THREADS_PER_BLOCK,), arguments)
+    start(kernel_name(direction, x.dtype, aligned), x.get_device(), threads, arguments)
 
 
 def _launch_rows(
@@ -204,6 +203,11 @@ def _grid_of_rows(row_count: int, packs: int) -> tuple[tuple[int, int], tuple[in
     width = min(_THREADS_PER_BLOCK, 1 << (packs - 1).bit_length())
     height = _THREADS_PER_BLOCK // width
     return (-(-packs // width), min(-(-row_count // height), _MOST_BLOCKS_OF_ROWS)), (width, height)
+
+
+def start(name: str, device_index: int, threads: int, arguments: tuple[Any, ...]) -> None:
+    """Starts a kernel on torch's current stream, with `threads` threads or a few more, in a grid of one dimension."""
+    _start(name, device_index, (-(-threads // _THREADS_PER_BLOCK),), (_THREADS_PER_BLOCK,), arguments)
 
 
 def _start(

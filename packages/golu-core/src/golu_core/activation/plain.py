@@ -1,6 +1,7 @@
-"""Which tensors and calls are plain, so that kernels may compute on memory."""
+"""Which tensors and calls are plain, so that kernels may compute on memory.
 
-from __future__ import annotations
+Without `from __future__ import annotations`, since TorchScript reads the annotations themselves.
+"""
 
 import torch
 from torch import Tensor
@@ -39,3 +40,9 @@ def nobody_watches() -> bool:
     return (
         forward_ad._current_level < 0 and _transform() is None and _dispatch_modes() == 0 and _tracing_state() is None
     )
+
+
+@torch.jit.unused
+def is_traced_or_forward_mode() -> bool:
+    """Whether `torch.jit` traces what runs now, or derivatives are taken in forward mode."""
+    return _tracing_state() is not None or forward_ad._current_level >= 0

@@ -1,0 +1,78 @@
+"""How the channels of a tensor lie in memory, of which each has parameters of its own."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .layout import KERNEL_DTYPES, dense
+
+
+class Layout(NamedTuple):
+    """How the channels of a tensor lie in memory.
+
+    Attributes:
+        channels: how many there are.
+        length: elements of a channel side by side; 1 where the channels are. All of them where there is one channel.
+    """
+
+    channels: int
+    length: int
+
+
+def layout_of(x: Tensor, parameters: list[Tensor]) -> Layout | None:
+    """The layout of x's channels, of which each has its parameters; None where the kernels do not have it.
+
+    Args:
+        x: of any shape.
+        parameters: alpha, beta and gamma, of shapes that x's takes by broadcasting.
+    """
+    if x.dtype not in KERNEL_DTYPES or not x.numel():
+        return None
+    if not all(p.device == x.device and p.is_floating_point() and p.numel() for p in parameters):
+        return None
+    sizes = [1] * x.ndim
+    for parameter in parameters:
+        if parameter.ndim > x.ndim:
+            return None
+        for dimension, size in enumerate(parameter.shape, x.ndim - parameter.ndim):
+            if size not in (1, x.shape[dimension]):
+                return None
+            sizes[dimension] = max(size, sizes[dimension])
+    own = [dimension for dimension, size in enumerate(sizes) if size > 1]
+    if not own:
+        return Layout(1, x.numel())
+    if len(own) > 1:
+        return None
+    (dimension,) = own
+    if dimension == 1 and _is_channels_last(x):
+        return Layout(x.shape[1], 1)
+    return Layout(x.shape[dimension], x.shape[dimension + 1 :].numel())
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return not x.is_contiguous() and (
+        (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last))
+        or (x.ndim == 5 and x.is_contiguous(memory_format=torch.channels_last_3d))
+    )
+
+
+def of_parameter(found: Tensor, parameter: Tensor) -> Tensor:
+    """The gradient of a parameter, of its shape and dtype.
+
+    Args:
+        found: the gradients of the channels, a vector.
+        parameter: one for each channel, or one for all of them.
+    """
+    if parameter.numel() == found.numel():
+        return found.view(parameter.shape).to(parameter.dtype)
+    return found.sum().view(parameter.shape).to(parameter.dtype)  # one parameter for all channels
+
+
+def in_order(x: Tensor, layout: Layout) -> Tensor:
+    """x, of any shape, in memory as its layout says, copied if it is not."""
+    if layout.channels == 1:
+        return dense(x)
+    return x if layout.length == 1 and _is_channels_last(x) else x.contiguous()
