@@ -63,8 +63,8 @@ def of_parameter(found: Tensor, parameter: Tensor) -> Tensor:
     """The gradient of a parameter, of its shape and dtype.
 
     Args:
-        found: the gradients of the channels, a vector.
-        parameter: one for each channel, or one for all of them.
+        found: (channels,), the gradients of the channels.
+        parameter: of any shape, one for each channel or one for all of them.
     """
     if parameter.numel() == found.numel():
         return found.view(parameter.shape).to(parameter.dtype)

@@ -35,7 +35,7 @@ def prepared(dtype: torch.dtype, layout: Layout, alpha: Tensor, beta: Tensor, ga
 
     Args:
         dtype, layout: of x.
-        alpha, beta, gamma: of shapes that broadcast to x's; where beta or gamma is not positive, all is NaN.
+        alpha, beta, gamma: of any shape that broadcasts to x's; where beta or gamma is not positive, all is NaN.
     """
     wide = dtype is torch.float64
     closed_at = math.log(ZERO_DECAY_DOUBLE if wide else ZERO_DECAY_SINGLE)

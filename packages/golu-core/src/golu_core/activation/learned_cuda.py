@@ -45,7 +45,7 @@ def split_of(count: int, layout: Layout) -> Split:
 
 
 def prepared(dtype: torch.dtype, layout: Layout, alpha: Tensor, beta: Tensor, gamma: Tensor) -> list[Tensor]:
-    """The parameters, of shapes that broadcast, as vectors of the type that the kernel computes in."""
+    """The parameters, of any shape that broadcasts to x's, as vectors of the type that the kernel computes in."""
     return [p.detach().to(_computed(dtype)).reshape(-1) for p in (alpha, beta, gamma)]
 
 
