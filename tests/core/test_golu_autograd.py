@@ -106,6 +106,30 @@ COMPILED = {
 }
 
 
+INPUTS = {
+    "golu": (lambda x: golu(x), 3),  # x, and beta and gamma as numbers, which `dynamic=True` asks for
+    "parameters": (COMPILED["parameters"], 1),
+    "module": (GoLU(), 3),
+    "learned": (GoLU(learnable=True), 4),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", INPUTS)
+def test_what_is_compiled_takes_no_numbers_of_this_package(name):
+    """A constant of a module that the compiler takes for an input costs a fifth of a small call."""
+    function, most = INPUTS[name]
+    given = []
+
+    def backend(graph, example_inputs):
+        given.extend(example_inputs)
+        return graph.forward
+
+    torch.compiler.reset()
+    torch.compile(function, fullgraph=True, dynamic=True, backend=backend)(sample(64, dtype=torch.float32))
+    assert sum(not isinstance(value, torch.SymInt) for value in given) <= most
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("error:.*lru_cache.*")
 @pytest.mark.parametrize("backend", ["inductor", "aot_eager"])

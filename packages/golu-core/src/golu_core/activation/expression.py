@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .parameters import CLOSED, OPEN, check_parameter, gate_range
+from .parameters import check_parameter, gate_range
 from .plain import is_traced_or_forward_mode
 
 
@@ -91,8 +91,9 @@ def golu_learned_expression(x: Tensor, alpha: Tensor, beta: Tensor, gamma: Tenso
     alpha, beta, gamma = alpha.to(wide.dtype), beta.to(wide.dtype), gamma.to(wide.dtype)
     limits = torch.finfo(wide.dtype)
     exponent = torch.log(beta) - gamma * wide.clamp(limits.min, limits.max)
-    closed, open_ = exponent > CLOSED, exponent < OPEN
-    inside = torch.where(closed, 0.0, torch.where(open_, OPEN, exponent))
+    low, high = gate_range(1.0, 1.0)
+    closed, open_ = exponent > -low, exponent < -high
+    inside = torch.where(closed, 0.0, torch.where(open_, -high, exponent))
     gate = torch.where(closed, 0.0, torch.exp(-torch.exp(inside)))
     moved = torch.where(closed | open_, 0.0, wide) * gate
     return (alpha * torch.where(open_, wide, moved)).to(x.dtype)

@@ -13,12 +13,13 @@ from torch import Tensor
 from . import native
 from .channel_layout import Layout, in_order, of_parameter
 from .layout import laid_out_like
-from .parameters import OPEN, ZERO_DECAY_DOUBLE, ZERO_DECAY_SINGLE
+from .parameters import ZERO_DECAY_DOUBLE, ZERO_DECAY_SINGLE, gate_range
 
 _ROW = 1 << 12
 """Elements of one sum where all elements have the same parameters."""
 _ROWS = 64
 """Rows of one sum where channels lie side by side."""
+_OPEN_AT = gate_range(1.0, 1.0)[1]
 
 
 class _Job(ctypes.Structure):
@@ -43,7 +44,7 @@ def prepared(dtype: torch.dtype, layout: Layout, alpha: Tensor, beta: Tensor, ga
         a, b, c = alpha.item(), beta.item(), gamma.item()
         numbers = [math.nan] * 5
         if b > 0 and c > 0:
-            numbers = [a, b, c, (math.log(b) - closed_at) / c, (math.log(b) - OPEN) / c]
+            numbers = [a, b, c, (math.log(b) - closed_at) / c, (math.log(b) + _OPEN_AT) / c]
         return torch.tensor(numbers, dtype=torch.float64 if wide else torch.float32, device="cpu")
     table = numpy.empty((5, layout.channels))
     for row, parameter in zip(table, (alpha, beta, gamma), strict=False):
@@ -53,7 +54,7 @@ def prepared(dtype: torch.dtype, layout: Layout, alpha: Tensor, beta: Tensor, ga
     with numpy.errstate(all="ignore"):
         log_beta = numpy.log(table[1])
         table[3] = (log_beta - closed_at) / table[2]
-        table[4] = (log_beta - OPEN) / table[2]
+        table[4] = (log_beta + _OPEN_AT) / table[2]
     return torch.from_numpy(table if wide else table.astype(numpy.float32))
 
 

@@ -30,15 +30,14 @@ class GompertzParameters:
 ZERO_DECAY_SINGLE, ZERO_DECAY_DOUBLE = 88.03, 709.1
 
 
-# ln(beta) - gamma * x from which on the gate is 0, and down to which it is alpha, to the last bit of float64;
-# TorchScript reads no globals, but it does read defaults
-CLOSED, OPEN = 7.0, -60.0
+def gate_range(beta: float, gamma: float) -> tuple[float, float]:
+    """The x below which the gate is 0 and the x above which it is alpha, to the last bit of float64.
 
-
-def gate_range(beta: float, gamma: float, closed: float = CLOSED, opened: float = OPEN) -> tuple[float, float]:
-    """The x below which the gate is 0 and the x above which it is alpha, to the last bit of float64."""
+    There ln(beta) - gamma * x is 7 and -60. The numbers stand here and not as the module's, which TorchScript does not
+    read, and which `torch.compile(dynamic=True)` takes for inputs.
+    """
     shift = math.log(beta)
-    return (shift - closed) / gamma, (shift - opened) / gamma
+    return (shift - 7.0) / gamma, (shift + 60.0) / gamma
 
 
 def check_parameter(name: str, value: float) -> float:
