@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from golu_core import GoLU, golu
-from golu_core.activation import channel_layout, golu_expression, learned_cpu, native
+from golu_core.activation import channel_layout, golu_expression, native
 from golu_core.activation.expression import golu_learned_expression
 from golu_core.activation.layout import KERNEL_DTYPES
 from learned_cases import CASES, assert_as_the_expression, sample
@@ -131,12 +130,3 @@ def test_what_is_no_plain_memory_takes_the_expression():
     assert negative.is_neg()
     assert torch.allclose(golu(negative, *parameters), golu_expression(negative.clone()), atol=1e-6)
     assert golu(x.to("meta"), *(p.to("meta") for p in parameters)).is_meta
-
-
-def test_the_job_has_the_layout_of_the_source():
-    text = native.SOURCE.read_text()
-    struct = text[: text.index("} LearnedJob;")].rpartition("typedef struct {")[2]
-    names = [name.strip(" *;\n") for line in struct.splitlines() for name in line.split(",")]
-    names = [name.split()[-1].lstrip("*") for name in names if name]
-    assert names == [name for name, _ in learned_cpu._Job._fields_]
-    assert ctypes.sizeof(learned_cpu._Job) == 8 * 8

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cpu_paths import DTYPES, PATHS, kernels_of, usable_levels
 from golu_core import golu
-from golu_core.activation import eager, gated_golu, native
+from golu_core.activation import eager, gated_golu, learned_cpu, native
 from golu_core.activation import layout as layout_module
 from golu_core.activation.parameters import gompertz_parameters
 from reference import golu_gradient, reference_forward, reference_gradient, ulp_error
@@ -365,11 +365,14 @@ def test_the_instruction_set_is_torchs_choice(monkeypatch):
         assert native.instruction_set() == name
 
 
-def test_the_job_has_the_layout_of_the_source():
-    """The fields in golu_cpu.c, one after another."""
+@pytest.mark.parametrize(("name", "job"), [("Job", native.JOB), ("LearnedJob", learned_cpu.JOB)])
+def test_a_job_has_the_layout_of_the_source(name, job):
+    """The fields in golu_cpu.c, one after another, in the letters of `struct`."""
     text = native.SOURCE.read_text()
-    struct = text[text.index("typedef struct {") : text.index("} Job;")]
-    names = [name.strip(" *;\n") for line in struct.splitlines()[1:] for name in line.split(",")]
-    names = [name.split()[-1].lstrip("*") for name in names if name]
-    assert names == [name for name, _ in native._Job._fields_]
-    assert ctypes.sizeof(native._Job) == 14 * 8
+    fields = text[: text.index(f"}} {name};")].rpartition("typedef struct {")[2].split(";")[:-1]
+    letters = {"void": "P", "int64_t": "q", "double": "d"}
+    found = ["".join(letters[word] for word in field.split() if word in letters) for field in fields]
+    counts = [len(field.split(",")) for field in fields]
+    every = "".join(letter * count for letter, count in zip(found, counts, strict=True))
+    assert "".join(letter * int(count) for count, letter in re.findall(r"(\d+)(\w)", job.format)) == every
+    assert job.size == 8 * len(every)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
+import struct
 from collections.abc import Sequence
 
 import numpy
@@ -20,15 +20,8 @@ _ROW = 1 << 12
 _ROWS = 64
 """Rows of one sum where channels lie side by side."""
 _OPEN_AT = gate_range(1.0, 1.0)[1]
-
-
-class _Job(ctypes.Structure):
-    """`LearnedJob` of golu_cpu.c."""
-
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("x", "gradient", "parameters", "result", "sums")),
-        *((name, ctypes.c_int64) for name in ("count", "channels", "length")),
-    )
+JOB = struct.Struct("5P3q")
+"""`LearnedJob` of golu_cpu.c, as bytes: five pointers, and three numbers."""
 
 
 def prepared(dtype: torch.dtype, layout: Layout, alpha: Tensor, beta: Tensor, gamma: Tensor) -> Tensor:
@@ -122,8 +115,8 @@ def _run(
 ) -> None:
     is_last = _is_last(layout)
     length = _ROWS if is_last else _row(layout)
-    pointers = [None if t is None else t.data_ptr() for t in (x, gradient, table, result, sums)]
-    job = _Job(*pointers, x.numel(), layout.channels, length)
+    pointers = [0 if t is None else t.data_ptr() for t in (x, gradient, table, result, sums)]
+    job = JOB.pack(*pointers, x.numel(), layout.channels, length)
     elements = length * layout.channels if is_last else length
     at_once = max(1, native.AT_ONCE // elements)
     native.start(f"{direction}{'_last' if is_last else ''}", x.dtype, _units(x, layout), at_once, job)
