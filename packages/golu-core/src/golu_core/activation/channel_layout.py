@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -59,16 +60,20 @@ def _is_channels_last(x: Tensor) -> bool:
     )
 
 
-def of_parameter(found: Tensor, parameter: Tensor) -> Tensor:
-    """The gradient of a parameter, of its shape and dtype.
+def of_parameters(sums: Tensor, beta: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The gradients of alpha, beta and gamma, of their shapes and dtypes.
 
     Args:
-        found: (channels,), the gradients of the channels.
-        parameter: of any shape, one for each channel or one for all of them.
+        sums: (3, channels), by channel the gradient's products with y / alpha, y * d and x * y * d, where d is
+            beta * exp(-gamma * x).
+        beta: (channels,), or one for all of them, scalar.
+        parameters: alpha, beta and gamma, of any shape: one for each channel or one for all of them.
     """
-    if parameter.numel() == found.numel():
-        return found.view(parameter.shape).to(parameter.dtype)
-    return found.sum().view(parameter.shape).to(parameter.dtype)  # one parameter for all channels
+    by_channel = sums[0], sums[1] / -beta.double(), sums[2]
+    return tuple(
+        (found if parameter.numel() == found.numel() else found.sum()).view(parameter.shape).to(parameter.dtype)
+        for found, parameter in zip(by_channel, parameters, strict=True)
+    )
 
 
 def in_order(x: Tensor, layout: Layout) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import native
-from .channel_layout import Layout, in_order, of_parameter
+from .channel_layout import Layout, in_order, of_parameters
 from .layout import laid_out_like
 from .parameters import ZERO_DECAY_DOUBLE, ZERO_DECAY_SINGLE, gate_range
 
@@ -84,9 +84,7 @@ def backward(gradient: Tensor, inputs: Sequence[Tensor], table: Tensor, layout: 
         found = sums.sum(0, dtype=torch.float64).view(3, channels)
     else:
         found = sums.view(-1, channels, 3).sum(0, dtype=torch.float64).T
-    of_alpha, of_beta, of_gamma = found
-    own = of_alpha, of_beta / -table[1].double(), of_gamma
-    return result, *(of_parameter(sum_of, p) for sum_of, p in zip(own, inputs[1:], strict=True))
+    return result, *of_parameters(found, table[1], inputs[1:])
 
 
 def _is_last(layout: Layout) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import kernel
-from .channel_layout import Layout, in_order, of_parameter
+from .channel_layout import Layout, in_order, of_parameters
 from .layout import KERNEL_DTYPES, laid_out_like
 
 _LANES = 32
@@ -75,9 +75,8 @@ def backward(
     split = split_of(x.numel(), layout)
     sums = torch.empty(3, split.threads, dtype=_computed(x.dtype), device=x.device)
     _launch("learned_backward", split, parameters, x, gradient, result, sums)
-    of_alpha, of_beta, of_gamma = sums.view(3, -1, split.channels, split.lanes).sum((1, 3), dtype=torch.float64)
-    own = of_alpha, of_beta / -parameters[1].double(), of_gamma
-    return result, *(of_parameter(found, p) for found, p in zip(own, inputs[1:], strict=True))
+    by_channel = sums.view(3, -1, split.channels, split.lanes).sum((1, 3), dtype=torch.float64)
+    return result, *of_parameters(by_channel, parameters[1], inputs[1:])
 
 
 def _computed(dtype: torch.dtype) -> torch.dtype:
