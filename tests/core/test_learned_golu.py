@@ -117,7 +117,7 @@ def test_no_weight_decay(optim, shape):
 
 
 def test_scripting_is_refused():
-    with pytest.warns(FutureWarning), pytest.raises((RuntimeError, torch.jit.Error)):
+    with pytest.warns((FutureWarning, DeprecationWarning)), pytest.raises((RuntimeError, torch.jit.Error)):
         torch.jit.script(GoLU(learnable=True))(torch.randn(3))
 
 
