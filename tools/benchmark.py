@@ -1,6 +1,6 @@
 """Measures what the documents promise: providers side by side in one process, interleaved, medians and spread.
 
-    python tools/benchmark.py activation [--threads 1 2] [--sizes 100000 1000000 10000000] [--json FILE]
+    python tools/benchmark.py activation [--threads 1 2] [--sizes 100000 1000000] [--vectors 2] [--streaming] [--json FILE]
     python tools/benchmark.py loop [--json FILE]
     python tools/benchmark.py images [--json FILE]
     python tools/benchmark.py lm [--no-compile] [--json FILE]
@@ -39,6 +39,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from golu_core.activation import kernel
 from golu_core.training.provenance import environment
 from measuring import Row, interleaved, markdown, seconds_of
 
@@ -254,9 +255,12 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--no-compile", action="store_true", help="leave out what torch.compile makes")
     parser.add_argument("--minutes", type=float, default=6.0, help="after which no new size is begun on a GPU")
+    parser.add_argument("--vectors", type=int, default=1, help="16-byte vectors that a thread of GoLU's kernel moves")
+    parser.add_argument("--streaming", action="store_true", help="GoLU's kernel moves memory past the cache")
     parser.add_argument("--vocab-file", type=Path, help="GPT-2's vocabulary, for `prepare`")
     parser.add_argument("--json", type=Path)
     flags = parser.parse_args()
+    kernel.moves = kernel.Moves(flags.vectors, flags.streaming)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     if flags.what == "loop":
         rows = loop_rows()

@@ -1,9 +1,9 @@
 """The machine code of GoLU's CUDA kernels, read without a GPU: what an element costs, and what memory leaves time for.
 
-    python tools/machine_code.py [--architectures 80 90 100] [--json FILE]
+    python tools/machine_code.py [--architectures 80 90 100] [--vectors 2] [--streaming] [--json FILE]
 
-NVRTC compiles, as CuPy would, and nvdisasm (the package nvidia-cuda-nvdisasm) takes apart. Counted is the path of a
-whole 16-byte vector. A share near 1 means that arithmetic and not memory would bound the kernel.
+NVRTC compiles, as CuPy would, and nvdisasm (the package nvidia-cuda-nvdisasm) takes apart. Counted is the path of
+whole 16-byte vectors. A share near 1 means that arithmetic and not memory would bound the kernel.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from golu_core.activation.kernel import COMPILE_OPTIONS, KERNEL_DTYPES, kernel_name, kernel_source
+from golu_core.activation import kernel as cuda
+from golu_core.activation.kernel import KERNEL_DTYPES, kernel_name, kernel_source
 from measuring import Row, markdown
 
 _VECTOR_BYTES = 16
@@ -62,8 +63,11 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--architectures", type=int, nargs="+", default=sorted(CARDS), choices=sorted(CARDS))
+    parser.add_argument("--vectors", type=int, default=1, help="vectors that a thread moves")
+    parser.add_argument("--streaming", action="store_true", help="moved past the cache")
     parser.add_argument("--json", type=Path)
     flags = parser.parse_args()
+    cuda.moves = cuda.Moves(flags.vectors, flags.streaming)
     rows = [row for architecture in flags.architectures for row in rows_of(architecture)]
     print(markdown(rows))
     if flags.json:
@@ -79,7 +83,7 @@ def rows_of(architecture: int) -> list[Row]:
     for dtype, name in KERNEL_DTYPES.items():
         for direction, tensors in (("forward", 2), ("backward", 3)):
             code = found[kernel_name(direction, dtype, aligned=True)]
-            elements = _VECTOR_BYTES // dtype.itemsize
+            elements = _VECTOR_BYTES // dtype.itemsize * cuda.moves.vectors
             rate = card.bandwidth / (tensors * dtype.itemsize)
             rows.append(
                 {
@@ -129,7 +133,7 @@ def _vector_path(text: str, kernel: str) -> list[str]:
             n for n in range(start, len(lines)) if re.match(r"(@\w+ )?EXIT", lines[n][1]) and "@" not in lines[n][1]
         )
         path = [instruction for _, instruction in lines[start : end + 1] if instruction]
-        if any("STG.E.128" in instruction for instruction in path):
+        if any(re.match(r"STG\.E\.(EF\.)?128", instruction) for instruction in path):
             return prefix + path
     raise SystemExit(f"{kernel} has no path with a 16-byte store")
 
@@ -147,7 +151,7 @@ def _compiled(architecture: int) -> tuple[bytes, str]:
     from cuda.bindings import nvrtc
 
     _, program = nvrtc.nvrtcCreateProgram(kernel_source().encode(), b"golu.cu", 0, [], [])
-    options = [option.encode() for option in COMPILE_OPTIONS]
+    options = [option.encode() for option in cuda.compile_options()]
     options += [f"--gpu-architecture=sm_{architecture}".encode(), b"--ptxas-options=-v"]
     (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     log = _text(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program).decode()

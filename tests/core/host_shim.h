@@ -10,6 +10,10 @@
 struct Index3 { unsigned int x, y, z; };
 static thread_local Index3 blockIdx, threadIdx, blockDim, gridDim;
 
+struct int4 { int x, y, z, w; };
+template <typename T> static inline T __ldcs(const T* place) { return *place; }
+template <typename T> static inline void __stcs(T* place, T value) { *place = value; }
+
 using std::exp;
 static inline float expf_of(float t) { return std::exp(t); }
 #define expf expf_of

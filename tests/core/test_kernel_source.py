@@ -39,7 +39,7 @@ ALL_KERNELS = [
     for dtype in KERNEL_DTYPES
     for aligned in (True, False)
 ]
-WIDE_MOVE = re.compile(r"(ld|st)\.global(?:\.nc)?\.(?:v4\.[a-z]32|v2\.[a-z]64|[a-z]128|v8\.[a-z]16)")
+WIDE_MOVE = re.compile(r"(ld|st)\.global(?:\.nc|\.cs)?\.(?:v4\.[a-z]32|v2\.[a-z]64|[a-z]128|v8\.[a-z]16)")
 OPERATIONS = ("forward", "backward", "gated_forward", "gated_backward")
 ROW_KERNELS = [
     (operation, dtype, aligned) for operation in OPERATIONS for dtype in KERNEL_DTYPES for aligned in (True, False)
@@ -51,15 +51,20 @@ LEARNED_KERNELS = {
 }
 
 
+MOVES = [kernel.Moves(), kernel.Moves(vectors=2), kernel.Moves(streaming=True), kernel.Moves(2, True)]
+
+
 @cache
-def compile_by_nvrtc(architecture: str) -> str:
+def compile_by_nvrtc(architecture: str, moves: kernel.Moves = MOVES[0]) -> str:
     nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="needs cuda-bindings, from the dependency group test")
     try:
         status, program = nvrtc.nvrtcCreateProgram(kernel_source().encode(), b"golu.cu", 0, [], [])
     except RuntimeError as error:
         pytest.skip(f"needs NVRTC, which torch's CUDA builds bring: {error}")
     assert status == nvrtc.nvrtcResult.NVRTC_SUCCESS
-    options = [*(option.encode() for option in kernel.COMPILE_OPTIONS), f"--gpu-architecture={architecture}".encode()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel, "moves", moves)
+        options = [option.encode() for option in (*kernel.compile_options(), f"--gpu-architecture={architecture}")]
     (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     _, size = nvrtc.nvrtcGetProgramLogSize(program)
     log = b" " * (size + 1)  # NVRTC writes into it, and bytes of length 1 are shared by the whole interpreter
@@ -99,12 +104,14 @@ def test_rows_are_moved_sixteen_bytes_at_a_time(operation, dtype, aligned):
     assert sorted(moves) == sorted((["ld"] * loads + ["st"] * stores) * copies) and bool(copies) == aligned
 
 
+@pytest.mark.parametrize("moves", MOVES, ids=str)
 @pytest.mark.parametrize(("direction", "dtype", "aligned"), ALL_KERNELS)
-def test_memory_is_moved_sixteen_bytes_at_a_time(direction, dtype, aligned):
-    code = ptx_of(compile_by_nvrtc("compute_90"), kernel_name(direction, dtype, aligned))
-    moves = [match.group(1) for match in WIDE_MOVE.finditer(code)]
-    expected = ["ld"] * (1 if direction == "forward" else 2) + ["st"]
-    assert moves == (expected if aligned else [])
+def test_memory_is_moved_sixteen_bytes_at_a_time(direction, dtype, aligned, moves):
+    code = ptx_of(compile_by_nvrtc("compute_90", moves), kernel_name(direction, dtype, aligned))
+    found = [match.group(1) for match in WIDE_MOVE.finditer(code)]
+    expected = ["ld"] * moves.vectors * (1 if direction == "forward" else 2) + ["st"] * moves.vectors
+    assert sorted(found) == (sorted(expected) if aligned else [])
+    assert ("global.cs." in code) == (moves.streaming and aligned)
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
@@ -117,10 +124,20 @@ def test_half_types_take_two_exponentials_an_element(direction):
 
 @pytest.fixture(scope="module")
 def emulated(tmp_path_factory) -> ctypes.CDLL:
+    return emulation(tmp_path_factory.mktemp("kernel"))
+
+
+@pytest.fixture(scope="module")
+def emulated_otherwise(tmp_path_factory) -> ctypes.CDLL:
+    """With the moves that are not chosen."""
+    return emulation(tmp_path_factory.mktemp("moves"), "-DGOLU_VECTORS=2", "-DGOLU_STREAMING")
+
+
+def emulation(folder: Path, *options: str) -> ctypes.CDLL:
+    """The kernels, compiled as C++ with the options of `kernel.moves`."""
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("needs a C++ compiler")
-    folder = tmp_path_factory.mktemp("kernel")
     source = folder / "golu_host.cpp"
     shim = (Path(__file__).parent / "host_shim.h").read_text()
     entries = [
@@ -141,7 +158,7 @@ def emulated(tmp_path_factory) -> ctypes.CDLL:
         "\n".join([shim, "typedef unsigned short unsigned_short;", kernel_source(), *entries]), encoding="utf-8"
     )
     library = folder / "golu_host.so"
-    flags = ["-O1", "-std=c++17", "-shared", "-fPIC", "-Wno-unknown-pragmas", "-fno-strict-aliasing"]
+    flags = ["-O1", "-std=c++17", "-shared", "-fPIC", "-Wno-unknown-pragmas", "-fno-strict-aliasing", *options]
     flags += ["-fsanitize=undefined", "-fno-sanitize-recover"]
     built = subprocess.run(
         [compiler, *flags, str(source), "-o", str(library)], capture_output=True, text=True, check=False
@@ -188,7 +205,21 @@ def assert_close(value, reference, dtype):
     assert torch.equal(value[reference.isinf()].double(), reference[reference.isinf()])
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 255, 256, 1000, 2049])
+COUNTS = [1, 2, 7, 8, 9, 15, 16, 17, 255, 256, 1000, 2049]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize(("direction", "dtype", "aligned"), ALL_KERNELS)
+def test_other_moves_give_the_same_bits(emulated, emulated_otherwise, monkeypatch, direction, dtype, aligned, count):
+    generator = torch.Generator().manual_seed(count)
+    tensors = [(torch.randn(count, generator=generator) * 4).to(dtype) for _ in range(1 + (direction == "backward"))]
+    parameters = gompertz_parameters(2.0, 0.5, 1.5)
+    expected = run_emulated(emulated, direction, tensors, parameters, aligned)
+    monkeypatch.setattr(kernel, "moves", kernel.Moves(2, True))
+    assert torch.equal(run_emulated(emulated_otherwise, direction, tensors, parameters, aligned), expected)
+
+
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize(("direction", "dtype", "aligned"), ALL_KERNELS)
 def test_every_kernel_on_the_cpu(emulated, direction, dtype, aligned, count):
     generator = torch.Generator().manual_seed(count)

@@ -4,8 +4,8 @@
 //     GoLU(x)  = x * gate(x)
 //     GoLU'(x) = gate(x) * (1 + beta * gamma * x * exp(-gamma * x))
 //
-// Each kernel exists twice per dtype. The `_vector` one moves 16 bytes a thread and its last threads take the elements
-// that do not fill a vector; it needs 16-byte aligned pointers. The `_scalar` one moves one element a thread. Those with
+// Each kernel exists twice per dtype. The `_vector` one moves GOLU_VECTORS times 16 bytes a thread, with GOLU_STREAMING
+// past the cache, and its last threads take the elements that are left; it needs 16-byte aligned pointers. The `_scalar` one moves one element a thread. Those with
 // `_rows` read rows of `columns` elements, whose starts lie a stride of elements apart, and write dense; the gated ones,
 // GoLU(x) * other, have no others.
 //
@@ -21,6 +21,10 @@
 //
 // x is clamped to [low, high] where the gate has reached 0 or alpha, so that no product is 0 * inf. The comparisons are
 // written such that NaN stays NaN.
+
+#ifndef GOLU_VECTORS
+#define GOLU_VECTORS 1
+#endif
 
 #ifndef GOLU_DEVICE_INSTRUCTIONS  // a build for the CPU (the tests) brings its own five
 #define GOLU_DEVICE_INSTRUCTIONS
@@ -147,21 +151,47 @@ static __device__ __forceinline__ long long thread_index() {
     return (long long)blockIdx.x * blockDim.x + threadIdx.x;
 }
 
+template <typename Pack>
+static __device__ __forceinline__ Pack loaded(const Pack* place) {
+#ifdef GOLU_STREAMING
+    Pack pack;
+    *reinterpret_cast<int4*>(&pack) = __ldcs(reinterpret_cast<const int4*>(place));
+    return pack;
+#else
+    return *place;
+#endif
+}
+
+template <typename Pack>
+static __device__ __forceinline__ void store(Pack* place, const Pack& pack) {
+#ifdef GOLU_STREAMING
+    __stcs(reinterpret_cast<int4*>(place), *reinterpret_cast<const int4*>(&pack));
+#else
+    *place = pack;
+#endif
+}
+
+// A thread's vectors lie `threads` apart, so that threads beside each other read what lies beside each other.
 template <typename Type>
 static __device__ __forceinline__ void forward_vector(
     const typename Type::Stored* x, typename Type::Stored* y, long long count, Constants<Type> c) {
     typedef Vector<typename Type::Stored> Pack;
-    const long long vectors = count / Pack::size;
+    const long long threads = count / (Pack::size * GOLU_VECTORS);
     const long long thread = thread_index();
-    if (thread < vectors) {
-        const Pack input = reinterpret_cast<const Pack*>(x)[thread];
-        Pack output;
+    if (thread < threads) {
+        Pack input[GOLU_VECTORS];
 #pragma unroll
-        for (int k = 0; k < Pack::size; ++k) output.elements[k] = forward_of<Type>(input.elements[k], c);
-        reinterpret_cast<Pack*>(y)[thread] = output;
+        for (int v = 0; v < GOLU_VECTORS; ++v) input[v] = loaded(reinterpret_cast<const Pack*>(x) + thread + v * threads);
+#pragma unroll
+        for (int v = 0; v < GOLU_VECTORS; ++v) {
+            Pack output;
+#pragma unroll
+            for (int k = 0; k < Pack::size; ++k) output.elements[k] = forward_of<Type>(input[v].elements[k], c);
+            store(reinterpret_cast<Pack*>(y) + thread + v * threads, output);
+        }
         return;
     }
-    const long long rest = vectors * Pack::size + (thread - vectors);
+    const long long rest = threads * GOLU_VECTORS * Pack::size + (thread - threads);
     if (rest < count) y[rest] = forward_of<Type>(x[rest], c);
 }
 
@@ -170,19 +200,26 @@ static __device__ __forceinline__ void backward_vector(
     const typename Type::Stored* x, const typename Type::Stored* gradient, typename Type::Stored* result,
     long long count, Constants<Type> c) {
     typedef Vector<typename Type::Stored> Pack;
-    const long long vectors = count / Pack::size;
+    const long long threads = count / (Pack::size * GOLU_VECTORS);
     const long long thread = thread_index();
-    if (thread < vectors) {
-        const Pack input = reinterpret_cast<const Pack*>(x)[thread];
-        const Pack incoming = reinterpret_cast<const Pack*>(gradient)[thread];
-        Pack output;
+    if (thread < threads) {
+        Pack input[GOLU_VECTORS], incoming[GOLU_VECTORS];
 #pragma unroll
-        for (int k = 0; k < Pack::size; ++k)
-            output.elements[k] = backward_of<Type>(input.elements[k], incoming.elements[k], c);
-        reinterpret_cast<Pack*>(result)[thread] = output;
+        for (int v = 0; v < GOLU_VECTORS; ++v) {
+            input[v] = loaded(reinterpret_cast<const Pack*>(x) + thread + v * threads);
+            incoming[v] = loaded(reinterpret_cast<const Pack*>(gradient) + thread + v * threads);
+        }
+#pragma unroll
+        for (int v = 0; v < GOLU_VECTORS; ++v) {
+            Pack output;
+#pragma unroll
+            for (int k = 0; k < Pack::size; ++k)
+                output.elements[k] = backward_of<Type>(input[v].elements[k], incoming[v].elements[k], c);
+            store(reinterpret_cast<Pack*>(result) + thread + v * threads, output);
+        }
         return;
     }
-    const long long rest = vectors * Pack::size + (thread - vectors);
+    const long long rest = threads * GOLU_VECTORS * Pack::size + (thread - threads);
     if (rest < count) result[rest] = backward_of<Type>(x[rest], gradient[rest], c);
 }
 

@@ -8,7 +8,7 @@ import warnings
 from functools import cache, lru_cache, reduce
 from importlib.resources import files
 from operator import or_
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,9 +20,30 @@ from .parameters import GompertzParameters
 # CuPy adds -ftz=true to whatever it compiles: named here, so that the tests compile what users run. It takes subnormal
 # numbers for 0, as golu_cpu.c does, and is what `ex2.approx.ftz` does for the half types anyway.
 COMPILE_OPTIONS = ("--std=c++17", "-ftz=true")
+
+
+class Moves(NamedTuple):
+    """How the kernels for dense memory move it, which only a card can decide: `tools/benchmark.py` tries others.
+
+    Attributes:
+        vectors: of 16 bytes, that a thread moves.
+        streaming: whether past the cache.
+    """
+
+    vectors: int = 1
+    streaming: bool = False
+
+
+moves = Moves()
+
 _THREADS_PER_BLOCK = 256
 _VECTOR_BYTES = 16
 _MOST_BLOCKS_OF_ROWS = 65_535  # of a grid's second dimension
+
+
+def compile_options() -> tuple[str, ...]:
+    """What NVRTC is told, `moves` included."""
+    return (*COMPILE_OPTIONS, f"-DGOLU_VECTORS={moves.vectors}", *(["-DGOLU_STREAMING"] if moves.streaming else []))
 
 
 def kernel_source() -> str:
@@ -231,18 +252,18 @@ def _current_stream(device_index: int) -> int:
 
 
 def _thread_count(count: int, element_size: int, aligned: bool) -> int:
-    """One thread per vector, and one for each element after the last whole vector."""
+    """One thread for the vectors that it moves, and one for each element that is left."""
     if not aligned:
         return count
-    vectors, rest = divmod(count, _VECTOR_BYTES // element_size)
-    return vectors + rest
+    threads, rest = divmod(count, _VECTOR_BYTES // element_size * moves.vectors)
+    return threads + rest
 
 
 @cache
 def _kernel(name: str) -> Any:
     import cupy
 
-    return cupy.RawKernel(kernel_source(), name, COMPILE_OPTIONS)
+    return cupy.RawKernel(kernel_source(), name, compile_options())
 
 
 @lru_cache(maxsize=256)
