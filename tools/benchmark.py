@@ -1,6 +1,6 @@
 """Measures what the documents promise: providers side by side in one process, interleaved, medians and spread.
 
-    python tools/benchmark.py activation [--threads 1 2] [--sizes 100000 1000000] [--vectors 2] [--streaming] [--json FILE]
+    python tools/benchmark.py activation [--threads 1 2] [--sizes 100000] [--vectors 2] [--streaming] [--json FILE]
     python tools/benchmark.py loop [--json FILE]
     python tools/benchmark.py images [--json FILE]
     python tools/benchmark.py lm [--no-compile] [--json FILE]
