@@ -65,3 +65,12 @@ def test_the_page_has_the_means_of_the_runs():
         ]
         cells = by_recipe[recipe].split("|")[4:9]
         assert [cell.strip(" *").split(" ±")[0] for cell in cells] == [f"{mean:.{decimals[metric]}f}" for mean in means]
+
+
+def test_the_page_has_the_means_of_the_longer_runs():
+    runs = json.loads((PAGE.parent / "results" / "ddpm-digits-30.json").read_text())["runs"]
+    losses = {name: numpy.array([m["loss"] for _, own, _, m in runs if own == name]) for name in ("gelu", "golu")}
+    cells = [f"{values.mean():.5f} ± {values.std(ddof=1) / len(values) ** 0.5:.5f}" for values in losses.values()]
+    better = int((losses["golu"] < losses["gelu"]).sum())
+    (row,) = (line for line in PAGE.read_text().splitlines() if line.startswith("| ddpm-digits, 30 epochs |"))
+    assert f"| {cells[0]} | {cells[1]} |" in row and f"| {better} of {len(losses['golu'])} |" in row
