@@ -255,12 +255,16 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--no-compile", action="store_true", help="leave out what torch.compile makes")
     parser.add_argument("--minutes", type=float, default=6.0, help="after which no new size is begun on a GPU")
-    parser.add_argument("--vectors", type=int, default=1, help="16-byte vectors that a thread of GoLU's kernel moves")
+    parser.add_argument(
+        "--vectors", type=int, default=1, choices=(1, 2, 4), help="16-byte vectors that a thread of GoLU's kernel moves"
+    )
     parser.add_argument("--streaming", action="store_true", help="GoLU's kernel moves memory past the cache")
     parser.add_argument("--vocab-file", type=Path, help="GPT-2's vocabulary, for `prepare`")
     parser.add_argument("--json", type=Path)
     flags = parser.parse_args()
     kernel.moves = kernel.Moves(flags.vectors, flags.streaming)
+    if kernel.moves != kernel.Moves() and not (flags.what == "activation" and torch.cuda.is_available()):
+        parser.error("--vectors and --streaming change GoLU's kernel on a GPU, which `activation` measures")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     if flags.what == "loop":
         rows = loop_rows()

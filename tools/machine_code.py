@@ -63,7 +63,7 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--architectures", type=int, nargs="+", default=sorted(CARDS), choices=sorted(CARDS))
-    parser.add_argument("--vectors", type=int, default=1, help="vectors that a thread moves")
+    parser.add_argument("--vectors", type=int, default=1, choices=(1, 2, 4), help="vectors that a thread moves")
     parser.add_argument("--streaming", action="store_true", help="moved past the cache")
     parser.add_argument("--json", type=Path)
     flags = parser.parse_args()

@@ -20,7 +20,7 @@ from golu_core import golu
 from golu_core.activation import kernel, learned, learned_cuda
 from golu_core.activation.channel_layout import layout_of
 from golu_core.activation.kernel import KERNEL_DTYPES, kernel_name, kernel_scalars, kernel_source
-from golu_core.activation.parameters import gompertz_parameters
+from golu_core.activation.parameters import gate_range, gompertz_parameters
 from learned_cases import CASES, assert_as_the_expression, sample
 from reference import reference_forward, reference_gradient, ulp_error
 
@@ -428,6 +428,11 @@ def test_threads_share_a_tensor_with_learned_parameters(learned_launcher, monkey
     assert_close(result, reference_gradient(x), x.dtype)
     assert (held[:CANARY] == 7).all() and (held[-CANARY:] == 7).all() and (sums[-CANARY:] == 7).all()
     assert sums[: split.threads].sum().item() == pytest.approx(reference_forward(x).sum().item(), rel=1e-5)
+
+
+def test_the_range_of_the_gate_is_that_of_the_parameters():
+    closed, opened = map(float, re.findall(r"CLOSED = (\S+), OPEN = (\S+);", kernel_source())[0])
+    assert gate_range(1.0, 1.0) == (-closed, -opened)
 
 
 def test_a_grid_of_rows_covers_each_pack_once():

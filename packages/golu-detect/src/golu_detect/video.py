@@ -56,7 +56,7 @@ def open_video(path: Path, every: int) -> Video:
 
     Args:
         path: of the file.
-        every: one frame of so many is read.
+        every: 1 reads each frame, 2 every second one, and so on.
 
     Raises:
         RequestError: PyAV is not installed, or the file has no frame that can be read.

@@ -5,9 +5,9 @@
 //     GoLU'(x) = gate(x) * (1 + beta * gamma * x * exp(-gamma * x))
 //
 // Each kernel exists twice per dtype. The `_vector` one moves GOLU_VECTORS times 16 bytes a thread, with GOLU_STREAMING
-// past the cache, and its last threads take the elements that are left; it needs 16-byte aligned pointers. The `_scalar` one moves one element a thread. Those with
-// `_rows` read rows of `columns` elements, whose starts lie a stride of elements apart, and write dense; the gated ones,
-// GoLU(x) * other, have no others.
+// past the cache, and its last threads take the elements that are left; it needs 16-byte aligned pointers. The
+// `_scalar` one moves one element a thread. Those with `_rows` read rows of `columns` elements, whose starts lie a
+// stride of elements apart, and write dense; the gated ones, GoLU(x) * other, have no others.
 //
 // float32 and float64 use the accurate natural exponential. float16 and bfloat16 compute in float32 with the hardware's
 // base-2 exponential, whose error vanishes in the final rounding. The host folds the base into the constants:
@@ -181,7 +181,8 @@ static __device__ __forceinline__ void forward_vector(
     if (thread < threads) {
         Pack input[GOLU_VECTORS];
 #pragma unroll
-        for (int v = 0; v < GOLU_VECTORS; ++v) input[v] = loaded(reinterpret_cast<const Pack*>(x) + thread + v * threads);
+        for (int v = 0; v < GOLU_VECTORS; ++v)
+            input[v] = loaded(reinterpret_cast<const Pack*>(x) + thread + v * threads);
 #pragma unroll
         for (int v = 0; v < GOLU_VECTORS; ++v) {
             Pack output;
@@ -268,7 +269,7 @@ static __device__ __forceinline__ void over_rows(Rows<Type> r, Constants<Type> c
     }
 }
 
-// ln(beta) - gamma * x from which on the gate is 0, and down to which it is alpha
+// ln(beta) - gamma * x from which on the gate is 0, and down to which it is alpha, as in gate_range of parameters.py
 static const float CLOSED = 7, OPEN = -60;
 
 template <typename Type>
