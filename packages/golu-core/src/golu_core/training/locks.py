@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from .errors import RequestError
 from .ownership import remove_lock
+from .text_sinks import fitting_name
 
 # the loader processes of a killed run hold its lock for some seconds, until they notice that it is gone
 _PATIENCE_S = 15.0
@@ -24,7 +25,7 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder.with_name(f".{folder.name}.lock")
+        self.path = folder.with_name(f".{fitting_name(folder.name, '..lock')}.lock")
         self._lock: FileLock | None = None
 
     def acquire(self, patience_s: float) -> None:

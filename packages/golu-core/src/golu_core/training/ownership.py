@@ -19,6 +19,7 @@ from typing import Any
 
 from .errors import RequestError
 from .partial_marker import PARTIAL_MARKER, is_barely_begun, mark_partial
+from .text_sinks import fitting_name
 
 RUN_MARKER = "run.json"
 SAMPLE_MARKER = "complete.json"
@@ -97,7 +98,7 @@ def discard(folder: Path) -> None:
 
 
 def _doomed(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.discarded")
+    return _hidden_sibling(folder, "discarded")
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -162,7 +163,12 @@ def begin_partial(folder: Path) -> Path:
 
 def partial_of(folder: Path) -> Path:
     """Where the unfinished form of a file or folder lies."""
-    return folder.with_name(f".{folder.name}.partial")
+    return _hidden_sibling(folder, "partial")
+
+
+def _hidden_sibling(path: Path, ending: str) -> Path:
+    """`.NAME.ending` beside a path, where NAME is cut if the whole would be longer than file systems allow."""
+    return path.with_name(f".{fitting_name(path.name, f'..{ending}')}.{ending}")
 
 
 def publish(partial: Path, folder: Path) -> None:
