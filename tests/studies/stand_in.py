@@ -14,6 +14,8 @@ import sys
 import time
 
 from golu_core.training.cli import CommandLine
+from golu_core.training.errors import RequestError
+from golu_core.training.locks import claim
 from golu_core.training.run_files import run_folder, write_config
 from golu_core.training.tasks import installed_tasks
 from runs_on_disk import write_run
@@ -28,6 +30,12 @@ def main() -> None:
     with open(os.environ["STARTS"], "a") as file:
         start = {"folder": str(folder), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"), "time": time.time()}
         file.write(json.dumps({**start, "words": words, "continued": folder.exists()}) + "\n")
+    try:
+        lock = claim(folder, patience_s=0.5)
+    except RequestError as error:
+        print(f"golu-vision: {error}")
+        print("Traceback: the launcher's own")
+        sys.exit(1)
     behavior = json.loads(os.environ.get("BEHAVIOR", "{}")).get(config.activation)
     if behavior == "fail":
         print("golu-vision: the loss of step 7 is nan")
@@ -41,12 +49,13 @@ def main() -> None:
         write_config(folder, config)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         time.sleep(60)
-    time.sleep(0.3)
+    time.sleep(2.0 if behavior == "slow" else 0.3)
     overrides = {"epochs": config.epochs, "output_dir": config.output_dir}
     if folder.exists():
         (folder / "config.json").unlink()
         folder.rmdir()
     write_run(config.output_dir, task, config.recipe, config.activation, config.seed, {"top1": 90.0}, **overrides)
+    lock.release()
 
 
 if __name__ == "__main__":

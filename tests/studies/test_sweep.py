@@ -27,6 +27,8 @@ from golu_core.studies.sweeping.study import find_study, planned_runs, read_stud
 from golu_core.training.cli import CommandLine
 from golu_core.training.errors import RequestError
 from golu_core.training.identity import config_sha256
+from golu_core.training.locks import BUSY, claim, is_claimed
+from golu_core.training.signals import STOP_SIGNALS
 from golu_core.training.tasks import installed_tasks
 from runs_on_disk import write_run
 
@@ -146,6 +148,52 @@ def test_wrong_studies(values, message, tmp_path):
         study(values, tmp_path)
 
 
+def flags_of_every_run() -> set[str]:
+    """Which flags the command of a run has that no study asks for."""
+    values = {"experiment": [{"recipes": ["digits"]}], "data_dir": "data", "output_dir": "runs"}
+    arguments = planned_runs(study_from(values, "a test"))[0].arguments
+    return {word.removeprefix("--") for word in arguments if word.startswith("--")} | {"dry-run", "recipe"}
+
+
+@pytest.mark.parametrize("value", ["3", 3, True, False, [1, 2]], ids=str)
+@pytest.mark.parametrize("name", sorted(flags_of_every_run()))
+def test_what_the_study_sets_itself_is_refused_in_flags(name, value, tmp_path, capsys):
+    for spelled in (name, name.replace("-", "_")):
+        with pytest.raises(RequestError, match="which the study sets for each run: use"):
+            study({"experiment": [{"recipes": ["digits"], "flags": {spelled: value}}]}, tmp_path)
+    assert run(*digits(tmp_path, "--set", f"{name}=1", "--print")) == 2
+    assert f"flags cannot have {name}" in capsys.readouterr().err
+
+
+def test_the_flags_of_every_run_are_four():
+    assert flags_of_every_run() == {"activation", "data-dir", "dry-run", "output-dir", "recipe", "seed"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"optim.lr": []}, "optim.lr is an empty list"),
+        ({"optim": {"lr": []}}, "optim.lr is an empty list"),
+        ({"optim.lr": 0.1, "optim": {"lr": 0.2}}, "flags has optim.lr twice"),
+        ({"max_steps": 2, "max-steps": 3}, "flags has max-steps twice"),
+        ({"seed=3": True}, "is not the name of a flag"),
+        ({"--seed": 3}, "is not the name of a flag"),
+        ({"epochs": [["2", "--seed", "4"]]}, "epochs cannot be '--seed'"),
+    ],
+    ids=str,
+)
+def test_flags_that_would_train_something_else(flags, message, tmp_path):
+    with pytest.raises(RequestError, match=re.escape(message)):
+        study({"experiment": [{"recipes": ["digits"], "flags": flags}]}, tmp_path)
+
+
+def test_set_replaces_a_flag_however_it_is_spelled(tmp_path):
+    file = tmp_path / "study.toml"
+    file.write_text('[[experiment]]\nrecipes = ["digits"]\nflags = { max_steps = [3, 4], optim.lr = 0.1 }\n')
+    (experiment,) = sweep.study_of(sweep.Flags(study=str(file), set=("max-steps=2", "optim.lr=0.2"))).experiment
+    assert experiment.flags == {"max-steps": 2, "optim.lr": 0.2}
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["nothing"], ["--recipes", "digits", "--set", "epochs"], ["quick", "--recipes", "x"]]
 )
@@ -255,23 +303,40 @@ def test_a_killed_run_is_named_as_such(tmp_path, stood_in, monkeypatch, capsys):
     assert "digits-golu-seed0: killed by SIGKILL; last line: step 7; log: " in capsys.readouterr().out
 
 
-def test_a_signal_stops_the_runs_and_the_same_command_goes_on(tmp_path, stood_in, monkeypatch, capsys):
+@pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
+def test_a_signal_stops_the_runs_and_the_same_command_goes_on(number, tmp_path, stood_in, monkeypatch, capsys):
     monkeypatch.setenv("BEHAVIOR", '{"golu": "sleep"}')
+    monkeypatch.setattr(local, "leave_closed_terminal", lambda number: None)  # there is none, and output is captured
     arguments = digits(tmp_path, "--activations", "relu", "golu", "--seeds", "0", "--parallel", "2")
     folder = tmp_path / "runs" / "vision" / "digits" / "golu" / "seed0"
 
     def once_it_runs() -> None:
         while not (folder / "config.json").exists():
             time.sleep(0.1)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
-    threading.Thread(target=once_it_runs).start()
-    begun = time.monotonic()
-    assert run(*arguments) == 143
+    before = signal.signal(number, signal.SIG_DFL)  # what a terminal leaves to a program
+    try:
+        threading.Thread(target=once_it_runs).start()
+        begun = time.monotonic()
+        assert run(*arguments) == 128 + number
+    finally:
+        signal.signal(number, before)
     assert time.monotonic() - begun < 30
-    assert "the same command continues the study" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "the same command continues the study" in shown.err and "stopped" in shown.out
+    assert not list((tmp_path / "runs" / "logs").glob("*.failed"))
     assert run(*arguments) == 0
     assert [start["continued"] for start in stood_in() if "golu" in start["folder"]] == [False, True]
+
+
+def test_nohup_is_heeded(tmp_path, stood_in, monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGHUP)).start()
+        assert run(*digits(tmp_path, "--activations", "golu", "--seeds", "0")) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_what_a_failed_run_was_for_is_not_tried(tmp_path, stood_in, monkeypatch, capsys):
@@ -306,21 +371,63 @@ def test_a_run_of_another_config_is_not_taken_for_ours(tmp_path, stood_in, capsy
     assert "epochs: 2 there, 3 asked for" in capsys.readouterr().err
 
 
-def test_a_run_that_somebody_trains_already_is_refused(tmp_path, stood_in, capsys, monkeypatch):
-    monkeypatch.setenv("BEHAVIOR", '{"golu": "sleep"}')
+@pytest.mark.parametrize(
+    ("other", "seen", "starts"),
+    [("slow", "only by the run itself", 1), ("sleep", "before it is started", 2)],
+    ids=["finishes", "is killed"],
+)
+def test_a_run_of_another_process_is_waited_for(other, seen, starts, tmp_path, stood_in, capsys, monkeypatch):
+    """It is neither a failure nor a success; what the other process leaves unfinished is continued."""
+    monkeypatch.setattr(local, "_SECONDS_BETWEEN_LOOKS_ELSEWHERE", 0.2)
     (planned,) = study(
         {"experiment": [{"recipes": ["digits"], "flags": {"epochs": 2}}], "activations": ["golu"], "seeds": [0]},
         tmp_path / "runs",
     )
-    process = subprocess.Popen([sys.executable, str(STAND_IN), *planned.command(None)[2:]])
+    words = [sys.executable, str(STAND_IN), *planned.command(None)[2:]]
+    process = subprocess.Popen(words, env={**os.environ, "BEHAVIOR": json.dumps({"golu": other})})
     try:
-        while not planned.folder.exists():
-            time.sleep(0.1)
-        assert run(*digits(tmp_path, "--activations", "golu", "--seeds", "0")) == 2
-        assert f"trained by process {process.pid}" in capsys.readouterr().err
+        while not is_claimed(planned.folder):
+            time.sleep(0.05)
+        if seen == "only by the run itself":
+            looks = iter(range(2))  # at the beginning, and before the run is started
+            monkeypatch.setattr(
+                local,
+                "is_claimed",
+                lambda folder: is_claimed(folder) and (folder != planned.folder or next(looks, None) is None),
+            )
+            starts += 1
+        if other == "sleep":
+            threading.Timer(2.0, process.kill).start()
+        assert run(*digits(tmp_path, "--activations", "golu", "relu", "--seeds", "0")) == 0
     finally:
         process.kill()
         process.wait()
+    assert sum("/golu/" in start["folder"] for start in stood_in()) == starts
+    shown = capsys.readouterr().out
+    assert "digits-golu-seed0" in shown and "another process is training it" in shown
+    assert "all runs are finished" in shown
+    assert not list((tmp_path / "runs" / "logs").glob("*.failed"))
+
+
+def test_status_shows_what_another_process_trains(tmp_path, stood_in, capsys):
+    (planned,) = study(
+        {"experiment": [{"recipes": ["digits"], "flags": {"epochs": 2}}], "activations": ["golu"], "seeds": [0]},
+        tmp_path / "runs",
+    )
+    lock = claim(planned.folder)
+    assert run(*digits(tmp_path, "--activations", "golu", "--seeds", "0", "--status")) == 0
+    lock.release()
+    assert "elsewhere: digits-golu-seed0: another process is training it" in capsys.readouterr().out
+
+
+def test_what_another_sweep_saw_fail_is_not_tried_again(tmp_path, stood_in, monkeypatch):
+    """Two sweeps began with the same list, and one came to the run first."""
+    planned = study({"experiment": [{"recipes": ["digits"]}], "activations": ["golu"], "seeds": [0]}, tmp_path / "runs")
+    (job,) = local.jobs_of(planned, tmp_path / "runs" / "logs", retry=False)
+    local.make_log_folder(job.log.parent)
+    job.failure_note.write_text("exit status 1")
+    local.LocalStudy([job], 1, [], view.StudyView([job], 1)).run()
+    assert job.state is local.State.FAILED and not stood_in()
 
 
 def test_the_view_counts_and_tells_the_time_left(tmp_path, capsys, monkeypatch):
@@ -471,6 +578,14 @@ def test_only_failures_leave_a_note(status, noted, tmp_path):
     with contextlib.nullcontext() if status == 0 else pytest.raises(FailedJobError):
         command()
     assert note.exists() is noted
+
+
+def test_a_run_of_another_process_leaves_no_note(tmp_path):
+    local.make_log_folder(tmp_path)
+    refused = f"import sys; sys.exit('golu-vision: {BUSY} runs/here')"
+    with pytest.raises(FailedJobError):
+        ContinuedCommand([sys.executable, "-c", refused], tmp_path, tmp_path / "a.failed")()
+    assert not (tmp_path / "a.failed").exists()
 
 
 def test_no_slurm_here(tmp_path, capsys, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -22,6 +23,8 @@ def exit_status(command: str, run: Callable[[], int]) -> int:
         return _told(command, error, 2)
     except Interrupted as stop:
         return _told(command, stop, 128 + stop.signal_number)
+    except KeyboardInterrupt:
+        return _told(command, "interrupted", 128 + signal.SIGINT)
     except BrokenPipeError:  # the reader of a pipe, such as `head`, is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -29,6 +32,6 @@ def exit_status(command: str, run: Callable[[], int]) -> int:
         return _told(command, error, status_of(error))
 
 
-def _told(command: str, error: Exception, status: int) -> int:
+def _told(command: str, error: Exception | str, status: int) -> int:
     print(f"{command}: {error}", file=sys.stderr)
     return status

@@ -8,8 +8,9 @@
     golu-core sweep --recipes digits --activations relu golu --seeds 0 1 2 --set "optim.lr=[0.1, 0.05]"
 
 The same command continues a study that was stopped or killed: finished runs stay, stopped ones continue where they
-were. Exit status: 0 all runs are finished; 1 some failed, and are named; 2 a wrong request; 130 or 143 stopped by a
-signal.
+were. Several sweeps can share a folder: each trains what no other process trains, and waits for the rest. Exit status:
+0 all runs are finished; 1 some failed, and are named; 2 a wrong request; 129, 130 or 143 stopped by a signal, after the
+runs have saved.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from golu_core.training.errors import RequestError
 from golu_core.training.fields import Range, check_fields
 
 from .exit_status import exit_status
+from .sweeping.flags import as_typed, flat_flags
 from .sweeping.study import ClusterNeeds, PlannedRun, Study, find_study, planned_runs, read_study, study_from
 
 
@@ -95,7 +97,10 @@ def study_of(flags: Flags) -> Study:
 
 
 def _changed(experiment: Any, flags: Flags) -> Any:
-    changes: dict[str, Any] = {"flags": {**experiment.flags, **_settings(flags.set)}}
+    given = _settings(flags.set)
+    replaced = {as_typed(name) for name in given}
+    kept = {name: value for name, value in flat_flags(experiment.flags).items() if as_typed(name) not in replaced}
+    changes: dict[str, Any] = {"flags": kept | given}
     if flags.recipes:
         changes["recipes"] = [recipe for recipe in experiment.recipes if recipe in flags.recipes]
     if flags.activations:
@@ -129,14 +134,13 @@ def print_commands(runs: list[PlannedRun], parallel: int, gpus: int) -> None:
 
 def run_here(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
     """Runs the study on this machine, or says where it stands, and returns the exit status."""
-    from .sweeping.local import LocalStudy, jobs_of, refuse_running, visible_gpus
+    from .sweeping.local import LocalStudy, jobs_of, visible_gpus
     from .sweeping.view import StudyView, summary
 
     jobs = jobs_of(runs, study.output_dir / "logs", flags.retry)
     if flags.status:
         summary(jobs)
         return 0
-    refuse_running(jobs)
     devices = visible_gpus()
     parallel = _parallel(study, runs, len(devices))
     try:
@@ -161,6 +165,8 @@ def _parallel(study: Study, runs: list[PlannedRun], gpus: int) -> int:
 
 def submit_all(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
     """Submits the study, waits if asked to, and returns the exit status."""
+    from golu_core.training.locks import BUSY
+
     from .sweeping.cluster import submit
     from .sweeping.local import State, jobs_of
     from .sweeping.view import summary
@@ -176,6 +182,7 @@ def submit_all(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
         for state, what in (
             (State.FINISHED, "were finished"),
             (State.RUNNING, "are queued already"),
+            (State.ELSEWHERE, "are trained by another process"),
             (State.FAILED, "failed before (--retry tries them again)"),
         )
         if state is State.FINISHED or any(job.state is state for job in jobs)
@@ -189,6 +196,8 @@ def submit_all(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
         run.job.log = Path(run.handle.paths.stderr)
         run.job.state = State.FINISHED if error is None else State.FAILED
         run.job.reason = "" if error is None else run.job.last_words()
+        if BUSY in str(error):
+            run.job.look()
     summary(jobs)
     return _ended(jobs, study)
 

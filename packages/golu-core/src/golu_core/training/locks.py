@@ -17,6 +17,9 @@ from .text_sinks import fitting_name
 # the loader processes of a killed run hold its lock for some seconds, until they notice that it is gone
 _PATIENCE_S = 15.0
 
+BUSY = "another process is training in"
+"""How the message begins of a run that another process trains, which is neither a failure nor a success."""
+
 
 class FolderLock:
     """A lock beside a folder that is to be written; the system lets it go when this process ends, however it ends.
@@ -98,5 +101,20 @@ def claim(folder: Path, patience_s: float = _PATIENCE_S) -> FolderLock:
     try:
         lock.acquire(patience_s)
     except Timeout:
-        raise RequestError(f"another process is training in {folder}; wait for it, or stop it") from None
+        raise RequestError(f"{BUSY} {folder}; wait for it, or stop it") from None
     return lock
+
+
+def is_claimed(folder: Path) -> bool:
+    """Return whether another process trains in a run folder right now; nothing is written."""
+    lock = FolderLock(folder)
+    if not lock.path.exists():
+        return False
+    try:
+        lock.acquire(0)
+    except Timeout:
+        return True
+    except OSError:  # a lock that this process may not open: the run itself finds out
+        return False
+    lock.release()
+    return False

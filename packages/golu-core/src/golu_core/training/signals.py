@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 # a signal to the whole process group comes again from the launcher, which passes on its own
 _SECONDS_OF_ECHO = 2.0
 _PARENT_DIED = 1  # PR_SET_PDEATHSIG
@@ -37,7 +37,7 @@ class StopSignal:
 
     def install(self) -> None:
         """Takes over the signals, but for those that this process was told to ignore, as by nohup."""
-        for number in _SIGNALS:
+        for number in STOP_SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._previous[number] = signal.signal(number, self._note)
 
@@ -47,8 +47,7 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if _is_hangup(number):
-            _leave_terminal()
+        leave_closed_terminal(number)
         if not self.armed:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         if self.number is not None:
@@ -61,12 +60,10 @@ class StopSignal:
                 os.write(2, b"\nstopping after this step; the same command will continue the run\n")
 
 
-def _is_hangup(number: int) -> bool:
-    return number == getattr(signal, "SIGHUP", None)
-
-
-def _leave_terminal() -> None:
-    """Nobody reads a terminal that was closed, and writing to it fails."""
+def leave_closed_terminal(number: int) -> None:
+    """Send what would be printed nowhere after SIGHUP: nobody reads a closed terminal, and writing to it fails."""
+    if number != getattr(signal, "SIGHUP", None):
+        return
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
@@ -85,7 +82,7 @@ def held_back() -> Iterator[None]:
         yield
         return
     of_children = signal.getsignal(signal.SIGCHLD)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
@@ -99,10 +96,10 @@ def outlive_signals(worker: int) -> None:
     Args:
         worker: number of the loader process, as DataLoader's `worker_init_fn` is told it.
     """
-    for number in _SIGNALS:
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     if sys.platform == "linux":
         import ctypes
 

@@ -16,9 +16,10 @@ from submitit.core.utils import FailedJobError
 from submitit.helpers import CommandFunction, DelayedSubmission
 
 from golu_core.training.errors import RequestError
+from golu_core.training.locks import BUSY
 from golu_core.training.ownership import remove_file, write_text
 
-from .local import Job, State, make_log_folder, refuse_running, with_this_python
+from .local import Job, State, make_log_folder, with_this_python
 from .study import ClusterNeeds
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes do not find the tools' modules
@@ -51,7 +52,7 @@ class ContinuedCommand(CommandFunction):
             return str(super().__call__(*args, **kwargs))
         except FailedJobError as error:
             status = getattr(error.__cause__, "returncode", None)
-            if status not in _STOPPED:
+            if status not in _STOPPED and BUSY not in str(error):
                 self.failure_note.write_text(f"it ended with status {status}\n", encoding="utf-8")
             raise
 
@@ -82,9 +83,7 @@ def submit(jobs: Sequence[Job], kind: ClusterKind, needs: ClusterNeeds, logs: Pa
     """
     waiting = [job for job in jobs if job.state in (State.NEW, State.STOPPED)]
     before = _submitted_before(logs)
-    if kind == "local":
-        refuse_running(waiting)
-    else:
+    if kind == "slurm":
         queued = _queued() if any(job.run.name in before for job in waiting) else set()
         for job in waiting:
             if before.get(job.run.name) in queued:

@@ -19,16 +19,19 @@ from typing import IO, Any, Protocol
 
 import psutil
 
-from golu_core.training.errors import Interrupted, RequestError
+from golu_core.training.errors import Interrupted
 from golu_core.training.folder import RunFolder
+from golu_core.training.locks import BUSY, is_claimed
 from golu_core.training.ownership import STUDY_MARKER, read_marker, remove_file, write_json
 from golu_core.training.results import RESULT_FILE, read_result
 from golu_core.training.run_files import CONFIG_FILE, METRICS_FILE
+from golu_core.training.signals import STOP_SIGNALS, leave_closed_terminal
 
 from .study import PlannedRun
 
 _SECONDS_TO_SAVE = 120.0
 _SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_BETWEEN_LOOKS_ELSEWHERE = 2.0  # which take the other process's lock file in hand
 
 
 class State(Enum):
@@ -37,6 +40,7 @@ class State(Enum):
     NEW = "new"
     STOPPED = "stopped"
     RUNNING = "running"
+    ELSEWHERE = "elsewhere"
     FINISHED = "finished"
     FAILED = "failed"
     WAITS = "waits in vain"
@@ -51,26 +55,43 @@ class Job:
         log: its output, over all attempts.
         state: where it stands.
         reason: of a failure.
+        retry: whether a failure noted before this command does not count.
         process: while it runs.
         slot: which of the parallel places it has, and so which GPUs.
         started: by the clock of this process, in seconds.
         seconds: it took, if it was finished by this process.
+        looked: when another process was last seen training it, by the same clock.
     """
 
     run: PlannedRun
     log: Path
     state: State
     reason: str = ""
+    retry: bool = False
     process: subprocess.Popen[bytes] | None = None
     slot: int = 0
     started: float = 0.0
     seconds: float | None = None
+    looked: float = 0.0
     file: IO[bytes] | None = None
 
     @property
     def failure_note(self) -> Path:
         """Present while the last attempt is known to have failed."""
         return self.log.with_suffix(".failed")
+
+    def look(self) -> None:
+        """Set the state to what is on disk; RequestError if a result cannot be read."""
+        folder = self.run.folder
+        if (folder / RESULT_FILE).exists():
+            read_result(folder / RESULT_FILE)
+            self.state, self.reason = State.FINISHED, ""
+        elif is_claimed(folder):
+            self.state, self.reason, self.looked = State.ELSEWHERE, "another process is training it", time.monotonic()
+        elif self.failure_note.exists() and not self.retry:
+            self.state, self.reason = State.FAILED, "failed before; --retry tries again"
+        else:
+            self.state = State.STOPPED if (folder / CONFIG_FILE).exists() else State.NEW
 
     def last_words(self, status: int | None = None) -> str:
         """The program's own message at the end of the log, or else how it ended and the log's last line."""
@@ -101,6 +122,9 @@ class Job:
         return f"{metric.name} {metric.value:.5g}"
 
 
+_WAITING = (State.NEW, State.STOPPED, State.ELSEWHERE)
+
+
 class View(Protocol):
     """Shows a study to a person."""
 
@@ -129,29 +153,11 @@ def jobs_of(runs: Sequence[PlannedRun], logs: Path, retry: bool) -> list[Job]:
     """
     jobs = []
     for run in runs:
-        job = Job(run, logs / f"{run.name}.log", State.NEW)
+        job = Job(run, logs / f"{run.name}.log", State.NEW, retry=retry)
         RunFolder(run.folder).check_owner(run.config)
-        if (run.folder / RESULT_FILE).exists():
-            read_result(run.folder / RESULT_FILE)
-            job.state = State.FINISHED
-        elif job.failure_note.exists() and not retry:
-            job.state, job.reason = State.FAILED, "failed before; --retry tries again"
-        elif (run.folder / CONFIG_FILE).exists():
-            job.state = State.STOPPED
+        job.look()
         jobs.append(job)
     return jobs
-
-
-def refuse_running(jobs: Sequence[Job]) -> None:
-    """Raises RequestError if a run of the study is trained by another process of this machine right now."""
-    waiting = {tuple(job.run.module[1:]): job.run.name for job in jobs if job.state in (State.NEW, State.STOPPED)}
-    here = str(Path.cwd())
-    for process in psutil.process_iter(["cmdline", "cwd"]):
-        words = process.info["cmdline"] or []
-        if process.info["cwd"] == here and "train" in words:
-            name = waiting.get(tuple(words[words.index("train") - 1 :]))
-            if name is not None:
-                raise RequestError(f"{name} is already being trained by process {process.pid}; wait for it, or stop it")
 
 
 @dataclass
@@ -177,9 +183,12 @@ class LocalStudy:
         Raises:
             Interrupted: after a signal, once the runs have saved; the same command continues the study.
         """
+        for job in self.jobs:
+            if job.state is State.ELSEWHERE:
+                self.view.ended(job)
         with self._signals():
             try:
-                while any(job.state in (State.NEW, State.STOPPED, State.RUNNING) for job in self.jobs):
+                while any(job.state in (*_WAITING, State.RUNNING) for job in self.jobs):
                     self._collect()
                     if self._asked_to_stop is not None:
                         raise Interrupted(self._asked_to_stop, "stopped; the same command continues the study")
@@ -192,9 +201,12 @@ class LocalStudy:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         def ask(number: int, frame: FrameType | None) -> None:
-            self._asked_to_stop = number
+            leave_closed_terminal(number)
+            if self._asked_to_stop is None:
+                self._asked_to_stop = number
 
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        asked = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # as of nohup
+        before = {number: signal.signal(number, ask) for number in asked}
         try:
             yield
         finally:
@@ -207,14 +219,25 @@ class LocalStudy:
     def _start_what_can_start(self) -> None:
         states = {job.run.folder: job.state for job in self.jobs}
         for job in self.jobs:
-            if job.state not in (State.NEW, State.STOPPED):
+            if job.state not in _WAITING:
                 continue
             before = State.FINISHED if job.run.after is None else states[job.run.after]
             if before in (State.FAILED, State.WAITS):
                 job.state, job.reason = State.WAITS, f"{job.run.after} is not finished"
                 self.view.ended(job)
             elif before is State.FINISHED and len(self._running()) < self.parallel:
-                self._start(job)
+                self._start_unless_done(job)
+
+    def _start_unless_done(self, job: Job) -> None:
+        """Start a run, unless another sweep or process trains it, has finished it, or has seen it fail."""
+        was = job.state
+        if was is State.ELSEWHERE and time.monotonic() - job.looked < _SECONDS_BETWEEN_LOOKS_ELSEWHERE:
+            return
+        job.look()
+        if job.state in (State.NEW, State.STOPPED):
+            self._start(job)
+        elif job.state is not was:
+            self.view.ended(job)
 
     def _start(self, job: Job) -> None:
         taken = {other.slot for other in self._running()}
@@ -226,6 +249,7 @@ class LocalStudy:
         job.file.flush()
         if job.failure_note.exists():
             remove_file(job.failure_note)
+        job.retry = False
         job.process = subprocess.Popen(
             with_this_python(command),
             stdin=subprocess.DEVNULL,
@@ -256,8 +280,10 @@ class LocalStudy:
             job.seconds = time.monotonic() - job.started
             if status == 0 and (job.run.folder / RESULT_FILE).exists():
                 job.state = State.FINISHED
+            elif BUSY in (words := job.last_words(status)):  # it began before the other process had locked the folder
+                job.state, job.reason, job.looked = State.ELSEWHERE, "another process is training it", time.monotonic()
             else:
-                job.state, job.reason = State.FAILED, job.last_words(status)
+                job.state, job.reason = State.FAILED, words
                 job.failure_note.write_text(f"{_ending(status)}\n")
             self.view.ended(job)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import string
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,8 @@ from golu_core.training.errors import RequestError
 from golu_core.training.named_activations import NamedActivation, named_activation
 from golu_core.training.run_files import run_folder
 from golu_core.training.tasks import Task, named_recipe, task_of
+
+from .flags import variants
 
 _STUDIES = Path(__file__).resolve().parents[1] / "plans"
 
@@ -214,7 +215,8 @@ def planned_runs(study: Study) -> list[PlannedRun]:
     """The runs of a study, in the order of its file; activations vary fastest, then seeds.
 
     Raises:
-        RequestError: a recipe, activation or flag is not known, or two runs would share a folder.
+        RequestError: a recipe, activation or flag is not known, a flag is one that the study sets itself, or two runs
+            would share a folder.
     """
     runs = [run for experiment in study.experiment for run in _runs_of(experiment, study)]
     folders: dict[Path, PlannedRun] = {}
@@ -243,7 +245,7 @@ def _refuse_cycles(runs: Mapping[Path, PlannedRun]) -> None:
 def _runs_of(experiment: Experiment, study: Study) -> Iterator[PlannedRun]:
     activations = _named(experiment.activations or study.activations)
     seeds = study.seeds if experiment.seeds is None else experiment.seeds
-    for recipe, (variant, flags) in itertools.product(experiment.recipes, _variants(experiment.flags)):
+    for recipe, (variant, flags) in itertools.product(experiment.recipes, variants(experiment.flags)):
         task = task_of(recipe)
         recipe = anywhere(recipe)
         output_dir = study.output_dir / variant if variant else study.output_dir
@@ -285,36 +287,6 @@ def anywhere(recipe: str) -> str:
 def _named(activations: Sequence[str]) -> list[NamedActivation]:
     """What a study's activations are, each imported once, before anything is trained."""
     return [named_activation(text) for text in activations]
-
-
-def _variants(flags: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Each combination of the varied flags: its name, and all flags as the command line takes them."""
-    flat = dict(_flattened(flags))
-    varied = {name: value for name, value in flat.items() if isinstance(value, list)}
-    for combination in itertools.product(*varied.values()):
-        chosen = dict(zip(varied, combination, strict=True))
-        name = ",".join(f"{key}={_shown(value)}" for key, value in chosen.items() if len(varied[key]) > 1)
-        yield name, [token for key, value in {**flat, **chosen}.items() for token in _flag(key, value)]
-
-
-def _flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flattened(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _flag(name: str, value: Any) -> list[str]:
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{flag}" if value else "--" + ".".join([*flag.split(".")[:-1], "no-" + flag.split(".")[-1]])]
-    return [f"--{flag}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
-
-
-def _shown(value: Any) -> str:
-    shown = "_".join(map(str, value)) if isinstance(value, list) else str(value)
-    return "".join(letter if letter in string.ascii_letters + string.digits + "-+.,_" else "_" for letter in shown)
 
 
 def _parsed(task: Task[Any], arguments: Sequence[str]) -> RunConfig:

@@ -91,7 +91,7 @@ class StudyView:
         total = 0.0
         for job in self._jobs:
             expected = means.get(job.run.config.recipe, usual)
-            if job.state in (State.NEW, State.STOPPED):
+            if job.state in (State.NEW, State.STOPPED, State.ELSEWHERE):
                 total += expected
             elif job.state is State.RUNNING:
                 total += max(0.0, expected - (time.monotonic() - job.started))
@@ -109,7 +109,7 @@ class StudyView:
         counts = Counter(job.state for job in self._jobs)
         finished, failed = counts[State.FINISHED], counts[State.FAILED] + counts[State.WAITS]
         bar = ProgressBar(total=len(self._jobs), completed=finished + failed, width=40)
-        waiting = counts[State.NEW] + counts[State.STOPPED]
+        waiting = counts[State.NEW] + counts[State.STOPPED] + counts[State.ELSEWHERE]
         heading = Text(
             f"{finished} of {len(self._jobs)} runs finished, {counts[State.RUNNING]} running, {waiting} waiting, "
             f"{failed} failed; {self.left()}",
@@ -139,7 +139,7 @@ def summary(jobs: Sequence[Job], console: Console | None = None) -> None:
         table.add_row(recipe, *(str(of_recipe[state] or "-") for state in states))
     console.print(table)
     for job in jobs:
-        if job.state in (State.FAILED, State.WAITS):
+        if job.state in (State.FAILED, State.WAITS, State.ELSEWHERE):
             log = f"; log: {job.log}" if job.log.exists() else ""
             console.print(f"{job.state.value}: {job.run.name}: {job.reason}{log}", markup=False)
 
