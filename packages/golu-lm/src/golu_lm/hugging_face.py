@@ -14,7 +14,7 @@ from golu_core import register_with_transformers
 from golu_core.training.errors import RequestError
 from golu_core.training.finished import FinishedRun
 from golu_core.training.model_card import Use, write_card
-from golu_core.training.ownership import make_readable
+from golu_core.training.output_folder import output_folder
 
 from .config import LmConfig, Model
 from .families import is_translator
@@ -240,14 +240,11 @@ def export_to_hugging_face(folder: Path, out: Path) -> None:
     Raises:
         RequestError: the run is not finished, transformers is missing or has no such model, or `out` is not empty.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RequestError(f"{out} exists, and is not empty")
     translates = is_translator(folder)
-    finished: FinishedRun[Any] = _export_translator(folder, out) if translates else _export_gpt2(folder, out)
-    activation = finished.config.activation
-    write_card(out, folder, finished.result, _use(activation, translates))
-    for path in out.iterdir():
-        make_readable(path)  # safetensors keeps its files from others
+    with output_folder(out, "--out") as whole:
+        finished: FinishedRun[Any] = _export_translator(folder, whole) if translates else _export_gpt2(folder, whole)
+        activation = finished.config.activation
+        write_card(whole, folder, finished.result, _use(activation, translates))
     print(f"exported: {out}")
     if activation == "golu":
         print("call golu_core.register_with_transformers() before from_pretrained")

@@ -27,6 +27,7 @@ from golu_core.training.ownership import (
     publish,
     read_marker,
     remove_file,
+    sweep_partials,
     truncate_file,
     write_json,
 )
@@ -198,6 +199,7 @@ def _remove_prepared(folder: Path) -> None:
         raise RequestError(
             f"{folder} was not made by golu-lm prepare, so --overwrite does not remove it: choose a --name"
         )
+    sweep_partials(folder)  # version 0.2 could leave some inside
     foreign = foreign_files(folder, (META_FILE, *(f"{split}.bin" for split in SPLITS)))
     if foreign:
         raise RequestError(f"{foreign[0]} was not made by golu-lm prepare: move it away, or choose another --name")

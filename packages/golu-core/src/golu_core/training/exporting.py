@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .cli import parsed_flags, run_directory
 from .errors import RequestError, RunFailure
-from .model_card import CARD_FILE, Use, write_card
+from .model_card import Use, write_card
 from .named_activations import ACTIVATION_FILE, loaded_code
 from .output_folder import check_output_folder, output_folder
 from .results import Result
@@ -89,7 +89,7 @@ def export_run(arguments: Sequence[str], usage: str, made: Callable[[Path], tupl
     out = flags.out
     check_output_folder(out, "--out")
     network, result = made(folder)
-    with output_folder(out, "--out", last=CARD_FILE) as whole:
+    with output_folder(out, "--out") as whole:
         difference = {**_WRITERS, **network.writers}[flags.format](network, whole)
         for name, values in network.files.items():
             (whole / name).write_bytes(

@@ -1,39 +1,77 @@
-"""A folder that a person names for what a command makes: it appears with all that is in it, or the command fails."""
+"""A folder that a person names for what a command makes: it appears with all that is in it, or the command fails.
+
+    begin      a hidden folder beside the new one, or inside an empty one that is there
+    fill       the command writes its files into it
+    finish     all files are synchronized, then one rename gives the folder its name
+
+A kill leaves the hidden folder, which the same command removes.
+"""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import RequestError
+from safetensors import SafetensorError
+
+from .errors import RequestError, RunFailure
+from .ownership import (
+    begin_inside,
+    begin_partial,
+    discard,
+    is_unsettled,
+    is_vacant,
+    make_readable,
+    no_empty_parents,
+    settle,
+    sweep_partials,
+    sync,
+    unpack,
+)
 
 
 def check_output_folder(folder: Path, flag: str) -> None:
     """Raises RequestError if something lies where a command would write; `flag` names the folder, such as `--out`."""
-    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+    if not is_vacant(folder):
+        if folder.is_dir() and not folder.is_symlink():
+            sweep_partials(folder, [".*.discarded"])  # all of it is there, but a kill came before the last cleaning up
         raise RequestError(f"{folder} exists, and is not an empty folder: name a new one by {flag}")
 
 
 @contextmanager
-def output_folder(folder: Path, flag: str, last: str = "") -> Iterator[Path]:
-    """A temporary folder for the block to fill, whose files are then copied to a new one.
+def output_folder(folder: Path, flag: str) -> Iterator[Path]:
+    """A folder for the block to fill, which then gets its name, whole or not at all.
 
     Args:
-        folder: that is to hold them.
-        flag: that names it.
-        last: the file whose presence means that the folder is whole.
+        folder: The new folder, or an empty one.
+        flag: The flag that names it.
 
     Raises:
-        RequestError: something lies there.
+        RequestError: Something lies there.
+        RunFailure: Weights could not be written.
     """
     check_output_folder(folder, flag)
-    with tempfile.TemporaryDirectory() as place:
-        yield Path(place)
-        files = [path for path in Path(place).rglob("*") if path.is_file()]
-        for path in sorted(files, key=lambda path: (path.name == last, path)):
-            target = folder / path.relative_to(place)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+    if is_unsettled(folder):
+        discard(folder)
+    there = folder.exists()
+    with no_empty_parents(folder):
+        partial = begin_inside(folder) if there else begin_partial(folder)
+        try:
+            yield partial
+            _synchronize(partial)
+        except SafetensorError as error:
+            discard(partial)
+            raise RunFailure(f"{folder} could not be written: {error}") from error
+        except BaseException:
+            discard(partial)
+            raise
+        (unpack if there else settle)(partial, folder)
+
+
+def _synchronize(partial: Path) -> None:
+    """Makes all files readable as the umask has it, and sure to be on the disk."""
+    for path in sorted(partial.rglob("*")):
+        if path.is_file():
+            make_readable(path)
+        sync(path)

@@ -38,6 +38,7 @@ _MARKERS = (
 )
 MADE_BY = "made by golu"
 _BYTES_SEARCHED = 4096
+_INSIDE, _NEW_MARKER = "output", "new-partial.json"  # of what is made inside a folder that is there
 _UMASK = os.umask(0o077)  # it can only be read by setting it
 os.umask(_UMASK)
 
@@ -148,6 +149,25 @@ def require_free(folder: Path, what: str) -> None:
         )
 
 
+def is_vacant(folder: Path) -> bool:
+    """Whether a new folder may appear at a path: nothing is there, or a folder that holds only what a kill left."""
+    if folder.is_symlink():
+        return False
+    if not folder.exists():
+        return True
+    if not folder.is_dir():
+        return False
+    moved = _moved_before(folder)
+    return is_unsettled(folder) or all(path.name in moved or _is_leftover(path) for path in folder.iterdir())
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a killed write or removal of ours left a folder."""
+    if not (path.name.startswith(".") and path.name.endswith((".partial", ".discarded"))):
+        return False
+    return path.is_dir() and (is_ours(path) or is_barely_begun(path) or not any(path.iterdir()))
+
+
 def begin_partial(folder: Path) -> Path:
     """An empty folder beside a folder that is to be made, which `publish` renames into place.
 
@@ -172,8 +192,9 @@ def _hidden_sibling(path: Path, ending: str) -> Path:
 
 
 def publish(partial: Path, folder: Path) -> None:
-    """Renames what `begin_partial` began into its place, which must be free."""
+    """Renames what `begin_partial` began into its place, which must be free, without what killed writes left in it."""
     require_free(folder, "the data")
+    sweep_partials(partial)
     (partial / PARTIAL_MARKER).unlink()
     partial.rename(folder)
     sync(folder.parent)
@@ -189,6 +210,83 @@ def new_folder(folder: Path) -> Iterator[Path]:
         discard(partial)
         raise
     publish(partial, folder)
+
+
+def settle(partial: Path, folder: Path) -> None:
+    """Gives a folder without a marker of its own its name; until all is done, a marker lists what belongs to it."""
+    _list_names(partial)
+    partial.rename(folder)
+    (folder / PARTIAL_MARKER).unlink()
+    sync(folder.parent)
+
+
+def is_unsettled(folder: Path) -> bool:
+    """Whether a kill in `settle` left a folder, and nobody has added a file to it."""
+    marker = read_marker(folder, PARTIAL_MARKER)
+    return marker is not None and set(marker.get("names", ())) == _names(folder)
+
+
+def _names(folder: Path) -> set[str]:
+    """The files in a folder, at any depth."""
+    files = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    return {path.relative_to(folder).as_posix() for path in files} - {PARTIAL_MARKER}
+
+
+def _list_names(partial: Path) -> None:
+    """Puts the names of all files in a partial folder into its marker."""
+    marker = {**(read_marker(partial, PARTIAL_MARKER) or {}), "names": sorted(_names(partial))}
+    (partial / _NEW_MARKER).write_text(json.dumps(marker), encoding="utf-8")
+    sync(partial / _NEW_MARKER)
+    (partial / _NEW_MARKER).replace(partial / PARTIAL_MARKER)
+    sync(partial)
+
+
+def begin_inside(folder: Path) -> Path:
+    """An empty folder inside a vacant one, whose content `unpack` moves out: for a folder that must stay what it is.
+
+    A mounted volume or the current folder cannot be replaced by another one.
+    """
+    moved = _moved_before(folder)
+    for path in [path for path in folder.iterdir() if path.name in moved]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    sweep_partials(folder)
+    return begin_partial(folder / _INSIDE)
+
+
+def unpack(partial: Path, folder: Path) -> None:
+    """Moves what was made in `begin_inside` to its place; a kill on the way leaves a marker that lists all names."""
+    _list_names(partial)
+    for path in [path for path in partial.iterdir() if path.name != PARTIAL_MARKER]:
+        path.rename(folder / path.name)
+    discard(partial)
+    sync(folder)
+
+
+def _moved_before(folder: Path) -> frozenset[str]:
+    """Names that a killed `unpack` had moved into a folder already."""
+    partial = partial_of(folder / _INSIDE)
+    moved: set[str] = set()
+    for left in (partial, _doomed(partial)):
+        marker = read_marker(left, PARTIAL_MARKER) or {}
+        tops = {Path(name).parts[0] for name in marker.get("names", ())}
+        moved |= {name for name in tops if not os.path.lexists(left / name)}
+    return frozenset(moved)
+
+
+@contextmanager
+def no_empty_parents(folder: Path) -> Iterator[None]:
+    """Removes the folders around a folder that are new and empty, if the block fails."""
+    missing = [parent for parent in folder.parents if not parent.exists()]
+    try:
+        yield
+    except BaseException:
+        for parent in missing:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise
 
 
 # -------------------------------------------------------------------------------------------------------------- files
@@ -217,8 +315,12 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def make_readable(path: Path) -> None:
-    """Gives a file the permissions that the user's umask grants; some libraries keep theirs from all others."""
-    path.chmod(0o666 & ~_UMASK)
+    """Gives a file the permissions that the user's umask grants; some libraries keep theirs from all others.
+
+    Object stores and Windows shares refuse this. The file's owner can read it all the same.
+    """
+    with contextlib.suppress(OSError):
+        path.chmod(0o666 & ~_UMASK)
 
 
 def write_output(path: Path, write: Callable[[Path], None]) -> None:
@@ -296,9 +398,9 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def sweep_partials(folder: Path) -> None:
+def sweep_partials(folder: Path, patterns: Iterable[str] = (".*.partial", ".*.discarded")) -> None:
     """Removes what killed writes of ours left beside the files of a folder."""
-    for pattern in (".*.partial", ".*.discarded"):
+    for pattern in patterns:
         for left in folder.glob(pattern):
             with contextlib.suppress(RequestError):
                 _remove_tree(left)

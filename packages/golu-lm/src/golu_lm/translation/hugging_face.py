@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from golu_core.training.errors import RequestError
+from golu_core.training.scratch import scratch_folder
 
 from ..hugging_face import config_of, their_activation, transformers_library
 from .config import BeamSearch, Transformer
@@ -127,8 +126,8 @@ def to_fsmt_tokenizer(codec: Codec, cutting: Cutting, languages: Languages, long
         flags = " ".join(f"--{name.replace('_', '-')}" for name in differing)
         raise RequestError(f"FSMT's tokenizer cuts text otherwise than this run; prepare the data with {flags} for it")
     transformers = transformers_library()
-    with tempfile.TemporaryDirectory() as place:
-        words, merges = Path(place) / "vocabulary.json", Path(place) / "merges.txt"
+    with scratch_folder() as place:
+        words, merges = place / "vocabulary.json", place / "merges.txt"
         words.write_text(json.dumps(codec.subwords.vocabulary, ensure_ascii=False), encoding="utf-8")
         lines = "".join(f"{left} {right}\n" for left, right in codec.subwords.merges)
         merges.write_text(lines, encoding="utf-8")

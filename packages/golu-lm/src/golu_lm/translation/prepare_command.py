@@ -12,7 +12,7 @@ from typing import Annotated
 from golu_core.training.cli import parsed_flags
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import Count, FolderName, Positive, Range
-from golu_core.training.ownership import discard, foreign_files, partial_of, read_marker
+from golu_core.training.ownership import discard, foreign_files, partial_of, read_marker, sweep_partials
 
 from .parallel_text import SPLITS, Languages, own_pairs, wmt14
 from .prepare import FORMAT, META_FILE, SUBWORDS_FILE, Cutting, prepare_pairs
@@ -91,6 +91,7 @@ def _remove_prepared(folder: Path) -> None:
             f"{folder} does not hold pairs that golu-lm prepare made, so --overwrite does not remove it: "
             f"choose a --name"
         )
+    sweep_partials(folder)  # version 0.2 could leave some inside
     sides = () if meta is None else tuple(meta["languages"])
     written = (f"{split}.{side}{end}" for split in SPLITS for side in sides for end in ("", ".words", ".bin"))
     foreign = foreign_files(folder, (META_FILE, SUBWORDS_FILE, *written))

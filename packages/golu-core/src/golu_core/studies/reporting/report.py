@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
 from golu_core.training.errors import RequestError
-from golu_core.training.ownership import REPORT_MARKER, bytes_writer, read_marker, write_atomically
+from golu_core.training.output_folder import output_folder
+from golu_core.training.ownership import (
+    REPORT_MARKER,
+    bytes_writer,
+    is_vacant,
+    read_marker,
+    sweep_partials,
+    write_atomically,
+)
 from golu_core.training.spreadsheets import csv_text
 
 from .answer import answer, findings_over_recipes
@@ -167,18 +175,34 @@ def check_report_folder(folder: Path) -> None:
     """Raises RequestError if something lies at a report's place that these tools did not write."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise RequestError(f"--out {folder} is not a folder: name another one")
-    if folder.exists() and any(folder.iterdir()) and read_marker(folder, REPORT_MARKER) is None:
+    if not is_vacant(folder) and read_marker(folder, REPORT_MARKER) is None:
         raise RequestError(f"--out {folder} holds files that are not a report: name another folder, or an empty one")
 
 
 def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Writes the files, each whole or not at all; OSError with the file's name where that fails."""
+    """Write a report: a new folder appears whole or not at all, and in one that is there each file is replaced.
+
+    Raises:
+        RequestError: The folder holds something else than a report.
+        OSError: A file could not be written; the message names it.
+    """
     check_report_folder(folder)
     marked = {REPORT_MARKER: b'{"format": "golu-report/1"}\n', **files}
-    for name, content in marked.items():
+    if not is_vacant(folder):
+        sweep_partials(folder)
+        _write_files(folder, marked, write_atomically)
+        return
+    with output_folder(folder, "--out") as place:
+        _write_files(place, marked, lambda path, write: write(path))
+
+
+def _write_files(
+    folder: Path, files: Mapping[str, bytes], written: Callable[[Path, Callable[[Path], None]], None]
+) -> None:
+    for name, content in files.items():
         path = folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, bytes_writer(content))
+            written(path, bytes_writer(content))
         except OSError as error:
             raise OSError(f"{path} could not be written: {error.strerror}") from error
