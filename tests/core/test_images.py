@@ -17,7 +17,8 @@ from PIL import Image, ImageOps
 from golu_core.training import images
 from golu_core.training.errors import RequestError
 from golu_core.training.image_files import group_name, image_files, left_out, same_content, share_by_groups
-from golu_core.training.images import decode, printable
+from golu_core.training.images import decode
+from golu_core.training.text_sinks import printable
 
 SIDE = 24
 

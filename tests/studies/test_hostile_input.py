@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 
 import pytest
@@ -13,7 +11,6 @@ from golu_core.studies.reporting.collect import collect
 from golu_core.studies.reporting.summary import rows_of
 from golu_core.studies.sweeping.study import planned_runs, study_from
 from golu_core.training.errors import RequestError
-from golu_core.training.spreadsheets import csv_text
 from runs_on_disk import change_result, write_run
 
 EXPERIMENT = {"recipes": ["digits"], "activations": ["golu"], "seeds": [0]}
@@ -85,13 +82,6 @@ def test_a_changed_result_is_named(tmp_path, capsys):
     path.write_text(path.read_text().replace("98.0", "99.9"))
     assert aggregate.main([str(tmp_path)]) == 2
     assert "does not have its own checksum" in capsys.readouterr().err
-
-
-def test_cells_are_no_formulas():
-    records = [{"name": cell, "value": -1.5} for cell in ("=1+1", "+1", "-1", "@sum", "\tx", "plain")]
-    rows = list(csv.DictReader(io.StringIO(csv_text(records))))
-    assert [row["name"] for row in rows] == ["'=1+1", "'+1", "'-1", "'@sum", "'\tx", "plain"]
-    assert {row["value"] for row in rows} == {"-1.5"}
 
 
 def test_a_report_is_written_over_nothing_else(tmp_path, capsys):

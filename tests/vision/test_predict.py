@@ -109,10 +109,10 @@ def test_one_unreadable_picture_stops_nothing(trained, images, vision, tmp_path)
     assert "2 of 3 images could not be read" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_cells_that_a_spreadsheet_would_compute(trained, images, vision, tmp_path):
+def test_values_of_csv_are_the_names(trained, images, vision, tmp_path):
     shutil.copy(images[0], tmp_path / "=1+1.png")
     done = vision("predict", str(trained / PLACE), "=1+1.png", "--format", "csv", cwd=tmp_path)
-    assert done.returncode == 0 and "\n'=1+1.png,1," in done.stdout
+    assert done.returncode == 0 and "\n=1+1.png,1," in done.stdout
 
 
 def test_a_run_from_before_classes_were_kept(trained, images, vision, tmp_path):

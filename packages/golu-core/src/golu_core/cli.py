@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
+from .training.text_sinks import complain, prepare_streams, say
 
 _STUDIES = {
     "sweep": "train a study: recipes x activations x seeds",
@@ -31,20 +32,21 @@ _HELP = "\n".join(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `golu-core` and returns its exit status."""
+    prepare_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words:
         return print_report()
     command, *rest = words
     if command in ("-h", "--help"):
-        print(_HELP)
+        say(_HELP)
     elif command == "--version":
-        print(__version__)
+        say(__version__)
     elif command == "activations":
         return print_activations()
     elif command in _STUDIES:
         return _run_study_command(command, rest)
     else:
-        print(f"golu-core: unknown command {command!r}\n\n{_HELP}", file=sys.stderr)
+        complain(f"golu-core: unknown command {command!r}\n\n{_HELP}")
         return 2
     return 0
 
@@ -55,7 +57,7 @@ def _run_study_command(command: str, arguments: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("golu_core"):
             raise
-        print(f'golu-core: {command} needs {error.name}: pip install "golu-core[studies]"', file=sys.stderr)
+        complain(f'golu-core: {command} needs {error.name}: pip install "golu-core[studies]"')
         return 2
     status: int = module.main(list(arguments))
     return status
@@ -67,10 +69,10 @@ def print_activations() -> int:
 
     for name, activation in ACTIVATIONS.items():
         parameters = ", ".join(f"{key}={value:g}" for key, value in activation.parameters.items())
-        print(f"{name:<12}{activation.paper_name:<13}{parameters}".rstrip())
+        say(f"{name:<12}{activation.paper_name:<13}{parameters}".rstrip())
     for name, entry in registered_elsewhere().items():
-        print(f"{name:<12}of {entry.dist.name if entry.dist is not None else 'another package'}: {entry.value}")
-    print("\nwith parameters: golu(beta=0.5); others: torch.nn.Hardswish, package.module:Name, ./file.py:Name(param=2)")
+        say(f"{name:<12}of {entry.dist.name if entry.dist is not None else 'another package'}: {entry.value}")
+    say("\nwith parameters: golu(beta=0.5); others: torch.nn.Hardswish, package.module:Name, ./file.py:Name(param=2)")
     return 0
 
 
@@ -80,18 +82,18 @@ def print_report() -> int:
 
     from .activation import kernel, native
 
-    print(f"golu-core {__version__}, torch {torch.__version__}, Python {platform.python_version()}")
+    say(f"golu-core {__version__}, torch {torch.__version__}, Python {platform.python_version()}")
     reason = native.why_not()
-    print(f"cpu: {native.description()}" + (f", several times slower: {reason}" if reason else ""))
+    say(f"cpu: {native.description()}" + (f", several times slower: {reason}" if reason else ""))
     if torch.backends.mps.is_available():
-        print("mps: torch operations")
+        say("mps: torch operations")
     for index in range(torch.cuda.device_count()):
         implementation = "CuPy kernel" if kernel.kernels_available() else "torch operations"
-        print(f"cuda:{index} {torch.cuda.get_device_name(index)}: {implementation}")
+        say(f"cuda:{index} {torch.cuda.get_device_name(index)}: {implementation}")
     if not torch.cuda.is_available():
         cupy = "installed" if importlib.util.find_spec("cupy") else "not installed"
-        print(f"cuda: no device (CuPy is {cupy})")
-    print("torch.compile, export, ONNX and functional transforms: a pointwise expression")
+        say(f"cuda: no device (CuPy is {cupy})")
+    say("torch.compile, export, ONNX and functional transforms: a pointwise expression")
     return 0
 
 

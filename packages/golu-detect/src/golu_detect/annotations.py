@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from golu_core.training.errors import RequestError
-from golu_core.training.images import printable
+from golu_core.training.text_sinks import printable
 
 from .packed import PackedObjects, packed_content
 from .segmentations import Entry

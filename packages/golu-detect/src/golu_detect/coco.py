@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from golu_core.training.errors import RequestError
-from golu_core.training.images import printable
+from golu_core.training.text_sinks import printable
 
 from .annotations import Annotations, Image
 from .config import VOC_CATEGORIES

@@ -12,9 +12,9 @@ from torchvision.transforms import v2
 
 from golu_core.training.errors import RequestError
 from golu_core.training.fingerprint import Fingerprint, files_fingerprint, joined, whole_files_fingerprint
-from golu_core.training.images import printable
 from golu_core.training.loading import evaluation_loader, loaded
 from golu_core.training.scratch import dry_run_folder
+from golu_core.training.text_sinks import printable
 
 from .annotations import Annotations, read_annotations
 from .coco import IGNORED, class_labels, covered_images, object_count, trainable_images

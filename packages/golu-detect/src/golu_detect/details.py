@@ -15,7 +15,6 @@ from torchvision.ops import box_iou
 from torchvision.utils import draw_bounding_boxes
 
 from golu_core.training.class_details import Curve, write_confusion, write_curves, write_table
-from golu_core.training.ownership import MADE_BY
 
 from .coco import IGNORED
 from .coco_metrics import CategoryCurves, Detection, category_curves
@@ -285,14 +284,14 @@ def _colored(labels: NDArray[Any]) -> Tensor:
 
 def _draw_grid(path: Path, pictures: Sequence[tuple[Tensor, str]], title: str, columns: int) -> None:
     """Pictures (3, H, W) uint8 with their titles."""
-    from matplotlib.figure import Figure
+    from golu_core.training.figures import new_figure, save_png
 
     rows = -(-len(pictures) // columns)
-    figure = Figure(figsize=(2.6 * columns, 2.9 * rows + 0.5), layout="constrained")
+    figure = new_figure(2.6 * columns, 2.9 * rows + 0.5)
     figure.suptitle(title)
     for number, (picture, text) in enumerate(pictures):
         axes = figure.add_subplot(rows, columns, number + 1)
         axes.imshow(picture.permute(1, 2, 0).numpy())
-        axes.set_title(text, fontsize=9, parse_math=False)
+        axes.set_title(text, fontsize=9)
         axes.axis("off")
-    figure.savefig(path, dpi=100, format="png", metadata={"Software": MADE_BY})
+    save_png(figure, path, dpi=100)

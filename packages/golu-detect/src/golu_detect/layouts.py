@@ -8,7 +8,7 @@ from pathlib import Path
 
 from golu_core.training.errors import RequestError
 from golu_core.training.image_files import share_by_groups
-from golu_core.training.images import printable
+from golu_core.training.text_sinks import printable
 from golu_core.training.visible_files import is_hidden, subfolders
 
 from .annotations import Annotations, read_annotations

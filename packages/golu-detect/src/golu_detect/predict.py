@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,9 @@ from golu_core.training.errors import RequestError, RunFailure
 from golu_core.training.fields import Count, Probability
 from golu_core.training.finished import FinishedRun
 from golu_core.training.image_files import named_images
-from golu_core.training.images import png_writer, printable, read_image
+from golu_core.training.images import png_writer, read_image
 from golu_core.training.ownership import MADE_BY, check_output, write_atomically, write_output
+from golu_core.training.text_sinks import complain, fitting_name, printable, say
 
 from .config import DetectConfig, DetectionAugment, SegmentationAugment
 from .data import DetectData
@@ -34,6 +34,7 @@ from .video import is_video, open_video, video_writer
 
 CLASSES_FILE = "classes.json"
 _RESULTS, _IMAGES, _LABELS, _VIDEO = "results.json", "images.json", "-classes.png", ".mp4"
+_ENDINGS = (".png", ".json", _LABELS, _VIDEO)
 _READABLE = 288  # pixels
 _PALETTE = [(int(83 * k) % 200 + 55, int(157 * k) % 200 + 55, int(211 * k) % 200 + 55) for k in range(1, 256)]
 
@@ -172,10 +173,13 @@ def predict_command(arguments: Sequence[str]) -> None:
     first_flag = next((n for n, word in enumerate(arguments) if word.startswith("--")), len(arguments))
     flags = parsed_flags(PredictFlags, arguments[first_flag:], usage)
     folder, words = run_directory(arguments[:first_flag], usage)
-    named = [(path, name.with_suffix("")) for path, name in named_images(words)]
+    found = named_images(words)
+    named = [(path, _output_name(name)) for path, name in found.images]
     if not named:
         raise RequestError(f"name at least one image or folder, or - to read paths from standard input: {usage}")
     _check_names(flags.out, named)
+    for remark in found.remarks:
+        complain(f"note: {remark}")
     seeing = _Seeing(_Network(folder), flags)
     unreadable = 0
     for path, name in named:
@@ -183,13 +187,18 @@ def predict_command(arguments: Sequence[str]) -> None:
             said = seeing.video(path, name) if is_video(path) else seeing.image(path, name)
         except RequestError as error:
             unreadable += 1
-            print(f"golu-detect predict: {error}", file=sys.stderr, flush=True)
+            complain(f"golu-detect predict: {error}")
             continue
-        print(f"{name}: {said}", flush=True)
+        say(f"{printable(name)}: {said}")
     seeing.finish()
     if unreadable:
         raise RunFailure(f"{unreadable} of {len(named)} files could not be read; the others are predicted")
-    print(f"predicted: {flags.out}")
+    say(f"predicted: {printable(flags.out)}")
+
+
+def _output_name(name: Path) -> Path:
+    """What the files of an image are named after, without their endings."""
+    return name.with_name(fitting_name(name.stem, max(_ENDINGS, key=len)))
 
 
 class _Seeing:

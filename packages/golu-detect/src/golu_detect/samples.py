@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from golu_core.training.errors import RequestError
 from golu_core.training.sample_folder import written_once
+from golu_core.training.text_sinks import say
 
 if TYPE_CHECKING:
     import numpy
@@ -50,7 +51,7 @@ def sample_data_command(arguments: Sequence[str]) -> None:
     """`golu-detect sample-data DIR`."""
     if len(arguments) != 1 or arguments[0].startswith("-"):
         raise RequestError("usage: golu-detect sample-data DIR")
-    print(f"written: {write_digit_scenes(Path(arguments[0]))}")
+    say(f"written: {write_digit_scenes(Path(arguments[0]))}")
 
 
 def _are_there(folder: Path) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from golu_core.training.errors import RequestError
-from golu_core.training.images import printable
+from golu_core.training.text_sinks import printable
 
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 _USUAL_RATE = Fraction(25)

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from golu_core.training.errors import RequestError
-from golu_core.training.images import printable
+from golu_core.training.text_sinks import printable
 
 from .annotations import Annotations, Image
 from .packed import PackedObjects

@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from golu_core.training.errors import RequestError
 from golu_core.training.image_files import image_files
-from golu_core.training.images import printable
+from golu_core.training.text_sinks import printable
 
 from .annotations import Annotations, Image
 from .packed import PackedObjects

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from golu_core.training.errors import RequestError
-from golu_core.training.images import printable
+from golu_core.training.text_sinks import printable
 from golu_core.training.visible_files import subfolders
 
 _PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")

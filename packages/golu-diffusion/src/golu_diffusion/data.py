@@ -24,10 +24,11 @@ from golu_core.training.fingerprint import (
 )
 from golu_core.training.hub import encoded_images, load_image_splits
 from golu_core.training.image_files import image_files, remark_on, same_content
-from golu_core.training.images import decode, printable, read_file
+from golu_core.training.images import decode, read_file
 from golu_core.training.loading import evaluation_loader, loaded
 from golu_core.training.scratch import dry_run_folder
 from golu_core.training.seeding import Purpose, generator
+from golu_core.training.text_sinks import printable
 
 from .celeba import find_celeba
 from .config import OWN_PICTURES, Data, DiffusionConfig

@@ -22,6 +22,7 @@ from golu_core.training.finished import FinishedRun
 from golu_core.training.images import png_writer, read_image
 from golu_core.training.ownership import MADE_BY, check_output, write_atomically, write_output
 from golu_core.training.processes import Processes
+from golu_core.training.text_sinks import console
 
 from .config import DiffusionConfig
 from .data import as_trained_on, pixels_of, scaled
@@ -239,10 +240,9 @@ def _save_film(path: Path, frames: Sequence[Any]) -> None:
 @contextmanager
 def _bar(processes: Processes, steps: int, count: int) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error, on the main process; gives a function that takes images times steps done."""
-    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), disable=not processes.is_main) as progress:
+    with Progress(console=console(stderr=True), disable=not processes.is_main) as progress:
         task = progress.add_task("sampling", total=steps * -(-count // processes.count))
         yield lambda done: progress.advance(task, done)
 

@@ -15,6 +15,7 @@ from golu_core.training.errors import RequestError
 from golu_core.training.fields import Count, NotNegative, Seed
 from golu_core.training.finished import FinishedRun
 from golu_core.training.seeding import Purpose, generator
+from golu_core.training.text_sinks import say, say_data
 
 from .config import LmConfig
 from .families import require_language_model
@@ -136,7 +137,7 @@ def generate_command(arguments: Sequence[str]) -> None:
         top_k=flags.top_k,
         seed=flags.seed,
     )
-    print(flags.prompt, end="", flush=True)
+    say_data(flags.prompt, end="")
     for text in decoded_stream(tokenizer, tokens):
-        print(text, end="", flush=True)
-    print()
+        say_data(text, end="")
+    say()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from golu_core.training.errors import RequestError
 from golu_core.training.finished import FinishedRun
 from golu_core.training.model_card import Use, write_card
 from golu_core.training.output_folder import output_folder
+from golu_core.training.text_sinks import complain, say
 
 from .config import LmConfig, Model
 from .families import is_translator
@@ -245,9 +245,9 @@ def export_to_hugging_face(folder: Path, out: Path) -> None:
         finished: FinishedRun[Any] = _export_translator(folder, whole) if translates else _export_gpt2(folder, whole)
         activation = finished.config.activation
         write_card(whole, folder, finished.result, _use(activation, translates))
-    print(f"exported: {out}")
+    say(f"exported: {out}")
     if activation == "golu":
-        print("call golu_core.register_with_transformers() before from_pretrained")
+        say("call golu_core.register_with_transformers() before from_pretrained")
 
 
 def _use(activation: str, translates: bool) -> Use:
@@ -279,7 +279,7 @@ def _export_gpt2(folder: Path, out: Path) -> FinishedRun[Any]:
         tokenizer: Tokenizer | None = build_tokenizer(config.data.tokenizer, config.data.vocab_file)
     except RequestError as error:  # somebody else's, or its vocabulary cannot be downloaded
         tokenizer = None
-        print(f"warning: no tokenizer is exported: {error}", file=sys.stderr)
+        complain(f"warning: no tokenizer is exported: {error}")
     end_of_text = None if tokenizer is None else tokenizer.end_of_text
     to_hugging_face(model, config.activation, end_of_text).save_pretrained(out)
     if tokenizer is not None:

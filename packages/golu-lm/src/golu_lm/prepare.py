@@ -31,6 +31,7 @@ from golu_core.training.ownership import (
     truncate_file,
     write_json,
 )
+from golu_core.training.text_sinks import console, say
 
 from .corpora import SPLITS, Corpus, Reading, checked_dataset, open_corpus, title
 from .own_files import text_name
@@ -115,11 +116,11 @@ def prepare_command(arguments: Sequence[str]) -> None:
         _remove_prepared(folder)
     meta = prepare(corpus, folder, tokenizer, flags.num_workers, show_progress=True)
     for remark in files.remarks if files is not None else ():
-        print(f"note: {remark}")
+        say(f"note: {remark}")
     for split, facts in meta["splits"].items():
         documents, tokens, text_bytes = (facts[key] for key in ("documents", "tokens", "text_bytes"))
-        print(f"{split}: {documents:,} documents, {tokens:,} tokens, {text_bytes:,} bytes of text")
-    print(f"prepared: {folder}")
+        say(f"{split}: {documents:,} documents, {tokens:,} tokens, {text_bytes:,} bytes of text")
+    say(f"prepared: {folder}")
 
 
 def prepare(
@@ -298,9 +299,8 @@ def _joined(block: list[Piece], encoded: list[Tokens], end_of_text: int) -> Toke
 @contextmanager
 def progress_bar(title: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error, or nothing; gives a function that takes the position reached."""
-    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), disable=not shown) as progress:
+    with Progress(console=console(stderr=True), disable=not shown) as progress:
         task = progress.add_task(title, total=total)
         yield lambda position: progress.update(task, completed=position)

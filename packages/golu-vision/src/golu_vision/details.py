@@ -13,7 +13,6 @@ from torch import Tensor
 
 from golu_core.training.class_details import Curve, write_confusion, write_curves, write_table
 from golu_core.training.data import SampleKey
-from golu_core.training.ownership import MADE_BY
 
 from .data import ImageBatch, ImageData
 
@@ -128,12 +127,12 @@ def _of_mistake(mistake: SeenImage, data: ImageData) -> dict[str, object]:
 
 def _draw_mistakes(path: Path, mistakes: Sequence[SeenImage], data: ImageData) -> None:
     """The most confident mistakes, with the chosen and the right class."""
-    from matplotlib.figure import Figure
+    from golu_core.training.figures import new_figure, save_png
 
     drawn = mistakes[:_DRAWN]
     columns = min(5, len(drawn))
     rows = -(-len(drawn) // columns)
-    figure = Figure(figsize=(max(6.0, 2.1 * columns), 2.5 * rows + 0.5), layout="constrained")
+    figure = new_figure(max(6.0, 2.1 * columns), 2.5 * rows + 0.5)
     figure.suptitle(f"The most confident of {len(mistakes):,} mistakes")
     batch: ImageBatch = data.test.__getitems__([SampleKey(m.position, -1, m.position) for m in drawn])
     for number, (mistake, image) in enumerate(zip(drawn, batch.images, strict=True)):
@@ -141,6 +140,6 @@ def _draw_mistakes(path: Path, mistakes: Sequence[SeenImage], data: ImageData) -
         axes.imshow(image.permute(1, 2, 0).numpy())
         chosen = int(mistake.probabilities.argmax())
         title = f"{data.classes[chosen]} {100 * mistake.probabilities[chosen]:.0f} %\nis {data.classes[mistake.label]}"
-        axes.set_title(title, fontsize=9, parse_math=False)
+        axes.set_title(title, fontsize=9)
         axes.axis("off")
-    figure.savefig(path, dpi=100, format="png", metadata={"Software": MADE_BY})
+    save_png(figure, path, dpi=100)

@@ -13,7 +13,7 @@ from golu_core.training.data import BatchDataset, SampleKey
 from golu_core.training.evaluation import Evaluation
 from golu_core.training.finished import BatchEvaluationFlags, FinishedRun
 from golu_core.training.output_folder import check_output_folder, output_folder
-from golu_core.training.ownership import MADE_BY, write_atomically
+from golu_core.training.ownership import write_atomically
 
 from .config import Data, VisionConfig
 from .data import ImageBatch, ImageData, load_data
@@ -115,9 +115,9 @@ def _worst_of(mistakes: list[Mistake]) -> list[Mistake]:
 
 def save_mistakes(path: Path, mistakes: list[Mistake], test: BatchDataset, classes: Sequence[str], data: Data) -> None:
     """Draws the worst test images with their right and chosen classes; wrong ones are red."""
-    from matplotlib.figure import Figure
+    from golu_core.training.figures import new_figure, save_png
 
-    figure = Figure(figsize=(10, 11), layout="constrained")
+    figure = new_figure(10, 11)
     wrong = sum(m.right != m.chosen for m in mistakes)
     figure.suptitle(f"The {len(mistakes)} test images with the least probable right class ({wrong} misclassified)")
     batch: ImageBatch = test.__getitems__([SampleKey(m.index, -1, m.index) for m in mistakes])
@@ -129,9 +129,7 @@ def save_mistakes(path: Path, mistakes: list[Mistake], test: BatchDataset, class
         axes.set_title(f"{title}\np({right}) = {mistake.probability:.2f}", fontsize=8)
         axes.title.set_color("tab:red" if chosen != right else "black")
         axes.axis("off")
-    write_atomically(
-        path, lambda partial: figure.savefig(partial, dpi=100, format="png", metadata={"Software": MADE_BY})
-    )
+    write_atomically(path, lambda partial: save_png(figure, partial, dpi=100))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from golu_core.training.image_files import (
     same_content,
     share_by_groups,
 )
-from golu_core.training.images import printable
+from golu_core.training.text_sinks import printable
 from golu_core.training.visible_files import is_hidden, subfolders
 
 TEST_FOLDERS = ("val", "valid", "validation", "test")

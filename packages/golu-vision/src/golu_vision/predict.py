@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,9 +18,9 @@ from golu_core.training.errors import RequestError, RunFailure
 from golu_core.training.fields import Samples
 from golu_core.training.finished import FinishedRun
 from golu_core.training.image_files import named_images
-from golu_core.training.images import printable, read_image
-from golu_core.training.ownership import MADE_BY, check_output, write_output
-from golu_core.training.spreadsheets import harmless
+from golu_core.training.images import read_image
+from golu_core.training.ownership import check_output, write_output
+from golu_core.training.text_sinks import complain, console, csv_line, printable, say, say_data
 
 from .config import VisionConfig
 from .data import load_data
@@ -127,29 +124,32 @@ def predict_command(arguments: Sequence[str]) -> None:
     folder, rest = run_directory(arguments, usage)
     first_flag = next((n for n, word in enumerate(rest) if word.startswith("--")), len(rest))
     flags = parsed_flags(PredictFlags, rest[first_flag:], usage)
-    paths = [path for path, _ in named_images(rest[:first_flag])]
+    named = named_images(rest[:first_flag])
+    paths = [path for path, _ in named.images]
     if not paths:
         raise RequestError(f"name at least one image or folder, or - to read paths from standard input: {usage}")
     if flags.grid is not None:
         check_output(flags.grid)
+    for remark in named.remarks:
+        complain(f"note: {remark}")
     classifier = Classifier(folder)
     writer = _WRITERS[flags.format]()
     unreadable = 0
     drawn: list[tuple[Prediction, Tensor]] = []
-    for start in track(range(0, len(paths), _AT_ONCE), "images", transient=True, disable=not sys.stderr.isatty()):
+    for start in _progress(range(0, len(paths), _AT_ONCE)):
         read: list[tuple[Path, Tensor]] = []
         for path in paths[start : start + _AT_ONCE]:
             try:
                 read.append((path, classifier.read(path)))
             except RequestError as error:
                 unreadable += 1
-                print(f"golu-vision predict: {error}", file=sys.stderr, flush=True)
+                complain(f"golu-vision predict: {error}")
         if not read:
             continue
         images = torch.stack([image for _, image in read])
         found = classifier.predictions([path for path, _ in read], images, flags.top)
         for prediction in found:
-            print(writer.line(prediction), flush=True)
+            writer.write(prediction)
         drawn += list(zip(found, images, strict=True))[: _DRAWN - len(drawn)]
     if flags.grid is not None and drawn:
         _draw(flags.grid, drawn)
@@ -157,31 +157,33 @@ def predict_command(arguments: Sequence[str]) -> None:
         raise RunFailure(f"{unreadable} of {len(paths)} images could not be read; the others are predicted")
 
 
+def _progress(starts: Iterable[int]) -> Iterable[int]:
+    bar = console(stderr=True)
+    return track(starts, "images", console=bar, transient=True, disable=not bar.is_terminal)
+
+
 class _Table:
-    def line(self, found: Prediction) -> str:
+    def write(self, found: Prediction) -> None:
         """The image, and its classes in percent."""
-        classes = ", ".join(f"{name} {100 * probability:.1f} %" for name, probability in found.classes)
-        return f"{printable(found.path)}: {classes}"
+        classes = ", ".join(f"{printable(name)} {100 * probability:.1f} %" for name, probability in found.classes)
+        say(f"{printable(found.path)}: {classes}")
 
 
 class _Csv:
     def __init__(self) -> None:
-        print("image,rank,class,probability")
+        say_data(csv_line(["image", "rank", "class", "probability"]), end="")
 
-    def line(self, found: Prediction) -> str:
+    def write(self, found: Prediction) -> None:
         """A line for each class."""
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
         for rank, (name, probability) in enumerate(found.classes, 1):
-            rows.writerow([harmless(str(found.path)), rank, harmless(name), f"{probability:.6f}"])
-        return text.getvalue().rstrip("\n")
+            say_data(csv_line([found.path, rank, name, f"{probability:.6f}"]), end="")
 
 
 class _JsonLines:
-    def line(self, found: Prediction) -> str:
+    def write(self, found: Prediction) -> None:
         """A JSON object."""
         classes = [{"name": name, "probability": probability} for name, probability in found.classes]
-        return json.dumps({"image": str(found.path), "classes": classes})
+        say_data(json.dumps({"image": str(found.path), "classes": classes}))
 
 
 _WRITERS: dict[str, type[_Table | _Csv | _JsonLines]] = {"table": _Table, "csv": _Csv, "jsonl": _JsonLines}
@@ -189,16 +191,16 @@ _WRITERS: dict[str, type[_Table | _Csv | _JsonLines]] = {"table": _Table, "csv":
 
 def _draw(path: Path, drawn: Sequence[tuple[Prediction, Tensor]]) -> None:
     """A picture of images with their most probable classes."""
-    from matplotlib.figure import Figure
+    from golu_core.training.figures import new_figure, save_png
 
     columns = min(5, len(drawn))
     rows = -(-len(drawn) // columns)
-    figure = Figure(figsize=(2 * columns, 2.3 * rows), layout="constrained")
+    figure = new_figure(2 * columns, 2.3 * rows)
     for number, (found, image) in enumerate(drawn):
         axes = figure.add_subplot(rows, columns, number + 1)
         axes.imshow(image.permute(1, 2, 0).numpy())
         name, probability = found.classes[0]
-        axes.set_title(f"{name} {100 * probability:.0f} %", fontsize=9, parse_math=False)
+        axes.set_title(f"{name} {100 * probability:.0f} %", fontsize=9)
         axes.axis("off")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_output(path, lambda partial: figure.savefig(partial, dpi=100, format="png", metadata={"Software": MADE_BY}))
+    write_output(path, lambda partial: save_png(figure, partial, dpi=100))

@@ -24,6 +24,7 @@ from rich.console import Console
 from golu_core.activation.registry import canonical_name
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import Range, check_fields
+from golu_core.training.text_sinks import say
 
 from .exit_status import exit_status
 from .reporting.collect import Collection, collect
@@ -65,7 +66,7 @@ def aggregate(flags: Flags) -> None:
         _print(report)
         if flags.out is not None and files is not None:
             write_report(flags.out, files)
-            print(f"written: {flags.out}/report.html and {len(files) - 1} files beside it")
+            say(f"written: {flags.out}/report.html and {len(files) - 1} files beside it")
 
 
 @contextmanager
@@ -101,22 +102,22 @@ def _print(report: Report) -> None:
     """All tables, what may be claimed, and what was left out."""
     output = console()
     for sentence in report.answer:
-        output.print(sentence, markup=False)
+        output.print(sentence)
     for table in report.tables():
         print_table(table, output)
     for sentence in report.findings():
-        output.print(sentence, markup=False)
+        output.print(sentence)
     _print_left_out(report.collection, output)
 
 
 def _print_left_out(collection: Collection, output: Console) -> None:
     left_out = collection.left_out
     verbs = "run is" if len(collection.runs) == 1 else "runs are", "was" if len(left_out) == 1 else "were"
-    output.print(f"{len(collection.runs)} {verbs[0]} in the tables, {len(left_out)} {verbs[1]} left out.", markup=False)
+    output.print(f"{len(collection.runs)} {verbs[0]} in the tables, {len(left_out)} {verbs[1]} left out.")
     for left in left_out[:_LEFT_OUT_SHOWN]:
-        output.print(f"  {left}", markup=False)
+        output.print(f"  {left}")
     if len(left_out) > _LEFT_OUT_SHOWN:
-        output.print(f"  and {len(left_out) - _LEFT_OUT_SHOWN} more; --out lists all", markup=False)
+        output.print(f"  and {len(left_out) - _LEFT_OUT_SHOWN} more; --out lists all")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -29,6 +29,7 @@ import tyro
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import Range, check_fields
 from golu_core.training.named_activations import NamedActivation, activations_of_words, named_activation, named_function
+from golu_core.training.text_sinks import say
 
 from .analyses.findings import Findings, show
 from .exit_status import exit_status
@@ -293,10 +294,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit status: 2 for a RequestError."""
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help"):
-        print("usage: golu-core analyze ANALYSIS [flags]\n")
+        say("usage: golu-core analyze ANALYSIS [flags]\n")
         for name, (flags, _) in ANALYSES.items():
-            print(f"  {name:<11}{(flags.__doc__ or '').strip()}")
-        print("\nflags of one: golu-core analyze gates --help")
+            say(f"  {name:<11}{(flags.__doc__ or '').strip()}")
+        say("\nflags of one: golu-core analyze gates --help")
         return 0
     return exit_status("golu-core analyze", lambda: _analyze(words))
 

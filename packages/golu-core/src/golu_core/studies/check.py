@@ -26,6 +26,7 @@ from golu_core.training.devices import default_device
 from golu_core.training.errors import RequestError
 from golu_core.training.named_activations import named_function
 from golu_core.training.provenance import environment
+from golu_core.training.text_sinks import say
 
 from .checking import numerics, support
 from .checking.shape import Fact, facts_of, figure_of
@@ -130,16 +131,16 @@ def _subject(text: str) -> Subject:
 
 
 def _print(card: Card, output: Console) -> None:
-    output.print(f"{card.name}{f'  ({card.source})' if card.source else ''}", markup=False, style="bold")
+    output.print(f"{card.name}{f'  ({card.source})' if card.source else ''}", style="bold")
     for name, value in card.facts:
-        output.print(f"  {name:<30}{value}", markup=False)
+        output.print(f"  {name:<30}{value}")
     for name, parts in card.speed.items():
         said = f"forward {parts['forward']:,.0f} us, backward {parts['backward']:,.0f} us"
-        output.print(f"  {f'speed of {name}':<30}{said}", markup=False)
+        output.print(f"  {f'speed of {name}':<30}{said}")
     for line in card.lines:
         output.print(f"  {line.outcome:<16}", style=_COLORS[line.outcome], end="")
-        output.print(f"{line.name:<32}{line.detail}", markup=False)
-    output.print(card.verdict, markup=False, style="bold")
+        output.print(f"{line.name:<32}{line.detail}")
+    output.print(card.verdict, style="bold")
 
 
 def _files(card: Card, text: str) -> dict[str, bytes]:
@@ -166,7 +167,7 @@ def _check(arguments: list[str] | None) -> int:
     _print(card, output)
     if flags.out is not None:
         write_report(flags.out, _files(card, flags.activation))
-        print(f"written: {flags.out / 'check.html'} and check.json beside it")
+        say(f"written: {flags.out / 'check.html'} and check.json beside it")
     return 1 if card.failed else 0
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from golu_core.training.errors import Interrupted, RequestError, status_of
+from golu_core.training.text_sinks import complain, prepare_streams
 
 
 def exit_status(command: str, run: Callable[[], int]) -> int:
@@ -17,6 +18,7 @@ def exit_status(command: str, run: Callable[[], int]) -> int:
         command: as it is typed, for messages.
         run: does the work.
     """
+    prepare_streams()
     try:
         return run()
     except RequestError as error:
@@ -33,5 +35,5 @@ def exit_status(command: str, run: Callable[[], int]) -> int:
 
 
 def _told(command: str, error: Exception | str, status: int) -> int:
-    print(f"{command}: {error}", file=sys.stderr)
+    complain(f"{command}: {error}")
     return status

@@ -27,6 +27,7 @@ import tyro
 
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import Range, check_fields
+from golu_core.training.text_sinks import say, say_data
 
 from .exit_status import exit_status
 from .sweeping.flags import as_typed, flat_flags
@@ -129,7 +130,8 @@ def print_commands(runs: list[PlannedRun], parallel: int, gpus: int) -> None:
 
     for run in runs:
         words = run.command(None if gpus else threads_of(run, parallel))
-        print("" if gpus or run.processes == 1 else "ACCELERATE_USE_CPU=true ", shlex.join(words), sep="")
+        environment = "" if gpus or run.processes == 1 else "ACCELERATE_USE_CPU=true "
+        say_data(f"{environment}{shlex.join(words)}")
 
 
 def run_here(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
@@ -176,7 +178,7 @@ def submit_all(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
     jobs = jobs_of(runs, logs, flags.retry)
     submitted = submit(jobs, flags.cluster, flags.needs, logs)
     for run in submitted:
-        print(f"submitted {run.handle.job_id:>12}  {run.job.run.name}")
+        say(f"submitted {run.handle.job_id:>12}  {run.job.run.name}")
     counts = [
         f"{sum(job.state is state for job in jobs)} {what}"
         for state, what in (
@@ -188,7 +190,7 @@ def submit_all(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
         if state is State.FINISHED or any(job.state is state for job in jobs)
     ]
     what = "1 run" if len(submitted) == 1 else f"{len(submitted)} runs"
-    print(f"{what} submitted, {', '.join(counts)}; logs: {logs}/<job>; --status shows their progress")
+    say(f"{what} submitted, {', '.join(counts)}; logs: {logs}/<job>; --status shows their progress")
     if not flags.wait:
         return 0
     for run in submitted:
@@ -207,7 +209,7 @@ def _ended(jobs: Any, study: Study) -> int:
 
     if any(job.state is not State.FINISHED for job in jobs):
         return 1
-    print(f"all runs are finished; their tables: golu-core aggregate {shlex.quote(str(study.output_dir))}")
+    say(f"all runs are finished; their tables: golu-core aggregate {shlex.quote(str(study.output_dir))}")
     return 0
 
 

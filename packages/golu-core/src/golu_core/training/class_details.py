@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import numpy
 from numpy.typing import NDArray
 
-from .ownership import MADE_BY
-from .spreadsheets import csv_text
+from .text_sinks import csv_text
 
 _NAMED_CLASSES = 60  # more names would not be legible
 _COUNTED_CLASSES = 25  # as would more counts
@@ -78,18 +77,18 @@ def _plain(count: float) -> int | float:
 
 
 def _draw_confusion(path: Path, counts: NDArray[Any], names: Sequence[str], what: str) -> None:
-    from matplotlib.figure import Figure
+    from .figures import new_figure, save_png
 
     shares = counts / numpy.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = max(4.0, min(14.0, 1.5 + 0.35 * len(names)))
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    figure = new_figure(side + 1, side)
     axes = figure.add_subplot()
     image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(image, ax=axes, label="share of the right class (%)", shrink=0.8)
     axes.set(xlabel="chosen class", ylabel="right class", title=f"Confusions, {what}")
     if len(names) <= _NAMED_CLASSES:
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
-        axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+        axes.set_yticks(range(len(names)), names, fontsize=8)
     if len(names) <= _COUNTED_CLASSES:
         for row, column in zip(*numpy.nonzero(counts), strict=True):
             dark = shares[row, column] > 0.5
@@ -102,7 +101,7 @@ def _draw_confusion(path: Path, counts: NDArray[Any], names: Sequence[str], what
                 fontsize=7,
                 color="white" if dark else "black",
             )
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def write_curves(folder: Path, curves: Mapping[str, Curve], title: str) -> None:
@@ -120,9 +119,9 @@ def write_curves(folder: Path, curves: Mapping[str, Curve], title: str) -> None:
     ]
     write_table(folder / "precision-recall.csv", records)
 
-    from matplotlib.figure import Figure
+    from .figures import new_figure, save_png
 
-    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    figure = new_figure(7.5, 5)
     axes = figure.add_subplot()
     grid = numpy.linspace(0, 1, 101)
     ordered = sorted(curves.items(), key=lambda item: item[1].average)
@@ -133,9 +132,8 @@ def write_curves(folder: Path, curves: Mapping[str, Curve], title: str) -> None:
     axes.plot(grid, mean, color="black", linewidth=2, label=f"mean of {len(curves)} classes: {100 * average:.1f} %")
     shown = "all classes" if len(ordered) <= _CURVES else f"the {_CURVES} classes with the lowest average precision"
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02), title=f"{title}: {shown}")
-    for text in axes.legend(fontsize=8, title="average precision").get_texts():
-        text.set_parse_math(False)
-    _save(figure, folder / "precision-recall.png")
+    axes.legend(fontsize=8, title="average precision")
+    save_png(figure, folder / "precision-recall.png")
 
 
 def _known(score: float) -> float | str:
@@ -153,7 +151,3 @@ def _interpolated(curve: Curve, grid: NDArray[numpy.float64]) -> NDArray[numpy.f
     places = numpy.searchsorted(curve.recall, grid, side="left")
     found: NDArray[numpy.float64] = numpy.append(highest, 0.0)[places]
     return found
-
-
-def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=120, format="png", metadata={"Software": MADE_BY})

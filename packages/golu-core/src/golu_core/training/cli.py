@@ -18,6 +18,7 @@ from .errors import Interrupted, RequestError, RunFailure, status_of
 from .fields import check_fields
 from .named_activations import activations_of_words, with_named_activation
 from .tasks import Command, Task, named_recipe, recipes_of, resolved
+from .text_sinks import complain, console, prepare_streams, say
 from .variants import chosen, help_of
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class CommandLine(Generic[Config]):
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Runs the command line and returns its exit status."""
+        prepare_streams()
         try:
             self._dispatch(sys.argv[1:] if arguments is None else arguments)
         except RequestError as error:
@@ -77,11 +79,11 @@ class CommandLine(Generic[Config]):
         }
         first, *rest = arguments or ["--help"]
         if first in ("-h", "--help"):
-            print(self._help(commands))
+            say(self._help(commands))
         elif first == "--version":
             from importlib.metadata import version
 
-            print(version(self.program))
+            say(version(self.program))
         elif first in commands and first != "train" and any(word in ("-h", "--help") for word in rest):
             self._print_help_of(first, commands[first])
         elif first in ("recipes", "train"):
@@ -95,7 +97,7 @@ class CommandLine(Generic[Config]):
     def _print_help_of(self, name: str, command: Command) -> None:
         usage = f"{self.program} {name} {command.usage}".strip()
         if command.flags is None:
-            print(f"usage: {usage}\n\n{command.help}")
+            say(f"usage: {usage}\n\n{command.help}")
         else:
             parsed_flags(resolved(command.flags), ["--help"], usage.removesuffix(" [flags]"))
 
@@ -123,12 +125,12 @@ class CommandLine(Generic[Config]):
 
     def _train(self, arguments: Sequence[str]) -> None:
         if not arguments or arguments[0] in ("-h", "--help"):
-            print(f"usage: {self.program} train RECIPE [flags]\n\nrecipes: {', '.join(self.recipes)}")
-            print(f"flags of a recipe: {self.program} train {next(iter(self.recipes))} --help")
+            say(f"usage: {self.program} train RECIPE [flags]\n\nrecipes: {', '.join(self.recipes)}")
+            say(f"flags of a recipe: {self.program} train {next(iter(self.recipes))} --help")
             return
         config, said = self._resolved(arguments)
         if os.environ.get("RANK", "0") == "0":
-            print("".join(f"{sentence}\n" for sentence in said), end="", flush=True)
+            say("".join(f"{sentence}\n" for sentence in said), end="")
         resolved(self.task.describe if config.dry_run else self.task.train)(config)
 
     def config(self, arguments: Sequence[str]) -> Config:
@@ -232,7 +234,6 @@ def parsed_flags(flags: type[Flags], arguments: Sequence[str], usage: str) -> Fl
 
 def print_recipes(program: str, recipes: Mapping[str, Config]) -> None:
     """Prints the table of recipes with the paper's results."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"Recipes of {program}, with the paper's results", box=None, header_style="bold")
@@ -245,7 +246,7 @@ def print_recipes(program: str, recipes: Mapping[str, Config]) -> None:
         results = [f"{means[name]:g}" if name in means else "-" for name in ("relu", "gelu", "golu")]
         size = _shown_size(row.size) if row.size else "-"
         table.add_row(name, row.model, row.dataset, row.metric, size, *results)
-    Console(width=max(120, Console().width)).print(table)
+    console(width=max(120, console().width)).print(table)
 
 
 def _shown_size(parameters: int) -> str:
@@ -267,5 +268,5 @@ def _is_lack_of_memory(error: BaseException) -> bool:
 def _complain(message: str, status: int) -> int:
     """Prints a message on standard error, from one process of many."""
     if os.environ.get("RANK", "0") == "0":
-        print(message, file=sys.stderr, flush=True)
+        complain(message)
     return status

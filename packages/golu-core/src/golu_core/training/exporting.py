@@ -17,6 +17,7 @@ from .model_card import Use, write_card
 from .named_activations import ACTIVATION_FILE, loaded_code
 from .output_folder import check_output_folder, output_folder
 from .results import Result
+from .text_sinks import say
 
 _MOST_IN_ONE_FILE = 1_500_000_000  # bytes; a protocol buffer holds 2 GiB
 LARGEST_DIFFERENCE = 1e-4
@@ -97,7 +98,7 @@ def export_run(arguments: Sequence[str], usage: str, made: Callable[[Path], tupl
             )
         write_card(whole, folder, result, _use(network, flags.format))
     compared = "" if difference is None else f"; largest difference from torch {difference:.2g} of the largest output"
-    print(f"exported: {out}{compared}")
+    say(f"exported: {out}{compared}")
 
 
 # ------------------------------------------------------------------------------------------------------------- formats

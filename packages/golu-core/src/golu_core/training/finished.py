@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic
@@ -17,6 +16,7 @@ from .named_activations import require_activation
 from .optim import Average
 from .results import RESULT_FILE, Result, compared, read_result
 from .run_files import AVERAGE_FILE, CONFIG_FILE, WEIGHTS_FILE, read_config
+from .text_sinks import complain
 
 if TYPE_CHECKING:
     from torch import nn
@@ -123,4 +123,4 @@ class FinishedRun(Generic[Config]):
         for name, value in metrics.items():
             processes.say(f"{name} {value:.6g}")
         if processes.is_main:
-            print(compared(metrics, self.result), file=sys.stderr, flush=True)
+            complain(compared(metrics, self.result))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import os
 import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from .errors import RequestError
-from .images import printable, read_file
+from .images import read_file
+from .text_sinks import printable
 from .visible_files import visible_files
 
 _SUFFIXES = "jpg jpeg jpe jfif png webp avif gif bmp tif tiff jp2 ppm pgm pbm"
@@ -39,23 +43,59 @@ def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
     return images, others
 
 
-def named_images(words: Iterable[str]) -> Iterator[tuple[Path, Path]]:
-    """Images as a person names them: files, those in folders, and with `-` those that lines of standard input name.
+class NamedImages(NamedTuple):
+    """Images as a person names them.
 
-    Yields:
-        The path of an image, and its path below the folder that was named; its name where it was named itself.
+    Attributes:
+        images: the path of each, and its path below the folder that was named, or its name where it was named itself.
+        remarks: what was left out of folders, as sentences.
+    """
+
+    images: Sequence[tuple[Path, Path]]
+    remarks: Sequence[str]
+
+
+def named_images(words: Iterable[str]) -> NamedImages:
+    """The images that words name: files, those in folders, and with `-` those that lines of standard input name.
 
     Raises:
-        RequestError: a folder has no image.
+        RequestError: a folder has no image, or standard input is no list of paths.
     """
+    images: list[tuple[Path, Path]] = []
+    remarks: list[str] = []
     for word in words:
         if word == "-":
-            named = (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
-            yield from ((path, Path(path.name)) for path in named)
+            listed = list(_listed_paths())
+            images += ((path, Path(path.name)) for path in listed if not path.is_dir())
+            remarks += _remark_on_folders([path for path in listed if path.is_dir()])
         elif Path(word).is_dir():
-            yield from ((path, path.relative_to(word)) for path in image_files(Path(word))[0])
+            found, others = image_files(Path(word))
+            images += ((path, path.relative_to(word)) for path in found)
+            remarks += remark_on(others, Path(word))
         else:
-            yield Path(word), Path(Path(word).name)
+            images.append((Path(word), Path(Path(word).name)))
+    return NamedImages(images, remarks)
+
+
+def _listed_paths() -> Iterator[Path]:
+    """The paths that lines of standard input name, in whatever encoding file names have here."""
+    given = getattr(sys.stdin, "buffer", None)  # a stream that was put in its place may have none
+    content: bytes = os.fsencode(sys.stdin.read()) if given is None else given.read()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise RequestError("the list of paths on standard input is UTF-16: pass it as UTF-8, one path a line")
+    for line in content.removeprefix(codecs.BOM_UTF8).split(b"\n"):
+        name = os.fsdecode(line)
+        if name.endswith("\r") and not os.path.lexists(name):  # of a list that was written on Windows
+            name = name[:-1]
+        if name.strip():
+            yield Path(name)
+
+
+def _remark_on_folders(folders: Sequence[Path]) -> tuple[str, ...]:
+    if not folders:
+        return ()
+    paths = "1 path" if len(folders) == 1 else f"{len(folders):,} paths"
+    return (f"{paths} on standard input left out, as folders: {', '.join(map(printable, folders[:_NAMED]))}",)
 
 
 def left_out(paths: Sequence[Path]) -> str:

@@ -7,7 +7,6 @@ Pillow: torchvision's PNG decoder ends the whole process on some damaged files.
 from __future__ import annotations
 
 import io
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from .errors import RequestError
 from .fields import Background
 from .ownership import MADE_BY
+from .text_sinks import complain, printable
 
 try:  # torchvision means to move it to another package
     from torchvision.io import ImageReadMode, decode_jpeg
@@ -38,17 +38,14 @@ _MAX_SAMPLE_VALUE = 281
 _said: set[str] = set()
 
 
-def printable(name: str | Path) -> str:
-    """A name for messages: characters that a terminal would not show, or would obey, are escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(name))
-
-
 def read_file(path: Path) -> bytes:
     """The content of an image file; RequestError with its name if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise RequestError(f"the image {printable(path)} cannot be read: {error.strerror}") from None
+    except ValueError:  # the path has a NUL
+        raise RequestError(f"the image {printable(path)} cannot be read: no file has such a name") from None
 
 
 def read_image(path: Path, upright: bool = True, background: Background = "white") -> Tensor:
@@ -186,7 +183,7 @@ def _say_once(kind: str, sentence: str) -> None:
     worker = torch.utils.data.get_worker_info()
     if kind not in _said and (worker is None or worker.id == 0):
         _said.add(kind)
-        print(f"warning: {sentence}", file=sys.stderr, flush=True)
+        complain(f"warning: {sentence}")
 
 
 def png_writer(picture: Image.Image) -> Callable[[Path], None]:

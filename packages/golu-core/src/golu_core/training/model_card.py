@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from .results import RESULT_FILE, Result
+from .text_sinks import markdown_text, yaml_value
 
 CARD_FILE = "README.md"
 
@@ -74,13 +74,12 @@ def _card(result: Result, use: Use, evaluated: str) -> str:
         ("software", ", ".join(f"{name} {v}" for name, v in result.environment.items() if name in _SOFTWARE)),
         ("needs", use.needs),
     ]
-    table = "\n".join(f"| {name} | {text} |" for name, text in rows)
-    lines = [f"{name}: {json.dumps(value)}" for name, value in header.items()]
+    table = "\n".join(f"| {markdown_text(name)} | {markdown_text(text)} |" for name, text in rows)
+    lines = [f"{name}: {yaml_value(value)}" for name, value in header.items()]
     code = "\n".join(use.code)
+    title = markdown_text(f"{result.model} with {result.activation}, trained on {result.dataset}")
     return (
-        "---\n"
-        + "\n".join(lines)
-        + f"\n---\n\n# {result.model} with {result.activation}, trained on {result.dataset}\n\n"
+        "---\n" + "\n".join(lines) + f"\n---\n\n# {title}\n\n"
         f"| | |\n|---|---|\n{table}\n\nTo load it, in its folder:\n\n```python\n{code}\n```\n"
     )
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,6 +18,7 @@ from golu_core.activation.specs import ActivationSpec
 
 from .config import Config, RunConfig
 from .errors import RequestError
+from .text_sinks import complain
 
 ACTIVATION_FILE = "activation.py"
 """In a run's folder, the file that its activation is of."""
@@ -114,7 +114,7 @@ def require_activation(config: RunConfig, folder: Path) -> None:
     difference = f"{folder} was trained with {spec.text} of {config.activation_source}, and this is {loaded.source}"
     if spec.kind == "file":
         raise RequestError(f"{difference}: {TRUST} takes the copy that lies in the folder")
-    print(f"warning: {difference}", file=sys.stderr, flush=True)
+    complain(f"warning: {difference}")
 
 
 def _is_built_in(spec: ActivationSpec) -> bool:

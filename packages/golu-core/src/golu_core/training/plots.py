@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .ownership import MADE_BY, write_atomically
+from .ownership import write_atomically
 
 _STARTS = {"given": "as given, with", "swapped": "untrained, with"}
 _LEARNED = ("alpha", "beta", "gamma")
@@ -46,10 +46,10 @@ def start_in_result(metrics: list[dict[str, Any]]) -> dict[str, Any]:
 
 def save_curves(path: Path, metrics: list[dict[str, Any]], primary: str, title: str) -> None:
     """Draws training and test loss, the primary metric of the test set, and what activations learned, over steps."""
-    from matplotlib.figure import Figure
+    from .figures import new_figure, save_png
 
     learned = [line for line in metrics if line["split"] == "test" and f"{_LEARNED[0]}_mean" in line]
-    figure = Figure(figsize=(13.5 if learned else 9, 3.6), layout="constrained")
+    figure = new_figure(13.5 if learned else 9, 3.6)
     axes = figure.subplots(1, 3 if learned else 2)
     _draw_losses(axes[0], metrics)
     _draw_metric(axes[1], metrics, primary)
@@ -58,9 +58,7 @@ def save_curves(path: Path, metrics: list[dict[str, Any]], primary: str, title: 
     for panel in axes:
         panel.grid(alpha=0.3)
     figure.suptitle(title, fontsize=10)
-    write_atomically(
-        path, lambda partial: figure.savefig(partial, dpi=120, format="png", metadata={"Software": MADE_BY})
-    )
+    write_atomically(path, lambda partial: save_png(figure, partial))
 
 
 def _draw_losses(axes: Any, metrics: list[dict[str, Any]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,12 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .config import RunConfig
 from .devices import build_accelerator
+from .text_sinks import complain, say
 
 Item = TypeVar("Item")
-
-
-def _print_line(message: str) -> None:
-    print(message, flush=True)
 
 
 class Processes:
@@ -37,7 +33,7 @@ class Processes:
 
     def __init__(self, config: RunConfig, folder: Path) -> None:
         self.accelerator: Accelerator = build_accelerator(config, folder)
-        self._print: Callable[[str], None] = _print_line
+        self._print: Callable[[str], None] = say
 
     @property
     def device(self) -> torch.device:
@@ -83,7 +79,7 @@ class Processes:
     def warn(self, message: str) -> None:
         """Prints a warning on standard error, on the main process only."""
         if self.is_main:
-            print(f"warning: {message}", file=sys.stderr, flush=True)
+            complain(f"warning: {message}")
 
     # ------------------------------------------------------------------------------------------------ what they share
 

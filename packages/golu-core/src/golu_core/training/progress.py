@@ -6,8 +6,9 @@ import sys
 import time
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from .text_sinks import console
 
 _SECONDS_BETWEEN_LINES = 15.0
 
@@ -24,7 +25,7 @@ class TrainingProgress:
     def __init__(self, total_steps: int, unit: str, enabled: bool) -> None:
         self._total = total_steps
         self._unit = unit
-        self._console = Console(file=sys.stdout, soft_wrap=True, quiet=not enabled)
+        self._console = console(file=sys.stdout, soft_wrap=True, quiet=not enabled)
         self._last_line = time.monotonic()
         self._bar: Progress | None = None
         self._task = TaskID(0)
@@ -45,7 +46,7 @@ class TrainingProgress:
 
     def say(self, message: str) -> None:
         """Prints a line above the bar."""
-        self._console.print(message, highlight=False, markup=False)
+        self._console.print(message)
 
     def metrics(self, epoch: str, step: int, values: dict[str, Any]) -> None:
         """Prints the test metrics after a step."""

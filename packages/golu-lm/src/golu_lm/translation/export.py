@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from golu_core.training.errors import RequestError
 from golu_core.training.finished import FinishedRun
+from golu_core.training.text_sinks import complain
 
 from .config import TranslationConfig
 from .evaluate import run_codec
@@ -34,7 +34,7 @@ def export_translator(folder: Path, out: Path) -> FinishedRun[TranslationConfig]
         tokenizer = to_fsmt_tokenizer(codec, cutting, languages, config.model.longest)
     except RequestError as error:
         tokenizer = None
-        print(f"warning: no tokenizer is exported: {error}", file=sys.stderr)
+        complain(f"warning: no tokenizer is exported: {error}")
     theirs.save_pretrained(out)
     if tokenizer is not None:
         tokenizer.save_pretrained(out)

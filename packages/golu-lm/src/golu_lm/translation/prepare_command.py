@@ -13,6 +13,7 @@ from golu_core.training.cli import parsed_flags
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import Count, FolderName, Positive, Range
 from golu_core.training.ownership import discard, foreign_files, partial_of, read_marker, sweep_partials
+from golu_core.training.text_sinks import say
 
 from .parallel_text import SPLITS, Languages, own_pairs, wmt14
 from .prepare import FORMAT, META_FILE, SUBWORDS_FILE, Cutting, prepare_pairs
@@ -77,10 +78,10 @@ def prepare_pairs_command(arguments: Sequence[str]) -> None:
         _remove_prepared(folder)
     meta = prepare_pairs(text, languages, folder, flags.cutting, flags.num_workers, show_progress=True)
     for split, facts in meta["splits"].items():
-        print(f"{split}: {facts['pairs']:,} pairs, {facts['subwords'][0]:,} and {facts['subwords'][1]:,} subwords")
+        say(f"{split}: {facts['pairs']:,} pairs, {facts['subwords'][0]:,} and {facts['subwords'][1]:,} subwords")
         for reason, count in facts["left_out"].items():
-            print(f"note: {count:,} pairs of {split} were left out: {reason}")
-    print(f"prepared: {folder}, vocabulary {meta['vocabulary']:,}")
+            say(f"note: {count:,} pairs of {split} were left out: {reason}")
+    say(f"prepared: {folder}, vocabulary {meta['vocabulary']:,}")
 
 
 def _remove_prepared(folder: Path) -> None:

@@ -13,6 +13,7 @@ from golu_core.training.devices import default_device
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import Count, NotNegative
 from golu_core.training.finished import FinishedRun
+from golu_core.training.text_sinks import say_data
 
 from ..families import require_translator
 from .config import Beams, BeamSearch, TranslationConfig
@@ -56,7 +57,7 @@ def translate_command(arguments: Sequence[str]) -> None:
     model = model.to(default_device()).eval()
     for found in translations(model, codec, _lines(named), search):
         for line in shown(found, codec, flags.n_best):
-            print(line, flush=True)
+            say_data(line)
 
 
 def _lines(named: str | None) -> Iterator[str]:

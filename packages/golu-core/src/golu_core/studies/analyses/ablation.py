@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from golu_core.training.errors import RequestError
+from golu_core.training.figures import new_figure
 from golu_core.training.run_files import METRICS_FILE
 
 from ..reporting.collect import RunResult, collect, shown
@@ -168,7 +168,7 @@ def _maps(grid: Grid) -> NamedFigure:
     planes = {name: _plane(grid, cells) for name, cells in grid.runs.items()}
     finite = numpy.concatenate([plane[numpy.isfinite(plane)] for plane in planes.values()])
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-    figure = Figure(figsize=(2.3 * len(planes) + 1.2, 2.9), layout="constrained")
+    figure = new_figure(2.3 * len(planes) + 1.2, 2.9)
     panels = figure.subplots(1, len(planes), squeeze=False, sharey=True)[0]
     rows, columns = grid.values
     for axes, (name, plane) in zip(panels, planes.items(), strict=True):
@@ -192,7 +192,7 @@ def _plane(grid: Grid, cells: Mapping[tuple[Any, ...], Sequence[float]]) -> NDAr
 
 
 def _lines(grid: Grid) -> NamedFigure:
-    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+    figure = new_figure(5.6, 3.4)
     axes = figure.add_subplot()
     (values,) = grid.values
     for name, cells in grid.runs.items():

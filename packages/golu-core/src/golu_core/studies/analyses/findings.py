@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..reporting.figures import NamedFigure, as_bytes
+from golu_core.training.text_sinks import markdown_text, say
+
+from ..reporting.figures import NamedFigure, figure_files
 from ..reporting.formats import console, markdown, print_table
 from ..reporting.report import check_report_folder, write_report
 from ..reporting.tables import Table
@@ -53,17 +55,17 @@ def show(findings: Findings, out: Path | None, figures: str) -> None:
         print_table(table, output)
     cannot_show = [sentence for sentence in findings.cannot_show if sentence]
     for sentence in cannot_show:
-        output.print(sentence, markup=False)
+        output.print(sentence)
     if out is None:
         return
     check_report_folder(out)
     numbers = {"schema": ANALYSIS_SCHEMA, "analysis": findings.name, **findings.numbers}
-    text = "\n".join([*map(markdown, findings.tables), *cannot_show, ""])
+    text = "\n".join([*map(markdown, findings.tables), *map(markdown_text, cannot_show), ""])
     files = {
         f"{findings.name}.json": (json.dumps(numbers, indent=1, allow_nan=False) + "\n").encode(),
         f"{findings.name}.md": text.encode(),
-        **{f"{figure.name}.{figures}": as_bytes(figure, figures) for figure in findings.figures},
+        **figure_files(findings.figures, figures),
         **{f"{name}.html": page.encode() for name, page in findings.pages.items()},
     }
     write_report(out, files)
-    print(f"written: {len(files)} files in {out}")
+    say(f"written: {len(files)} files in {out}")

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
 from golu_core.activation import GoLU, build_activation
+from golu_core.training.figures import new_figure
 
 from ..reporting.figures import NamedFigure, color, plain_style
 from ..reporting.metrics import paper_name
@@ -165,7 +165,7 @@ def _numbers(shape: Shape, moments: Moments) -> dict[str, object]:
 
 
 def _shapes_figure(shapes: dict[str, Shape]) -> NamedFigure:
-    figure = Figure(figsize=(8.4, 6.0), layout="constrained")
+    figure = new_figure(8.4, 6.0)
     panels = figure.subplots(2, 2)
     for axes, (part, title) in zip(
         panels.flat,
@@ -192,7 +192,7 @@ def _densities_figure(shapes: dict[str, Shape]) -> NamedFigure | None:
     if not shown:
         return None
     x = next(iter(shapes.values())).x
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    figure = new_figure(6.4, 3.4)
     axes = figure.add_subplot()
     for name, density in shown.items():
         axes.plot(x, density, color=color(name), label=paper_name(name))
@@ -204,7 +204,7 @@ def _densities_figure(shapes: dict[str, Shape]) -> NamedFigure | None:
 
 
 def _families_figure(x: Values) -> NamedFigure:
-    figure = Figure(figsize=(9.6, 5.2), layout="constrained")
+    figure = new_figure(9.6, 5.2)
     panels = figure.subplots(2, 3, sharex=True)
     for column, parameter in enumerate(("alpha", "beta", "gamma")):
         for number, value in enumerate(_FAMILY):

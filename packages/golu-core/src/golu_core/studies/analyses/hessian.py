@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from golu_core.training.figures import new_figure
 from golu_core.training.probes import Probe
 from golu_core.training.seeding import Purpose, generator
 
@@ -203,7 +203,7 @@ def _table(recipe: RecipeRuns[Curvature], vectors: int) -> Table:
 
 def _figure(recipe: RecipeRuns[Curvature]) -> NamedFigure:
     with plain_style():
-        figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+        figure = new_figure(6.4, 3.4)
         axes = figure.add_subplot()
         every = [seen.found for several in recipe.by_activation.values() for seen in several]
         low, high = min(one.lowest for one in every), max(one.top[0] for one in every)

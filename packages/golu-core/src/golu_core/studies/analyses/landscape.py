@@ -17,10 +17,10 @@ from typing import Literal
 import numpy
 import torch
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from golu_core.training.figures import new_figure
 from golu_core.training.probes import Probe
 from golu_core.training.seeding import Purpose, generator
 
@@ -232,7 +232,7 @@ def _contours(recipe: RecipeRuns[Plane], reach: float) -> NamedFigure:
     levels = spaced(low, max(high, low + 1e-9), 16)
     norm = LogNorm(low, high) if spaced is numpy.geomspace else None
     with plain_style():
-        figure = Figure(figsize=(2.5 * len(planes) + 0.9, 2.8), layout="constrained")
+        figure = new_figure(2.5 * len(planes) + 0.9, 2.8)
         panels = figure.subplots(1, len(planes), squeeze=False, sharey=True)[0]
         for axes, (name, plane) in zip(panels, planes.items(), strict=True):
             place = numpy.linspace(-reach, reach, len(plane))
@@ -249,7 +249,7 @@ def _surfaces(recipe: RecipeRuns[Plane], reach: float) -> NamedFigure:
     planes = _first_planes(recipe)
     low, high = (function(list(planes.values())) for function in (numpy.min, numpy.max))
     with plain_style():
-        figure = Figure(figsize=(3.0 * len(planes), 3.2), layout="constrained")
+        figure = new_figure(3.0 * len(planes), 3.2)
         for number, (name, plane) in enumerate(planes.items()):
             axes = figure.add_subplot(1, len(planes), number + 1, projection="3d")
             place = numpy.linspace(-reach, reach, len(plane))

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
+from golu_core.training.figures import new_figure
 from golu_core.training.probes import Batch, Probe
 from golu_core.training.seeding import Purpose, generator
 
@@ -120,7 +120,7 @@ def _table(recipe: RecipeRuns[Curves], kind: str, draws: int) -> Table:
 def _figure(recipe: RecipeRuns[Curves]) -> NamedFigure:
     kinds = _kinds(recipe)
     with plain_style():
-        figure = Figure(figsize=(4.2 * len(kinds), 3.4), layout="constrained")
+        figure = new_figure(4.2 * len(kinds), 3.4)
         panels = figure.subplots(1, len(kinds), squeeze=False)[0]
         for axes, kind in zip(panels, kinds, strict=True):
             for name, several in recipe.by_activation.items():

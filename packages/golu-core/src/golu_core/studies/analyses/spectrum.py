@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 
 import numpy
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
 from golu_core.activation import build_activation
+from golu_core.training.figures import new_figure
 
 from ..reporting.figures import NamedFigure, plain_style
 from ..reporting.metrics import paper_name
@@ -95,7 +95,7 @@ def analyze_spectrum(activations: Sequence[str], size: int) -> Findings:
 
 def _heat_maps(found: dict[str, Values], what: str) -> NamedFigure:
     """One map for each activation, all on one scale."""
-    figure = Figure(figsize=(2.1 * len(found) + 0.8, 3.2), layout="constrained")
+    figure = new_figure(2.1 * len(found) + 0.8, 3.2)
     panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
     largest = max(float(values.max()) for values in found.values())
     for axes, (name, values) in zip(panels, found.items(), strict=True):

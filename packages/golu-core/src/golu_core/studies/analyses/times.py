@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from matplotlib.figure import Figure
 from rich.progress import track
 
 from golu_core.training.config import RunConfig, checked
 from golu_core.training.devices import default_device
 from golu_core.training.errors import RequestError
+from golu_core.training.figures import new_figure
 from golu_core.training.optim import build_optimizer
 from golu_core.training.tasks import named_recipe
 from golu_core.training.workloads import Workload, make_workload
@@ -238,7 +238,7 @@ def _cell(times: Times, part: str, activation: str) -> str:
 
 
 def _figure(found: Sequence[Times], place: str) -> NamedFigure:
-    figure = Figure(figsize=(7.2, 1.4 + 0.35 * len(found)), layout="constrained")
+    figure = new_figure(7.2, 1.4 + 0.35 * len(found))
     panels = figure.subplots(1, 2, sharey=True, sharex=True)
     activations = in_table_order({name for times in found for name in times.seconds["training"]})
     for axes, part in zip(panels, _PARTS, strict=True):

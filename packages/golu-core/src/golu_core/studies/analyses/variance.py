@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy
 import torch
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from golu_core.activation import GoLU, build_activation
 from golu_core.activation.calls import activation_of
 from golu_core.training.errors import RequestError
+from golu_core.training.figures import new_figure
 from golu_core.training.probes import Probe
 from golu_core.training.seeding import Purpose, seed_global_generators
 
@@ -78,7 +78,7 @@ def analyze_photograph(activations: Sequence[str]) -> Findings:
         "one random convolution (seed 0) for all; its 64 channels each normalized by themselves."
     )
     with plain_style():
-        figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+        figure = new_figure(6.4, 3.4)
         axes = figure.add_subplot()
         edges = numpy.linspace(-1.0, 3.0, 201)
         for name, y in outputs.items():
@@ -244,7 +244,7 @@ def _table(recipe: RecipeRuns[list[LayerSpread]]) -> Table:
 
 def _figure(recipe: RecipeRuns[list[LayerSpread]]) -> NamedFigure:
     with plain_style():
-        figure = Figure(figsize=(9.6, 3.2), layout="constrained")
+        figure = new_figure(9.6, 3.2)
         panels = figure.subplots(1, 3)
         parts = ("output_variance", "gradient_variance", "flat")
         titles = ("variance of output", "mean square of gradient", "flat values, %")

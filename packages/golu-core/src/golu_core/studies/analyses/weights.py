@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from golu_core.training.errors import RequestError
+from golu_core.training.figures import new_figure
 from golu_core.training.fingerprint import file_digest
 from golu_core.training.run_files import WEIGHTS_FILE
 
@@ -144,7 +144,7 @@ def _table(recipe: str, spreads: dict[str, list[Spread]]) -> Table:
 
 def _figure(recipe: str, weights: dict[str, list[Values]]) -> NamedFigure:
     with plain_style():
-        figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+        figure = new_figure(6.4, 3.4)
         axes = figure.add_subplot()
         together = {name: numpy.concatenate(several) for name, several in weights.items()}
         ends = [numpy.percentile(values, _PERCENTILES) for values in together.values()]

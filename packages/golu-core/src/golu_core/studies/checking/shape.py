@@ -8,6 +8,8 @@ import numpy
 import torch
 from matplotlib.figure import Figure
 
+from golu_core.training.figures import new_figure
+
 from ..analyses.gates import Shape, Values, moments_of, shape_of
 from ..reporting.figures import NamedFigure, plain_style
 from .subject import NotApplicable, Subject
@@ -106,7 +108,7 @@ def figure_of(subject: Subject) -> NamedFigure | None:
 
 
 def _drawn(shape: Shape) -> Figure:
-    figure = Figure(figsize=(8.4, 2.8), layout="constrained")
+    figure = new_figure(8.4, 2.8)
     for axes, (part, title) in zip(
         figure.subplots(1, 3),
         (("value", "function"), ("slope", "slope"), ("curvature", "curvature")),

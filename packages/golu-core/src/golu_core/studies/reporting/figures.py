@@ -16,7 +16,9 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from golu_core.training.figures import new_figure
 from golu_core.training.run_files import METRICS_FILE
+from golu_core.training.text_sinks import file_name, visible
 
 from .comparison import OverRecipes
 from .metrics import in_table_order, paper_name
@@ -58,7 +60,7 @@ class NamedFigure:
     """A figure of the report.
 
     Attributes:
-        name: of its file, without a suffix.
+        name: which its file has, as far as file systems allow, without a suffix.
         title: what it shows, also for those who cannot see it.
         caption: how to read it.
         figure: matplotlib's.
@@ -94,7 +96,7 @@ def curves(row: Row) -> NamedFigure | None:
     points = _points(row)
     if not points:
         return None
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    figure = new_figure(6.4, 3.4)
     axes = figure.add_subplot()
     for activation in in_table_order(points):
         by_step = points[activation]
@@ -119,7 +121,7 @@ def curves(row: Row) -> NamedFigure | None:
     axes.grid(True)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return NamedFigure(
-        name="curves-" + _file_name(row.name),
+        name=f"curves-{row.name}",
         title=f"{row.name}: test {row.metric.label} over training",
         caption="Mean over seeds; the band goes from the lowest to the highest seed.",
         figure=figure,
@@ -153,10 +155,6 @@ def read_test_metrics(folder: Path) -> Iterator[dict[str, Any]]:
                 yield values
 
 
-def _file_name(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)
-
-
 # ------------------------------------------------------------------------------------------------------- comparisons
 
 
@@ -167,7 +165,7 @@ def forest(paired: Sequence[tuple[Row, Sequence[PairedComparison]]], reference: 
     if not rows:
         return None
     others = in_table_order({other for _, effects in rows for other in effects})
-    figure = Figure(figsize=(7.0, 1.0 + 0.22 * len(rows) * (len(others) + 1)), layout="constrained")
+    figure = new_figure(7.0, 1.0 + 0.22 * len(rows) * (len(others) + 1))
     axes = figure.add_subplot()
     axes.axvline(0, color=_INK, linewidth=0.8)
     ticks = []
@@ -210,7 +208,7 @@ def ranks(over: OverRecipes) -> NamedFigure | None:
     if not over.rows:
         return None
     ordered = sorted(over.mean_ranks.items(), key=lambda item: -item[1])
-    figure = Figure(figsize=(6.4, 0.8 + 0.36 * len(ordered)), layout="constrained")
+    figure = new_figure(6.4, 0.8 + 0.36 * len(ordered))
     axes = figure.add_subplot()
     columns = dict(zip(over.activations, over.ranks.T.tolist(), strict=True))
     for place, (activation, mean) in enumerate(ordered):
@@ -233,20 +231,21 @@ def critical_differences(over: OverRecipes) -> NamedFigure | None:
         return None
     import scikit_posthocs
 
-    names = {name: paper_name(name) for name in over.activations}
-    figure = Figure(figsize=(6.8, 1.1 + 0.3 * len(names)), layout="constrained")
+    names = {name: visible(paper_name(name)) for name in over.activations}
+    figure = new_figure(6.8, 1.1 + 0.3 * len(names))
     axes = figure.add_subplot()
-    scikit_posthocs.critical_difference_diagram(
-        {names[name]: rank for name, rank in over.mean_ranks.items()},
-        friedman.nemenyi.rename(index=names, columns=names),
-        ax=axes,
-        label_fmt_left="{label} ({rank:.2f})",
-        label_fmt_right="({rank:.2f}) {label}",
-        elbow_props={"linewidth": 1},
-        crossbar_props={"color": _INK, "linewidth": 2.5},
-        color_palette={names[name]: color(name) for name in over.activations},
-        text_h_margin=0.12,
-    )
+    with matplotlib.rc_context({"text.parse_math": False}):  # it measures its texts
+        scikit_posthocs.critical_difference_diagram(
+            {names[name]: rank for name, rank in over.mean_ranks.items()},
+            friedman.nemenyi.rename(index=names, columns=names),
+            ax=axes,
+            label_fmt_left="{label} ({rank:.2f})",
+            label_fmt_right="({rank:.2f}) {label}",
+            elbow_props={"linewidth": 1},
+            crossbar_props={"color": _INK, "linewidth": 2.5},
+            color_palette={names[name]: color(name) for name in over.activations},
+            text_h_margin=0.12,
+        )
     caption = (
         f"Mean ranks over {over.counted}, 1 the best. Nemenyi's test at 0.05 does not tell apart activations "
         f"that a bar joins; mean ranks that are {friedman.critical_difference:.2f} apart are told apart."
@@ -259,7 +258,7 @@ def times(rows: Sequence[Row]) -> NamedFigure | None:
     found = [(row, times) for row in rows if row.is_primary for times in [relative_times(row)[0]] if times]
     if not found:
         return None
-    figure = Figure(figsize=(6.4, 1.0 + 0.3 * len(found)), layout="constrained")
+    figure = new_figure(6.4, 1.0 + 0.3 * len(found))
     axes = figure.add_subplot()
     axes.axvline(1.0, color=_INK, linewidth=0.8)
     for place, (_, relative) in enumerate(reversed(found)):
@@ -279,6 +278,15 @@ def times(rows: Sequence[Row]) -> NamedFigure | None:
 # ------------------------------------------------------------------------------------------------------------- output
 
 
+def figure_files(figures: Sequence[NamedFigure], kind: str) -> dict[str, bytes]:
+    """The figures as PNG, PDF or SVG, by the names of their files."""
+    files: dict[str, bytes] = {}
+    for named in figures:
+        stem = file_name(named.name, taken=(Path(other).stem for other in files))
+        files[f"{stem}.{kind}"] = as_bytes(named, kind)
+    return files
+
+
 def as_bytes(named: NamedFigure, kind: str) -> bytes:
     """The figure as PNG, PDF or SVG on white, the same bytes for the same figure."""
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": named.name}):
@@ -294,7 +302,7 @@ def as_inline_svg(named: NamedFigure) -> str:
         text = io.StringIO()
         named.figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     svg = text.getvalue().replace(_INK, "currentColor")
-    label = html.escape(named.title, quote=True)
+    label = html.escape(visible(named.title), quote=True)
     return f'<svg role="img" aria-label="{label}"' + svg[svg.index("<svg") + len("<svg") :]
 
 

@@ -12,6 +12,9 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from golu_core.training.text_sinks import console as plain_console
+from golu_core.training.text_sinks import latex_text, markdown_text, visible
+
 from .collect import Collection, shown
 from .comparison import OverRecipes, bootstrap_interval
 from .metrics import paper_name
@@ -24,8 +27,8 @@ AGGREGATE_SCHEMA = "golu-aggregate/1"
 
 def console() -> Console:
     """The terminal; at full width where the output is none, so that files and pipes get whole tables."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=200)
+    found = plain_console()
+    return found if found.is_terminal else plain_console(width=200)
 
 
 def print_table(table: Table, output: Console) -> None:
@@ -39,11 +42,11 @@ def print_table(table: Table, output: Console) -> None:
         drawn.add_column(heading, justify="right")
     for row in table.rows:
         style = "dim" if row.minor else ""
-        cells = [Text(cell.text, style="bold" if cell.best else style) for cell in row.cells]
-        drawn.add_row(*(Text(label, style=style) for label in row.labels), *cells)
+        cells = [Text(visible(cell.text), style="bold" if cell.best else style) for cell in row.cells]
+        drawn.add_row(*(Text(visible(label), style=style) for label in row.labels), *cells)
     output.print(drawn)
     for note in table.notes:
-        output.print(f"  {note}", style="dim", markup=False)
+        output.print(f"  {note}", style="dim")
     if table.notes:
         output.print()
 
@@ -52,11 +55,11 @@ def markdown(table: Table) -> str:
     """The table in GitHub's Markdown."""
     headings = [*table.labels, *table.columns]
     ruler = ["---"] * len(table.labels) + ["---:"] * len(table.columns)
-    lines = [f"### {table.title}", "", _markdown_row(headings), _markdown_row(ruler)]
+    lines = [f"### {markdown_text(table.title)}", "", _markdown_row(map(markdown_text, headings)), _markdown_row(ruler)]
     for row in table.rows:
-        cells = [f"**{_escaped(cell.text)}**" if cell.best else _escaped(cell.text) for cell in row.cells]
-        lines.append(_markdown_row([*map(_escaped, row.labels), *cells]))
-    lines += ["", *(f"{_escaped(note)}  " for note in table.notes)]
+        cells = [f"**{markdown_text(cell.text)}**" if cell.best else markdown_text(cell.text) for cell in row.cells]
+        lines.append(_markdown_row([*map(markdown_text, row.labels), *cells]))
+    lines += ["", *(f"{markdown_text(note)}  " for note in table.notes)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -64,50 +67,25 @@ def _markdown_row(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _escaped(text: str) -> str:
-    for character in ("\\", "|", "*", "_", "`", "<"):
-        text = text.replace(character, f"\\{character}")
-    return text.replace("\n", " ")
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "±": r"$\pm$",
-    "−": r"$-$",
-    "–": "--",
-    "†": r"\textdagger{}",
-}
-
-
 def latex(table: Table) -> str:
     r"""The table for LaTeX with `\usepackage{booktabs}`."""
     columns = "l" * len(table.labels) + "r" * len(table.columns)
-    headings = " & ".join(map(_latex, [*table.labels, *table.columns]))
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_latex(table.title)}}}", rf"\begin{{tabular}}{{{columns}}}"]
+    headings = " & ".join(map(latex_text, [*table.labels, *table.columns]))
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex_text(table.title)}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+    ]
     lines += [r"\toprule", rf"{headings} \\", r"\midrule"]
     for place, row in enumerate(table.rows):
         if place and not row.minor and len(table.labels) == 3:
             lines.append(r"\addlinespace")
-        cells = [rf"\textbf{{{_latex(cell.text)}}}" if cell.best else _latex(cell.text) for cell in row.cells]
-        lines.append(rf"{' & '.join([*map(_latex, row.labels), *cells])} \\")
+        cells = [rf"\textbf{{{latex_text(cell.text)}}}" if cell.best else latex_text(cell.text) for cell in row.cells]
+        lines.append(rf"{' & '.join([*map(latex_text, row.labels), *cells])} \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\smallskip{{\footnotesize {_latex(' '.join(table.notes))}}}"] if table.notes else []
+    lines += [rf"\par\smallskip{{\footnotesize {latex_text(' '.join(table.notes))}}}"] if table.notes else []
     return "\n".join([*lines, r"\end{table}"]) + "\n"
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
 
 
 # ------------------------------------------------------------------------------------------------- numbers in full

@@ -10,6 +10,8 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from golu_core.training.text_sinks import html_text
+
 from .card import Card
 from .collect import LeftOut, RunResult, shown
 from .figures import NamedFigure, as_inline_svg
@@ -72,6 +74,11 @@ def template(name: str) -> jinja2.Template:
     """A template beside this module; what it is given is escaped."""
     loader = jinja2.FileSystemLoader(_TEMPLATES)
     environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=loader,
+        autoescape=True,
+        finalize=html_text,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
     return environment.get_template(name)

@@ -16,7 +16,7 @@ from golu_core.training.ownership import (
     sweep_partials,
     write_atomically,
 )
-from golu_core.training.spreadsheets import csv_text
+from golu_core.training.text_sinks import csv_text, markdown_text
 
 from .answer import answer, findings_over_recipes
 from .card import Card, card
@@ -143,7 +143,7 @@ class Report:
         Args:
             figures: `png`, `pdf` or `svg`, of the figures beside the HTML report.
         """
-        from .figures import all_figures, as_bytes  # matplotlib takes half a second, which tables alone do not need
+        from .figures import all_figures, figure_files  # matplotlib takes half a second, which tables alone do not need
         from .page import PageContent, html_page
 
         drawn = all_figures(self.rows, self.over, self.paired, self.reference)
@@ -161,14 +161,16 @@ class Report:
         )
         texts = {
             "report.html": html_page(content, drawn),
-            "tables.md": "\n".join([*self.answer, "", *map(markdown, tables), *self.findings(), ""]),
+            "tables.md": "\n".join(
+                [*map(markdown_text, self.answer), "", *map(markdown, tables), *map(markdown_text, self.findings()), ""]
+            ),
             "tables.tex": "\n".join(map(latex, tables)),
             "summary.csv": csv_text(summary_records(self.rows)),
             "runs.csv": csv_text(run_records(self.rows)),
             "report.json": json_text(self.collection, self.rows, self.paired, self.over),
         }
         files = {name: text.encode() for name, text in texts.items()}
-        return files | {f"figures/{figure.name}.{figures}": as_bytes(figure, figures) for figure in drawn}
+        return files | {f"figures/{name}": content for name, content in figure_files(drawn, figures).items()}
 
 
 def check_report_folder(folder: Path) -> None:

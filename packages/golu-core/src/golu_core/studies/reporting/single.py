@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from golu_core.training.errors import RequestError
+from golu_core.training.figures import new_figure
 from golu_core.training.results import RESULT_FILE
 from golu_core.training.run_files import CONFIG_FILE, METRICS_FILE
-from golu_core.training.spreadsheets import csv_text
+from golu_core.training.text_sinks import csv_text, say
 
 from .collect import collect
 from .figures import NamedFigure, as_bytes, as_inline_svg, color, plain_style
@@ -55,7 +55,7 @@ def show_run(folder: Path, out: Path | None) -> None:
         print_table(table, output)
     if out is not None and files is not None:
         write_report(out, files)
-        print(f"written: {out}/run.html and {len(files) - 1} files beside it")
+        say(f"written: {out}/run.html and {len(files) - 1} files beside it")
 
 
 def _metric_lines(folder: Path) -> list[dict[str, Any]]:
@@ -131,7 +131,7 @@ def _curves(title: str, lines: Sequence[dict[str, Any]]) -> NamedFigure:
     names = [name for name, count in counts.items() if count > 1] or list(counts)
     rows = (len(names) + 1) // 2
     with plain_style():
-        figure = Figure(figsize=(9, 2.6 * rows), layout="constrained")
+        figure = new_figure(9, 2.6 * rows)
         for place, name in enumerate(names):
             axes = figure.add_subplot(rows, 2, place + 1)
             for split, style in _CURVES.items():

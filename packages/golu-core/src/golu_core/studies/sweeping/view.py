@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from golu_core.training.results import RESULT_FILE, read_result
+from golu_core.training.text_sinks import console as plain_console
 
 from .local import Job, State
 
@@ -35,7 +36,7 @@ class StudyView:
     def __init__(self, jobs: Sequence[Job], parallel: int) -> None:
         self._jobs = jobs
         self._parallel = parallel
-        self._console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+        self._console = plain_console(file=sys.stdout, soft_wrap=True)
         self._live: Live | None = None
         self._stack = ExitStack()
         self._drawn = 0.0
@@ -70,7 +71,7 @@ class StudyView:
         counts = Counter(other.state for other in self._jobs)
         done = f"[{counts[State.FINISHED]}/{len(self._jobs)}]"
         left = "" if what in ("started", "goes on") else f"  ({self.left()})"
-        self._console.print(f"{done:>9}  {what:<9} {job.run.name:<36} {more}{left}".rstrip(), markup=False)
+        self._console.print(f"{done:>9}  {what:<9} {job.run.name:<36} {more}{left}".rstrip())
 
     def left(self) -> str:
         """How long the study still takes, from the runs of it that are finished."""
@@ -126,7 +127,7 @@ class StudyView:
 
 def summary(jobs: Sequence[Job], console: Console | None = None) -> None:
     """Prints how many runs of each recipe are finished, and names those that are not with the reason."""
-    console = console or Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    console = console or plain_console(file=sys.stdout, soft_wrap=True)
     table = Table(box=None, header_style="bold")
     states = [state for state in State if any(job.state is state for job in jobs)]
     for column in ("recipe", *(state.value for state in states)):
@@ -141,7 +142,7 @@ def summary(jobs: Sequence[Job], console: Console | None = None) -> None:
     for job in jobs:
         if job.state in (State.FAILED, State.WAITS, State.ELSEWHERE):
             log = f"; log: {job.log}" if job.log.exists() else ""
-            console.print(f"{job.state.value}: {job.run.name}: {job.reason}{log}", markup=False)
+            console.print(f"{job.state.value}: {job.run.name}: {job.reason}{log}")
 
 
 def duration(seconds: float) -> str:
