@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import pty
 import re
 import shlex
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -328,6 +331,31 @@ def test_a_signal_stops_the_runs_and_the_same_command_goes_on(number, tmp_path, 
     assert not list((tmp_path / "runs" / "logs").glob("*.failed"))
     assert run(*arguments) == 0
     assert [start["continued"] for start in stood_in() if "golu" in start["folder"]] == [False, True]
+
+
+def test_a_closed_terminal_does_not_break_what_is_still_printed():
+    """A program on a terminal of its own, which is closed while it runs."""
+    program = (
+        "import signal, time\n"
+        "from golu_core.training.signals import leave_closed_terminal\n"
+        "seen = []\n"
+        "signal.signal(signal.SIGHUP, lambda number, frame: (leave_closed_terminal(number), seen.append(number)))\n"
+        "print('ready', flush=True)\n"
+        "while not seen: time.sleep(0.05)\n"
+        "print('nobody reads this', flush=True)\n"
+    )
+    ours, its = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=its,
+        stdout=its,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(its)
+    assert b"ready" in os.read(ours, 100)
+    os.close(ours)
+    assert process.wait(30) == 0
 
 
 def test_nohup_is_heeded(tmp_path, stood_in, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 import sys
 import threading
 import time
@@ -67,7 +68,7 @@ def leave_closed_terminal(number: int) -> None:
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
-            if os.isatty(stream.fileno()):
+            if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):  # isatty denies that a closed terminal is one
                 os.dup2(nowhere, stream.fileno())
 
 
