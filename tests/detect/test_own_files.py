@@ -337,14 +337,14 @@ def test_the_quick_and_the_patient_reader_agree(case, tmp_path):
     KEPT.get(case, lambda made: None)(made)
     path = tmp_path / "a.json"
     path.write_text(json.dumps(made))
-    patient, found = _read_patiently(path), read_annotations(path)
+    patient, found = _read_patiently(path.read_text(), path), read_annotations(path)
     assert (found.images, found.categories, found.degenerate) == (
         patient.images,
         patient.categories,
         patient.degenerate,
     )
     assert dict(found.objects) == dict(patient.objects)
-    taken_at_once = packed_content(path) is not None
+    taken_at_once = packed_content(path.read_text()) is not None
     assert taken_at_once == (
         case in ("plain", "an image without objects", "run lengths", "other fields", "backslashes")
     )
@@ -361,7 +361,7 @@ def test_the_quick_reader_takes_nothing_that_is_refused(case, tmp_path):
     path.write_text(json.dumps(made))
     about_entries = any(part in words for part in ("box", "area", "crowd", "belongs", "has category", "two ", "id "))
     if about_entries and "names" not in case:
-        assert packed_content(path) is None
+        assert packed_content(path.read_text()) is None
 
 
 # id and name of the first category, and what is said where COCO's classes are asked for

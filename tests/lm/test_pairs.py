@@ -59,6 +59,7 @@ READABLE = {
     ),
     "byte order marks": lambda f: files(f, train__en="\ufeff" + SOURCE, train__de="\ufeff" + TARGET),
     "no newline at the end": lambda f: files(f, train__en=SOURCE.rstrip("\n"), train__de=TARGET),
+    "utf-16": lambda f: files(f, train__en=SOURCE.encode("utf-16"), train__de=TARGET),
     "gzip": lambda f: files(f, train__en__gz=gzip.compress(SOURCE.encode()), train__de=TARGET),
     "bzip2 and xz": lambda f: files(
         f, train__en__bz2=bz2.compress(SOURCE.encode()), train__de__xz=lzma.compress(TARGET.encode())
@@ -88,7 +89,7 @@ MALFORMED = {
     "one side": ({"train__en": SOURCE}, "has no file of the other language beside it"),
     "no file": ({"a__txt": "x"}, "has no train.en and train.de"),
     "latin-1": ({"train__en": SOURCE, "train__de": TARGET.encode("cp1252")}, r"train.de, line 2, is not UTF-8"),
-    "utf-16": ({"train__en": SOURCE.encode("utf-16"), "train__de": TARGET}, r"train.en, line 1, is not UTF-8"),
+    "NUL": ({"train__en": SOURCE.encode("utf-16-le"), "train__de": TARGET}, r"train.en, line 1, is not text: byte 1"),
     "empty files": ({"train__en": "", "train__de": ""}, "has no pair of en-de"),
     "a tab in a sentence": ({"train__tsv": "a\tb\tc\n"}, r"line 1, has 2 tabs"),
     "no tab": ({"train__tsv": "a b\n"}, r"line 1, has 0 tabs"),

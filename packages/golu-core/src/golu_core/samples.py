@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
+
+from .regular_files import regular_json
 
 DIGITS_TRAIN, DIGITS_TEST = 1442, 355
 _COUNTS = {"train": DIGITS_TRAIN, "test": DIGITS_TEST}
@@ -35,7 +36,7 @@ def _are_there(folder: Path) -> bool:
     from .training.ownership import SAMPLE_MARKER
 
     with contextlib.suppress(OSError, ValueError):
-        marker = json.loads((folder / SAMPLE_MARKER).read_text(encoding="utf-8"))
+        marker = regular_json(folder / SAMPLE_MARKER)
         return marker in ({"format": _FORMAT, **_COUNTS}, _COUNTS)  # version 0.1 wrote no format
     return False
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 
 from golu_core.training.errors import RequestError
 from golu_core.training.text_sinks import printable
+from golu_core.training.user_files import excerpt, parsed_json, read_text
 
 from .packed import PackedObjects, packed_content
 from .segmentations import Entry
@@ -61,17 +61,18 @@ def read_annotations(path: Path) -> Annotations:
     Raises:
         RequestError: it is missing, or is not COCO's JSON; or an id, image, category or box is impossible.
     """
-    packed = packed_content(path)
+    text = read_text(path, most=None, missing=f"there is no annotation file {printable(path)}")
+    packed = packed_content(text)
     if packed is not None:
         pictures, packed_objects, names = packed
         listed = tuple(Image(p.id, p.file_name.replace("\\", "/"), p.height, p.width) for p in pictures)
         return Annotations(path, listed, packed_objects, _in_order(names))
-    return _read_patiently(path)
+    return _read_patiently(text, path)
 
 
-def _read_patiently(path: Path) -> Annotations:
+def _read_patiently(text: str, path: Path) -> Annotations:
     """Reads a file entry by entry, fills in what may be missing, and names what is wrong."""
-    content = _content(path)
+    content = _content(text, path)
     images: dict[int, Image] = {}
     for entry in content["images"]:
         image = _image(entry, path)
@@ -96,14 +97,8 @@ def _in_order(categories: Mapping[int, str]) -> dict[int, str]:
     return dict(sorted(categories.items()))
 
 
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            content = json.load(file)
-    except FileNotFoundError:
-        raise RequestError(f"there is no annotation file {printable(path)}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise RequestError(f"{printable(path)} cannot be read as JSON: {error}") from None
+def _content(text: str, path: Path) -> dict[str, Any]:
+    content = parsed_json(text, path)
     keys = ("images", "annotations", "categories")
     missing = [key for key in keys if not isinstance(content, dict) or not isinstance(content.get(key), list)]
     if missing:
@@ -125,7 +120,7 @@ def whole_number(value: Any) -> int | None:
 
 def _image(entry: Any, path: Path) -> Image:
     if not isinstance(entry, dict):
-        raise RequestError(f"{printable(path)} has an image that is not an object: {entry!r}")
+        raise RequestError(f"{printable(path)} has an image that is not an object: {excerpt(repr(entry))}")
     lacking = [key for key in ("id", "file_name", "height", "width") if entry.get(key) is None]
     if lacking:
         raise RequestError(f"{printable(path)} has an image without {lacking[0]}: {printable(str(entry)[:200])}")
@@ -161,7 +156,7 @@ def _completed(
 ) -> dict[str, Any] | str:
     """The annotation with its optional fields, numbered anew; or what is wrong with it."""
     if not isinstance(annotation, dict):
-        return f"is not an object: {annotation!r}"
+        return f"is not an object: {excerpt(repr(annotation))}"
     for key in ("image_id", "category_id", "bbox"):
         if annotation.get(key) is None:
             return f"has no {key}"
@@ -173,7 +168,7 @@ def _completed(
         return f"has category {annotation['category_id']}, which is not in the file"
     box = annotation["bbox"]
     if not isinstance(box, list) or len(box) != 4 or not all(_is_finite(value) for value in box):
-        return f"has a box that is not four numbers: {box}"
+        return f"has a box that is not four numbers: {excerpt(str(box))}"
     left, top, width, height = box
     if width < 0 or height < 0:
         return f"has a box of negative size: {box}"

@@ -24,6 +24,7 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from torchvision.models.segmentation.fcn import FCNHead
 from torchvision.ops import MultiScaleRoIAlign
 
+from golu_core.regular_files import check_regular
 from golu_core.training.activations import swapped_for
 from golu_core.training.errors import RequestError
 from golu_core.training.given_weights import torchvisions_weights
@@ -146,6 +147,7 @@ def _of_a_run(folder: Path, config: DetectConfig) -> dict[str, Tensor]:
 
 def _loaded(path: Path) -> dict[str, Tensor]:
     try:
+        check_regular(path)
         return load_file(path)
     except Exception as error:  # safetensors has its own
         raise RequestError(f"{path} cannot be read as safetensors: {error}") from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -131,14 +130,14 @@ class PackedObjects(Mapping[int, list[Entry]]):
         }
 
 
-def packed_content(path: Path) -> tuple[list[_Picture], PackedObjects, dict[int, str]] | None:
-    """Images, objects and categories of a file that is as COCO's own are; None where it is not, or might be wrong.
+def packed_content(text: str) -> tuple[list[_Picture], PackedObjects, dict[int, str]] | None:
+    """Images, objects and categories of a text that is as COCO's own are; None where it is not, or might be wrong.
 
     What is found wrong here is not said: the file is then read by the reader that names it.
     """
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=_File)
-    except (OSError, ValueError):
+        found = msgspec.json.decode(text, type=_File)
+    except ValueError:
         return None
     places = {image.id: place for place, image in enumerate(found.images)}
     categories = {category.id: category.name for category in found.categories}

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 
+from golu_core.regular_files import regular_json
 from golu_core.training.cli import parsed_flags, run_directory
 from golu_core.training.data import SampleKey
 from golu_core.training.devices import default_device
@@ -316,7 +317,7 @@ def _is_known_by(path: Path, of_a_video: bool) -> bool:
     if not path.exists():
         return False
     check_output(path)
-    return not of_a_video or "frames" in json.loads(path.read_text(encoding="utf-8"))
+    return not of_a_video or "frames" in regular_json(path)
 
 
 def _json_writer(value: Any) -> Callable[[Path], None]:
@@ -329,7 +330,7 @@ def _json_writer(value: Any) -> Callable[[Path], None]:
 def class_names(path: Path) -> dict[str, Any]:
     """A run's `classes.json`: the `count` of outputs, and `names` by label; RequestError if it cannot be read."""
     try:
-        classes: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        classes: dict[str, Any] = regular_json(path)
     except (OSError, ValueError) as error:
         raise RequestError(f"{path} cannot be read: {error}") from None
     return classes

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from golu_core.regular_files import check_regular
 from golu_core.training.errors import RequestError
 from golu_core.training.text_sinks import printable
 
@@ -71,6 +72,10 @@ def open_video(path: Path, every: int) -> Video:
 
 def _frames(path: Path, every: int, rates: list[Fraction]) -> Iterator[Frame]:
     av = _pyav(path)
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise RequestError(f"{printable(path)} cannot be read as a video: {error.strerror}") from None
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from xml.etree import ElementTree
 
 from golu_core.training.errors import RequestError
 from golu_core.training.text_sinks import printable
+from golu_core.training.user_files import LONGEST_PATH, excerpt, read_lines, read_xml
 
 from .annotations import Annotations, Image
 from .packed import PackedObjects
@@ -27,16 +29,16 @@ def voc_splits(root: Path) -> tuple[list[Path], list[Path]] | None:
     if not notes.is_dir() or not any(notes.glob("*.xml")):
         return None
     lists = root / "ImageSets" / "Main"
-    test = next((lists / f"{name}.txt" for name in _TESTS if (lists / f"{name}.txt").is_file()), None)
-    if not (lists / "train.txt").is_file() or test is None:
+    test = next((lists / f"{name}.txt" for name in _TESTS if os.path.lexists(lists / f"{name}.txt")), None)
+    if not os.path.lexists(lists / "train.txt") or test is None:
         raise RequestError(f"{printable(lists)} must have train.txt and val.txt, which name the images of each split")
     return _listed(notes, lists / "train.txt"), _listed(notes, test)
 
 
 def _listed(notes: Path, path: Path) -> list[Path]:
-    names = [line.split()[0] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    names = [line.split()[0] for line in read_lines(path, LONGEST_PATH) if line.strip()]
     found = [notes / f"{name}.xml" for name in names]
-    missing = [file for file in found if not file.is_file()]
+    missing = [file for file in found if not os.path.lexists(file)]
     if missing:
         raise RequestError(f"{printable(missing[0])} is missing, which {printable(path)} names")
     return found
@@ -59,7 +61,7 @@ def read_voc(root: Path, files: list[Path]) -> tuple[Path, Annotations, tuple[Pa
     entries: list[Entry] = []
     count = 0
     for image_id, path in enumerate(files, 1):
-        tree = _tree(path)
+        tree = read_xml(path)
         width, height = (_number(tree, f"size/{name}", path) for name in ("width", "height"))
         if width < 1 or height < 1:
             raise RequestError(f"{printable(path)} has an image of {width:g} x {height:g} pixels")
@@ -91,15 +93,8 @@ def read_voc(root: Path, files: list[Path]) -> tuple[Path, Annotations, tuple[Pa
     return folder, Annotations(notes, tuple(listed), objects, categories), tuple(files)
 
 
-def _tree(path: Path) -> ElementTree.Element:
-    try:
-        return ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError) as error:
-        raise RequestError(f"{printable(path)} cannot be read as XML: {error}") from None
-
-
 def _names(path: Path) -> list[str]:
-    return [(entry.findtext("name") or "").strip() for entry in _tree(path).iter("object")]
+    return [(entry.findtext("name") or "").strip() for entry in read_xml(path).iter("object")]
 
 
 def _number(element: ElementTree.Element, place: str, path: Path) -> float:
@@ -109,5 +104,5 @@ def _number(element: ElementTree.Element, place: str, path: Path) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise RequestError(f"{printable(path)} has {place} {text!r}, which is not a number")
+        raise RequestError(f"{printable(path)} has {place} {excerpt(repr(text))}, which is not a number")
     return value

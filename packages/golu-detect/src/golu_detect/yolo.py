@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 from PIL import Image as Pillow
+from PIL import UnidentifiedImageError
 
+from golu_core.regular_files import open_regular
 from golu_core.training.errors import RequestError
 from golu_core.training.image_files import image_files
 from golu_core.training.text_sinks import printable
+from golu_core.training.user_files import LONGEST_PATH, excerpt, read_lines, read_yaml
 
 from .annotations import Annotations, Image
 from .packed import PackedObjects
@@ -60,10 +64,10 @@ def read_yolo(root: Path, images: list[Path]) -> tuple[Path, Annotations, tuple[
             )
         )
         labels = _label_file(file)
-        if not labels.is_file():
+        if not os.path.lexists(labels):
             continue
         files.append(labels)
-        for line_number, line in enumerate(labels.read_text(encoding="utf-8-sig").splitlines(), 1):
+        for line_number, line in enumerate(read_lines(labels), 1):
             if not line.strip():
                 continue
             number += 1
@@ -82,16 +86,11 @@ def read_yolo(root: Path, images: list[Path]) -> tuple[Path, Annotations, tuple[
 
 
 def _description(root: Path) -> Path | None:
-    return next((root / name for name in _FILES if (root / name).is_file()), None)
+    return next((root / name for name in _FILES if os.path.lexists(root / name)), None)
 
 
 def _content(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise RequestError(f"{printable(path)} cannot be read: {str(error).splitlines()[0]}") from None
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise RequestError(f"{printable(path)} does not describe a data set")
     return values
@@ -110,15 +109,16 @@ def _images(root: Path, path: Path, places: Any) -> list[Path]:
     found: list[Path] = []
     for place in places if isinstance(places, list) else [places]:
         # Roboflow writes ../train/images, meant from a folder that its archive does not have
+        if len(str(place)) > LONGEST_PATH:
+            raise RequestError(f"{printable(path)} names {excerpt(str(place))}, which no file can be called")
         candidates = [root / str(place), root / str(place).removeprefix("../")]
         folder = next((candidate for candidate in candidates if candidate.exists()), None)
         if folder is None:
             raise RequestError(f"{printable(path)} names {printable(str(place))}, which is not in {printable(root)}")
-        if folder.is_file():
-            lines = folder.read_text(encoding="utf-8-sig").splitlines()
-            found += [root / line.strip() for line in lines if line.strip()]
-        else:
+        if folder.is_dir():
             found += image_files(folder)[0]
+        else:
+            found += [root / line.strip() for line in read_lines(folder, LONGEST_PATH) if line.strip()]
     return found
 
 
@@ -134,13 +134,13 @@ def _label_file(image: Path) -> Path:
 
 def _size(file: Path) -> tuple[int, int]:
     try:
-        with Pillow.open(file) as picture:
+        with open_regular(file) as content, Pillow.open(content) as picture:
             width, height = picture.size
             return width, height
+    except UnidentifiedImageError:
+        raise RequestError(f"the image {printable(file)} cannot be read: it is of no known image format") from None
     except Exception as error:  # Pillow raises many kinds
-        problem = (
-            "it is of no known image format" if "BytesIO" in str(error) or "cannot identify" in str(error) else error
-        )
+        problem = getattr(error, "strerror", None) or error
         raise RequestError(f"the image {printable(file)} cannot be read: {problem}") from None
 
 
@@ -149,7 +149,7 @@ def _entry(line: str, where: str, width: int, height: int, names: dict[int, str]
     try:
         label, values = int(words[0]), [float(word) for word in words[1:]]
     except ValueError:
-        raise RequestError(f"{where}: expected a class and numbers, got {printable(line)}") from None
+        raise RequestError(f"{where}: expected a class and numbers, got {excerpt(line)}") from None
     if label not in names:
         raise RequestError(f"{where}: class {label} is not among the {len(names)} names")
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):

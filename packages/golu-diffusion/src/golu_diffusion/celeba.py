@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from golu_core.training.errors import RequestError
 from golu_core.training.text_sinks import printable
+from golu_core.training.user_files import LONGEST_PATH, excerpt, read_lines
 from golu_core.training.visible_files import subfolders
 
 _PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")
@@ -36,7 +38,7 @@ def find_celeba(root: Path) -> dict[str, list[Path]]:
     images = next((folder for folder in _image_folders(root)), None)
     if images is None:
         raise RequestError(f"there is no CelebA in {shown}, which has {_there(root)}: {wanted}{_archives(root)}")
-    partition = next((path for place in _places(root) for n in _PARTITIONS if (path := place / n).is_file()), None)
+    partition = next((path for place in _places(root) for n in _PARTITIONS if os.path.lexists(path := place / n)), None)
     if partition is None:
         raise RequestError(f"{shown} has no partition file, but {_there(root)}: {wanted}")
     chosen = _read_partition(partition)
@@ -87,13 +89,13 @@ def _archives(root: Path) -> str:
 
 def _read_partition(path: Path) -> Mapping[str, int]:
     chosen = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_lines(path, LONGEST_PATH), 1):
         words = line.replace(",", " ").split()
         if not words or (number == 1 and words[-1] == "partition"):
             continue
         if len(words) != 2 or words[1] not in ("0", "1", "2"):
             raise RequestError(
-                f"{printable(path)}, line {number}: expected a file's name and 0, 1 or 2, got {printable(line)}"
+                f"{printable(path)}, line {number}: expected a file's name and 0, 1 or 2, got {excerpt(line)}"
             )
         chosen[words[0]] = int(words[1])
     return chosen

@@ -13,7 +13,7 @@ from golu_core.training.errors import RequestError
 from golu_core.training.scratch import scratch_folder
 
 from .own_files import OwnFiles, own_files, uncompressed_name
-from .text_files import Piece, TextCorpus, is_compressed, opened
+from .text_files import Piece, TextCorpus, check_utf8, is_converted, opened
 
 SPLITS = ("train", "test")
 
@@ -237,12 +237,17 @@ def open_files(files: OwnFiles, reading: Reading) -> Corpus:
 
 
 def _unpacked(path: Path, scratch: Path) -> str:
-    """A file that is not compressed: `datasets` takes half a zstd file, or the first of its frames, for the whole."""
-    if not is_compressed(path):
-        return str(path)
-    plain = Path(tempfile.mkdtemp(dir=scratch)) / uncompressed_name(path).name
-    with opened(path) as source, plain.open("wb") as target:
-        shutil.copyfileobj(source, target)
+    """A file that is not compressed, its text in UTF-8.
+
+    `datasets` takes half a zstd file, or the first of its frames, for the whole, and cuts a text where a NUL byte is.
+    """
+    plain = path
+    if is_converted(path):
+        plain = Path(tempfile.mkdtemp(dir=scratch)) / uncompressed_name(path).name
+        with opened(path) as source, plain.open("wb") as target:
+            shutil.copyfileobj(source, target)
+    if uncompressed_name(path).suffix.lower() != ".parquet":
+        check_utf8(plain, path)
     return str(plain)
 
 

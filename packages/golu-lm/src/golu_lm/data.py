@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from golu_core.regular_files import regular_json
 from golu_core.training.data import SampleKey
 from golu_core.training.errors import RequestError
-from golu_core.training.fingerprint import Fingerprint, file_digest, whole_files_fingerprint
+from golu_core.training.fingerprint import Fingerprint, file_digest, file_size, whole_files_fingerprint
 from golu_core.training.locks import only_writer, remove_left_lock
 from golu_core.training.scratch import dry_run_folder
 from golu_core.training.seeding import Purpose, generator
@@ -55,7 +55,7 @@ class TokenFile:
     def __init__(self, path: Path, dtype: str) -> None:
         self.path = path
         item = numpy.dtype(dtype).itemsize
-        size = path.stat().st_size
+        size = file_size(path)
         if size % item:
             raise RequestError(
                 f"{path} has {size:,} bytes, which is not a multiple of {item}: it is not a file of {dtype} tokens"
@@ -204,7 +204,7 @@ def _read_meta(folder: Path, config: LmConfig) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        meta: dict[str, Any] = regular_json(path)
         tokenizer, vocabulary = meta["tokenizer"], int(meta["vocabulary"])
         numpy.dtype(meta["dtype"]), [int(meta["splits"][split]["tokens"]) for split in ("train", "test")]
     except (OSError, ValueError, KeyError, TypeError) as error:

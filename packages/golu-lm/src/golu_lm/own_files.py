@@ -10,6 +10,7 @@ from pathlib import Path
 
 from golu_core.training.errors import RequestError
 from golu_core.training.fingerprint import file_digest
+from golu_core.training.user_files import not_there
 from golu_core.training.visible_files import visible_files
 
 TABLES = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
@@ -72,7 +73,7 @@ def own_files(path: Path) -> OwnFiles:
     if path.is_file():
         return _of_one_format(path, [path], [])
     if not path.is_dir():
-        raise RequestError(f"there is no text file or folder {path}")
+        raise not_there(path, "text file or folder")
     if (path / "dataset_dict.json").exists():
         raise RequestError(f"{path} was saved by datasets: pass it by golu-lm prepare NAME --hub {path}")
     files = visible_files(path)

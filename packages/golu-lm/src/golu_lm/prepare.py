@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 
 import numpy
 
+from golu_core.regular_files import regular_json
 from golu_core.training.cli import parsed_flags
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import FolderName, Range, Seed
@@ -229,7 +229,7 @@ def _begun(folder: Path, request: dict[str, Any]) -> tuple[Path, _Journal]:
     """The partial folder and journal of a prepare that was killed, or new ones."""
     partial = partial_of(folder)
     try:
-        values = json.loads((partial / _JOURNAL).read_text(encoding="utf-8"))
+        values = regular_json(partial / _JOURNAL)
         journal = _Journal(values["request"], {k: _SplitProgress(**v) for k, v in values["splits"].items()})
         if journal.request == request and is_ours(partial):
             return partial, journal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import codecs
 import contextlib
 import os
@@ -14,6 +15,8 @@ import numpy
 from numpy.typing import NDArray
 
 from golu_core.training.errors import RequestError
+from golu_core.training.scratch import scratch_folder
+from golu_core.training.user_files import read_text
 
 if TYPE_CHECKING:
     import tiktoken
@@ -168,17 +171,34 @@ def _gpt2_encoding(vocab_file: Path | None) -> tiktoken.Encoding:
 
 
 def _read_vocabulary(path: Path) -> dict[bytes, int]:
-    from tiktoken.load import data_gym_to_mergeable_bpe_ranks, load_tiktoken_bpe
+    from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
-    if not path.exists():
-        raise RequestError(f"there is no vocabulary {path}")
-    with _without_cache():
+    if not path.is_dir():
+        return _ranks_of(read_text(path, missing=f"there is no vocabulary {path}"), path)
+    with scratch_folder() as scratch, _without_cache():
+        copies = [scratch / name for name in ("vocab.bpe", "encoder.json")]
+        for copy in copies:  # which tiktoken reads as UTF-8, and without asking whether it is a file
+            copy.write_text(read_text(path / copy.name), encoding="utf-8")
         try:
-            if path.is_dir():
-                return data_gym_to_mergeable_bpe_ranks(str(path / "vocab.bpe"), str(path / "encoder.json"))
-            return load_tiktoken_bpe(str(path))
+            return data_gym_to_mergeable_bpe_ranks(*map(str, copies))
         except Exception as error:  # whatever a file of another kind makes tiktoken raise
             raise RequestError(f"{path} cannot be read as a vocabulary: {error or type(error).__name__}") from None
+
+
+def _ranks_of(text: str, path: Path) -> dict[bytes, int]:
+    """Ranks by byte pairs: a line of a `.tiktoken` file is a byte pair in base64, a space and its rank."""
+    found: dict[bytes, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            pair, rank = line.split()
+            found[base64.b64decode(pair, validate=True)] = int(rank)
+        except ValueError:
+            raise RequestError(
+                f"{path} cannot be read as a vocabulary: line {number:,} is not base64, a space and a number"
+            ) from None
+    return found
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
+from golu_core.regular_files import regular_json
 from golu_core.training.cli import parsed_flags, run_directory
 from golu_core.training.devices import default_device
 from golu_core.training.errors import RequestError, RunFailure
@@ -108,7 +109,7 @@ def classes_of_run(finished: FinishedRun[VisionConfig]) -> tuple[str, ...]:
         return tuple(load_data(finished.config).classes)
     path = finished.check_file(CLASSES_FILE)
     try:
-        return tuple(json.loads(path.read_text(encoding="utf-8"))["classes"])
+        return tuple(regular_json(path)["classes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{path} cannot be read: {error}") from None
 

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..regular_files import regular_bytes
 from .calls import LOADED_MARK
 from .modules import GoLU
 from .registry import ACTIVATIONS, canonical_spec, registered_elsewhere
@@ -145,7 +146,7 @@ def _of_file(spec: ActivationSpec, code: bytes | None) -> LoadedActivation:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.expanduser().read_bytes()
+        return regular_bytes(path.expanduser())
     except FileNotFoundError:
         beside = [str(other) for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
         raise ValueError(f"there is no file {path}{_nearest(str(path), beside)}") from None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from ..regular_files import regular_json
 from .errors import RequestError, RunFailure
 from .fingerprint import file_digest
 from .ownership import (
@@ -79,7 +80,7 @@ def save_checkpoint(folder: Path, step: int, writers: dict[str, Callable[[Path],
 def _files_of(checkpoint: Path) -> list[str]:
     """Names of its files, as far as its manifest can be read."""
     try:
-        return list(json.loads((checkpoint / CHECKPOINT_MARKER).read_text(encoding="utf-8"))["files"])
+        return list(regular_json(checkpoint / CHECKPOINT_MARKER)["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
@@ -119,7 +120,7 @@ def newest_whole_checkpoint(folder: Path, needed: Collection[str], warn: Callabl
 def damage_of(checkpoint: Path, needed: Collection[str] = ()) -> str | None:
     """What is wrong with a checkpoint, None if it is whole; RequestError if another version of golu wrote it."""
     try:
-        manifest: Any = json.loads((checkpoint / CHECKPOINT_MARKER).read_text(encoding="utf-8"))
+        manifest: Any = regular_json(checkpoint / CHECKPOINT_MARKER)
     except FileNotFoundError:
         return f"{CHECKPOINT_MARKER} is missing"
     except (OSError, ValueError, RecursionError) as error:

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..regular_files import check_regular, open_regular
 from .errors import RequestError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def short(digest: hashlib._Hash) -> str:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -66,7 +67,7 @@ def files_fingerprint(files: Sequence[tuple[str, Path]]) -> Fingerprint:
     def digest(read: Iterable[int]) -> str:
         found = hashlib.sha256()
         for name, path in files:
-            found.update(f"{name}\0{_size(path)}\n".encode("utf-8", "surrogateescape"))
+            found.update(f"{name}\0{file_size(path)}\n".encode("utf-8", "surrogateescape"))
         for number in read:
             found.update(_content_digest(files[number][1]))
         return short(found)
@@ -78,8 +79,10 @@ def files_fingerprint(files: Sequence[tuple[str, Path]]) -> Fingerprint:
     return Fingerprint(sampled, lambda: f"all-files:{digest(range(len(files)))}")
 
 
-def _size(path: Path) -> int:
+def file_size(path: Path) -> int:
+    """The size of a file in bytes; RequestError where it is missing or not a regular file."""
     try:
+        check_regular(path)
         return os.stat(path).st_size
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from None
@@ -87,7 +90,7 @@ def _size(path: Path) -> int:
 
 def _content_digest(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from None

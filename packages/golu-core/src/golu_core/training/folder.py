@@ -10,6 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from ..regular_files import regular_bytes
 from .checkpoint import newest_whole_checkpoint, save_checkpoint
 from .config import Config, RunConfig
 from .errors import RequestError, RunFailure
@@ -245,8 +246,8 @@ class RunFolder:
     def _restore_metrics(self, checkpoint: Path | None, warn: Callable[[str], None]) -> None:
         """Puts metrics.jsonl back to where the checkpoint stands, from the copy in it."""
         path = self.path / METRICS_FILE
-        kept = b"" if checkpoint is None else (checkpoint / METRICS_FILE).read_bytes()
-        there = path.read_bytes() if path.exists() else b""
+        kept = b"" if checkpoint is None else regular_bytes(checkpoint / METRICS_FILE)
+        there = regular_bytes(path) if path.exists() else b""
         if there == kept:
             return
         if not there.startswith(kept):
@@ -270,7 +271,7 @@ class RunFolder:
 
     def _metrics_so_far(self) -> bytes:
         path = self.path / METRICS_FILE
-        return path.read_bytes() if path.exists() else b""
+        return regular_bytes(path) if path.exists() else b""
 
     def finish(self, result: Result, weights: Mapping[str, Callable[[Path], None]], others: Sequence[str]) -> Result:
         """Writes weights, curves and result.json, in this order.

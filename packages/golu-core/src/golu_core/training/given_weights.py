@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..regular_files import check_regular, regular_json
 from .errors import RequestError
 from .results import RESULT_FILE, read_result
 from .run_files import AVERAGE_FILE, CONFIG_FILE, WEIGHTS_FILE, damaged_files, read_average
@@ -110,10 +110,12 @@ def _of_a_file(path: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
         try:
+            check_regular(path)
             return load_file(path)
         except Exception as error:  # safetensors has its own
             raise RequestError(f"{FLAG} {path} cannot be read as safetensors: {error}") from None
     try:
+        check_regular(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip files and torch each have their own
         raise RequestError(f"{FLAG} {path} {_why_not(error)}") from None
@@ -249,7 +251,7 @@ def classes_there(given: GivenWeights, file: str, key: str) -> Any:
     if path is None or not path.exists():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))[key]
+        return regular_json(path)[key]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{path} cannot be read: {error}") from None
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..regular_files import regular_bytes
 from .errors import RequestError
 
 _TEST_SPLITS = ("validation", "valid", "val", "test")
@@ -71,6 +72,6 @@ def encoded_images(rows: Any, column: str, name: str) -> Callable[[int], tuple[b
 
     def read(number: int) -> tuple[bytes, str]:
         value = undecoded[number][column]
-        return value["bytes"] or Path(value["path"]).read_bytes(), f"{name}[{number}]"
+        return value["bytes"] or regular_bytes(value["path"]), f"{name}[{number}]"
 
     return read

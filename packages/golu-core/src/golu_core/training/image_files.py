@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import RequestError
+from .fingerprint import file_size
 from .images import read_file
 from .text_sinks import printable
 from .visible_files import visible_files
@@ -156,11 +157,11 @@ def same_content(first: Sequence[Path], second: Sequence[Path]) -> list[tuple[Pa
     """
     of_size: dict[int, list[Path]] = {}
     for path in first:
-        of_size.setdefault(path.stat().st_size, []).append(path)
+        of_size.setdefault(file_size(path), []).append(path)
     step = max(1, len(second) // _COMPARED)
-    candidates = [path for path in second[::step] if path.stat().st_size in of_size]
+    candidates = [path for path in second[::step] if file_size(path) in of_size]
     digests: dict[bytes, Path] = {}
-    for size in {path.stat().st_size for path in candidates}:
+    for size in {file_size(path) for path in candidates}:
         for path in of_size[size][:_COMPARED]:
             digests.setdefault(_digest(path), path)
     return [(digests[digest], path) for path in candidates if (digest := _digest(path)) in digests]

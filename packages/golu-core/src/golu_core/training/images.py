@@ -19,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from ..regular_files import regular_bytes
 from .errors import RequestError
 from .fields import Background
 from .ownership import MADE_BY
@@ -41,7 +42,7 @@ _said: set[str] = set()
 def read_file(path: Path) -> bytes:
     """The content of an image file; RequestError with its name if it cannot be read."""
     try:
-        return path.read_bytes()
+        return regular_bytes(path)
     except OSError as error:
         raise RequestError(f"the image {printable(path)} cannot be read: {error.strerror}") from None
     except ValueError:  # the path has a NUL

@@ -16,6 +16,7 @@ from pathlib import Path
 from golu_core.activation.registry import ACTIVATIONS, canonical_spec
 from golu_core.activation.specs import ActivationSpec
 
+from ..regular_files import regular_bytes
 from .config import Config, RunConfig
 from .errors import RequestError
 from .text_sinks import complain
@@ -132,7 +133,7 @@ def _untrusted(spec: ActivationSpec, folder: Path) -> str:
 def _copied_code(config: RunConfig, folder: Path) -> bytes:
     path = folder / ACTIVATION_FILE
     try:
-        code = path.read_bytes()
+        code = regular_bytes(path)
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}; name it by --activation") from None
     if f"sha256:{hashlib.sha256(code).hexdigest()}" != config.activation_source:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..regular_files import open_regular, regular_json
 from .errors import RequestError
 from .partial_marker import PARTIAL_MARKER, is_barely_begun, mark_partial
 from .text_sinks import fitting_name
@@ -49,7 +50,7 @@ os.umask(_UMASK)
 def read_marker(folder: Path, name: str) -> dict[str, Any] | None:
     """A folder's marker; None where it has none of ours."""
     try:
-        values = json.loads((folder / name).read_text(encoding="utf-8"))
+        values = regular_json(folder / name)
     except (OSError, ValueError, RecursionError):
         return None
     ours = isinstance(values, dict) and str(values.get("format", values.get("schema", ""))).startswith("golu-")
@@ -339,7 +340,7 @@ def check_output(path: Path) -> None:
         raise RequestError(f"{path} is a {'symbolic link' if path.is_symlink() else 'folder'}: name another file")
     if not path.exists():
         return
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if MADE_BY.encode() not in file.read(_BYTES_SEARCHED):
             raise RequestError(f"{path} exists, and this program did not make it: name another file")
 

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Literal, get_args
 
+from ..regular_files import regular_bytes
+
 PARTIAL_MARKER = "partial.json"
 PartialFormat = Literal["golu-partial/1", "golu-scratch/1"]
 _CONTENTS: dict[PartialFormat, bytes] = {
@@ -23,7 +25,7 @@ def is_barely_begun(folder: Path) -> bool:
     try:
         if [path.name for path in folder.iterdir()] != [PARTIAL_MARKER]:
             return False
-        written = (folder / PARTIAL_MARKER).read_bytes()
+        written = regular_bytes(folder / PARTIAL_MARKER)
     except OSError:
         return False
     return any(content.startswith(written) for content in _CONTENTS.values())

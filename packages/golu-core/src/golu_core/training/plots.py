@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..regular_files import regular_bytes
 from .ownership import write_atomically
 
 _STARTS = {"given": "as given, with", "swapped": "untrained, with"}
@@ -17,7 +18,7 @@ _TENSORS = ("loaded", "made_new", "left_over")
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl; a line that is damaged is left out."""
     found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in regular_bytes(path).decode("utf-8", errors="replace").splitlines():
         try:
             values = json.loads(line)
         except (ValueError, RecursionError):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..regular_files import regular_json
 from .errors import RequestError
 from .ownership import write_json
 
@@ -157,7 +158,7 @@ def amend_result(path: Path, result: Result, metrics: Mapping[str, float]) -> No
 def read_result(path: Path) -> Result:
     """Reads result.json; RequestError with the file's name if it is not one."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = regular_json(path)
     except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"{path} cannot be read: {error}") from None
     if not isinstance(values, dict):

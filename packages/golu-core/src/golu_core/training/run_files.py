@@ -11,6 +11,7 @@ from typing import Any
 
 from golu_core.activation.specs import folder_name
 
+from ..regular_files import regular_json
 from .config import Config, RunConfig, from_json, to_json
 from .errors import RequestError
 from .fingerprint import file_digest
@@ -138,7 +139,7 @@ def read_fields(folder: Path) -> frozenset[str]:
 def _config_values(folder: Path) -> Any:
     path = folder / CONFIG_FILE
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return regular_json(path)
     except FileNotFoundError:
         raise RequestError(f"{folder} is not a run folder: it has no {CONFIG_FILE}") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.tensor import DTensor
 
+from ..regular_files import regular_json
 from .errors import RequestError
 
 
@@ -107,7 +108,7 @@ class TrainingState:
                 load_model(self.average, path)
         if self.scaler is not None:
             with _named(checkpoint / "scaler.json") as path:
-                self.scaler.load_state_dict(json.loads(path.read_text(encoding="utf-8")))
+                self.scaler.load_state_dict(regular_json(path))
         return position
 
 
@@ -145,7 +146,7 @@ def read_position(checkpoint: Path) -> Position:
     """Where a checkpoint stands; RequestError if its file is malformed."""
     path = checkpoint / "position.json"
     try:
-        position = Position(**json.loads(path.read_text(encoding="utf-8")))
+        position = Position(**regular_json(path))
         counts = (position.step, position.epoch, position.step_in_epoch, position.loss_count)
         seconds = (position.train_seconds, position.eval_seconds)
         possible = all(type(n) is int and 0 <= n < 2**53 for n in counts) and all(0 <= t < 1e18 for t in seconds)

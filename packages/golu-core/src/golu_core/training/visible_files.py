@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from .errors import RequestError
+
 _JUNK_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
 _JUNK_FILES = frozenset({"Thumbs.db", "desktop.ini"})
 
@@ -20,10 +22,14 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """The files below a folder, sorted, without hidden ones; links to folders are followed, each folder once."""
+    """The files below a folder, sorted, without hidden ones; links to folders are followed, each folder once.
+
+    Raises:
+        RequestError: a folder below it cannot be read, and its files would be missing.
+    """
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
         status = os.stat(place)
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
@@ -32,3 +38,7 @@ def visible_files(folder: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         found += [Path(place) / name for name in files if not is_hidden(name)]
     return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    raise RequestError(f"the folder {error.filename} cannot be read: {error.strerror}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy
 from numpy.typing import NDArray
 
+from golu_core.regular_files import regular_json
 from golu_core.training.errors import RequestError
-from golu_core.training.fingerprint import Fingerprint, file_digest, whole_files_fingerprint
+from golu_core.training.fingerprint import Fingerprint, file_digest, file_size, whole_files_fingerprint
 from golu_core.training.locks import only_writer, remove_left_lock
 from golu_core.training.scratch import dry_run_folder
 
@@ -45,7 +45,7 @@ class Side:
         self.path = path
         if not path.exists():
             raise RequestError(f"there is no {path}: prepare the data again")
-        if path.stat().st_size == 0 or path.stat().st_size % 2:
+        if file_size(path) == 0 or file_size(path) % 2:
             raise RequestError(f"{path} is not a file of subwords: prepare the data again")
         self.subwords: NDArray[numpy.uint16] = numpy.memmap(path, dtype=numpy.uint16, mode="r")
         if int(self.subwords.max()) >= vocabulary or self.subwords[-1] != END:
@@ -188,7 +188,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     """meta.json of prepared pairs; RequestError if it is missing, damaged, or of something else."""
     path = folder / META_FILE
     try:
-        meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        meta: dict[str, Any] = regular_json(path)
         if meta.get("format") != FORMAT:
             raise ValueError(f"its format is {meta.get('format')}, not {FORMAT}")
         Languages(*meta["languages"]), Cutting(**meta["cutting"]), int(meta["vocabulary"])

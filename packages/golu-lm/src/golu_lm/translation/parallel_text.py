@@ -12,11 +12,12 @@ from xml.etree import ElementTree
 
 from golu_core.training.errors import RequestError
 from golu_core.training.fingerprint import file_digest
+from golu_core.training.user_files import not_there, xml_elements
 from golu_core.training.visible_files import visible_files
 
 from ..corpora import load_dataset
 from ..own_files import uncompressed_name
-from ..text_files import opened
+from ..text_files import lines_of, opened
 
 Pair = tuple[str, str]
 
@@ -31,7 +32,6 @@ _SPLIT_NAMES = {
 }
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
 _XML_LANGUAGE = ("{http://www.w3.org/XML/1998/namespace}lang", "lang")
-_BYTE_ORDER_MARK = "\ufeff"
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def own_pairs(path: Path, languages: Languages) -> ParallelText:
     elif path.is_dir():
         found = _files_by_split(path, languages)
     else:
-        raise RequestError(f"there is no file or folder {path}")
+        raise not_there(path, "file or folder")
     readers, counts = {}, {}
     for split, files in found.items():
         readers[split] = _reader(files, languages)
@@ -200,17 +200,14 @@ def _tsv(path: Path) -> Iterator[Pair]:
 
 
 def _tmx(path: Path, languages: Languages) -> Iterator[Pair]:
-    try:
-        with opened(path) as file:
-            for _, unit in ElementTree.iterparse(file):
-                if unit.tag.rpartition("}")[2] != "tu":
-                    continue
-                sides = {_language_of(side): _segment(side) for side in unit if side.tag.rpartition("}")[2] == "tuv"}
-                if languages.source in sides and languages.target in sides:
-                    yield sides[languages.source], sides[languages.target]
-                unit.clear()
-    except ElementTree.ParseError as error:
-        raise RequestError(f"{path} is not a TMX file: {error}") from None
+    with opened(path) as file:
+        for unit in xml_elements(file, path, "is not a TMX file"):
+            if unit.tag.rpartition("}")[2] != "tu":
+                continue
+            sides = {_language_of(side): _segment(side) for side in unit if side.tag.rpartition("}")[2] == "tuv"}
+            if languages.source in sides and languages.target in sides:
+                yield sides[languages.source], sides[languages.target]
+            unit.clear()
 
 
 def _language_of(side: ElementTree.Element) -> str:
@@ -228,12 +225,7 @@ def text_lines(path: Path) -> Iterator[str]:
     """Lines of a text file, packed or not, without their ends; only a newline ends one, not Unicode's separators.
 
     Raises:
-        RequestError: the file cannot be read, or a line is not UTF-8.
+        RequestError: the file cannot be read, or a line is not text or too long for a sentence.
     """
     with opened(path) as file:
-        for number, line in enumerate(file, 1):
-            try:
-                text = line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise RequestError(f"{path}, line {number:,}, is not UTF-8: {error.reason}") from None
-            yield text.removeprefix(_BYTE_ORDER_MARK if number == 1 else "").rstrip("\r\n")
+        yield from lines_of(file, path)

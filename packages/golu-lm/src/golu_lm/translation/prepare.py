@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from typing import Annotated, Any
 
 import numpy
 
+from golu_core.regular_files import regular_json
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import Count, Positive, Range
 from golu_core.training.fingerprint import file_digest
@@ -365,7 +365,7 @@ def _begun(folder: Path, request: dict[str, Any]) -> tuple[Path, _Journal]:
     """The partial folder and journal of a preparation that was killed, or new ones."""
     partial = partial_of(folder)
     try:
-        values = json.loads((partial / _JOURNAL).read_text(encoding="utf-8"))
+        values = regular_json(partial / _JOURNAL)
         splits = {name: _SplitProgress(**progress) for name, progress in values["splits"].items()}
         journal = _Journal(values["request"], values["read"], splits)
         whole = all(

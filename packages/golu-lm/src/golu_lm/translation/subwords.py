@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 from numpy.typing import NDArray
 
+from golu_core.regular_files import regular_json
 from golu_core.training.errors import RequestError
 
 from .vocabulary import END, SYMBOLS, UNKNOWN
@@ -96,7 +97,7 @@ class Subwords:
 
     def __init__(self, path: Path) -> None:
         try:
-            written = json.loads(path.read_text(encoding="utf-8"))
+            written = regular_json(path)
             self.content: dict[str, Any] = written
             self.merges: list[tuple[str, str]] = [(left, right) for left, right in written["merges"]]
             self.vocabulary: dict[str, int] = dict(written["vocabulary"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from golu_core.regular_files import regular_json
 from golu_core.training.activations import swapped_for
 from golu_core.training.checked_data import load_checked
 from golu_core.training.errors import RequestError
@@ -104,7 +105,7 @@ def check_subwords(start: Start | None, data: PairData) -> None:
     if folder is None:
         return
     try:
-        theirs = json.loads((folder / SUBWORDS_FILE).read_text(encoding="utf-8"))
+        theirs = regular_json(folder / SUBWORDS_FILE)
     except (OSError, ValueError) as error:
         raise RequestError(f"{folder / SUBWORDS_FILE} cannot be read: {error}") from None
     if theirs != json.loads(json.dumps(subwords_of_run(data))):

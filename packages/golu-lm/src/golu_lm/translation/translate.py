@@ -16,6 +16,7 @@ from golu_core.training.finished import FinishedRun
 from golu_core.training.text_sinks import say_data
 
 from ..families import require_translator
+from ..text_files import lines_of
 from .config import Beams, BeamSearch, TranslationConfig
 from .evaluate import SourceGroups, run_codec
 from .model import Translator
@@ -62,11 +63,7 @@ def translate_command(arguments: Sequence[str]) -> None:
 
 def _lines(named: str | None) -> Iterator[str]:
     if named in (None, "-"):
-        for number, line in enumerate(sys.stdin.buffer, 1):
-            try:
-                yield line.decode("utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise RequestError(f"line {number:,} of standard input is not UTF-8: {error.reason}") from None
+        yield from lines_of(sys.stdin.buffer, Path("standard input"))
     else:
         yield from text_lines(Path(str(named)))
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
+from golu_core.regular_files import regular_text
 from golu_core.training.errors import RequestError
 from golu_core.training.figures import new_figure
 from golu_core.training.run_files import METRICS_FILE
@@ -133,7 +134,7 @@ def _metric_of(run: RunResult, metric: str) -> float:
         raise RequestError(f"{shown(run.folder)} has no metric {metric!r}; it has {known}")
     path = run.folder / METRICS_FILE
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [json.loads(line) for line in regular_text(path).splitlines()]
         return float([line[WEIGHT_NORM] for line in lines if WEIGHT_NORM in line][-1])
     except (OSError, ValueError, IndexError) as error:
         raise RequestError(f"{shown(path)} has no norm of the weights: {error}") from None

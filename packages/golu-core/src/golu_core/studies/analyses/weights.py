@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy
 from numpy.typing import NDArray
 
+from golu_core.regular_files import check_regular
 from golu_core.training.errors import RequestError
 from golu_core.training.figures import new_figure
 from golu_core.training.fingerprint import file_digest
@@ -65,6 +66,7 @@ def weights_of(folder: Path) -> Values:
 
     path = folder / WEIGHTS_FILE
     try:
+        check_regular(path)
         with safe_open(str(path), framework="pt") as file:
             tensors = (file.get_tensor(name) for name in sorted(file.keys()))  # it is not a mapping
             parts = [t.double().flatten().numpy() for t in tensors if t.ndim >= 2 and t.is_floating_point()]

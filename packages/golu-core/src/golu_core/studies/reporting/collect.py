@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from golu_core.activation.specs import folder_name
+from golu_core.regular_files import regular_json
 from golu_core.training.config import ACTIVATION_SOURCE, RunConfig
 from golu_core.training.errors import RequestError
 from golu_core.training.identity import (
@@ -157,8 +158,7 @@ def _json_object(path: str) -> dict[str, Any]: ...
 def _json_object(path: str, required: bool) -> dict[str, Any] | None: ...
 def _json_object(path: str, required: bool = True) -> dict[str, Any] | None:
     try:
-        with open(path, "rb", buffering=0) as file:
-            values = json.loads(file.read())
+        values = regular_json(path)
     except FileNotFoundError as error:
         if not required:
             return None

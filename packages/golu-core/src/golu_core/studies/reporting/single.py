@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from golu_core.regular_files import regular_json, regular_text
 from golu_core.training.errors import RequestError
 from golu_core.training.figures import new_figure
 from golu_core.training.results import RESULT_FILE
@@ -61,7 +62,7 @@ def show_run(folder: Path, out: Path | None) -> None:
 def _metric_lines(folder: Path) -> list[dict[str, Any]]:
     path = folder / METRICS_FILE
     try:
-        texts = path.read_text(encoding="utf-8").splitlines()
+        texts = regular_text(path).splitlines()
     except FileNotFoundError:
         raise RequestError(f"{folder} is not a run folder: it has no {METRICS_FILE}") from None
     except OSError as error:
@@ -83,7 +84,7 @@ def _facts(folder: Path) -> tuple[str, list[tuple[str, str]]]:
     """The run's name, and what is to be said of it."""
     if not (folder / RESULT_FILE).exists():
         try:
-            config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+            config = regular_json(folder / CONFIG_FILE)
             name = f"{config['recipe']}, {paper_name(config['activation'])}, seed {config['seed']}"
         except (OSError, ValueError, KeyError, TypeError):
             raise RequestError(f"{folder} is not a run folder: it has no {CONFIG_FILE} that can be read") from None

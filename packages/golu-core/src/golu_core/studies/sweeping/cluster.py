@@ -15,6 +15,7 @@ import submitit
 from submitit.core.utils import FailedJobError
 from submitit.helpers import CommandFunction, DelayedSubmission
 
+from golu_core.regular_files import regular_json
 from golu_core.training.errors import RequestError
 from golu_core.training.locks import BUSY
 from golu_core.training.ownership import remove_file, write_text
@@ -108,7 +109,7 @@ def _submitted_before(logs: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = regular_json(path)
         return {str(name): str(job) for name, job in content.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise RequestError(

@@ -19,6 +19,7 @@ from typing import IO, Any, Protocol
 
 import psutil
 
+from golu_core.regular_files import open_regular
 from golu_core.training.errors import Interrupted
 from golu_core.training.folder import RunFolder
 from golu_core.training.locks import BUSY, is_claimed
@@ -96,7 +97,7 @@ class Job:
     def last_words(self, status: int | None = None) -> str:
         """The program's own message at the end of the log, or else how it ended and the log's last line."""
         lines: list[str] = []
-        with contextlib.suppress(OSError), self.log.open("rb") as file:
+        with contextlib.suppress(OSError), open_regular(self.log) as file:
             file.seek(max(0, self.log.stat().st_size - 4096))
             tail = file.read().decode(errors="replace").rpartition("\n$ ")[2]
             lines = [line.strip() for line in tail.splitlines() if line.strip()]
@@ -110,7 +111,7 @@ class Job:
         """Where its metrics are, such as `step 150, loss 0.3`."""
         with contextlib.suppress(OSError, ValueError, KeyError):
             path = self.run.folder / METRICS_FILE
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 file.seek(max(0, path.stat().st_size - 4096))
                 line = json.loads(file.read().splitlines()[-1])
             return f"step {line['step']}, {line['split']} loss {line['loss']:.4g}"

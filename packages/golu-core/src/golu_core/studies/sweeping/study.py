@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from golu_core.training.errors import RequestError
 from golu_core.training.named_activations import NamedActivation, named_activation
 from golu_core.training.run_files import run_folder
 from golu_core.training.tasks import Task, named_recipe, task_of
+from golu_core.training.user_files import read_toml
 
 from .flags import variants
 
@@ -149,13 +149,8 @@ def find_study(name: str) -> Path:
 
 def read_study(path: Path) -> Study:
     """Reads a study's TOML file; RequestError with its name where it cannot be read or has another shape."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = ", ".join(sorted(file.stem for file in _STUDIES.glob("*.toml")))
-        raise RequestError(f"there is no study {path}; golu-core brings {known}") from None
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{path} cannot be read: {error}") from None
+    known = ", ".join(sorted(file.stem for file in _STUDIES.glob("*.toml")))
+    values = read_toml(path, missing=f"there is no study {path}; golu-core brings {known}")
     return study_from(values, str(path))
 
 
