@@ -81,7 +81,7 @@ def training_rows() -> list[Row]:
 
 def _our_loop(config: DetectConfig) -> Iterator[None]:
     data = load_data(config)
-    order = training_order(config, data.train.images)
+    order = training_order(config, data.train)
     with Run(config, TASK) as run:
         model, _ = build_model(config, data.classes)
         optimizer = build_optimizer(model.to(run.device), config.optim, run.device)

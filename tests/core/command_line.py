@@ -130,10 +130,22 @@ def same_outcome(folder: Path, other: Path) -> None:
 def runner_in_this_process(
     command_line: CommandLine[Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., SimpleNamespace]:
-    """A function that runs a program inside this process, which saves seconds of imports."""
+    """A function that runs a program inside this process, which saves seconds of imports.
+
+    Whatever `train` refuses in any test, a dry run must refuse with the same message; only that another process is
+    training in the folder does not follow from the request.
+    """
 
     def run(*arguments: str, cwd: Path) -> SimpleNamespace:
         monkeypatch.chdir(cwd)
+        done = run_once(*arguments)
+        refused = arguments[:1] == ("train",) and done.returncode == 2
+        if refused and "--dry-run" not in arguments and "another process is training" not in done.stderr:
+            dry = run_once(*arguments, "--dry-run")
+            assert (dry.returncode, dry.stderr) == (2, done.stderr), "a dry run says something else"
+        return done
+
+    def run_once(*arguments: str) -> SimpleNamespace:
         AcceleratorState._reset_state(reset_partial_state=True)  # or each run would have the precision of the first
         try:
             status: Any = command_line.main(arguments)

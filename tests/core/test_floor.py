@@ -233,7 +233,7 @@ def test_the_tasks_are_found_in_the_papers_order():
 
 @pytest.mark.parametrize("task", installed_tasks().values(), ids=lambda task: task.name)
 def test_what_a_task_names_is_there(task: Task):
-    for reference in (task.train, task.describe, task.evaluate):
+    for reference in (task.train, task.evaluate):
         assert callable(resolved(reference))
     assert isinstance(resolved(task.evaluation_flags), type)
     for command in task.commands.values():

@@ -45,7 +45,6 @@ TASK: Task[TinyConfig] = Task(
     metrics={"loss": Metric("loss", 5, False)},
     unit="points/s",
     train="tiny_task:train",
-    describe="tiny_task:train",
     evaluate="tiny_task:train",
 )
 

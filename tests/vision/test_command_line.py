@@ -6,13 +6,17 @@ import json
 import re
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from torch import nn
 
 from command_line import runner_in_this_process
+from golu_core.training.errors import RequestError
 from golu_vision.cli import COMMAND_LINE
+from golu_vision.models import check_network
 from golu_vision.recipes import RECIPES
 from vision_program import FAST, VISION
 
@@ -103,15 +107,46 @@ def test_dry_run_of_the_sample_writes_nothing_either(tmp_path, run_here):
 
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "digits"])
 def test_every_recipe_can_be_described_without_data(recipe, tmp_path, run_here):
-    done = run_here("train", recipe, "--dry-run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = run_here("train", recipe, "--dry-run", "--mixed-precision", "no", cwd=tmp_path)
+    assert done.returncode == (0 if recipe.endswith("digits") else 2), done.stderr
     assert f"{RECIPES[recipe].paper.size:,} parameters" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("head", "found"),
+    [(nn.Flatten(), "returns shape (2, 3072)"), (nn.AdaptiveAvgPool2d((1, 5)), "returns shape (2, 3, 1, 5)")],
+)
+def test_a_network_without_classes_is_refused(head, found):
+    config = replace(RECIPES["digits"], data=replace(RECIPES["digits"].data, size=32))
+    with pytest.raises(RequestError, match=re.escape(found)):
+        check_network(nn.Sequential(nn.ReLU(), head), config, 2, 5)
+
+
+UNTRAINABLE = [
+    ("torchvision/vit_b_16", ["--data.size", "64"], "Wrong image height! Expected 224 but got 64!"),
+    ("torchvision/resnet18", ["--data.size", "32", "--batch-size", "1"], "Expected more than 1 value per channel"),
+    ("torchvision/raft_large", [], "there is no model 'torchvision/raft_large'"),
+    ("torchvision/fcn_resnet50", [], "there is no model 'torchvision/fcn_resnet50'"),
+    ("timm/vit_tiny_patch16_224", ["--data.size", "64"], "Input height (64) doesn't match model (224)"),
+    ("timm/resnet18", ["--data.size", "16", "--batch-size", "1"], "Expected more than 1 value per channel"),
+    ("timm/resnet18", ["--data.size", "16", "--max-device-batch", "1"], "Expected more than 1 value per channel"),
+]
+
+
+@pytest.mark.parametrize(("model", "flags", "message"), UNTRAINABLE)
+def test_a_network_that_cannot_be_trained_is_refused(model, flags, message, few_digits, tmp_path, run_here):
+    """Also by a dry run, which `run_here` compares."""
+    flags = ["--data.root", str(few_digits), "--model.name", model, "--batch-size", "4", *flags]
+    own = ["--model.own-activation", "gelu" if "vit" in model else "relu"]
+    done = run_here("train", "resnet18-imagenet", *flags, *own, cwd=tmp_path)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_dry_run_without_data_says_what_is_missing(tmp_path, run_here):
     done = run_here("train", "densenet121-imagenet", "--dry-run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "missing: there is no data folder data/imagenet" in done.stdout
+    assert done.returncode == 2 and "there is no data folder data/imagenet" in done.stderr
+    assert "data         missing" in done.stdout
     assert "relu called in the model's own forward" in done.stdout
     assert "450,450 of 256 images" in done.stdout
     assert list(tmp_path.iterdir()) == []

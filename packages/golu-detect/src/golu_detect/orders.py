@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
-from golu_core.training.data import EpochOrder
+from golu_core.training.data import EpochOrder, MissingSamples
 
-from .annotations import Image
 from .config import DetectConfig
+from .scenes import Scenes
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,15 @@ class AspectRatioOrder:
             yield ordered[step * self.batch_size : (step + 1) * self.batch_size]
 
 
-def training_order(config: DetectConfig, images: Sequence[Image]) -> EpochOrder | AspectRatioOrder:
+TrainingOrder = EpochOrder | AspectRatioOrder
+
+
+def training_order(config: DetectConfig, train: Scenes | MissingSamples) -> TrainingOrder:
     """The order of the training images; RequestError if they do not fill one batch."""
-    order = EpochOrder(len(images), config.batch_size, config.seed, config.drop_last)
-    if config.group_size == 1:
+    order = EpochOrder(len(train), config.batch_size, config.seed, config.drop_last)
+    if config.group_size == 1 or isinstance(train, MissingSamples):
         return order
+    images = train.images
     edges = torch.logspace(-1, 1, 7, base=2)
     ratios = torch.tensor([image.width / image.height for image in images])
     return AspectRatioOrder(order, tuple(torch.bucketize(ratios, edges, right=True).tolist()), config.group_size)

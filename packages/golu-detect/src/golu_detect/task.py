@@ -21,7 +21,6 @@ TASK: Task[DetectConfig] = Task(
     unit="images/s",
     outputs=("classes.json", "detections.json", "samples/predictions.png"),
     train="golu_detect.train:train",
-    describe="golu_detect.describe:describe",
     evaluate="golu_detect.evaluate:evaluate_run",
     evaluation_flags="golu_detect.evaluate:DetectEvaluationFlags",
     commands={

@@ -26,6 +26,7 @@ from .data import DetectData, check_every_image, load_data
 from .evaluate import Detection, evaluate, normalized, padded_targets, unit_range
 from .given import start_of_run
 from .models import backbone_weights, build_model
+from .opening import opening, published_sizes
 from .orders import training_order
 from .predict import CLASSES_FILE, save_predictions
 from .scenes import SceneBatch
@@ -46,15 +47,17 @@ def train(config: DetectConfig) -> None:
 
         check_request(config, run.processes, run.plan)
         backbone = backbone_weights(config)
-        data = checked_data(config, run.processes)
-        order = training_order(config, data.train.images)
+        stand_in = None if config.data.is_own else partial(published_sizes, config)
+        data = run.load(partial(checked_data, config, run.processes), stand_in)
+        order = training_order(config, data.train)
         model, swapped = build_model(config, data.classes, backbone)
         start = start_of_run(config, model, data, run.processes)
         inputs = {"data": data.fingerprint} | inputs_of_start(start)
         if backbone is not None:
             inputs["backbone"] = tensors_fingerprint(backbone)
         optimizer = build_optimizer(model.to(run.device), config.optim, run.device, head_of_start(start))
-        model = run.prepare(model, optimizer, data.train, order, inputs=inputs)
+        opened = opening(config, data, model, swapped, order, start)
+        model = run.prepare(model, optimizer, data.train, order, inputs=inputs, opening=opened)
         measure_start(run, start, partial(other_model, config, data), lambda network: evaluate(run, network, data)[0])
 
         for _ in run.epochs():

@@ -19,7 +19,6 @@ TASK: Task[DiffusionConfig] = Task(
     unit="images/s",
     outputs=("samples/epoch-*.png",),
     train="golu_diffusion.train:train",
-    describe="golu_diffusion.describe:describe",
     evaluate="golu_diffusion.evaluate:evaluate_run",
     commands={
         "export": Command(

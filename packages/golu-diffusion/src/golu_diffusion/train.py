@@ -26,6 +26,7 @@ from .device_noise import DeviceNoise
 from .diffusion import Diffusion
 from .evaluate import evaluate, squared_errors
 from .fid import check_fid, frechet_distance
+from .opening import opening, published_sizes
 from .sample import Sampling, draw, save_grid
 from .task import TASK
 from .unet import UNet
@@ -46,12 +47,21 @@ def train(config: DiffusionConfig) -> None:
         check_fid(config)
         diffusion = Diffusion(config.noise, run.device)
         model, swapped = build_model(config)
-        data = checked_data(config, run.processes)
+        stand_in = None if config.data.is_own else partial(published_sizes, config)
+        data = run.load(partial(checked_data, config, run.processes), stand_in)
         start = start_of_run(config, model, run.processes)
         optimizer = build_optimizer(model.to(run.device), config.optim, run.device, head_of_start(start))
-        order = epoch_order(config, data.train.source.count)
+        order = epoch_order(config, data.facts["train"])
         inputs = {"data": data.fingerprint} | inputs_of_start(start)
-        prepared = run.prepare(model, optimizer, data.train, order, inputs=inputs, average=config.average)
+        prepared = run.prepare(
+            model,
+            optimizer,
+            data.train,
+            order,
+            inputs=inputs,
+            opening=opening(config, data, model, swapped, order, start),
+            average=config.average,
+        )
         measure_start(run, start, partial(other_model, config), lambda network: evaluate(run, network, data, diffusion))
 
         noise = DeviceNoise(config, run.device) if config.device_noise else None

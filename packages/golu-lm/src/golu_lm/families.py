@@ -1,4 +1,4 @@
-"""The two families of recipes, language models and translators: which code trains, describes and evaluates each."""
+"""The two families of recipes, language models and translators: which code trains and evaluates each."""
 
 from __future__ import annotations
 
@@ -27,18 +27,6 @@ def train(config: LmConfig | TranslationConfig) -> None:
         from .train import train as train_language_model
 
         train_language_model(config)
-
-
-def describe(config: LmConfig | TranslationConfig) -> None:
-    """Prints what a run of either family would be."""
-    if isinstance(config, TranslationConfig):
-        from .translation.describe import describe_translator
-
-        describe_translator(config)
-    else:
-        from .describe import describe as describe_language_model
-
-        describe_language_model(config)
 
 
 def evaluate(folder: Path, flags: TranslationEvaluationFlags) -> None:

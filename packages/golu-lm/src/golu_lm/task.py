@@ -25,7 +25,6 @@ TASK: Task[Any] = Task(
     unit="tokens/s",
     outputs=("samples/generated.txt", "samples/translations.txt", "subwords.json"),
     train="golu_lm.families:train",
-    describe="golu_lm.families:describe",
     evaluate="golu_lm.families:evaluate",
     evaluation_flags="golu_lm.translation.flags:TranslationEvaluationFlags",
     commands={

@@ -25,6 +25,7 @@ from .data import LmData, TokenWindows, WindowOrder, load_data
 from .evaluate import evaluate_sample, evaluate_whole
 from .generate import sample_texts
 from .model import GPT, flops_per_token
+from .opening import no_tokens, opening
 from .start_weights import start_of_run, with_sizes_of_source
 from .task import TASK
 from .tokenizers import build_tokenizer
@@ -46,7 +47,8 @@ def train(config: LmConfig) -> None:
             return
 
         model, swapped = build_model(config)
-        data = checked_data(config, run.processes)
+        stand_in = None if config.data.text is not None else partial(no_tokens, config)
+        data = run.load(partial(checked_data, config, run.processes), stand_in)
         start = start_of_run(config, model, run.processes)
         inputs = {"data": data.fingerprint} | inputs_of_start(start)
         flops = flops_per_token(model)
@@ -54,7 +56,10 @@ def train(config: LmConfig) -> None:
         order = WindowOrder(len(data.train), context, config.batch_size, config.seed, config.eval_every)
         windows = TokenWindows(data.train, context)
         steps_per_pass = len(data.train) / (config.batch_size * context)
-        prepared = run.prepare(model, optimizer, windows, order, inputs=inputs, steps_per_pass=steps_per_pass)
+        opened = opening(config, data, model, swapped, start)
+        prepared = run.prepare(
+            model, optimizer, windows, order, inputs=inputs, opening=opened, steps_per_pass=steps_per_pass
+        )
         measure_start(run, start, partial(other_model, config), lambda network: evaluate_whole(run, network, data))
 
         for _ in run.epochs():  # stretches of `eval_every` steps, each with an evaluation and a checkpoint at its end

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
+from itertools import chain
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from golu_core.training.activations import swapped_for
 from golu_core.training.errors import RequestError
@@ -23,7 +26,7 @@ def check_model_name(model: Model) -> None:
     if library == "torchvision":
         import torchvision
 
-        known = torchvision.models.list_models()
+        known = torchvision.models.list_models(module=torchvision.models)  # the classifiers
     elif library == "timm":
         import timm
 
@@ -49,20 +52,20 @@ def build_network(model: Model, classes: int, data: Data) -> nn.Module:
         return CIFAR_MODELS[name](classes)
     if library == "mlp":
         return build_mlp(name, data, classes)
+    rates = {"drop_rate": model.drop, "drop_path_rate": model.drop_path}
+    asked = {"num_classes": classes, **{key: value for key, value in rates.items() if value}}
     network: nn.Module
-    if library == "torchvision":
-        import torchvision
+    try:
+        if library == "torchvision":
+            import torchvision
 
-        network = torchvision.models.get_model(name, weights=None, num_classes=classes)
-    else:
-        import timm
+            network = torchvision.models.get_model(name, weights=None, **asked)
+        else:
+            import timm
 
-        rates = {"drop_rate": model.drop, "drop_path_rate": model.drop_path}
-        asked = {key: value for key, value in rates.items() if value}
-        try:
-            network = timm.create_model(name, pretrained=False, num_classes=classes, **asked)
-        except TypeError as error:  # of a network that has no such argument
-            raise RequestError(f"timm cannot build {name} with {asked}: {error}") from None
+            network = timm.create_model(name, pretrained=False, **asked)
+    except Exception as error:  # each network has its own, such as for an argument that it lacks
+        raise RequestError(f"{library} cannot build {name} with {asked}: {_first_line(error)}") from None
     return network
 
 
@@ -76,3 +79,53 @@ def build_model(config: VisionConfig, classes: int) -> tuple[nn.Module, SwappedA
     network = build_network(config.model, classes, config.data)
     example = (torch.zeros(1, 3, config.data.size, config.data.size),)
     return network, swapped_for(network, config.model.own_activation, config.activation, example)
+
+
+def check_network(network: nn.Module, config: VisionConfig, images: int, classes: int) -> None:
+    """Raise RequestError unless a network can be trained on the run's images and returns a logit for each class.
+
+    Args:
+        network: With the run's activation; is not changed.
+        config: Of the run, for the size of the images.
+        images: The size N of a micro-batch.
+        classes: How many classes the data has.
+    """
+    size = config.data.size
+    asked = f"{images} image{'s' * (images > 1)} of {size} x {size} pixels"
+    try:
+        count, logits = _logits_in_training(network, images, size)
+    except Exception as error:  # each network has its own
+        raise RequestError(
+            f"{config.model.name} cannot be trained on micro-batches of {asked} ({_first_line(error)}): "
+            f"change --data.size, --batch-size or --max-device-batch"
+        ) from None
+    if not isinstance(logits, Tensor) or logits.shape != (count, classes):
+        found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise RequestError(
+            f"{config.model.name} is not a classifier for {classes} classes: for {count} images it returns {found} "
+            f"instead of shape {(count, classes)}"
+        )
+
+
+def _logits_in_training(network: nn.Module, images: int, size: int) -> tuple[int, Any]:
+    """What a network returns in training mode, and for how many images.
+
+    On the meta device a forward pass takes no memory and little time. What fails there is tried on a few real images.
+    """
+    was_training = network.training
+    tensors = chain(network.named_parameters(remove_duplicate=False), network.named_buffers(remove_duplicate=False))
+    shapes = {name: tensor.detach().to("meta") for name, tensor in tensors}
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            network.train()
+            batch = torch.zeros(images, 3, size, size, device="meta")
+            return images, torch.func.functional_call(network, shapes, (batch,))
+        except Exception:
+            few = min(images, 2)  # batch norm needs two values, where a micro-batch has them
+            return few, copy.deepcopy(network)(torch.zeros(few, 3, size, size))
+        finally:
+            network.train(was_training)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -20,7 +20,6 @@ TASK: Task[VisionConfig] = Task(
     unit="images/s",
     outputs=("classes.json", "samples/worst.png"),
     train="golu_vision.train:train",
-    describe="golu_vision.describe:describe",
     evaluate="golu_vision.evaluate:evaluate_run",
     evaluation_flags="golu_vision.evaluate:VisionEvaluationFlags",
     commands={

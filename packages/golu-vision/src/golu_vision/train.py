@@ -22,7 +22,8 @@ from .data import ImageBatch, ImageData, check_every_image, load_data
 from .evaluate import evaluate, save_mistakes
 from .given import CLASSES_FILE, start_of_run
 from .mixing import check_mixing, mix_batch
-from .models import build_model, check_model_name
+from .models import build_model, check_model_name, check_network
+from .opening import opening, published_sizes
 from .task import TASK
 from .transforms import normalized
 
@@ -40,14 +41,17 @@ def train(config: VisionConfig) -> None:
             return
 
         check_request(config, run.plan)
-        data = checked_data(config, run.processes)
+        stand_in = None if config.data.is_own else partial(published_sizes, config)
+        data = run.load(partial(checked_data, config, run.processes), stand_in)
         model, swapped = build_model(config, len(data.classes))
+        check_network(model, config, run.plan.device_size, len(data.classes))
         start = start_of_run(config, model, data.classes, run.processes)
         model.to(run.device).to(memory_format=torch.channels_last)
         optimizer = build_optimizer(model, config.optim, run.device, head_of_start(start))
         order = epoch_order(config, len(data.train))
         inputs = {"data": data.fingerprint} | inputs_of_start(start)
-        model = run.prepare(model, optimizer, data.train, order, inputs=inputs, average=config.average)
+        opened = opening(config, data, model, swapped, order, start)
+        model = run.prepare(model, optimizer, data.train, order, inputs=inputs, opening=opened, average=config.average)
         measure_start(run, start, partial(other_model, config, data), lambda network: evaluate(run, network, data)[0])
 
         for epoch in run.epochs():

@@ -131,7 +131,7 @@ class CommandLine(Generic[Config]):
         config, said = self._resolved(arguments)
         if os.environ.get("RANK", "0") == "0":
             say("".join(f"{sentence}\n" for sentence in said), end="")
-        resolved(self.task.describe if config.dry_run else self.task.train)(config)
+        resolved(self.task.train)(config)
 
     def config(self, arguments: Sequence[str]) -> Config:
         """The config of `RECIPE [flags]`.

@@ -133,7 +133,7 @@ class RunConfig:
     overwrite: bool = placement(False)
     """Delete the existing run and start again, once: typed again after a stop, the same command continues."""
     dry_run: bool = placement(False)
-    """Resolve everything, build the model, and print what would run, without training."""
+    """Read the data, build the model, print what would run, and refuse what training would refuse; write nothing."""
     check_data: bool = placement(False)
     """Read every sample before training, and name the first one that cannot be decoded."""
 
@@ -191,9 +191,13 @@ def checked(config: Config) -> Config:
         raise RequestError(str(error)) from None
     check_fields(config)
     _check_given(config)
+    return dataclasses.replace(config, activation=activation)
+
+
+def require_tracker(config: RunConfig) -> None:
+    """Raise RequestError if the tracker's package is not installed; only training needs it."""
     if config.tracker != "none" and importlib.util.find_spec(config.tracker) is None:
         raise RequestError(f"--tracker {config.tracker} needs the package: pip install {config.tracker}")
-    return dataclasses.replace(config, activation=activation)
 
 
 def _check_given(config: RunConfig) -> None:

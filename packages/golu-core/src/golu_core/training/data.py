@@ -39,6 +39,20 @@ class BatchDataset(Protocol):
 
 
 @dataclass(frozen=True)
+class MissingSamples:
+    """A data set that is not there and whose size is known: a dry run describes it, and nothing can be read."""
+
+    length: int
+    in_memory = False
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitems__(self, keys: list[SampleKey]) -> Any:
+        raise RuntimeError("these data are missing, and a dry run reads none of them")
+
+
+@dataclass(frozen=True)
 class BatchPlan:
     """How a global batch is split: `global_size = processes * accumulation * device_size`."""
 

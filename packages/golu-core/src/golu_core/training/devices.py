@@ -29,11 +29,11 @@ def build_accelerator(config: RunConfig, folder: Path) -> Accelerator:
         RequestError: the processes do not see each other, or the precision is not there.
     """
     use_cpu = default_device().type == "cpu"
-    if config.mixed_precision == "fp16" and use_cpu and not config.dry_run:
+    if config.mixed_precision == "fp16" and use_cpu:
         raise RequestError("--mixed-precision fp16 needs a GPU; on a CPU use bf16 or no")
-    if config.compile and use_cpu and not config.dry_run and not any(map(shutil.which, _compilers())):
+    if config.compile and use_cpu and not any(map(shutil.which, _compilers())):
         raise RequestError("--compile needs a C++ compiler on a CPU: install g++ or clang++, or name one in CXX")
-    if config.deterministic and use_cpu and not config.dry_run:
+    if config.deterministic and use_cpu:
         raise RequestError("--deterministic selects GPU kernels; those of a CPU are deterministic anyway: leave it out")
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -41,7 +41,7 @@ def build_accelerator(config: RunConfig, folder: Path) -> Accelerator:
         torch.backends.cudnn.benchmark = False
     accelerator = Accelerator(
         cpu=use_cpu,
-        mixed_precision="no" if config.dry_run else config.mixed_precision,
+        mixed_precision=config.mixed_precision,
         log_with=None if config.tracker == "none" else config.tracker,
         project_dir=str(folder),
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],

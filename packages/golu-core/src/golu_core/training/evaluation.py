@@ -39,9 +39,10 @@ class Evaluation(Generic[Config]):
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    ) -> bool | None:
         if error is None:  # a process that failed must not wait for the others
             self.processes.end()
+        return None
 
     @property
     def device(self) -> torch.device:

@@ -44,6 +44,18 @@ class BatchEvaluationFlags(EvaluationFlags):
     """Samples that a device takes at once; the default is the run's, and another value changes the last digits."""
 
 
+def _on_this_device(config: Config) -> Config:
+    """The config without what only a GPU has, where there is none; what moves the last digits is a warning."""
+    from .devices import default_device
+
+    if default_device().type != "cpu":
+        return config
+    if config.mixed_precision == "fp16":
+        complain("warning: the run used fp16, which needs a GPU; this machine evaluates it in float32")
+        config = dataclasses.replace(config, mixed_precision="no")
+    return dataclasses.replace(config, deterministic=False)
+
+
 @dataclass(frozen=True)
 class FinishedRun(Generic[Config]):
     """A finished run.
@@ -72,7 +84,7 @@ class FinishedRun(Generic[Config]):
             )
         require_activation(config, folder)
         plain = dataclasses.replace(config, tracker="none", overwrite=False, dry_run=False, check_data=False)
-        return cls(folder, plain, result)
+        return cls(folder, _on_this_device(plain), result)
 
     def evaluated_with(self, flags: EvaluationFlags) -> Config:
         """The config with the flags of `evaluate` that were given."""

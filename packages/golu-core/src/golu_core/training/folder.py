@@ -170,19 +170,10 @@ class RunFolder:
             discard(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         marker = self._marker()
-        if marker is not None:
-            self._check_same(marker, identity, warn)
+        found = self._continued_from(marker, identity, warn)
         sweep_partials(self.path)
         for inner in ("checkpoints", "samples"):
             sweep_partials(self.path / inner)
-        found = newest_whole_checkpoint(self.checkpoints, CHECKPOINT_FILES, warn)
-        if found is not None:
-            self._check_same(self._marker_of(found), identity, warn)
-        elif (self.path / RESULT_FILE).exists():
-            raise RequestError(
-                f"the finished run in {self.path} is damaged and has no checkpoint to complete it from: "
-                f"restore it from a backup, or start again with --overwrite"
-            )
         values = identity.to_json()
         if marker is not None:
             values = {**marker, "inputs": {**marker["inputs"], **identity.inputs}}  # all content may be new among them
@@ -191,6 +182,33 @@ class RunFolder:
         write_config(self.path, config)
         remove_file(self.path / RESULT_FILE)
         self._restore_metrics(found, warn)
+        return found
+
+    def check(self, identity: RunIdentity, warn: Callable[[str], None]) -> Path | None:
+        """Find the checkpoint that `open` would continue from, and change nothing.
+
+        Raises:
+            RequestError: `open` would raise it.
+        """
+        if identity.config.overwrite and not self._is_this_overwriting_run(identity, warn):
+            self.check_removable()
+            return None
+        return self._continued_from(self._marker(), identity, warn)
+
+    def _continued_from(
+        self, marker: Mapping[str, Any] | None, identity: RunIdentity, warn: Callable[[str], None]
+    ) -> Path | None:
+        """The newest whole checkpoint of this run; RequestError if what lies there is another run, or beyond repair."""
+        if marker is not None:
+            self._check_same(marker, identity, warn)
+        found = newest_whole_checkpoint(self.checkpoints, CHECKPOINT_FILES, warn)
+        if found is not None:
+            self._check_same(self._marker_of(found), identity, warn)
+        elif (self.path / RESULT_FILE).exists():
+            raise RequestError(
+                f"the finished run in {self.path} is damaged and has no checkpoint to complete it from: "
+                f"restore it from a backup, or start again with --overwrite"
+            )
         return found
 
     def _marker(self) -> dict[str, Any] | None:

@@ -1,21 +1,27 @@
-"""`Run`: one training run, from its folder to its result. Each task's `train.py` calls it; it calls nobody back."""
+"""`Run`: one training run, from its folder to its result. Each task's `train.py` calls it; it calls nobody back.
+
+In order: `load` reads the data; `prepare` checks everything, opens the run folder and prints the opening block, where a
+dry run ends; `epochs` and `pieces` give what to train on, `step` takes the losses, `report` the test metrics, and
+`finish` writes the result.
+"""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from .checkpoint import last_good_checkpoint
-from .config import Config, limited_steps
+from .config import Config, limited_steps, require_tracker
 from .data import BatchDataset, BatchPlan, SampleOrder, plan_batches
-from .errors import Interrupted, RunFailure
+from .errors import Interrupted, RequestError, RunFailure
 from .evaluation import Evaluation
 from .fingerprint import Fingerprint
 from .folder import RunFolder
@@ -23,6 +29,7 @@ from .identity import config_sha256
 from .learner import Learner
 from .loading import TrainingLoader
 from .log import RunLog
+from .opening import Opening, opening_lines, shown_line
 from .optim import Average
 from .provenance import environment
 from .results import PrimaryMetric, Result, SwappedActivations, Throughput
@@ -31,6 +38,12 @@ from .signals import StopSignal
 from .state import Position
 from .steps import NotFinite, Piece, Steps
 from .tasks import Task
+
+Loaded = TypeVar("Loaded")
+
+
+class _DryRunEnds(Exception):
+    """A dry run has printed its opening block; nothing was written."""
 
 
 class Run(Evaluation[Config]):
@@ -45,6 +58,7 @@ class Run(Evaluation[Config]):
     """
 
     def __init__(self, config: Config, task: Task[Config]) -> None:
+        require_tracker(config)
         super().__init__(config, run_folder(config, task.name))
         self.task = task
         self.position = Position()
@@ -52,6 +66,7 @@ class Run(Evaluation[Config]):
         self._signal = StopSignal(announce=self.is_main)
         self._place = RunFolder(self.folder, task.outputs)
         self._place.check_owner(config)
+        self._missing: RequestError | None = None
 
     @cached_property
     def plan(self) -> BatchPlan:
@@ -66,12 +81,15 @@ class Run(Evaluation[Config]):
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    ) -> bool:
         self.log.close()
         self._signal.restore()
         self._place.close()
-        if error is None or isinstance(error, Interrupted):  # a process that failed must not wait for the others
+        dry_run_ends = isinstance(error, _DryRunEnds)
+        # a process that failed must not wait for the others
+        if error is None or dry_run_ends or isinstance(error, Interrupted):
             self.processes.end()
+        return dry_run_ends
 
     def already_finished(self) -> bool:
         """Says so if the run that lies there is finished, and may stay.
@@ -87,6 +105,26 @@ class Run(Evaluation[Config]):
         self.processes.say(f"finished already: {metric.name} {metric.value:.5g}, in {self.folder}")
         return True
 
+    def load(self, load: Callable[[], Loaded], stand_in: Callable[[], Loaded] | None = None) -> Loaded:
+        """Load the data. A dry run without the published data goes on with a stand-in that has their sizes.
+
+        Args:
+            load: Loads them.
+            stand_in: Makes something of their sizes, to be described and not read; None where a recipe has no
+                published sizes, or the data are the user's.
+
+        Raises:
+            RequestError: The data are missing or malformed. A dry run that goes on raises it in `prepare`.
+        """
+        try:
+            return load()
+        except RequestError as error:
+            config = self.config
+            if not config.dry_run or stand_in is None or config.check_data or config.init_from is not None:
+                raise
+            self._missing = error
+            return stand_in()
+
     def prepare(
         self,
         model: nn.Module,
@@ -95,53 +133,78 @@ class Run(Evaluation[Config]):
         order: SampleOrder,
         *,
         inputs: Mapping[str, Fingerprint],
+        opening: Opening | None = None,
         average: Average | None = None,
         steps_per_pass: float | None = None,
         units_per_step: float | None = None,
     ) -> nn.Module:
-        """Takes the run folder, puts model and optimizer on their device, and restores the newest whole checkpoint.
+        """Open the run folder, move model and optimizer to their device, and restore the newest whole checkpoint.
 
-        Nothing is written before this call.
+        Nothing is written before this call, and a dry run ends in it.
 
         Args:
-            model, optimizer: as built, on the CPU or already on the device.
-            dataset, order: what is trained on, and in which order.
-            inputs: what the run reads: `data`, and whatever else decides its numbers.
-            average: keep an average of the weights.
-            steps_per_pass: steps that are as many samples as the data has, where the loop's epochs are not passes over
-                the data but stretches between two evaluations; metrics then count epochs in fractions.
-            units_per_step: how many of the throughput's units a step has on average, where the config cannot know.
+            model, optimizer: As built, on the CPU or already on the device.
+            dataset, order: The training set, and the order of its samples.
+            inputs: Fingerprints of what the run reads: `data`, and whatever else decides its numbers.
+            opening: What the task prints before the first step; None prints nothing.
+            average: Keep an average of the weights.
+            steps_per_pass: Steps that train on as many samples as the data has, where the loop's epochs are not passes
+                over the data but the steps between two evaluations; metrics then count epochs in fractions.
+            units_per_step: How many of the throughput's units a step has on average, where the config cannot know.
 
         Returns:
-            The model as it is to be called in training.
+            The model to call in training.
 
         Raises:
-            RequestError: what lies in the folder is another run; or an average is asked for of a sharded model.
+            RequestError: The folder holds another run, an average of a sharded model is requested, or the data are
+                missing.
         """
-        loader = TrainingLoader(dataset, order, self.plan, self.processes.rank, self.config.num_workers)
         self._learner = Learner(self.processes, model, optimizer, average, self.config.compile)
         self.processes.wait_for_all()
+        length = self.config.length(order.steps_per_epoch)
+        total = limited_steps(self.config, length.steps)
         checkpoint, self._identity = self.processes.from_main(lambda: self._opened(inputs))
         if checkpoint is not None:
             self.position = self._learner.state.restore(checkpoint)
+        if opening is not None:
+            self._print_opening(opening, checkpoint, total)
+        if self._missing is not None:
+            raise self._missing
+        if self.config.dry_run:
+            raise _DryRunEnds
         self._signal.armed = True
-        length = self.config.length(order.steps_per_epoch)
-        total = limited_steps(self.config, length.steps)
         self.log.start(self.position, total, self.task.name, steps_per_pass, units_per_step)
         if checkpoint is not None:
             self.processes.say(f"continuing {self.folder} after step {self.position.step} of {total}")
+        loader = TrainingLoader(dataset, order, self.plan, self.processes.rank, self.config.num_workers)
         self._steps = Steps(
             self.config, length, total, self.processes, self._learner, loader, self.position, self.log, self._signal
         )
         return self._learner.model
 
-    def _opened(self, inputs: Mapping[str, Fingerprint]) -> tuple[Any, RunIdentity]:
-        """The checkpoint to continue from, if there is one, and what the run is."""
+    def _opened(self, inputs: Mapping[str, Fingerprint]) -> tuple[Path | None, RunIdentity | None]:
+        """The checkpoint to continue from, if there is one, and the run's identity; a dry run only looks."""
+        if self._missing is not None:
+            return None, None
         texts = {name: fingerprint.text for name, fingerprint in inputs.items()}
         if self.config.check_data:
             texts |= {f"{name}_whole": found.whole_text for name, found in inputs.items() if found.whole is not None}
         identity = RunIdentity(self.config, texts, environment(self.processes.device_name, self.task.program))
-        return self._place.open(identity, self.processes.warn), identity
+        look = self._place.check if self.config.dry_run else self._place.open
+        return look(identity, self.processes.warn), identity
+
+    def _print_opening(self, opening: Opening, checkpoint: Path | None, total: int) -> None:
+        lines = opening_lines(
+            self.config,
+            opening,
+            folder=f"{self.folder} ({'new' if checkpoint is None else 'continued'})",
+            device=self.processes.device_name,
+            plan=self.plan,
+            steps=total,
+            data_are_missing=self._missing is not None,
+        )
+        for line in lines:
+            self.processes.say(shown_line(line))
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -170,13 +233,13 @@ class Run(Evaluation[Config]):
         """This process's pieces of the epoch from where the run stands; the loss of each is given to `step`.
 
         Raises:
-            RunFailure: a loss was not finite, or a loader process was killed.
+            RunFailure: a loss was not finite, a sample cannot be read, or a loader process was killed.
             Interrupted: a signal asked the run to stop, and it is saved.
         """
         if self.is_complete:
             return
         every = self.config.checkpoint_every
-        for piece in self._steps.pieces():
+        for piece in self._readable(self._steps.pieces()):
             yield piece
             if piece.ends_step and not self.is_complete:
                 if every and self.position.step % every == 0 and not self._steps.ends_epoch:
@@ -186,6 +249,13 @@ class Run(Evaluation[Config]):
         if self.is_complete:  # before the last evaluation, which may take long
             self._save_checkpoint()
             self._stop_if_asked()
+
+    def _readable(self, batches: Iterator[Loaded]) -> Iterator[Loaded]:
+        """The same batches; a sample that cannot be read fails the run, whose files are there already."""
+        try:
+            yield from batches
+        except RequestError as error:
+            raise RunFailure(f"{error}; --check-data reads every sample before training") from None
 
     def step(self, piece: Piece, loss: Tensor) -> None:
         """Takes the mean loss, a scalar, of the piece that `pieces` gave last; a step's last piece moves the weights.
@@ -212,7 +282,7 @@ class Run(Evaluation[Config]):
         """This process's batches of a test set; a request to stop is honored between them."""
         self._settle()
         self.log.charge("train")
-        for batch in super().test_batches(dataset, at_once):
+        for batch in self._readable(super().test_batches(dataset, at_once)):
             yield batch
             self._stop_if_asked(inside_evaluation=True)
 
@@ -271,6 +341,7 @@ class Run(Evaluation[Config]):
             other: further fields of result.json.
             files: of the run's folder, written by the task, without which the run cannot be used.
         """
+        assert self._identity is not None  # `prepare` was called
         name = self.config.primary_metric
         result = Result(
             task=self.task.name,

@@ -62,8 +62,7 @@ class Task(Generic[Config]):
         metrics: by their names in result.json; at least the one by which runs are compared.
         unit: what throughput counts, such as `images/s`.
         outputs: patterns of the files that the task itself writes into a run's folder, such as `samples/*.png`.
-        train: takes a config and trains it.
-        describe: takes a config and prints what its run would be.
+        train: takes a config and trains it; a dry run ends in `Run.prepare`.
         evaluate: takes a run's folder and flags, and prints the test metrics of its final weights.
         evaluation_flags: the dataclass of these flags.
         commands: subcommands of its own.
@@ -80,7 +79,6 @@ class Task(Generic[Config]):
     metrics: Mapping[str, Metric]
     unit: str
     train: str
-    describe: str
     evaluate: str
     evaluation_flags: str = "golu_core.training.finished:BatchEvaluationFlags"
     outputs: tuple[str, ...] = ()

@@ -29,6 +29,7 @@ from .config import TranslationConfig
 from .data import PairData, load_pairs
 from .evaluate import evaluate_split, samples_text
 from .model import Translator
+from .opening import opening
 from .prepare import SUBWORDS_FILE
 from .vocabulary import END
 
@@ -47,7 +48,7 @@ def train_translator(config: TranslationConfig) -> None:
             return
 
         model, swapped = build_translator(config)
-        data = checked_pairs(config, run.processes)
+        data = run.load(partial(checked_pairs, config, run.processes))
         start = start_of_run(config, model, run.processes)
         check_subwords(start, data)
         inputs = {"data": data.fingerprint} | inputs_of_start(start)
@@ -61,6 +62,7 @@ def train_translator(config: TranslationConfig) -> None:
             dataset,
             order,
             inputs=inputs,
+            opening=opening(config, data, model, swapped, start, dataset),
             average=config.average,
             steps_per_pass=order.steps_per_pass,
             units_per_step=dataset.mean_step,

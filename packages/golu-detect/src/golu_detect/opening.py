@@ -1,0 +1,57 @@
+"""What a run of golu-detect prints before its first step."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import nn
+
+from golu_core.training.data import MissingSamples
+from golu_core.training.fingerprint import Fingerprint
+from golu_core.training.opening import Opening, parameter_count
+from golu_core.training.results import SwappedActivations
+from golu_core.training.starting import Start, shown_start
+
+from .config import DetectConfig
+from .data import DetectData
+from .orders import TrainingOrder
+
+
+def opening(
+    config: DetectConfig,
+    data: DetectData,
+    model: nn.Module,
+    swapped: SwappedActivations,
+    order: TrainingOrder,
+    start: Start | None,
+) -> Opening:
+    """Return the lines about images and network."""
+    weights = config.backbone or config.init_from or "none, trained from scratch"
+    sizes = f"{len(data.train):,} training and {len(data.test):,} test images"
+    left_out = f"{data.facts.get('left_out', 0):,} training images without objects left out"
+    return Opening(
+        data=f"{config.data.title}, {sizes}, {data.classes} classes with the background; {left_out}",
+        model=f"{config.model.kind}, {parameter_count(model):,} parameters, "
+        f"{parameter_count(model, trained_only=True):,} of them are trained",
+        swapped=swapped,
+        batch=f"{config.batch_size} images",
+        length=f", {order.steps_per_epoch:,} an epoch",
+        more=[("backbone", f"{config.model.backbone}, weights: {weights}"), *shown_start(start)],
+    )
+
+
+def published_sizes(config: DetectConfig) -> DetectData:
+    """Return a stand-in for the recipe's own data, for a dry run where they are missing."""
+    data = config.data
+    sizes = (data.train_size or config.batch_size, data.test_size)
+    train, test = (cast(Any, MissingSamples(count)) for count in sizes)  # nothing reads them
+    return DetectData(
+        train=train,
+        test=test,
+        labels={},
+        classes=data.expected_classes,
+        names={},
+        facts={},
+        remarks=(),
+        fingerprint=Fingerprint(lambda: "missing"),
+    )

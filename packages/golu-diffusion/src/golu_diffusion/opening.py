@@ -1,0 +1,43 @@
+"""What a run of golu-diffusion prints before its first step."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import nn
+
+from golu_core.training.data import EpochOrder, MissingSamples
+from golu_core.training.fingerprint import Fingerprint
+from golu_core.training.opening import Opening, parameter_count
+from golu_core.training.results import SwappedActivations
+from golu_core.training.starting import Start, shown_start
+
+from .config import DiffusionConfig
+from .data import DiffusionData
+
+
+def opening(
+    config: DiffusionConfig,
+    data: DiffusionData,
+    model: nn.Module,
+    swapped: SwappedActivations,
+    order: EpochOrder,
+    start: Start | None,
+) -> Opening:
+    """Return the lines about images and network."""
+    return Opening(
+        data=f"{config.data.title}, {data.facts['train']:,} training, {data.facts['test']:,} test images of "
+        f"{config.data.size} x {config.data.size} pixels",
+        model=f"UNet, {parameter_count(model):,} parameters",
+        swapped=swapped,
+        batch=f"{config.batch_size} images",
+        length=f", {order.steps_per_epoch:,} an epoch",
+        more=shown_start(start),
+    )
+
+
+def published_sizes(config: DiffusionConfig) -> DiffusionData:
+    """Return a stand-in for the recipe's own data, for a dry run where they are missing."""
+    sizes = {"train": config.data.train_size or config.batch_size, "test": config.data.test_size}
+    train, test = (cast(Any, MissingSamples(count)) for count in sizes.values())  # nothing reads them
+    return DiffusionData(train, test, facts=sizes, remarks=(), fingerprint=Fingerprint(lambda: "missing"))

@@ -1,0 +1,48 @@
+"""What a run of golu-vision prints before its first step."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from golu_core.training.data import EpochOrder, MissingSamples
+from golu_core.training.fingerprint import Fingerprint
+from golu_core.training.opening import Opening, parameter_count
+from golu_core.training.results import SwappedActivations
+from golu_core.training.starting import Start, shown_start
+
+from .config import VisionConfig
+from .data import ImageData
+
+
+def opening(
+    config: VisionConfig,
+    data: ImageData,
+    model: nn.Module,
+    swapped: SwappedActivations,
+    order: EpochOrder,
+    start: Start | None,
+) -> Opening:
+    """Return the lines about images and network."""
+    return Opening(
+        data=f"{config.data.title}, {len(data.train):,} training and {len(data.test):,} test images, "
+        f"{len(data.classes):,} classes",
+        model=f"{config.model.name}, {parameter_count(model):,} parameters",
+        swapped=swapped,
+        batch=f"{config.batch_size} images",
+        length=f", {order.steps_per_epoch:,} an epoch",
+        more=shown_start(start),
+    )
+
+
+def published_sizes(config: VisionConfig) -> ImageData:
+    """Return a stand-in for the recipe's own data, for a dry run where they are missing."""
+    data = config.data
+    return ImageData(
+        train=MissingSamples(data.train_images),
+        test=MissingSamples(data.test_images),
+        classes=tuple(map(str, range(data.classes))),
+        facts={},
+        remarks=(),
+        fingerprint=Fingerprint(lambda: "missing"),
+        test_name=str,
+    )
