@@ -151,6 +151,16 @@ def test_a_folder_that_is_no_run_is_left_alone(data, tmp_path, run_here):
     assert snapshot(tmp_path) == before
 
 
+def test_a_run_is_evaluated_where_its_tracker_is_not_installed(finished, tmp_path, run_here, monkeypatch):
+    config = json.loads((finished / "config.json").read_text())
+    (finished / "config.json").write_text(json.dumps({**config, "tracker": "wandb"}))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    done = run_here("evaluate", str(FOLDER), cwd=tmp_path)
+    assert done.returncode == 0 and "the same as in result.json" in done.stderr
+    refused(run_here(*command("--tracker", "wandb", "--seed", "1"), cwd=tmp_path), "--tracker wandb needs the package")
+    assert not (tmp_path / FOLDER).with_name("seed1").exists()
+
+
 def test_runs_of_version_0_1_are_refused_with_the_reason(finished, tmp_path, run_here):
     config = json.loads((finished / "config.json").read_text())
     del config["format"]
