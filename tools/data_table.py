@@ -39,8 +39,9 @@ VISION = """
 
 `--data.root FOLDER` with `train/<class>/` and one of {tests} (the first that is there).
 Class folders without a split: `--data.test-share 0.1` keeps a share of each class for the test, files with related
-names (`cat.jpg`, `cat_flip.jpg`, `cat (2).jpg`) on one side. Test images that are also among the training images are
-said.
+names (`cat.jpg`, `cat_flip.jpg`, `cat (2).jpg`) on one side. Two warnings count images with the same content: test
+images that are also among the training images, and training images in two or more classes. Where more than 50,000 files
+share their size with another one, only some sizes are compared, and the warning says `of N examined`.
 
 | refused | message |
 |---|---|
@@ -61,7 +62,8 @@ DIFFUSION = """
 ## Images without classes (golu-diffusion)
 
 `--data.images FOLDER`, with every tenth image for the test, or `--data.test-images FOLDER`. `--data.channels 1`
-trains and draws in gray. CelebA is found in these places in DATA_DIR/celeba:
+trains and draws in gray; a note suggests it if the images have no color, or if none of those examined has. CelebA is
+found in these places in DATA_DIR/celeba:
 
 | copy | images and partition |
 |---|---|

@@ -16,7 +16,8 @@ from PIL import Image, ImageOps
 
 from golu_core.training import images
 from golu_core.training.errors import RequestError
-from golu_core.training.image_files import group_name, image_files, left_out, same_content, share_by_groups
+from golu_core.training.image_copies import equal_files
+from golu_core.training.image_files import group_name, image_files, left_out, share_by_groups
 from golu_core.training.images import decode
 from golu_core.training.text_sinks import printable
 
@@ -293,5 +294,5 @@ def test_groups_stay_together_and_the_share_is_about_what_was_asked_for():
 def test_equal_files_are_found_by_content(tmp_path):
     for name, content in (("a", b"one"), ("b", b"two"), ("c", b"one"), ("d", b"owt")):
         (tmp_path / name).write_bytes(content)
-    first, second = [tmp_path / "a", tmp_path / "b"], [tmp_path / "c", tmp_path / "d"]
-    assert same_content(first, second) == [(tmp_path / "a", tmp_path / "c")]
+    found = equal_files([tmp_path / name for name in "abcd"])
+    assert found.groups == [[0, 2]] and found.examined == {0, 1, 2, 3}

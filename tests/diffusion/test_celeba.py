@@ -101,7 +101,7 @@ def test_a_test_folder_of_your_own(few_images, tmp_path, monkeypatch, capfd):
     done = run_here("train", "ddpm-digits", *own, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "70 training, 5 test images" in done.stdout
-    assert "5 of the test images are also among the training images" in done.stderr
+    assert "5 test images are also among the training images" in done.stderr
     assert "notes.txt" in done.stderr
     done = run_here("train", "ddpm-digits", "--data.test-images", "tests", "--dry-run", cwd=tmp_path)
     assert done.returncode == 2 and "--data.images" in done.stderr

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from golu_core.activation import GoLU
-from golu_core.training.errors import RequestError
+from golu_core.training.errors import RequestError, RunFailure
 from golu_core.training.schedules import learning_rate
+from golu_diffusion.cli import COMMAND_LINE
 from golu_diffusion.config import Model, Noise
 from golu_diffusion.data import _area_weights, fitted, pixels_of, scaled
 from golu_diffusion.diffusion import Diffusion, batch_noise, check_sampling, in_fixed_batches, sampled
@@ -145,6 +146,81 @@ def test_ddims_times():
 def test_an_impossible_process_is_refused(noise):
     with pytest.raises(RequestError, match=r"--noise\.(steps|first|last)"):
         Diffusion(noise)
+
+
+UNDERFLOWS = [
+    Noise(last=0.5),
+    Noise(last=0.99),
+    Noise(last=0.2),
+    Noise(steps=100_000),
+    Noise(steps=10_000),
+    Noise(first=1e-9),
+    Noise(first=1e-300, last=1e-300),
+    Noise(first=1e-12, last=1e-8, steps=50),
+]
+
+
+@pytest.mark.parametrize("noise", UNDERFLOWS)
+def test_a_schedule_that_underflows_is_refused(noise):
+    with pytest.raises(RequestError, match=r"--noise\.(steps|first|last).* in float32|in float32.*--noise\.steps"):
+        Diffusion(noise)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 100, 1000, 4000])
+@pytest.mark.parametrize("first", [6e-8, 1e-5, 1e-3, 0.1])
+@pytest.mark.parametrize("last", [6e-8, 1e-4, 0.02, 0.08, 0.3, 0.999])
+def test_what_is_not_refused_is_finite_in_every_sampler(steps, first, last):
+    """With each kind of noise, and whatever steps the sampler visits."""
+    noise = Noise(steps=steps, first=first, last=last)
+    try:
+        process = Diffusion(noise)
+    except RequestError:
+        return
+    assert torch.isfinite(process.posterior_variance).all() and (process.image_scale > 0).all()
+
+    def predict(x, steps):
+        return (x - 0.3) * 0.9
+
+    for sampler, options in (
+        ("ddpm", {}),
+        ("ddpm", {"variance": "posterior"}),
+        ("ddim", {"eta": 0.0}),
+        ("ddim", {"eta": 1.0}),
+    ):
+        if sampler == "ddim":
+            options = {**options, "steps": min(steps, 10)}
+        elif steps > 100:
+            continue
+        drawn = list(sampled(process, predict, [0, 1], (1, 2, 2), seed=0, sampler=sampler, **options))
+        assert torch.isfinite(drawn[-1]).all()
+
+
+def test_what_is_left_of_the_image_is_computed_as_torch_does():
+    for noise in (Noise(), Noise(steps=7, first=0.1, last=0.3), Noise(steps=1)):
+        assert noise.log_remaining == pytest.approx(Diffusion(noise).alpha_bar[-1].log().item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("flags", [["--noise.last", "0.5"], ["--noise.steps", "100000"], ["--noise.first", "1e-9"]])
+@pytest.mark.parametrize("recipe", ["ddpm-digits", "pictures"])
+def test_an_impossible_schedule_is_refused_before_anything_is_read(flags, recipe, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "few").mkdir()
+    (tmp_path / "few" / "no-image.png").write_text("nothing that could be read")
+    own = ["--data.images", "few"] if recipe == "pictures" else []
+    monkeypatch.setattr("golu_core.training.images.read_file", lambda path: pytest.fail("an image was read"))
+    for more in ([], ["--dry-run"]):
+        assert COMMAND_LINE.main(["train", recipe, *own, *flags, *more]) == 2
+        printed = capsys.readouterr()
+        assert flags[0] in printed.err and len(printed.err.splitlines()) == 1 and not printed.out
+    assert [path.name for path in tmp_path.iterdir()] == ["few"]
+
+
+def test_pixels_that_are_not_finite_are_not_painted():
+    for value in (float("nan"), float("inf"), -float("inf")):
+        images = torch.zeros(2, 3, 4, 4)
+        images[1, 2, 3, 0] = value
+        with pytest.raises(RunFailure, match="not finite"):
+            pixels_of(images)
 
 
 # ------------------------------------------------------------------------------------------------------------- the UNet

@@ -20,7 +20,7 @@ from golu_core.studies.sweeping.study import planned_runs, study_from
 from golu_core.training.cli import CommandLine
 from golu_core.training.errors import RequestError
 from golu_core.training.identity import identity
-from golu_core.training.own_data import cut_batch, passes, power_of_two, some, with_test_share
+from golu_core.training.own_data import cut_batch, passes, power_of_two, with_test_share
 from golu_core.training.tasks import installed_tasks, recipes_of, task_of
 from golu_detect.samples import write_digit_scenes
 
@@ -272,12 +272,6 @@ def test_rules():
     assert [power_of_two(x, 2, 64) for x in (0, 1, 3, 4, 63.9, 64, 1000)] == [2, 2, 2, 4, 32, 64, 64]
     assert passes(10_000, 20, 5, 100) == 20 and passes(100, 20, 5, 1000) == 200 and passes(100, 20, 5, 100) == 100
     assert passes(10**8, 20, 5, 100) == 5
-    assert (
-        list(some(3)) == [0, 1, 2]
-        and len(some(100)) == 100
-        and 50 <= len(some(101)) <= 100
-        and len(some(12_345)) <= 100
-    )
 
     def load(share: float | None) -> float | None:
         if share is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from golu_core.training.evaluation import Evaluation
 from golu_core.training.finished import EvaluationFlags, FinishedRun
+from golu_core.training.finite import finite_outputs
 from golu_core.training.output_folder import check_output_folder, output_folder
 
 from .coco import IGNORED
@@ -63,6 +65,16 @@ def evaluate(
     if isinstance(evaluation.config.model, MaskRcnn):
         metrics |= coco_metrics(data.test, found, "segm", evaluation.processes)
     return metrics, found
+
+
+def finite_heads(model: nn.Module) -> AbstractContextManager[None]:
+    """Check what the heads of a detector or segmenter return inside the block.
+
+    torchvision drops boxes whose scores are NaN, so that an image would seem to have no objects.
+    """
+    names = ("rpn.head", "roi_heads.box_predictor", "roi_heads.mask_predictor", "head", "classifier")
+    heads = [module for name, module in model.named_modules() if name in names]
+    return finite_outputs(heads, "the network's outputs")
 
 
 def unit_range(image: Tensor, device: torch.device) -> Tensor:
@@ -184,7 +196,8 @@ def evaluate_run(folder: Path, flags: DetectEvaluationFlags) -> None:
     model = load_run(finished, data.classes)
     with Evaluation(config, folder) as evaluation:
         seen = SeenSegments(data.classes) if config.segments and flags.details is not None else None
-        metrics, found = evaluate(evaluation, model.to(evaluation.device), data, seen)
+        with finite_heads(model):
+            metrics, found = evaluate(evaluation, model.to(evaluation.device), data, seen)
         finished.print_beside_result(metrics, evaluation.processes)
         if flags.details is not None:
             images = [] if seen is None else evaluation.processes.gathered(seen.images)

@@ -95,7 +95,7 @@ def _coco_split(root: Path, file: Path) -> Split:
 
 
 def _image_folder(root: Path, file: Path, annotations: Annotations) -> Path:
-    """The folder from which the file's image names lead to files."""
+    """The folder from which all of the file's image names lead to files; RequestError where there is none."""
     split = file.stem.removeprefix("instances_")
     candidates = [
         root / split,
@@ -107,12 +107,19 @@ def _image_folder(root: Path, file: Path, annotations: Annotations) -> Path:
     ]
     if not annotations.images:
         return candidates[0]
-    name = annotations.images[0].file_name
-    for folder in candidates:
-        if (folder / name).is_file():
-            return folder
+    names = [image.file_name for image in annotations.images]
+    whole = next((folder for folder in candidates if all((folder / name).is_file() for name in names)), None)
+    if whole is not None:
+        return whole
+    missing = {folder: [name for name in names if not (folder / name).is_file()] for folder in candidates}
+    fullest = min(candidates, key=lambda folder: len(missing[folder]))
+    if len(missing[fullest]) < len(names):
+        lacking = f"{len(missing[fullest]):,} of {len(names):,} images"
+        raise RequestError(
+            f"{printable(fullest)} lacks {lacking} of {printable(file)}, such as {printable(missing[fullest][0])}"
+        )
     raise RequestError(
-        f"the image {printable(name)} of {printable(file)} is in none of "
+        f"the image {printable(names[0])} of {printable(file)} is in none of "
         f"{', '.join(printable(folder) for folder in dict.fromkeys(candidates))}"
     )
 

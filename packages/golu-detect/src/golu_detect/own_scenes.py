@@ -14,7 +14,6 @@ from golu_core.training.own_data import (
     passes,
     power_of_two,
     rounded,
-    some,
     with_test_share,
 )
 from golu_core.training.schedules import StepWarmup
@@ -91,9 +90,8 @@ def _loaded(asked: DetectConfig, root: Path | None) -> tuple[DetectData, float |
 
 
 def _median_sides(loaded: DetectData) -> tuple[int, int]:
-    """Medians of the shorter and of the longer sides, as the annotations have them."""
-    images = [loaded.train.images[number] for number in some(len(loaded.train))]
-    sides = [sorted((image.height, image.width)) for image in images]
+    """Medians of the shorter and of the longer sides of all training images, as the annotations have them."""
+    sides = [sorted((image.height, image.width)) for image in loaded.train.images]
     return median([short for short, _ in sides]), median([long for _, long in sides])
 
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ from golu_core.training.text_sinks import complain, fitting_name, printable, say
 
 from .config import DetectConfig, DetectionAugment, SegmentationAugment
 from .data import DetectData
-from .evaluate import detections, load_run, normalized, unit_range
+from .evaluate import detections, finite_heads, load_run, normalized, unit_range
 from .scenes import evaluation_transform
 from .video import is_video, open_video, video_writer
 
@@ -240,9 +241,11 @@ class _Seeing:
             except RequestError as error:
                 damage.append(error)
 
+        frames = drawn()
+        first = list(islice(frames, 1))  # before anything is written: the network's outputs may not be finite
         values = {"software": MADE_BY, "frames": seen}
         write_output(self._flags.out / f"{name}.json", _json_writer(values))  # first, or a kill would leave no mark
-        write_atomically(self._flags.out / f"{name}{_VIDEO}", video_writer(video.rate, drawn()))
+        write_atomically(self._flags.out / f"{name}{_VIDEO}", video_writer(video.rate, chain(first, frames)))
         write_output(self._flags.out / f"{name}.json", _json_writer(values))
         if damage:
             raise RequestError(f"{damage[0]}, after {len(seen)} frames, which are predicted")
@@ -271,8 +274,9 @@ class _Network:
         return read_image(path, upright=self.config.data.turn, background=self.config.data.background)
 
     def see(self, image: Tensor, threshold: float) -> Sighting:
-        """What it sees in a (3, H, W) uint8 image."""
-        return predict(self.model, image, self.names, threshold, self.device, self.config.augment)
+        """What it sees in a (3, H, W) uint8 image; RunFailure if the network's outputs are not finite."""
+        with finite_heads(self.model):
+            return predict(self.model, image, self.names, threshold, self.device, self.config.augment)
 
 
 class _CocoResults:

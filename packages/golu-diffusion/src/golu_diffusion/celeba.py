@@ -50,9 +50,11 @@ def find_celeba(root: Path) -> dict[str, list[Path]]:
     for split, paths in splits.items():
         if not paths:
             raise RequestError(f"{printable(partition)} names no image of the {split} split")
-    missing = [path for paths in splits.values() for path in (paths[0], paths[-1]) if not path.exists()]
+    there = {path.name for path in images.iterdir()}
+    missing = [path for paths in splits.values() for path in paths if path.name not in there]
     if missing:
-        raise RequestError(f"{printable(missing[0])} is missing, which {partition.name} names")
+        further = f", and so are {len(missing) - 1:,} others" if len(missing) > 1 else ""
+        raise RequestError(f"{printable(missing[0])} is missing, which {partition.name} names{further}")
     return splits
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +14,8 @@ from golu_core.training.optim import WeightAverage
 
 OWN_PICTURES = "pictures"
 """Name of data that are a folder of the user's pictures."""
+_SMALLEST_NORMAL = 2.0**-126  # of float32; below it precision is lost, and many devices compute with 0
+_BELOW_ONE = 2.0**-24  # from 1 to the largest float32 below it
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,25 @@ class Noise:
     first: Annotated[float, Range(above=0, below=1)] = 1e-4
     last: Annotated[float, Range(above=0, below=1)] = 0.02
 
+    @property
+    def log_remaining(self) -> float:
+        """The logarithm of alpha_bar_T: of the image's variance that is left after the last step."""
+        rise = (self.last - self.first) / max(1, self.steps - 1)
+        return math.fsum(math.log1p(-(self.first + step * rise)) for step in range(self.steps))
+
     def check(self, flag: str) -> None:
         if self.first > self.last:
             raise RequestError(f"{flag}.first {self.first} must not be above {flag}.last {self.last}")
+        if self.first < _BELOW_ONE:
+            raise RequestError(
+                f"{flag}.first {self.first:g} vanishes next to 1 in float32: use at least {_BELOW_ONE:.1e}"
+            )
+        if self.log_remaining < math.log(_SMALLEST_NORMAL):
+            raise RequestError(
+                f"{self.steps:,} steps with variances from {self.first:g} to {self.last:g} leave "
+                f"10^{self.log_remaining / math.log(10):.0f} of an image's variance, which underflows in float32, so "
+                f"that every drawn image would be NaN: lower {flag}.steps or {flag}.last"
+            )
 
 
 @dataclass(frozen=True)
@@ -144,8 +163,8 @@ class DiffusionConfig(EpochConfig):
     sample_steps: Count | None = placement(None)
     """Sample these images with DDIM in this many steps; by default with all of DDPM's."""
     fid_images: Amount = 0
-    """After training, draw this many images for the Fréchet inception distance to the test images; needs the extra
-    `fid`."""
+    """After training, draw this many images for the Fréchet inception distance to as many of the first test images;
+    needs the extra `fid`."""
     fid_weights: Path | None = placement(None)
     """File with torch-fidelity's inception weights; by default they are downloaded."""
     drop_last: bool = True

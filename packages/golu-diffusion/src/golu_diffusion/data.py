@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from torchvision.transforms.v2.functional import center_crop, resize
 from golu_core.samples import write_digits
 from golu_core.training.data import SampleKey
 from golu_core.training.errors import RequestError
+from golu_core.training.examined import Color, Header, color_of, header_of
 from golu_core.training.fingerprint import (
     Fingerprint,
     encoded_fingerprint,
@@ -22,8 +23,10 @@ from golu_core.training.fingerprint import (
     joined,
     pixels_fingerprint,
 )
+from golu_core.training.finite import finite
 from golu_core.training.hub import encoded_images, load_image_splits
-from golu_core.training.image_files import image_files, remark_on, same_content
+from golu_core.training.image_copies import said_of_copies
+from golu_core.training.image_files import image_files, remark_on
 from golu_core.training.images import decode, read_file
 from golu_core.training.loading import evaluation_loader, loaded
 from golu_core.training.scratch import dry_run_folder
@@ -32,8 +35,6 @@ from golu_core.training.text_sinks import printable
 
 from .celeba import find_celeba
 from .config import OWN_PICTURES, Data, DiffusionConfig
-
-_LOOKED_AT = 16
 
 
 class NoisyBatch(NamedTuple):
@@ -54,10 +55,17 @@ class NoisyBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Encoded images: how many, and one by its number with its name."""
+    """Encoded images.
+
+    Attributes:
+        count: How many.
+        read: Gives an image's content and name by its number.
+        header: Gives what it states before its pixels.
+    """
 
     count: int
     read: Callable[[int], tuple[bytes, str]]
+    header: Callable[[int], Header]
 
 
 class NoisyImages:
@@ -177,7 +185,12 @@ def scaled(images: Tensor, device: torch.device) -> Tensor:
 
 
 def pixels_of(images: Tensor) -> Tensor:
-    """(N, C, H, W) in [-1, 1] as uint8; what lies outside is cut."""
+    """Return images (N, C, H, W) in [-1, 1] as uint8; values outside are clamped.
+
+    Raises:
+        RunFailure: Some values are NaN or infinite, which would be painted black.
+    """
+    finite(images, "the drawn images")
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
 
 
@@ -200,6 +213,24 @@ class DiffusionData:
     remarks: tuple[str, ...]
     fingerprint: Fingerprint
 
+    @property
+    def color(self) -> Color:
+        """Whether the images of both splits have color."""
+        sources, background = (self.train.source, self.test.source), self.train.data.background
+
+        def at(number: int) -> tuple[ImageSource, int]:
+            return (sources[0], number) if number < sources[0].count else (sources[1], number - sources[0].count)
+
+        def header(number: int) -> Header:
+            source, place = at(number)
+            return source.header(place)
+
+        def pixels(number: int) -> Tensor:
+            source, place = at(number)
+            return decode(*source.read(place), background=background)
+
+        return color_of(sum(source.count for source in sources), header, pixels)
+
 
 def load_data(config: DiffusionConfig) -> DiffusionData:
     """Finds both splits; the digits are written first, once.
@@ -212,7 +243,7 @@ def load_data(config: DiffusionConfig) -> DiffusionData:
     if data.hub is not None:
         train_rows, test_rows, column, said = load_image_splits(data.hub)
         sources = {
-            split: ImageSource(len(rows), encoded_images(rows, column, f"{data.hub} {split}"))
+            split: _rows(len(rows), encoded_images(rows, column, f"{data.hub} {split}"))
             for split, rows in (("train", train_rows), ("test", test_rows))
         }
         fingerprint = joined(*(encoded_fingerprint(part.read, range(part.count)) for part in sources.values()))
@@ -223,8 +254,6 @@ def load_data(config: DiffusionConfig) -> DiffusionData:
     steps = config.noise.steps
     train = NoisyImages(sources["train"], data, steps, config.seed, training=True, noisy=not config.device_noise)
     test = NoisyImages(sources["test"], data, steps, config.seed, training=False, draws=config.eval_draws)
-    if data.is_own and data.channels == 3:
-        said += _said_of_gray(train)
     published = {"train": data.train_size, "test": data.test_size}
     found = {split: source.count for split, source in sources.items()}
     differing = {split: count for split, count in published.items() if count and found[split] != count}
@@ -236,15 +265,21 @@ def load_data(config: DiffusionConfig) -> DiffusionData:
     facts = {**found, "published": published, "as_published": not differing and not data.is_own}
     if train.in_memory:  # pictures that this program wrote are the same whatever their files look like
         fingerprint = Fingerprint(lambda: pixels_fingerprint(_named_images(train, test)))
-    return DiffusionData(train, test, facts, remarks, fingerprint)
+    loaded = DiffusionData(train, test, facts, remarks, fingerprint)
+    if data.is_own and data.channels == 3:
+        loaded = replace(loaded, remarks=(*remarks, *_said_of_gray(loaded.color)))
+    return loaded
 
 
-def _said_of_gray(split: NoisyImages) -> tuple[str, ...]:
-    step = max(1, split.source.count // _LOOKED_AT)
-    images = (split.image(number) for number in range(0, split.source.count, step))
-    if any((image != image[:1]).any() for image in images):
+def _said_of_gray(color: Color) -> tuple[str, ...]:
+    if color.found:
         return ()
-    return ("the images have no color: --data.channels 1 trains and draws in gray",)
+    seen = (
+        "the images have no color"
+        if color.is_excluded
+        else f"none of {color.examined:,} images examined has color, of {color.count:,}"
+    )
+    return (f"{seen}: --data.channels 1 trains and draws in gray",)
 
 
 def _named_images(*splits: NoisyImages) -> Iterator[tuple[str, Tensor]]:
@@ -285,14 +320,8 @@ def _own(folder: Path, test_folder: Path | None) -> tuple[dict[str, list[Path]],
                 f"{printable(folder)} has {len(paths)} images: at least 10 are needed, or a test folder by "
                 f"--data.test-images"
             )
-    copies = same_content(split["train"], split["test"])
-    if copies:
-        first, second = copies[0]
-        remarks += (
-            f"{len(copies):,} of the test images are also among the training images, such as {printable(second)}, the "
-            f"same as {printable(first)}",
-        )
-    return split, remarks
+    train, test = ([(path, 0) for path in split[name]] for name in ("train", "test"))
+    return split, remarks + said_of_copies(train, test)
 
 
 def _files(paths: Sequence[Path]) -> ImageSource:
@@ -301,7 +330,11 @@ def _files(paths: Sequence[Path]) -> ImageSource:
     def read(number: int) -> tuple[bytes, str]:
         return read_file(Path(names[number])), names[number]
 
-    return ImageSource(len(names), read)
+    return ImageSource(len(names), read, lambda number: header_of(Path(names[number]), names[number]))
+
+
+def _rows(count: int, read: Callable[[int], tuple[bytes, str]]) -> ImageSource:
+    return ImageSource(count, read, lambda number: header_of(*read(number)))
 
 
 def check_every_image(data: DiffusionData, workers: int | None) -> Iterator[int]:

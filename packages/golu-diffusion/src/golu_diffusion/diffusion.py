@@ -24,12 +24,13 @@ Predictor = Callable[[Tensor, Tensor], Tensor]
 
 
 class Diffusion:
-    """The constants of the process: computed in float64, kept in float32.
+    """The constants of the process: computed in float64, and kept in float32 where images are multiplied by them.
 
     Attributes:
         steps: T.
-        beta: (T,), variance that a step adds.
-        alpha_bar: (T,), what is left of the image's variance after a step: the product of 1 - beta up to it.
+        beta: (T,) float32, variance that a step adds.
+        alpha_bar: (T,) float64 on the CPU, what is left of the image's variance after a step: the product of 1 - beta
+            up to it. In float32 it would be 0 at the end of long processes, and 1 at the beginning of gentle ones.
     """
 
     def __init__(self, noise: Noise, device: torch.device | str = "cpu") -> None:
@@ -42,7 +43,7 @@ class Diffusion:
         def kept(values: Tensor) -> Tensor:
             return values.float().to(device)
 
-        self.beta, self.alpha_bar = kept(beta), kept(alpha_bar)
+        self.beta, self.alpha_bar = kept(beta), alpha_bar
         self.image_scale, self.noise_scale = kept(alpha_bar.sqrt()), kept((1 - alpha_bar).sqrt())
         self._predicted_scale = kept(beta / (1 - alpha_bar).sqrt())
         self._alpha_root = kept((1 - beta).sqrt())
@@ -111,7 +112,8 @@ class Diffusion:
         assert draw is not None
         before, after = self.alpha_bar[step], self.alpha_bar[to]
         sigma = eta * ((1 - after) / (1 - before) * (1 - before / after)).sqrt()
-        return self.image_scale[to] * image + (1 - after - sigma**2).sqrt() * predicted + sigma * draw
+        direction = (1 - after - sigma**2).clamp(min=0).sqrt()
+        return self.image_scale[to] * image + float(direction) * predicted + float(sigma) * draw
 
     def ddim_times(self, count: int) -> list[int]:
         """The steps that DDIM visits, last first: evenly apart, with the first and the last (DDIM, appendix D.2)."""

@@ -71,14 +71,17 @@ def load_run(finished: FinishedRun[DiffusionConfig], weights: str = "evaluated")
         RequestError: the run has no such weights, or they are damaged.
     """
     config = finished.config
-    model = UNet(config.model, config.activation, config.data.channels)
-    if weights == "evaluated":
-        finished.load_evaluated_weights(model, config.average)
-    elif weights == "average" and config.average is None:
+    if weights == "average" and config.average is None:
         raise RequestError(f"the run in {finished.folder} has no moving average of its weights")
-    else:
-        finished.load_weights(model, AVERAGE_FILE if weights == "average" else WEIGHTS_FILE)
+    model = UNet(config.model, config.activation, config.data.channels)
+    finished.load_weights(model, weights_file(config, weights))
     return model
+
+
+def weights_file(config: DiffusionConfig, weights: str) -> str:
+    """The name of the file with the weights that `load_run` loads."""
+    averaged = config.average is not None and config.average.evaluate
+    return AVERAGE_FILE if weights == "average" or (weights == "evaluated" and averaged) else WEIGHTS_FILE
 
 
 def evaluate_run(folder: Path, flags: BatchEvaluationFlags) -> None:

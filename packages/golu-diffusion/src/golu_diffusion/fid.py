@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from golu_core.training.errors import RequestError
+from golu_core.training.finite import finite_metrics
 from golu_core.training.scratch import scratch_folder
 
 from .config import DiffusionConfig
@@ -58,6 +59,9 @@ def frechet_distance(drawn: Tensor, test: NoisyImages, config: DiffusionConfig, 
         test: the first N of its images are compared with.
         config: for the weights.
         device: that computes the features.
+
+    Raises:
+        RunFailure: the distance is not finite.
     """
     import torch_fidelity
 
@@ -73,7 +77,9 @@ def frechet_distance(drawn: Tensor, test: NoisyImages, config: DiffusionConfig, 
             verbose=False,
             feature_extractor_weights_path=_weights_path(config),
         )
-    return float(found["frechet_inception_distance"])
+    distance = float(found["frechet_inception_distance"])
+    finite_metrics({"fid": distance})
+    return distance
 
 
 def _write(folder: Path, images: Iterable[Tensor]) -> None:

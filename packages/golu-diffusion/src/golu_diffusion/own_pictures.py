@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from golu_core.training.images import decode
+from golu_core.training.examined import HEADERS, examined, of_examined
+from golu_core.training.fields import check_fields
 from golu_core.training.optim import WeightAverage
-from golu_core.training.own_data import Fitted, fitting_batch, median, passes, power_of_two, rounded, some
+from golu_core.training.own_data import Fitted, fitting_batch, median, passes, power_of_two, rounded
 from golu_core.training.schedules import Cosine, StepWarmup
 
 from .config import DiffusionConfig
-from .data import DiffusionData, load_data
+from .data import load_data
 
 _SMALLEST, _LARGEST = 16, 64
 _WIDE_FROM = 10_000  # pictures from which the paper's width is taken, half of it below
@@ -25,18 +26,23 @@ def fit_pictures(
     """The recipe for the pictures that are asked for, or that lie in DATA_DIR/pictures; None if there are none.
 
     Levels, groups, dropout and the rate at the paper's width are those of the paper's network and of Ho et al. (2020),
-    2e-4; what depends on how many pictures there are is ours.
+    2e-4; what depends on how many pictures there are is ours. They are drawn in gray only if none of them has color,
+    which their formats state, or the pixels of all others show.
 
     Raises:
-        RequestError: the pictures are missing or malformed.
+        RequestError: the pictures are missing or malformed, or the noise is impossible.
     """
+    check_fields(asked.noise, "--noise.")
     folder = None if asked.data.is_own else asked.data_dir / asked.data.name
     if folder is not None and not folder.is_dir():
         return None
     data = asked.data if folder is None else replace(asked.data, images=folder)
     loaded = load_data(replace(asked, data=replace(data, channels=1)))  # in gray nothing is said of missing colors
-    count = loaded.train.source.count
-    side, colorful = _seen(loaded)
+    source = loaded.train.source
+    count = source.count
+    looked_at = examined(count, HEADERS)
+    side = median([source.header(number).shorter for number in looked_at])
+    is_gray = loaded.color.is_excluded
     size = asked.data.size if "data.size" in given else power_of_two(side, _SMALLEST, _LARGEST)
     large = size >= _LARGEST
     tuned = asked.init_from is not None
@@ -56,7 +62,7 @@ def fit_pictures(
             recipe.data,
             images=folder,
             size=size,
-            channels=3 if colorful else 1,
+            channels=1 if is_gray else 3,
             train_size=count,
             test_size=loaded.test.source.count,
         ),
@@ -68,18 +74,7 @@ def fit_pictures(
         eval_draws=power_of_two(256 / loaded.test.source.count, 1, 64),
     )
     found = (
-        f"{count:,} training and {loaded.test.source.count:,} test pictures{'' if colorful else ' without color'}, "
-        f"their shorter side is {side:,} pixels at the median"
+        f"{count:,} training and {loaded.test.source.count:,} test pictures{' without color' if is_gray else ''}, "
+        f"their shorter side is {side:,} pixels at the median{of_examined(len(looked_at), count)}"
     )
     return Fitted(fitted, found, count)
-
-
-def _seen(loaded: DiffusionData) -> tuple[int, bool]:
-    """The median of the shorter sides of some training pictures, and whether any of these has colors."""
-    source, background = loaded.train.source, loaded.train.data.background
-    sides, colorful = [], False
-    for number in some(source.count):
-        picture = decode(*source.read(number), background=background)
-        sides.append(min(picture.shape[-2:]))
-        colorful = colorful or bool((picture != picture[:1]).any())
-    return median(sides), colorful

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 
@@ -20,98 +20,20 @@ from golu_core.training.evaluation import Evaluation
 from golu_core.training.fields import Amount, Count, Range, Samples, Seed
 from golu_core.training.finished import FinishedRun
 from golu_core.training.images import png_writer, read_image
-from golu_core.training.ownership import MADE_BY, check_output, write_atomically, write_output
+from golu_core.training.ownership import MADE_BY, check_output, no_empty_parents, write_atomically, write_output
 from golu_core.training.processes import Processes
 from golu_core.training.text_sinks import console
+from golu_core.training.writable import to_be_written
 
 from .config import DiffusionConfig
 from .data import as_trained_on, pixels_of, scaled
-from .diffusion import Diffusion, Predictor, Variance, batch_noise, check_sampling, in_fixed_batches, sampled
-from .evaluate import load_run
+from .diffusion import Diffusion, Variance, batch_noise, check_sampling, sampled
+from .drawing import Sampling, drawn, predictor
+from .drawn_folder import DrawnFolder, only_here
+from .evaluate import load_run, weights_file
 
 _FRAMES = 60
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How images are drawn.
-
-    Attributes:
-        sampler, steps, seed, eta, variance, clip: as in `sampled`.
-        batch_size: images that the network takes at once. Networks round differently in batches of different sizes, so
-            that images are equal up to rounding; unless they are
-        exact: the network takes 16 images each time, filled up where there are fewer, so that each image is the same to
-            the last bit in any batch and on any number of processes.
-    """
-
-    sampler: str
-    steps: int | None
-    seed: int
-    batch_size: int
-    eta: float = 0.0
-    variance: Variance = "beta"
-    clip: bool = True
-    exact: bool = False
-
-
-def draw(
-    processes: Processes,
-    model: nn.Module,
-    diffusion: Diffusion,
-    shape: tuple[int, int, int],
-    count: int,
-    sampling: Sampling,
-    watch: Callable[[int, Tensor], None] | None = None,
-) -> Tensor:
-    """Images number 0 to `count` - 1, drawn by all processes together, the same on each of them.
-
-    Args:
-        processes: that draw together.
-        model: predicts the noise of (N, *shape) float32 images at (N,) int64 steps.
-        diffusion: the noise at each step.
-        shape: of an image, (C, size, size).
-        count: of images.
-        sampling: how they are drawn.
-        watch: is called after each step with its number and the images of this process's batch.
-
-    Returns:
-        (count, *shape) uint8.
-    """
-    model.eval()
-    mine = list(range(processes.rank, count, processes.count))
-    drawn: list[tuple[int, Tensor]] = []
-    for start in range(0, len(mine), sampling.batch_size):
-        numbers = mine[start : start + sampling.batch_size]
-        x = None
-        steps = sampled(
-            diffusion,
-            _predictor(processes, model, sampling.exact),
-            numbers,
-            shape,
-            seed=sampling.seed,
-            sampler=sampling.sampler,
-            steps=sampling.steps,
-            eta=sampling.eta,
-            variance=sampling.variance,
-            clip=sampling.clip,
-            device=processes.device,
-        )
-        for number, x in enumerate(steps):
-            if watch is not None:
-                watch(number, x)
-        assert x is not None
-        drawn += zip(numbers, pixels_of(x), strict=True)
-    by_number = dict(processes.gathered(drawn))
-    return torch.stack([by_number[number] for number in range(count)])
-
-
-def _predictor(processes: Processes, model: nn.Module, exact: bool) -> Predictor:
-    def predict(x: Tensor, steps: Tensor) -> Tensor:
-        with processes.autocast() if processes.device.type != "cpu" else nullcontext():
-            noise: Tensor = model(x, steps)
-        return noise.float()
-
-    return in_fixed_batches(predict) if exact else predict
+_MOST_IN_GRID = 1024  # 32 x 32 images are as many as a picture shows
 
 
 def save_grid(path: Path, images: Tensor) -> None:
@@ -151,15 +73,21 @@ class SampleFlags:
     clip: bool = True
     """Keep predicted images in range at each step, as Ho et al.'s own code does, and the GoLU paper's does not."""
     grid: Path = Path("samples.png")
-    """PNG file for all images side by side."""
+    """PNG file for the images side by side, at most the first 1,024; small images are enlarged."""
     out: Path | None = None
-    """Folder for single images."""
+    """Folder for single images, each written as it is drawn, at its own size. If the command is stopped, the same
+    command continues in it."""
     gif: Path | None = None
     """GIF file for a film of the first batch."""
 
 
 def sample_command(arguments: Sequence[str]) -> None:
-    """`golu-diffusion sample RUN_DIR [flags]`."""
+    """`golu-diffusion sample RUN_DIR [flags]`.
+
+    Raises:
+        RequestError: the request is wrong, or a file cannot be written.
+        RunFailure: an image is not finite.
+    """
     usage = "golu-diffusion sample RUN_DIR"
     folder, rest = run_directory(arguments, usage)
     flags = parsed_flags(SampleFlags, rest, usage)
@@ -168,45 +96,114 @@ def sample_command(arguments: Sequence[str]) -> None:
     config = finished.config
     check_sampling(flags.sampler, flags.steps, config.noise.steps, flags.eta, flags.variance)
     model = load_run(finished, flags.weights)
-    total = config.noise.steps if flags.sampler == "ddpm" else flags.steps or 50
-    with Evaluation(config, folder) as evaluation, _bar(evaluation.processes, total, flags.count) as advance:
+    with Evaluation(config, folder) as evaluation, ExitStack() as outputs:
         processes = evaluation.processes
-        frames: list[Any] = []
-
-        def watch(number: int, x: Tensor) -> None:
-            if (
-                flags.gif is not None
-                and processes.is_main
-                and (number % max(1, total // _FRAMES) == 0 or number == total - 1)
-            ):
-                frames.append(_grid(pixels_of(x)))
-            advance(len(x))
-
-        sampling = Sampling(
-            flags.sampler,
-            flags.steps,
-            flags.seed,
-            flags.batch_size,
-            eta=flags.eta or 0.0,
-            variance=flags.variance or "beta",
-            clip=flags.clip,
-            exact=flags.exact,
-        )
+        settings = _settings(flags, finished, processes.count)
+        out, present = processes.from_main(lambda: _begun(flags, settings, outputs))
+        if present:
+            processes.say(f"continuing: {len(present):,} of {flags.count:,} images are in {flags.out}")
         diffusion = Diffusion(config.noise, processes.device)
-        model.to(processes.device)
-        images = draw(processes, model, diffusion, config.data.shape, flags.count, sampling, watch)
+        film = _Film(processes, flags.gif is not None, config.noise.steps if flags.sampler == "ddpm" else _steps(flags))
+        left_out = set(present) - (set(range(flags.batch_size * processes.count)) if flags.gif is not None else set())
+        grid: dict[int, Tensor] = {}
+        with _bar(processes, film.steps, flags.count - len(left_out)) as advance:
+
+            def watch(batch: int, step: int, x: Tensor) -> None:
+                film.watch(batch, step, x)
+                advance(len(x))
+
+            rounds = drawn(
+                processes,
+                model.to(processes.device),
+                diffusion,
+                config.data.shape,
+                flags.count,
+                _sampling(flags),
+                present=left_out,
+                watch=watch,
+            )
+            for images in rounds:
+                grid |= {number: image for number, image in images.items() if number < _MOST_IN_GRID}
+                if out is not None and processes.is_main:
+                    for number in sorted(images.keys() - present):
+                        out.write(number, images[number])
         if processes.is_main:
-            write_output(flags.grid, png_writer(_grid(images)))
-            for number, image in enumerate(images) if flags.out is not None else ():
-                assert flags.out is not None
-                write_output(_single(flags.out, number), png_writer(_grid(image[None])))
-            if flags.gif is not None:
-                _save_film(flags.gif, frames)
-        processes.say(f"drawn: {flags.count} images, {flags.grid}")
+            _write_pictures(flags, out, grid, film)
+        some = "" if flags.count <= _MOST_IN_GRID else f" with the first {_MOST_IN_GRID:,}"
+        processes.say(f"drawn: {flags.count} images, {flags.grid}{some}")
 
 
-def _single(folder: Path, number: int) -> Path:
-    return folder / f"{number:06d}.png"
+def _sampling(flags: SampleFlags) -> Sampling:
+    return Sampling(
+        flags.sampler,
+        flags.steps,
+        flags.seed,
+        flags.batch_size,
+        eta=flags.eta or 0.0,
+        variance=flags.variance or "beta",
+        clip=flags.clip,
+        exact=flags.exact,
+    )
+
+
+def _steps(flags: SampleFlags) -> int:
+    return flags.steps or 50
+
+
+def _settings(flags: SampleFlags, finished: FinishedRun[DiffusionConfig], processes: int) -> dict[str, Any]:
+    """What images follow from, to the last bit."""
+    name = weights_file(finished.config, flags.weights)
+    settings: dict[str, Any] = {
+        "weights": finished.result.files.get(name),
+        "--sampler": flags.sampler,
+        "--steps": None if flags.sampler == "ddpm" else _steps(flags),
+        "--eta": None if flags.sampler == "ddpm" else flags.eta or 0.0,
+        "--variance": (flags.variance or "beta") if flags.sampler == "ddpm" else None,
+        "--seed": flags.seed,
+        "--clip": flags.clip,
+        "--exact": flags.exact,
+    }
+    if not flags.exact:  # images are rounded as the number of those drawn with them has it
+        settings |= {"--count": flags.count, "--batch-size": flags.batch_size, "processes": processes}
+    return settings
+
+
+def _begun(
+    flags: SampleFlags, settings: dict[str, Any], outputs: ExitStack
+) -> tuple[DrawnFolder | None, frozenset[int]]:
+    """Make sure that all files can be written; the folder of single images, and the numbers of those in it already."""
+    for path in (flags.grid, flags.gif):
+        outputs.enter_context(to_be_written(path))
+    if flags.out is None:
+        return None, frozenset()
+    outputs.enter_context(no_empty_parents(flags.out))
+    outputs.enter_context(only_here(flags.out))
+    out = DrawnFolder(flags.out, settings)
+    outputs.enter_context(to_be_written(out.file(0)))
+    return out, frozenset(out.present(flags.count))
+
+
+def _write_pictures(flags: SampleFlags, out: DrawnFolder | None, drawn_now: dict[int, Tensor], film: _Film) -> None:
+    """Write the grid, of images that were drawn now or earlier, and the film."""
+    numbers = range(min(flags.count, _MOST_IN_GRID))
+    images = [drawn_now[n] if n in drawn_now or out is None else out.read(n) for n in numbers]
+    write_output(flags.grid, png_writer(_grid(torch.stack(images))))
+    if flags.gif is not None:
+        _save_film(flags.gif, film.frames)
+
+
+class _Film:
+    """Grids of the main process's first batch at some of the steps, if they are wanted."""
+
+    def __init__(self, processes: Processes, is_wanted: bool, steps: int) -> None:
+        self._takes = is_wanted and processes.is_main
+        self.steps = steps
+        self.frames: list[Any] = []
+
+    def watch(self, batch: int, step: int, x: Tensor) -> None:
+        """Look at the images of a batch after a step."""
+        if self._takes and batch == 0 and (step % max(1, self.steps // _FRAMES) == 0 or step == self.steps - 1):
+            self.frames.append(_grid(pixels_of(x)))
 
 
 def _check_files(flags: SampleFlags) -> None:
@@ -216,9 +213,11 @@ def _check_files(flags: SampleFlags) -> None:
     if flags.gif is not None:
         _check_suffix("--gif", flags.gif, ".gif")
         check_output(flags.gif)
-    if flags.out is not None:
-        for number in range(flags.count):
-            check_output(_single(flags.out, number))
+    if flags.count > _MOST_IN_GRID and flags.out is None:
+        raise RequestError(
+            f"--count {flags.count:,} needs a folder for single images by --out: the grid holds the first "
+            f"{_MOST_IN_GRID:,}"
+        )
 
 
 def _check_suffix(flag: str, path: Path, suffix: str) -> None:
@@ -227,7 +226,7 @@ def _check_suffix(flag: str, path: Path, suffix: str) -> None:
 
 
 def _save_film(path: Path, frames: Sequence[Any]) -> None:
-    first, *others = [frame for frame in frames if frame.size == frames[0].size]
+    first, *others = frames
     pauses = [80] * len(others) + [1500]
 
     def write(partial: Path) -> None:
@@ -243,7 +242,7 @@ def _bar(processes: Processes, steps: int, count: int) -> Iterator[Callable[[int
     from rich.progress import Progress
 
     with Progress(console=console(stderr=True), disable=not processes.is_main) as progress:
-        task = progress.add_task("sampling", total=steps * -(-count // processes.count))
+        task = progress.add_task("sampling", total=max(1, steps * -(-count // processes.count)))
         yield lambda done: progress.advance(task, done)
 
 
@@ -264,7 +263,12 @@ class InterpolateFlags:
 
 
 def interpolate_command(arguments: Sequence[str]) -> None:
-    """`golu-diffusion interpolate RUN_DIR IMAGE IMAGE [flags]` (Ho et al., section 4.3)."""
+    """`golu-diffusion interpolate RUN_DIR IMAGE IMAGE [flags]` (Ho et al., section 4.3).
+
+    Raises:
+        RequestError: the request is wrong.
+        RunFailure: an image is not finite.
+    """
     usage = "golu-diffusion interpolate RUN_DIR IMAGE IMAGE"
     if len(arguments) < 3 or any(word.startswith("--") for word in arguments[:3]):
         raise RequestError(f"usage: {usage} [flags]")
@@ -279,7 +283,7 @@ def interpolate_command(arguments: Sequence[str]) -> None:
     data = config.data
     ends = torch.stack([as_trained_on(read_image(Path(p), background=data.background), data) for p in rest[:2]])
     model = load_run(finished, flags.weights)
-    with Evaluation(config, folder) as evaluation:
+    with Evaluation(config, folder) as evaluation, to_be_written(flags.grid if evaluation.is_main else None):
         device = evaluation.device
         diffusion = Diffusion(config.noise, device)
         model.to(device).eval()
@@ -291,7 +295,7 @@ def interpolate_command(arguments: Sequence[str]) -> None:
         numbers = [0] * flags.points  # the same draws for all, for the same reason
         steps = sampled(
             diffusion,
-            _predictor(evaluation.processes, model, exact=True),
+            predictor(evaluation.processes, model, exact=True),
             numbers,
             ends.shape[1:],
             seed=flags.seed,

@@ -24,10 +24,11 @@ from .config import DiffusionConfig
 from .data import DiffusionData, check_every_image, load_data
 from .device_noise import DeviceNoise
 from .diffusion import Diffusion
+from .drawing import Sampling, draw
 from .evaluate import evaluate, squared_errors
 from .fid import check_fid, frechet_distance
 from .opening import opening, published_sizes
-from .sample import Sampling, draw, save_grid
+from .sample import save_grid
 from .task import TASK
 from .unet import UNet
 
@@ -135,7 +136,12 @@ def add_frechet_distance(run: Run[DiffusionConfig], result: Result, data: Diffus
         if run.is_main:
             distance = frechet_distance(images, data.test, config, run.device)
             amend_result(run.folder / RESULT_FILE, result, {"fid": distance, "fid_images": float(config.fid_images)})
-            run.processes.say(f"fid {distance:.6g}, of {config.fid_images} images")
+            compared = min(config.fid_images, data.test.source.count)
+            of_test = "all" if compared == data.test.source.count else f"the first {compared:,} of"
+            run.processes.say(
+                f"fid {distance:.6g}, of {config.fid_images:,} drawn images and {of_test} "
+                f"{data.test.source.count:,} test images"
+            )
     except Exception as error:  # torch-fidelity, its download, the disk, memory
         problem = str(error).strip().partition("\n")[0] or type(error).__name__
         raise RunFailure(

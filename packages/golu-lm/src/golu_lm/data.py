@@ -82,8 +82,9 @@ class TokenFile:
         block = self.tokens[: _CHECKED_AT_ONCE // 2 * 2]
         wider = {"uint8": "uint16", "uint16": "uint32"}.get(str(block.dtype))
         if wider is not None and len(block) >= _FEWEST_FOR_WIDTH and not block[1::2].any() and block[::2].any():
+            seen = "" if len(block) >= len(self) - 1 else f"the first {len(block):,} of "
             raise RequestError(
-                f"every second token of {self.path} is 0, as if they were {wider}: pass --data.dtype {wider}"
+                f"every second token of {seen}{self.path} is 0, as if they were {wider}: pass --data.dtype {wider}"
             )
 
     def check_all(self, vocabulary: int) -> None:
@@ -157,6 +158,7 @@ def load_data(config: LmConfig) -> LmData:
         tokens.check(config.model.vocabulary, config.model.context)
         if not meta:
             tokens.check_width()
+            tokens.check_all(config.model.vocabulary)  # written by others: nobody else has looked at each of them
         if config.check_data:
             _check_everything(tokens, meta.get("splits", {}).get(split), config.model.vocabulary)
     return _described(config, name, train, test, meta, () if files is None else files.remarks)

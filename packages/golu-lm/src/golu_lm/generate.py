@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from golu_core.training.devices import default_device
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import Count, NotNegative, Seed
 from golu_core.training.finished import FinishedRun
+from golu_core.training.finite import finite
 from golu_core.training.seeding import Purpose, generator
 from golu_core.training.text_sinks import say, say_data
 
@@ -49,6 +51,9 @@ def generated_tokens(
         top_k: draw only from this many of the most probable tokens.
         seed: of the draws.
         cached: False reads everything anew for each token, for comparison.
+
+    Raises:
+        RunFailure: the network's outputs are not finite.
     """
     device = next(model.parameters()).device
     draws = generator(seed, Purpose.GENERATE)
@@ -66,6 +71,7 @@ def generated_tokens(
 
 
 def _drawn(logits: Tensor, temperature: float, top_k: int | None, draws: torch.Generator) -> int:
+    finite(logits, "the network's outputs")
     if temperature == 0:
         return int(logits.argmax())
     if top_k is not None:
@@ -137,7 +143,8 @@ def generate_command(arguments: Sequence[str]) -> None:
         top_k=flags.top_k,
         seed=flags.seed,
     )
-    say_data(flags.prompt, end="")
-    for text in decoded_stream(tokenizer, tokens):
+    texts = decoded_stream(tokenizer, tokens)
+    first = next(texts)  # before anything is printed: it fails if the network's outputs are not finite
+    for text in chain((flags.prompt, first), texts):
         say_data(text, end="")
     say()

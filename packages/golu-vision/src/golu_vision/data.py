@@ -15,6 +15,7 @@ from torch import Tensor
 from golu_core.samples import write_digits
 from golu_core.training.data import BatchDataset, SampleKey
 from golu_core.training.errors import RequestError
+from golu_core.training.examined import Header, header_of
 from golu_core.training.fields import Background
 from golu_core.training.fingerprint import (
     Fingerprint,
@@ -65,6 +66,10 @@ class EncodedImages:
     def decoded(self, index: int) -> Tensor:
         """The image as (3, H, W) uint8; RequestError with its name if it cannot be decoded."""
         return decode(*self.read(index), background=self.background)
+
+    def header(self, index: int) -> Header:
+        """What the image states before its pixels; RequestError with its name if it cannot be read."""
+        return header_of(*self.read(index))
 
     def name(self, index: int) -> str:
         """The image's file, or its number where it has none."""
@@ -286,6 +291,9 @@ class _FolderImages(EncodedImages):
 
     def _read(self, index: int) -> tuple[bytes, str]:
         return read_file(Path(self.paths[index])), self.paths[index]
+
+    def header(self, index: int) -> Header:
+        return header_of(Path(self.paths[index]), self.paths[index])
 
     def name(self, index: int) -> str:
         return self.paths[index]

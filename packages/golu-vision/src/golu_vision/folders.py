@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from golu_core.training.errors import RequestError
+from golu_core.training.image_copies import said_of_copies
 from golu_core.training.image_files import (
     EXTENSIONS,
     image_files,
     remark_on,
-    same_content,
     share_by_groups,
 )
 from golu_core.training.text_sinks import printable
@@ -82,7 +82,7 @@ def find_class_folders(root: Path, test_share: float | None) -> ClassFolders:
         for split in folders
         for path, _ in listed[split]
     ]
-    remarks += _said_of_copies(listed["train"], listed["test"])
+    remarks += said_of_copies(listed["train"], listed["test"])
     return ClassFolders(listed["train"], listed["test"], classes, names, remarks)
 
 
@@ -112,7 +112,7 @@ def _shared(root: Path, share: float, tests: Sequence[str]) -> ClassFolders:
         for path, _ in part
     ]
     split = f"of {len(listed):,} images {len(test):,} are kept for the test, files with related names together"
-    return ClassFolders(train, test, classes, names, (*remark_on(others, root), split, *_said_of_copies(train, test)))
+    return ClassFolders(train, test, classes, names, (*remark_on(others, root), split, *said_of_copies(train, test)))
 
 
 def _classes(folder: Path, layout: str) -> tuple[str, ...]:
@@ -155,12 +155,3 @@ def _seen(folder: Path) -> str:
     inner = [path.name for path in subfolders(folder)]
     named = ", ".join(printable(name) for name in inner[:_NAMED])
     return f"; it has the folders {named}{' and more' if len(inner) > _NAMED else ''}" if inner else ""
-
-
-def _said_of_copies(train: Labeled, test: Labeled) -> tuple[str, ...]:
-    copies = same_content([path for path, _ in train], [path for path, _ in test])
-    if not copies:
-        return ()
-    first, second = copies[0]
-    count = "1 test image is also" if len(copies) == 1 else f"{len(copies):,} test images are also"
-    return (f"{count} among the training images, such as {printable(second)}, the same as {printable(first)}",)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
+from golu_core.training.examined import HEADERS, examined, of_examined
 from golu_core.training.own_data import (
     Fitted,
     fitting_batch,
@@ -12,7 +14,6 @@ from golu_core.training.own_data import (
     passes,
     power_of_two,
     rounded,
-    some,
     with_test_share,
 )
 from golu_core.training.schedules import Cosine, EpochWarmup
@@ -43,7 +44,9 @@ def fit_images(recipe: VisionConfig, asked: VisionConfig, given: frozenset[str])
         return None
     data = asked.data if root is None else replace(asked.data, root=root)
     loaded, share = with_test_share(lambda part: _load(asked, data, part), data.test_share)
-    count, classes, shorter = len(loaded.train), len(loaded.classes), _median_side(loaded)
+    count, classes = len(loaded.train), len(loaded.classes)
+    looked_at = examined(count, HEADERS)
+    shorter = _median_side(loaded, looked_at)
     by_side = next((side for below, side in _SIDES if shorter < below), _LARGEST)
     size = asked.data.size if "data.size" in given else by_side
     small = size <= _SMALL
@@ -77,7 +80,7 @@ def fit_images(recipe: VisionConfig, asked: VisionConfig, given: frozenset[str])
     )
     found = (
         f"{count:,} training and {len(loaded.test):,} test images in {classes:,} classes, their shorter side is "
-        f"{shorter:,} pixels at the median"
+        f"{shorter:,} pixels at the median{of_examined(len(looked_at), count)}"
     )
     return Fitted(fitted, found, count)
 
@@ -86,8 +89,8 @@ def _load(config: VisionConfig, data: Data, test_share: float | None) -> ImageDa
     return load_data(replace(config, data=replace(data, in_memory=False, test_share=test_share)))
 
 
-def _median_side(loaded: ImageData) -> int:
-    """Of the shorter sides of some training images, as they are decoded."""
+def _median_side(loaded: ImageData, numbers: Sequence[int]) -> int:
+    """The median of the shorter sides of some training images, as their headers state them."""
     source = cast(TransformedImages, loaded.train).source
     assert isinstance(source, EncodedImages)
-    return median([min(source.decoded(index).shape[-2:]) for index in some(len(source))])
+    return median([source.header(number).shorter for number in numbers])

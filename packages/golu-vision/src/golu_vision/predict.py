@@ -18,10 +18,12 @@ from golu_core.training.devices import default_device
 from golu_core.training.errors import RequestError, RunFailure
 from golu_core.training.fields import Samples
 from golu_core.training.finished import FinishedRun
+from golu_core.training.finite import finite
 from golu_core.training.image_files import named_images
 from golu_core.training.images import read_image
 from golu_core.training.ownership import check_output, write_output
 from golu_core.training.text_sinks import complain, console, csv_line, printable, say, say_data
+from golu_core.training.writable import to_be_written
 
 from .config import VisionConfig
 from .data import load_data
@@ -84,9 +86,9 @@ class Classifier:
 
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
-        """Of (N, 3, size, size) uint8 images: (N, classes) float32."""
+        """Of (N, 3, size, size) uint8 images: (N, classes) float32; RunFailure if they are not finite."""
         found: Tensor = self.model(normalized(images, self.config.data, self.device)).float().cpu()
-        return found
+        return finite(found, "the network's outputs")
 
     def predictions(self, paths: Sequence[Path], images: Tensor, top: int) -> list[Prediction]:
         """The most probable classes of (N, 3, size, size) uint8 images.
@@ -119,7 +121,7 @@ def predict_command(arguments: Sequence[str]) -> None:
 
     Raises:
         RequestError: the request is wrong.
-        RunFailure: some images could not be read; the others are predicted.
+        RunFailure: the network's outputs are not finite; or some images could not be read, the others are predicted.
     """
     usage = "golu-vision predict RUN_DIR IMAGE|FOLDER|-..."
     folder, rest = run_directory(arguments, usage)
@@ -134,6 +136,14 @@ def predict_command(arguments: Sequence[str]) -> None:
     for remark in named.remarks:
         complain(f"note: {remark}")
     classifier = Classifier(folder)
+    with to_be_written(flags.grid):
+        unreadable = _predict(classifier, paths, flags)
+    if unreadable:
+        raise RunFailure(f"{unreadable} of {len(paths)} images could not be read; the others are predicted")
+
+
+def _predict(classifier: Classifier, paths: Sequence[Path], flags: PredictFlags) -> int:
+    """Print what is seen in each image, and draw the first of them; how many could not be read."""
     writer = _WRITERS[flags.format]()
     unreadable = 0
     drawn: list[tuple[Prediction, Tensor]] = []
@@ -154,8 +164,7 @@ def predict_command(arguments: Sequence[str]) -> None:
         drawn += list(zip(found, images, strict=True))[: _DRAWN - len(drawn)]
     if flags.grid is not None and drawn:
         _draw(flags.grid, drawn)
-    if unreadable:
-        raise RunFailure(f"{unreadable} of {len(paths)} images could not be read; the others are predicted")
+    return unreadable
 
 
 def _progress(starts: Iterable[int]) -> Iterable[int]:
@@ -172,10 +181,13 @@ class _Table:
 
 class _Csv:
     def __init__(self) -> None:
-        say_data(csv_line(["image", "rank", "class", "probability"]), end="")
+        self._has_begun = False
 
     def write(self, found: Prediction) -> None:
-        """A line for each class."""
+        """A line for each class, the first time below the names of the columns."""
+        if not self._has_begun:
+            say_data(csv_line(["image", "rank", "class", "probability"]), end="")
+            self._has_begun = True
         for rank, (name, probability) in enumerate(found.classes, 1):
             say_data(csv_line([found.path, rank, name, f"{probability:.6f}"]), end="")
 

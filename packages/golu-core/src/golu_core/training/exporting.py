@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .cli import parsed_flags, run_directory
 from .errors import RequestError, RunFailure
+from .finite import finite_outputs
 from .model_card import Use, write_card
 from .named_activations import ACTIVATION_FILE, loaded_code
 from .output_folder import check_output_folder, output_folder
@@ -90,6 +91,7 @@ def export_run(arguments: Sequence[str], usage: str, made: Callable[[Path], tupl
     out = flags.out
     check_output_folder(out, "--out")
     network, result = made(folder)
+    _check_finite(network)
     with output_folder(out, "--out") as whole:
         difference = {**_WRITERS, **network.writers}[flags.format](network, whole)
         for name, values in network.files.items():
@@ -143,6 +145,16 @@ def _write_pt2(network: Exportable, folder: Path) -> float:
     except Exception as error:  # torch.export has many
         raise RunFailure(f"the network cannot be exported by torch.export: {_first_line(error)}") from error
     return _compared(network, loaded)
+
+
+def _check_finite(network: Exportable) -> None:
+    """Run the example once; RunFailure if a layer with weights gives NaN or infinity.
+
+    Outputs alone would not show it: a detector drops what is not finite, and comparisons with NaN hold nowhere.
+    """
+    layers = [module for module in network.model.modules() if list(module.parameters(recurse=False))]
+    with torch.no_grad(), finite_outputs(layers, "the network's outputs"):
+        network.model(*network.example)
 
 
 def _write_safetensors(network: Exportable, folder: Path) -> None:

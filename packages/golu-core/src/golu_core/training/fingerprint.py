@@ -1,7 +1,8 @@
-"""What data are, as checksums of their content: two data sets with one fingerprint are the same data.
+"""What data are, as checksums: two data sets with different fingerprints are different data.
 
 A fingerprint is a part of what a run is. It is made of names, sizes and content, never of places, so that a data set
-may be moved; of large folders content is sampled, and read whole where a person asks for it by `--check-data`.
+may be moved. Of 2,048 files or more it holds all names and sizes, and the content of some 1,024 to 1,535 of them; a
+change of other content is noticed with `--check-data`, which reads everything.
 """
 
 from __future__ import annotations

@@ -116,14 +116,22 @@ class FinishedRun(Generic[Config]):
         return path
 
     def load_weights(self, model: nn.Module, name: str = WEIGHTS_FILE) -> None:
-        """Loads the run's final weights into a model; RequestError where they are missing, damaged, or do not fit."""
+        """Loads the run's final weights into a model.
+
+        Raises:
+            RequestError: They are missing or damaged, or do not fit the model.
+            RunFailure: They are not finite.
+        """
         from safetensors.torch import load_model
+
+        from .finite import finite_weights
 
         path = self.check_file(name)
         try:
             load_model(model, path)
         except Exception as error:  # safetensors and torch each have their own
             raise RequestError(f"{path} does not fit the model of its config: {str(error)[:300]}") from None
+        finite_weights(model, path)
 
     def load_evaluated_weights(self, model: nn.Module, average: Average | None) -> None:
         """Loads the weights that the run's metrics are of: the average, where it was evaluated."""
@@ -131,7 +139,14 @@ class FinishedRun(Generic[Config]):
         self.load_weights(model, AVERAGE_FILE if averaged else WEIGHTS_FILE)
 
     def print_beside_result(self, metrics: dict[str, float], processes: Processes) -> None:
-        """Prints metrics that were just taken, and on standard error whether they are those of result.json."""
+        """Prints metrics that were just taken, and on standard error whether they are those of result.json.
+
+        Raises:
+            RunFailure: A metric is not finite.
+        """
+        from .finite import finite_metrics
+
+        finite_metrics(metrics)
         for name, value in metrics.items():
             processes.say(f"{name} {value:.6g}")
         if processes.is_main:

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import RequestError
-from .fingerprint import file_size
-from .images import read_file
 from .text_sinks import printable
 from .visible_files import visible_files
 
@@ -22,7 +20,6 @@ _SUFFIXES = "jpg jpeg jpe jfif png webp avif gif bmp tif tiff jp2 ppm pgm pbm"
 EXTENSIONS = frozenset(f".{name}" for name in _SUFFIXES.split())
 """Of the files that are taken for images, in any case."""
 _NAMED = 3
-_COMPARED = 500
 
 
 def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -148,24 +145,3 @@ def share_by_groups(paths: Sequence[Path], share: float) -> tuple[list[Path], li
             break
         second.update(groups[name])
     return [path for path in paths if path not in second], [path for path in paths if path in second]
-
-
-def same_content(first: Sequence[Path], second: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Files of the second list with the same bytes as one of the first, in pairs.
-
-    Only files of equal sizes are read, and of large data sets, whose fingerprint is sampled too, only a part.
-    """
-    of_size: dict[int, list[Path]] = {}
-    for path in first:
-        of_size.setdefault(file_size(path), []).append(path)
-    step = max(1, len(second) // _COMPARED)
-    candidates = [path for path in second[::step] if file_size(path) in of_size]
-    digests: dict[bytes, Path] = {}
-    for size in {file_size(path) for path in candidates}:
-        for path in of_size[size][:_COMPARED]:
-            digests.setdefault(_digest(path), path)
-    return [(digests[digest], path) for path in candidates if (digest := _digest(path)) in digests]
-
-
-def _digest(path: Path) -> bytes:
-    return hashlib.sha256(read_file(path)).digest()

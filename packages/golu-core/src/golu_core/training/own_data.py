@@ -20,7 +20,6 @@ from .variants import KIND
 
 TEST_SHARE = 0.2
 """Share of the data that is kept for the test where they have no split."""
-_LOOKED_AT = 100
 Found = TypeVar("Found")
 
 
@@ -111,11 +110,6 @@ def passes(samples: int, at_10_000: float, least: float, most: float) -> float:
     A hundredth of the data is seen ten times as often, and so gets a tenth of the steps at the same batch.
     """
     return max(least, min(most, at_10_000 * math.sqrt(10_000 / samples)))
-
-
-def some(count: int) -> range:
-    """At most 100 numbers below a count, evenly apart: the samples that are looked at."""
-    return range(0, count, max(1, -(-count // _LOOKED_AT)))
 
 
 def median(values: list[int]) -> int:

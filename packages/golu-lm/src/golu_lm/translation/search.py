@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from golu_core.training.errors import RunFailure
+from golu_core.training.finite import finite, not_finite
 
 from .config import BeamSearch
 from .model import DecoderState, Translator, first_symbols
@@ -42,7 +42,7 @@ def beam_search(model: Translator, sources: Tensor, search: BeamSearch) -> list[
         search: how.
 
     Raises:
-        RunFailure: the network gives numbers that are not finite, so that nothing is found.
+        RunFailure: the network's outputs are not finite.
     """
     beams, device = search.beam, sources.device
     lengths = (sources != PAD).sum(1) + search.longer_by
@@ -82,7 +82,7 @@ def beam_search(model: Translator, sources: Tensor, search: BeamSearch) -> list[
         first = torch.arange(len(alive), device=device) if kept is None else kept
         state.choose((first[:, None] * beams + place).flatten(), kept)
     if not all(found):
-        raise RunFailure("the network's outputs are not finite numbers: no translation can be found")
+        raise not_finite("the scores of all translations")
     return [sorted(translations, key=lambda t: -t.score) for translations in found]
 
 
@@ -97,7 +97,7 @@ def _continuations(
         scores: (N, B), log-probabilities so far.
         ends: (N,) bool, which sentences may only end.
     """
-    logits = model.step(last, state).float()
+    logits = finite(model.step(last, state).float(), "the network's outputs")
     steps = logits.log_softmax(dim=2)
     steps[:, :, [BEGIN, PAD]] = -torch.inf
     other = torch.ones(steps.shape[2], dtype=torch.bool, device=steps.device)

@@ -71,6 +71,9 @@ def train_translator(config: TranslationConfig) -> None:
             run, start, partial(other_model, config), lambda network: evaluate_split(run, network, data, "test").metrics
         )
 
+        scored, sentences = min(config.eval_sentences, len(data.valid.source)), len(data.valid.source)
+        if scored < sentences:
+            run.processes.say(f"validation scores of translations are of {scored:,} of {sentences:,} sentences")
         for _ in run.epochs():  # stretches of `eval_every` steps, each with an evaluation and a checkpoint at its end
             train_mode(prepared, config.freeze)
             for piece in run.pieces():
@@ -96,7 +99,7 @@ def train_translator(config: TranslationConfig) -> None:
             model_name="Transformer",
             data=data.facts,
             swapped=swapped,
-            other={"signatures": found.signatures},
+            other={"signatures": found.signatures, "valid_sentences": {"translated": scored, "of": sentences}},
             files=(SUBWORDS_FILE,),
         )
 
