@@ -65,8 +65,8 @@ def test_a_distance_that_fails_leaves_the_finished_run(fidelity, few_images, tmp
 
     fidelity.calculate_metrics = broken
     done = run_here(*command(few_images, "--fid-images", "3"), cwd=tmp_path)
-    assert done.returncode == 1
-    assert "is finished, and its result is written" in done.stderr and "the disk is full" in done.stderr
+    assert done.returncode == 0
+    assert done.stderr.count("warning: the Frechet distance of --fid-images could not be made (the disk is full)") == 1
     assert "Traceback" not in done.stderr
     assert "loss" in json.loads((tmp_path / FOLDER / "result.json").read_text())["metrics"]
     assert (tmp_path / FOLDER / "model.safetensors").exists()

@@ -11,11 +11,14 @@ import ctypes
 import importlib
 import json
 import os
+import pkgutil
 import sys
+import tempfile
 import traceback
 from typing import Any
 
-PROGRAMS = {name: f"golu_{name}.cli" for name in ("vision", "lm", "detect", "diffusion")}
+PROGRAMS = {name: f"golu_{name}.cli:COMMAND_LINE.main" for name in ("vision", "lm", "detect", "diffusion")}
+PROGRAMS["core"] = "golu_core.cli:main"
 _IMPORTED_LATER = ("golu_core.training.run", "golu_core.training.exporting", "matplotlib.backends.backend_agg")
 _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 _TRAINING = ("golu_vision", "golu_lm", "golu_lm.translation", "golu_detect", "golu_diffusion")
@@ -26,12 +29,15 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     libraries = ctypes.CDLL(None)
-    for module in (*PROGRAMS.values(), *_IMPORTED_LATER, *(f"{package}.train" for package in _TRAINING)):
+    modules = [program.partition(":")[0] for program in PROGRAMS.values()]
+    for module in (*modules, *_IMPORTED_LATER, *(f"{package}.train" for package in _TRAINING)):
         importlib.import_module(module)
     answers.write("ready\n")
     answers.flush()
     for line in sys.stdin:
         request = json.loads(line)
+        for module in request["imports"]:
+            importlib.import_module(module)
         child = os.fork()
         if child == 0:
             _run(request, libraries)
@@ -47,12 +53,14 @@ def _run(request: dict[str, Any], libraries: ctypes.CDLL) -> None:
     os.chdir(request["cwd"])
     if request["like_anybody"] and os.geteuid() == 0:
         _give_up_the_rights_of_root(libraries)
+    if request["temporary"]:
+        os.environ["TMPDIR"] = tempfile.tempdir = request["temporary"]
     trace = os.open(request["trace"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if request["trace"] else -1
     if request["folder"]:
         libraries.file_faults_arm(request["folder"].encode(), ctypes.c_long(request["at"]), request["error"], trace)
     status = 1
     try:
-        status = importlib.import_module(PROGRAMS[request["program"]]).COMMAND_LINE.main(request["arguments"])
+        status = pkgutil.resolve_name(PROGRAMS[request["program"]])(request["arguments"])
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else 1
     except BaseException:

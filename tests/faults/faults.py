@@ -99,17 +99,21 @@ class FaultyPrograms:
         at: int = 0,
         error: int = KILL,
         like_anybody: bool = False,
+        temporary: Path | None = None,
+        imports: Sequence[str] = (),
     ) -> Ended:
         """Runs a program to its end.
 
         Args:
-            program: a task, `vision`.
+            program: a task, `vision`, or `core`.
             arguments: of its command line.
             cwd: where it starts.
             folder: changes below it count.
             at: the change, from 1, at which the fault strikes; 0 for none.
             error: KILL, or the errno of each change that needs space from there on.
             like_anybody: permissions of files count, even if root runs this.
+            temporary: Its folder for temporary files.
+            imports: Modules that are imported before the fork.
         """
         out, err, trace = (self._scratch / name for name in ("stdout", "stderr", "trace"))
         request = {
@@ -120,6 +124,8 @@ class FaultyPrograms:
             "at": at,
             "error": error,
             "like_anybody": like_anybody,
+            "temporary": str(temporary) if temporary else "",
+            "imports": list(imports),
             "stdout": str(out),
             "stderr": str(err),
             "trace": str(trace) if folder else "",

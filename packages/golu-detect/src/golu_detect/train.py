@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -31,6 +32,8 @@ from .orders import training_order
 from .predict import CLASSES_FILE, save_predictions
 from .scenes import SceneBatch
 from .task import TASK
+
+_DETECTIONS, _PICTURE = "detections.json", "samples/predictions.png"
 
 
 def train(config: DetectConfig) -> None:
@@ -68,7 +71,7 @@ def train(config: DetectConfig) -> None:
             run.report(metrics)
 
         if run.is_main:
-            save_outputs(run, data, found)
+            write_json(run.folder / CLASSES_FILE, {"count": data.classes, "names": dict(data.names)})
         run.finish(
             metrics,
             dataset=config.data.title,
@@ -76,6 +79,7 @@ def train(config: DetectConfig) -> None:
             data=data.facts,
             swapped=swapped,
             files=(CLASSES_FILE,),
+            extras=extras(run, data, found),
         )
 
 
@@ -116,11 +120,15 @@ def training_loss(model: nn.Module, batch: SceneBatch, config: DetectConfig, dev
     return torch.stack(list(parts.values())).sum()
 
 
-def save_outputs(run: Run[DetectConfig], data: DetectData, found: list[Detection]) -> None:
-    """Writes the classes' names, what a detector found in the test set, and a picture of some predictions."""
-    write_json(run.folder / CLASSES_FILE, {"count": data.classes, "names": dict(data.names)})
-    if not run.config.segments:
-        write_json(run.folder / "detections.json", found)
-    save_predictions(
-        run.folder / "samples" / "predictions.png", run.evaluated_model, data, run.device, run.config.augment
-    )
+def extras(run: Run[DetectConfig], data: DetectData, found: list[Detection]) -> dict[str, Callable[[], None]]:
+    """What is written after the result: what a detector found in the test set, and a picture of some predictions."""
+
+    def save_detections() -> None:
+        if run.is_main:
+            write_json(run.folder / _DETECTIONS, found)
+
+    def save_picture() -> None:
+        if run.is_main:
+            save_predictions(run.folder / _PICTURE, run.evaluated_model, data, run.device, run.config.augment)
+
+    return {**({} if run.config.segments else {_DETECTIONS: save_detections}), _PICTURE: save_picture}

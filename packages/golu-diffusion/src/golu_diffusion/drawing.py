@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -89,33 +90,36 @@ def drawn(
         RunFailure: an image is not finite.
     """
     model.eval()
+
+    def drawn_here(batch: int, mine: Sequence[int]) -> list[tuple[int, Tensor]]:
+        if not mine:
+            return []
+        steps = sampled(
+            diffusion,
+            predictor(processes, model, sampling.exact),
+            mine,
+            shape,
+            seed=sampling.seed,
+            sampler=sampling.sampler,
+            steps=sampling.steps,
+            eta=sampling.eta,
+            variance=sampling.variance,
+            clip=sampling.clip,
+            device=processes.device,
+        )
+        x = torch.empty(0)
+        for number, x in enumerate(steps):
+            if watch is not None:
+                watch(batch, number, x)
+        return list(zip(mine, pixels_of(x), strict=True))
+
     at_once = sampling.batch_size * processes.count
     for batch, start in enumerate(range(0, count, at_once)):
         everyones = range(start, min(count, start + at_once))
         if all(number in present for number in everyones):
             continue
         mine = everyones[processes.rank :: processes.count]
-        found: list[tuple[int, Tensor]] = []
-        if mine:
-            steps = sampled(
-                diffusion,
-                predictor(processes, model, sampling.exact),
-                mine,
-                shape,
-                seed=sampling.seed,
-                sampler=sampling.sampler,
-                steps=sampling.steps,
-                eta=sampling.eta,
-                variance=sampling.variance,
-                clip=sampling.clip,
-                device=processes.device,
-            )
-            x = torch.empty(0)
-            for number, x in enumerate(steps):
-                if watch is not None:
-                    watch(batch, number, x)
-            found = list(zip(mine, pixels_of(x), strict=True))
-        yield dict(processes.gathered(found))
+        yield dict(processes.gathered_from(partial(drawn_here, batch, mine)))
 
 
 def predictor(processes: Processes, model: nn.Module, exact: bool) -> Predictor:

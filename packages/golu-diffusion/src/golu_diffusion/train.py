@@ -10,12 +10,11 @@ import torch
 from golu_core.training.activations import swapped_for
 from golu_core.training.checked_data import load_checked
 from golu_core.training.data import EpochOrder
-from golu_core.training.errors import RunFailure
 from golu_core.training.freezing import train_mode
 from golu_core.training.given_weights import read_given
 from golu_core.training.optim import build_optimizer
 from golu_core.training.processes import Processes
-from golu_core.training.results import RESULT_FILE, Result, SwappedActivations, amend_result
+from golu_core.training.results import RESULT_FILE, SwappedActivations, amend_result
 from golu_core.training.run import Run
 from golu_core.training.seeding import Purpose, seed_global_generators
 from golu_core.training.starting import Start, head_of_start, inputs_of_start, measure_start, start_given
@@ -31,6 +30,8 @@ from .opening import opening, published_sizes
 from .sample import save_grid
 from .task import TASK
 from .unet import UNet
+
+_GRIDS, _DISTANCE = "samples/epoch-*.png", "the Frechet distance of --fid-images"
 
 
 def train(config: DiffusionConfig) -> None:
@@ -72,14 +73,18 @@ def train(config: DiffusionConfig) -> None:
                 batch = piece.batch if noise is None else noise.added_to(piece.batch, epoch)
                 run.step(piece, squared_errors(prepared, batch, diffusion, run.device).mean())
             metrics = evaluate(run, run.evaluated_model, data, diffusion)
-            draw_grid(run, diffusion, epoch + 1)
             run.report(metrics)
+            run.extra(_GRIDS, partial(draw_grid, run, diffusion, epoch + 1))
 
-        result = run.finish(
-            metrics, dataset=config.data.title, model_name="DDPM UNet", data=data.facts, swapped=swapped
+        distance = {_DISTANCE: partial(add_frechet_distance, run, data, diffusion)} if config.fid_images else {}
+        run.finish(
+            metrics,
+            dataset=config.data.title,
+            model_name="DDPM UNet",
+            data=data.facts,
+            swapped=swapped,
+            extras=distance,
         )
-        if config.fid_images:
-            add_frechet_distance(run, result, data, diffusion)
 
 
 def build_model(config: DiffusionConfig) -> tuple[UNet, SwappedActivations]:
@@ -127,24 +132,17 @@ def draw_grid(run: Run[DiffusionConfig], diffusion: Diffusion, epoch: int) -> No
         save_grid(run.folder / "samples" / f"epoch-{epoch:03d}.png", images)
 
 
-def add_frechet_distance(run: Run[DiffusionConfig], result: Result, data: DiffusionData, diffusion: Diffusion) -> None:
-    """Draws images and adds their distance to the result, which is written already: a failure costs no run."""
+def add_frechet_distance(run: Run[DiffusionConfig], data: DiffusionData, diffusion: Diffusion) -> None:
+    """Draws images and adds their distance to the result, which is written already."""
     config = run.config
     sampling = Sampling("ddpm", None, config.seed, config.evaluation_batch)
-    try:
-        images = draw(run.processes, run.evaluated_model, diffusion, config.data.shape, config.fid_images, sampling)
-        if run.is_main:
-            distance = frechet_distance(images, data.test, config, run.device)
-            amend_result(run.folder / RESULT_FILE, result, {"fid": distance, "fid_images": float(config.fid_images)})
-            compared = min(config.fid_images, data.test.source.count)
-            of_test = "all" if compared == data.test.source.count else f"the first {compared:,} of"
-            run.processes.say(
-                f"fid {distance:.6g}, of {config.fid_images:,} drawn images and {of_test} "
-                f"{data.test.source.count:,} test images"
-            )
-    except Exception as error:  # torch-fidelity, its download, the disk, memory
-        problem = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise RunFailure(
-            f"the run in {run.folder} is finished, and its result is written; only the Frechet distance of "
-            f"--fid-images could not be computed: {problem}"
-        ) from error
+    images = draw(run.processes, run.evaluated_model, diffusion, config.data.shape, config.fid_images, sampling)
+    if run.is_main:
+        distance = frechet_distance(images, data.test, config, run.device)
+        amend_result(run.folder / RESULT_FILE, {"fid": distance, "fid_images": float(config.fid_images)})
+        compared = min(config.fid_images, data.test.source.count)
+        of_test = "all" if compared == data.test.source.count else f"the first {compared:,} of"
+        run.processes.say(
+            f"fid {distance:.6g}, of {config.fid_images:,} drawn images and {of_test} "
+            f"{data.test.source.count:,} test images"
+        )

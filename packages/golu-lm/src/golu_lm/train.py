@@ -10,7 +10,6 @@ import torch
 
 from golu_core.training.activations import swapped_for
 from golu_core.training.checked_data import load_checked
-from golu_core.training.errors import RequestError
 from golu_core.training.freezing import train_mode
 from golu_core.training.optim import build_optimizer
 from golu_core.training.ownership import write_text
@@ -30,6 +29,8 @@ from .start_weights import start_of_run, with_sizes_of_source
 from .task import TASK
 from .tokenizers import build_tokenizer
 from .utilization import device_peak
+
+_TEXT = "samples/generated.txt"
 
 
 def train(config: LmConfig) -> None:
@@ -73,7 +74,6 @@ def train(config: LmConfig) -> None:
                 metrics = evaluate_whole(run, run.evaluated_model, data) | sampled
             run.report(metrics)
 
-        save_samples(run)
         run.finish(
             metrics,
             dataset=data.name,
@@ -81,6 +81,7 @@ def train(config: LmConfig) -> None:
             data=data.facts,
             swapped=swapped,
             other={"model_flops_utilization": flops_utilization(run, flops)},
+            extras={_TEXT: lambda: save_samples(run)},
         )
 
 
@@ -107,16 +108,12 @@ def checked_data(config: LmConfig, processes: Processes) -> LmData:
 
 
 def save_samples(run: Run[LmConfig]) -> None:
-    """Writes generated text, or says why there is none; a sharded model needs all processes for it."""
+    """Write generated text; a sharded model needs all processes for it. RequestError if the tokenizer is missing."""
     config = run.config
-    try:
-        tokenizer = build_tokenizer(config.data.tokenizer, config.data.vocab_file)
-    except RequestError as error:
-        run.processes.warn(f"no text is generated: {error}")
-        return
+    tokenizer = build_tokenizer(config.data.tokenizer, config.data.vocab_file)
     text = sample_texts(run.evaluated_model, config, tokenizer)
     if run.is_main:
-        write_text(run.folder / "samples" / "generated.txt", text)
+        write_text(run.folder / _TEXT, text)
 
 
 def flops_utilization(run: Run[LmConfig], flops_per_token: float) -> dict[str, Any]:

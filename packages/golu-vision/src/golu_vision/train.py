@@ -19,13 +19,15 @@ from golu_core.training.starting import head_of_start, inputs_of_start, measure_
 
 from .config import VisionConfig
 from .data import ImageBatch, ImageData, check_every_image, load_data
-from .evaluate import evaluate, save_mistakes
+from .evaluate import Mistake, evaluate, save_mistakes
 from .given import CLASSES_FILE, start_of_run
 from .mixing import check_mixing, mix_batch
 from .models import build_model, check_model_name, check_network
 from .opening import opening, published_sizes
 from .task import TASK
 from .transforms import normalized
+
+_WORST = "samples/worst.png"
 
 
 def train(config: VisionConfig) -> None:
@@ -62,7 +64,6 @@ def train(config: VisionConfig) -> None:
             run.report(metrics)
 
         if run.is_main:
-            save_mistakes(run.folder / "samples" / "worst.png", worst, data.test, data.classes, config.data)
             write_json(run.folder / CLASSES_FILE, {"classes": list(data.classes)})
         run.finish(
             metrics,
@@ -71,7 +72,14 @@ def train(config: VisionConfig) -> None:
             data=data.facts,
             swapped=swapped,
             files=(CLASSES_FILE,),
+            extras={_WORST: lambda: save_worst(run, worst, data)},
         )
+
+
+def save_worst(run: Run[VisionConfig], worst: list[Mistake], data: ImageData) -> None:
+    """Draw the test images with the least probable right class."""
+    if run.is_main:
+        save_mistakes(run.folder / _WORST, worst, data.test, data.classes, run.config.data)
 
 
 def other_model(config: VisionConfig, data: ImageData, activation: str) -> nn.Module:

@@ -11,9 +11,10 @@ from typing import Any
 from safetensors import SafetensorError
 
 from ..regular_files import regular_bytes
-from .checkpoint import newest_whole_checkpoint, save_checkpoint
+from .checkpoint import checkpoint_folders, newest_whole_checkpoint, save_checkpoint
 from .config import Config, RunConfig
 from .errors import RequestError, RunFailure
+from .failures import FAILURE_FILE, Failure, write_failure
 from .fingerprint import file_digest
 from .identity import differences
 from .locks import FolderLock, claim
@@ -36,8 +37,10 @@ from .results import RESULT_FILE, Result, read_result, write_result
 from .run_files import (
     CHECKPOINT_FILES,
     CONFIG_FILE,
+    CURVES_FILE,
     LAYOUT,
     METRICS_FILE,
+    PENDING_FILE,
     RunIdentity,
     config_from_file,
     damaged_files,
@@ -123,7 +126,7 @@ class RunFolder:
         return None
 
     def finished(self, config: RunConfig, warn: Callable[[str], None]) -> Result | None:
-        """The result, if the run is finished and its files are whole; what is damaged is said, and made anew."""
+        """The result, if the run is finished and its files are whole; warn of what is not, and return None."""
         path = self.path / RESULT_FILE
         if not path.exists():
             return None
@@ -135,7 +138,15 @@ class RunFolder:
         if damage := [*damaged_files(self.path, result), *damaged_settings(self.path, type(config), result)]:
             warn(f"{'; '.join(damage)}; the run is completed from its last checkpoint")
             return None
+        if self._extras_are_pending and any(self.checkpoints.glob("step-*")):
+            warn(f"the run in {self.path} was stopped after its result and before its pictures, which are made now")
+            return None
         return result
+
+    @property
+    def _extras_are_pending(self) -> bool:
+        """Whether the run has its result, and was stopped before its pictures and the like were tried."""
+        return (self.path / PENDING_FILE).exists() and (self.path / RESULT_FILE).exists()
 
     # ------------------------------------------------------------------------------------------------- the transaction
 
@@ -180,7 +191,9 @@ class RunFolder:
         if read_marker(self.path, RUN_MARKER) != values:
             write_json(self.path / RUN_MARKER, {"begun_by_overwrite": config.overwrite, **values})
         write_config(self.path, config)
-        remove_file(self.path / RESULT_FILE)
+        if not self._extras_are_pending:
+            remove_file(self.path / RESULT_FILE)
+        remove_file(self.path / FAILURE_FILE)
         self._restore_metrics(found, warn)
         return found
 
@@ -225,7 +238,8 @@ class RunFolder:
     def _is_this_overwriting_run(self, identity: RunIdentity, warn: Callable[[str], None]) -> bool:
         """Whether an unfinished run lies there that the same command with --overwrite began."""
         marker = read_marker(self.path, RUN_MARKER)
-        if marker is None or not marker.get("begun_by_overwrite") or (self.path / RESULT_FILE).exists():
+        finished = (self.path / RESULT_FILE).exists() and not self._extras_are_pending
+        if marker is None or not marker.get("begun_by_overwrite") or finished:
             return False
         try:
             self._check_same(marker, identity, lambda sentence: None)
@@ -292,7 +306,7 @@ class RunFolder:
         return regular_bytes(path) if path.exists() else b""
 
     def finish(self, result: Result, weights: Mapping[str, Callable[[Path], None]], others: Sequence[str]) -> Result:
-        """Writes weights, curves and result.json, in this order.
+        """Write weights and result.json, in this order; pictures and the like are pending until `settle_extras`.
 
         Args:
             result: without the checksums of files.
@@ -308,12 +322,27 @@ class RunFolder:
         try:
             for name, write in weights.items():
                 write_atomically(self.path / name, write)
-            title = f"{result.recipe}  {result.activation}  seed {result.seed}"
             metrics = read_metrics(self.path / METRICS_FILE)
-            save_curves(self.path / "curves.png", metrics, result.primary_metric.name, title)
             files = {name: file_digest(self.path / name) for name in (METRICS_FILE, *weights, *others)}
             result = dataclasses.replace(result, files=files, other={**result.other, **start_in_result(metrics)})
+            write_json(self.path / PENDING_FILE, {"format": "golu-pending/1"})
             write_result(self.path / RESULT_FILE, result)
         except (OSError, SafetensorError) as error:
             raise RunFailure(f"the result could not be written: {error}") from error
         return result
+
+    def save_curves(self, result: Result) -> None:
+        """Draw curves.png."""
+        title = f"{result.recipe}  {result.activation}  seed {result.seed}"
+        metrics = read_metrics(self.path / METRICS_FILE)
+        save_curves(self.path / CURVES_FILE, metrics, result.primary_metric.name, title)
+
+    def settle_extras(self) -> None:
+        """Note that pictures and the like are made, or cannot be."""
+        remove_file(self.path / PENDING_FILE)
+
+    def fail(self, step: int, reason: str) -> None:
+        """Write failure.json: the run's own numbers ended it."""
+        good = checkpoint_folders(self.checkpoints)
+        checkpoint = good[-1].relative_to(self.path).as_posix() if good else ""
+        write_failure(self.path, Failure(step, reason, checkpoint))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +12,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .errors import RequestError
-from .ownership import remove_lock
+from .ownership import no_empty_parents, remove_lock
 from .text_sinks import fitting_name
 
 # the loader processes of a killed run hold its lock for some seconds, until they notice that it is gone
 _PATIENCE_S = 15.0
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+"""What `flock` answers on a file system without locks, such as Lustre or NFS that is mounted without them."""
 
 BUSY = "another process is training in"
 """How the message begins of a run that another process trains, which is neither a failure nor a success."""
@@ -39,11 +43,27 @@ class FolderLock:
 
         Raises:
             Timeout: another process keeps it.
+            RequestError: the file system has no locks.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with no_empty_parents(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._acquire(patience_s)
+
+    def _acquire(self, patience_s: float) -> None:
         while True:
             lock = FileLock(self.path)
-            lock.acquire(timeout=patience_s)
+            try:
+                lock.acquire(timeout=patience_s)
+            except (OSError, NotImplementedError) as error:
+                if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+                    raise
+                with contextlib.suppress(OSError):
+                    remove_lock(self.path)
+                raise RequestError(
+                    f"the file system of {self.path.parent} has no locks (flock: {error}), which keep two processes "
+                    f"from writing the same files: name a folder on another one, such as a local disk, or have it "
+                    f"mounted with locks (Lustre: -o flock)"
+                ) from None
             held = lock._context.lock_file_fd  # the library has no public name for it
             with contextlib.suppress(OSError):
                 if held is not None and os.path.samestat(os.fstat(held), os.stat(self.path)):
@@ -65,6 +85,9 @@ def only_writer(folder: Path) -> Iterator[None]:
 
     Args:
         folder: that is to be written. Nothing is left beside it.
+
+    Raises:
+        RequestError: the file system has no locks.
     """
     lock = FolderLock(folder)
     lock.acquire(-1)
@@ -82,7 +105,7 @@ def remove_left_lock(folder: Path) -> None:
     """
     lock = FolderLock(folder)
     if lock.path.exists():
-        with contextlib.suppress(Timeout, OSError):
+        with contextlib.suppress(Timeout, OSError, RequestError):
             lock.acquire(0)
             lock.release()
 
@@ -95,7 +118,7 @@ def claim(folder: Path, patience_s: float = _PATIENCE_S) -> FolderLock:
         patience_s: how long to wait for another process.
 
     Raises:
-        RequestError: another process has the folder.
+        RequestError: another process has the folder, or its file system has no locks.
     """
     lock = FolderLock(folder)
     try:
@@ -114,7 +137,7 @@ def is_claimed(folder: Path) -> bool:
         lock.acquire(0)
     except Timeout:
         return True
-    except OSError:  # a lock that this process may not open: the run itself finds out
+    except (OSError, RequestError):  # a lock that this process may not open: the run itself finds out
         return False
     lock.release()
     return False

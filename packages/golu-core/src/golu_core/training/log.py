@@ -13,11 +13,15 @@ from golu_core.activation.specs import folder_name
 from .config import RunConfig
 from .errors import RunFailure
 from .identity import config_sha256
+from .ownership import remove_file
+from .plots import read_metrics
 from .processes import Processes
 from .progress import TrainingProgress
-from .run_files import append_metrics
+from .run_files import METRICS_FILE, append_metrics
 from .state import Position
 from .watch import StepValues
+
+_PLACES = ("step", "epoch", "split", "seconds")
 
 
 class RunLog:
@@ -71,10 +75,27 @@ class RunLog:
         config = self.config
         name = f"{config.recipe}-{folder_name(config.activation)}-seed{config.seed}"
         identifier = config_sha256(config)[:16]  # so that a continued run goes on under its own id
+        if config.tracker == "tensorboard" and self.processes.is_main:
+            for events in (self.folder / f"golu-{task}").glob("*events.out.tfevents*"):
+                remove_file(events)
         options = {"name": name, "id": identifier, "resume": "allow"}
         self.processes.accelerator.init_trackers(
             f"golu-{task}", init_kwargs={"wandb": options} if config.tracker == "wandb" else {}
         )
+
+        if config.tracker == "tensorboard" and self.processes.is_main:
+            self._track_again()
+
+    def _track_again(self) -> None:
+        """Give TensorBoard the steps of metrics.jsonl, which end where a continued run goes on.
+
+        Its own files may have later steps, which a kill cut off, and would show these twice.
+        """
+        path = self.folder / METRICS_FILE
+        now = time.time() - self._seconds
+        for line in read_metrics(path) if path.exists() else ():
+            values = {name: value for name, value in line.items() if name not in _PLACES}
+            self._track(line["step"], line["split"], values, walltime=now + line.get("seconds", 0.0))
 
     def close(self) -> None:
         """Leaves the terminal as it was."""
@@ -118,17 +139,23 @@ class RunLog:
 
     def _write(self, step: int, split: str, values: Mapping[str, float | str | None]) -> None:
         if self.processes.is_main:
-            seconds = round(self.position.train_seconds + self.position.eval_seconds, 3)
-            line = {"step": step, "epoch": self._epoch_reached(step), "split": split, "seconds": seconds, **values}
+            places = {"step": step, "epoch": self._epoch_reached(step), "split": split, "seconds": self._seconds}
+            line = {**places, **values}
             try:
                 append_metrics(self.folder, line)
             except OSError as error:
                 raise RunFailure(f"metrics.jsonl could not be written at step {step}: {error}") from error
         if self.config.tracker != "none":
-            self.processes.accelerator.log(
-                {f"{split}/{name}": value for name, value in values.items() if isinstance(value, (int, float))},
-                step=step,
-            )
+            self._track(step, split, values)
+
+    def _track(self, step: int, split: str, values: Mapping[str, float | str | None], **options: float) -> None:
+        """Give numbers to the tracker; `options` are TensorBoard's."""
+        numbers = {f"{split}/{name}": value for name, value in values.items() if isinstance(value, (int, float))}
+        self.processes.accelerator.log(numbers, step=step, log_kwargs={"tensorboard": options})
+
+    @property
+    def _seconds(self) -> float:
+        return round(self.position.train_seconds + self.position.eval_seconds, 3)
 
     def _epoch_reached(self, step: int) -> float:
         """The epoch to which a step belongs, counted from 0, or the passes over the data that it ends."""

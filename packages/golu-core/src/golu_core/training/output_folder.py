@@ -20,7 +20,6 @@ from .ownership import (
     begin_inside,
     begin_partial,
     discard,
-    is_unsettled,
     is_vacant,
     make_readable,
     no_empty_parents,
@@ -29,6 +28,7 @@ from .ownership import (
     sync,
     unpack,
 )
+from .partial_marker import is_unsettled
 
 
 def check_output_folder(folder: Path, flag: str) -> None:

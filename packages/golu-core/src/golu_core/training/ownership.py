@@ -19,7 +19,14 @@ from typing import Any
 
 from ..regular_files import open_regular, regular_json
 from .errors import RequestError
-from .partial_marker import PARTIAL_MARKER, is_barely_begun, mark_partial
+from .partial_marker import (
+    PARTIAL_MARKER,
+    is_barely_begun,
+    is_unsettled,
+    listed_names,
+    mark_partial,
+    marker_with_names,
+)
 from .text_sinks import fitting_name
 
 RUN_MARKER = "run.json"
@@ -221,22 +228,9 @@ def settle(partial: Path, folder: Path) -> None:
     sync(folder.parent)
 
 
-def is_unsettled(folder: Path) -> bool:
-    """Whether a kill in `settle` left a folder, and nobody has added a file to it."""
-    marker = read_marker(folder, PARTIAL_MARKER)
-    return marker is not None and set(marker.get("names", ())) == _names(folder)
-
-
-def _names(folder: Path) -> set[str]:
-    """The files in a folder, at any depth."""
-    files = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
-    return {path.relative_to(folder).as_posix() for path in files} - {PARTIAL_MARKER}
-
-
 def _list_names(partial: Path) -> None:
     """Puts the names of all files in a partial folder into its marker."""
-    marker = {**(read_marker(partial, PARTIAL_MARKER) or {}), "names": sorted(_names(partial))}
-    (partial / _NEW_MARKER).write_text(json.dumps(marker), encoding="utf-8")
+    (partial / _NEW_MARKER).write_bytes(marker_with_names(partial))
     sync(partial / _NEW_MARKER)
     (partial / _NEW_MARKER).replace(partial / PARTIAL_MARKER)
     sync(partial)
@@ -271,8 +265,7 @@ def _moved_before(folder: Path) -> frozenset[str]:
     partial = partial_of(folder / _INSIDE)
     moved: set[str] = set()
     for left in (partial, _doomed(partial)):
-        marker = read_marker(left, PARTIAL_MARKER) or {}
-        tops = {Path(name).parts[0] for name in marker.get("names", ())}
+        tops = {Path(name).parts[0] for name in listed_names(left)}
         moved |= {name for name in tops if not os.path.lexists(left / name)}
     return frozenset(moved)
 

@@ -29,3 +29,28 @@ def is_barely_begun(folder: Path) -> bool:
     except OSError:
         return False
     return any(content.startswith(written) for content in _CONTENTS.values())
+
+
+def names_in(folder: Path) -> frozenset[str]:
+    """The files in a folder, at any depth, without the marker."""
+    files = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    return frozenset(path.relative_to(folder).as_posix() for path in files) - {PARTIAL_MARKER}
+
+
+def marker_with_names(folder: Path) -> bytes:
+    """The marker of a folder that is filled, with the names of its files, for whoever finds it half moved."""
+    return json.dumps({"format": "golu-partial/1", "names": sorted(names_in(folder))}).encode()
+
+
+def is_unsettled(folder: Path) -> bool:
+    """Whether a kill left a folder that has its name already and is whole, and nobody has added a file to it."""
+    return (folder / PARTIAL_MARKER).exists() and listed_names(folder) == names_in(folder) != frozenset()
+
+
+def listed_names(folder: Path) -> frozenset[str]:
+    """The names that a folder's marker lists; none where it lists none, or is not ours."""
+    try:
+        values = json.loads((folder / PARTIAL_MARKER).read_text(encoding="utf-8"))
+        return frozenset(values["names"]) if values["format"] in _CONTENTS else frozenset()
+    except (OSError, ValueError, KeyError, TypeError):
+        return frozenset()

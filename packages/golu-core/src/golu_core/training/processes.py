@@ -109,6 +109,20 @@ class Processes:
         torch.distributed.all_gather_object(parts, items)
         return [item for part in parts for item in part]
 
+    def gathered_from(self, make: Callable[[], list[Item]]) -> list[Item]:
+        """The items that a function makes on each process, on all of them; what it raises on one is raised on all."""
+        mine: list[Item] = []
+        problems: list[Exception] = []
+        try:
+            mine = make()
+        except Exception as error:  # or the others would wait forever
+            problems = [error]
+        parts = self.gathered([(mine, problems)])
+        for _, raised in parts:
+            if raised:
+                raise raised[0]
+        return [item for items, _ in parts for item in items]
+
     def from_main(self, make: Callable[[], Item]) -> Item:
         """What a function returns on the main process, on all of them; what it raises there is raised on all."""
         found: list[Any] = [None, None]

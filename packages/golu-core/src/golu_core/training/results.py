@@ -150,8 +150,9 @@ def write_result(path: Path, result: Result) -> None:
     write_json(path, result_to_json(result))
 
 
-def amend_result(path: Path, result: Result, metrics: Mapping[str, float]) -> None:
+def amend_result(path: Path, metrics: Mapping[str, float]) -> None:
     """Adds metrics to a result that is written already."""
+    result = read_result(path)
     write_result(path, dataclasses.replace(result, metrics={**result.metrics, **metrics}))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from .config import Config, limited_steps, require_tracker
 from .data import BatchDataset, BatchPlan, SampleOrder, plan_batches
 from .errors import Interrupted, RequestError, RunFailure
 from .evaluation import Evaluation
+from .failures import FAILURE_FILE
 from .fingerprint import Fingerprint
 from .folder import RunFolder
 from .identity import config_sha256
@@ -33,7 +34,7 @@ from .opening import Opening, opening_lines, shown_line
 from .optim import Average
 from .provenance import environment
 from .results import PrimaryMetric, Result, SwappedActivations, Throughput
-from .run_files import RunIdentity, run_folder
+from .run_files import CURVES_FILE, RunIdentity, run_folder
 from .signals import StopSignal
 from .state import Position
 from .steps import NotFinite, Piece, Steps
@@ -67,6 +68,8 @@ class Run(Evaluation[Config]):
         self._place = RunFolder(self.folder, task.outputs)
         self._place.check_owner(config)
         self._missing: RequestError | None = None
+        self._not_made: set[str] = set()
+        self._can_retry = False
 
     @cached_property
     def plan(self) -> BatchPlan:
@@ -276,6 +279,11 @@ class Run(Evaluation[Config]):
         try:
             yield
         except NotFinite as error:
+            if self.is_main:
+                try:
+                    self._place.fail(error.values.step, str(error))
+                except OSError as problem:
+                    self.processes.warn(f"{FAILURE_FILE} could not be written: {problem}")
             raise RunFailure(f"{error}; {last_good_checkpoint(self._place.checkpoints)}") from None
 
     def test_batches(self, dataset: BatchDataset, at_once: int | None = None) -> Iterator[Any]:
@@ -330,8 +338,9 @@ class Run(Evaluation[Config]):
         swapped: SwappedActivations,
         other: dict[str, Any] | None = None,
         files: Sequence[str] = (),
+        extras: Mapping[str, Callable[[], None]] | None = None,
     ) -> Result:
-        """Writes weights, curves and result.json, in this order, and returns the result.
+        """Write weights and result.json, then curves and extras, in this order, and return the result.
 
         Args:
             metrics: of the final weights.
@@ -340,6 +349,7 @@ class Run(Evaluation[Config]):
             swapped: what became of the activations.
             other: further fields of result.json.
             files: of the run's folder, written by the task, without which the run cannot be used.
+            extras: Functions by what they make, such as `samples/worst.png`; see `extra`.
         """
         assert self._identity is not None  # `prepare` was called
         name = self.config.primary_metric
@@ -367,5 +377,39 @@ class Run(Evaluation[Config]):
         )
         weights = self._learner.weights()
         written: Result = self.processes.from_main(lambda: self._place.finish(result, weights, files))
+        for what, make in {CURVES_FILE: partial(self._save_curves, written), **(extras or {})}.items():
+            self.extra(what, make)
+        if self.is_main and not self._can_retry:
+            self.extra("the note that pictures are made", self._place.settle_extras)
         self.processes.say(f"finished: {name} {metrics[name]:.5g}; everything is in {self.folder}")
         return written
+
+    def _save_curves(self, result: Result) -> None:
+        if self.is_main:
+            self._place.save_curves(result)
+
+    def extra(self, what: str, make: Callable[[], None]) -> None:
+        """Make something that the run can do without, such as a picture: a failure is one warning, and no more.
+
+        Every process calls this; `make` leaves writing to the main one. A failure must be the same on all processes, or
+        on the main one while no other waits for it.
+
+        Args:
+            what: The file, for the warning; each is warned of once.
+            make: Makes it.
+        """
+        try:
+            make()
+        except Interrupted:
+            raise
+        except Exception as error:  # of matplotlib, Pillow, a tokenizer, the disk, memory
+            problem = str(error).strip().partition("\n")[0] or type(error).__name__
+            # what the disk refused, the same command may write later; what cannot be drawn never will be
+            disk = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
+            self._can_retry = self._can_retry or disk
+            if what not in self._not_made:
+                self._not_made.add(what)
+                rest = "the same command tries again" if disk else "the run is complete without it"
+                self.processes.warn(f"{what} could not be made ({problem}); {rest}")
+        finally:
+            self.log.skip_time()

@@ -14,6 +14,7 @@ from golu_core.activation.specs import folder_name
 from ..regular_files import regular_json
 from .config import Config, RunConfig, from_json, to_json
 from .errors import RequestError
+from .failures import FAILURE_FILE
 from .fingerprint import file_digest
 from .identity import config_sha256
 from .named_activations import ACTIVATION_FILE, loaded_code
@@ -25,6 +26,9 @@ METRICS_FILE = "metrics.jsonl"
 WEIGHTS_FILE = "model.safetensors"
 AVERAGE_FILE = "model_ema.safetensors"
 POSITION_FILE = "position.json"
+CURVES_FILE = "curves.png"
+# is there from the result until pictures and the like are tried; a kill leaves it, and the same command makes them
+PENDING_FILE = "extras-pending.json"
 # what a checkpoint needs, and what may lie in one
 CHECKPOINT_FILES = (WEIGHTS_FILE, "optimizer.pt", POSITION_FILE, METRICS_FILE, RUN_MARKER)
 _IN_CHECKPOINTS = (*CHECKPOINT_FILES, CHECKPOINT_MARKER, "average.safetensors", "scaler.json")
@@ -37,7 +41,9 @@ LAYOUT = (
     RUN_MARKER,
     WEIGHTS_FILE,
     AVERAGE_FILE,
-    "curves.png",
+    CURVES_FILE,
+    PENDING_FILE,
+    FAILURE_FILE,
     *(f"checkpoints/step-????????/{name}" for name in _IN_CHECKPOINTS),
     "checkpoints/.step-*.partial/*",
     "checkpoints/.step-*.discarded/*",

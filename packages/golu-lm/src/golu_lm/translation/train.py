@@ -27,11 +27,13 @@ from ..task import TASK
 from .bundles import BundleOrder, TrainingBundles, bundles_of
 from .config import TranslationConfig
 from .data import PairData, load_pairs
-from .evaluate import evaluate_split, samples_text
+from .evaluate import Evaluated, evaluate_split, samples_text
 from .model import Translator
 from .opening import opening
 from .prepare import SUBWORDS_FILE
 from .vocabulary import END
+
+_TEXT = "samples/translations.txt"
 
 
 def train_translator(config: TranslationConfig) -> None:
@@ -87,9 +89,7 @@ def train_translator(config: TranslationConfig) -> None:
                 found = evaluate_split(run, run.evaluated_model, data, "test")
                 metrics = found.metrics | validated
             run.report(metrics)
-            if run.is_main:
-                text = samples_text(found.examples[: config.sample_sentences])
-                write_text(run.folder / "samples" / "translations.txt", text)
+            run.extra(_TEXT, partial(save_samples, run, found))
 
         if run.is_main:
             write_json(run.folder / SUBWORDS_FILE, subwords_of_run(data))
@@ -102,6 +102,12 @@ def train_translator(config: TranslationConfig) -> None:
             other={"signatures": found.signatures, "valid_sentences": {"translated": scored, "of": sentences}},
             files=(SUBWORDS_FILE,),
         )
+
+
+def save_samples(run: Run[TranslationConfig], found: Evaluated) -> None:
+    """Write the first sentences of an evaluation with their translations."""
+    if run.is_main:
+        write_text(run.folder / _TEXT, samples_text(found.examples[: run.config.sample_sentences]))
 
 
 def check_subwords(start: Start | None, data: PairData) -> None:
