@@ -42,11 +42,13 @@ def page() -> str:
     """The whole page."""
     for name in ("core", "vision", "lm", "detect", "diffusion", "faults"):
         sys.path.append(str(ROOT / "tests" / name))
-    between, damage, matrix = (import_module(name) for name in ("test_between", "test_damage", "matrix"))
+    names = ("test_between", "test_damage", "matrix", "writers")
+    between, damage, matrix, writers = (import_module(name) for name in names)
     words = {
         "damages": ", ".join(damage.DAMAGES),
         "place": ", ".join(between.PLACE),
         "other": ", ".join(between.OTHER),
+        "writers": ", ".join(f"`{name}`" for name in writers.WRITERS),
     }
     sections = []
     for title, faults in matrix.MATRIX.items():

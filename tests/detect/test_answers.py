@@ -195,6 +195,34 @@ def test_nothing_of_the_users_is_overwritten(detector, few_scenes, run_here, tmp
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["results.json"]
 
 
+def test_earlier_results_are_replaced_by_results_of_the_same_images_alone(detector, few_scenes, run_here, tmp_path):
+    first, second = sorted((few_scenes / "digit-scenes" / "val2017").iterdir())[:2]
+    predict = ("predict", str(detector))
+    assert run_here(*predict, str(first), "--out", "seen", cwd=tmp_path).returncode == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "seen").iterdir()}
+    done = run_here(*predict, str(second), "--out", "seen", cwd=tmp_path)
+    assert done.returncode == 2 and f"seen holds results of {first}, which would be replaced" in done.stderr
+    assert {path.name: path.read_bytes() for path in (tmp_path / "seen").iterdir()} == before
+    assert run_here(*predict, str(first), "--out", "seen", cwd=tmp_path).returncode == 0
+    done = run_here(*predict, str(first), str(second), "--out", "seen", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((tmp_path / "seen" / "images.json").read_text())["images"]) == 2
+
+
+def test_pictures_that_are_called_like_the_results(detector, few_scenes, run_here, tmp_path):
+    picture = sorted((few_scenes / "digit-scenes" / "val2017").iterdir())[0]
+    (tmp_path / "photos").mkdir()
+    for name in ("images.png", "results.png"):
+        shutil.copy(picture, tmp_path / "photos" / name)
+    done = run_here("predict", str(detector), "photos", "--out", "seen", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "seen").iterdir()} == {
+        *(f"{name}.png{ending}" for name in ("images", "results") for ending in (".png", ".json")),
+        *("images.json", "results.json"),
+    }
+    assert len(json.loads((tmp_path / "seen" / "images.json").read_text())["images"]) == 2
+
+
 @pytest.mark.slow
 def test_onnx_finds_what_predict_finds(detector, few_scenes, run_here, tmp_path):
     """From a picture's file to boxes and masks, by nothing but preprocessing.json, Pillow and onnxruntime."""
@@ -207,9 +235,10 @@ def test_onnx_finds_what_predict_finds(detector, few_scenes, run_here, tmp_path)
     session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx", providers=["CPUExecutionProvider"])
     found = 0
     for picture in sorted((few_scenes / "digit-scenes" / "val2017").iterdir())[:3]:
-        done = run_here("predict", str(detector), str(picture), "--threshold", "0", "--out", "seen", cwd=tmp_path)
+        out = f"seen-{picture.stem}"
+        done = run_here("predict", str(detector), str(picture), "--threshold", "0", "--out", out, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        expected = json.loads((tmp_path / "seen" / f"{picture.stem}.json").read_text())["detections"]
+        expected = json.loads((tmp_path / out / f"{picture.stem}.json").read_text())["detections"]
         pixels = numpy.asarray(Image.open(picture).convert(preprocessing["channels"]), numpy.float32) / 255
         outputs = dict(
             zip(preprocessing["outputs"], session.run(None, {"image": pixels.transpose(2, 0, 1)}), strict=True)

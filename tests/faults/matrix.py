@@ -28,6 +28,9 @@ _DAMAGE = "tests/faults/test_damage.py"
 _RIGHTS = "tests/faults/test_rights_and_space.py"
 _BETWEEN = "tests/faults/test_between.py"
 _SIGNALS = "tests/core/test_signals.py"
+_WRITERS = "tests/faults/test_writers.py"
+_EXTRAS = "tests/core/test_extras.py"
+_SURROUNDINGS = "tests/core/test_surroundings.py"
 MATRIX: dict[str, tuple[Fault, ...]] = {
     "A process ends": (
         Fault(
@@ -40,6 +43,14 @@ MATRIX: dict[str, tuple[Fault, ...]] = {
             _SAME,
             (f"{_DISK}::test_a_fault_in_the_data_folder",),
             "vision, lm, detect",
+        ),
+        Fault(
+            "`kill -9` at any change of a file by any other command that writes: {writers}",
+            f"{_SAME}, in the temporary folder neither",
+            (
+                f"{_WRITERS}::test_a_fault_in_a_command_that_writes",
+                "tests/core/test_output_folder.py::test_the_same_command_succeeds_after_a_kill_at_any_change",
+            ),
         ),
         Fault(
             "`kill -9` several times in one run, in one process and in two",
@@ -56,6 +67,21 @@ MATRIX: dict[str, tuple[Fault, ...]] = {
                 f"{_SIGNALS}::test_a_signal_to_the_group_saves",
                 "tests/vision/test_continuation.py::test_signal_saves_and_the_same_command_continues",
             ),
+        ),
+        Fault(
+            "a kill after the result and before the pictures",
+            "the result stays, and the same command makes the pictures",
+            (f"{_EXTRAS}::test_the_result_stays_while_extras_are_made_again",),
+        ),
+        Fault(
+            "a loss is not finite",
+            "status 1 within one step, and `failure.json` names the step, the reason and the last good checkpoint",
+            (f"{_EXTRAS}::test_a_run_that_its_numbers_end_says_so_until_it_goes_on",),
+        ),
+        Fault(
+            "pictures, samples, curves or scores of samples fail",
+            "one warning each, status 0: weights and result are written before",
+            (f"{_EXTRAS}::test_an_extra_that_raises_is_one_warning",),
         ),
         Fault(
             "a loader process is killed",
@@ -76,6 +102,11 @@ MATRIX: dict[str, tuple[Fault, ...]] = {
             (f"{_DISK}::test_a_fault_in_the_run_folder", f"{_DISK}::test_a_fault_in_the_data_folder"),
         ),
         Fault(
+            "no space left while another command writes: {writers}",
+            f"one message, status 1, and no torn weights under their name; with space again, {_SAME}",
+            (f"{_WRITERS}::test_a_fault_in_a_command_that_writes",),
+        ),
+        Fault(
             "input and output errors from any change of a file on",
             f"one message, status 1; on a whole disk, {_SAME}",
             (f"{_DISK}::test_a_fault_in_the_run_folder", f"{_DISK}::test_a_fault_in_the_data_folder"),
@@ -89,6 +120,16 @@ MATRIX: dict[str, tuple[Fault, ...]] = {
             "output, run, checkpoint or data folder cannot be written, or not be read",
             f"one message that names it, status 1 or 2, nothing written; then {_SAME}",
             (f"{_RIGHTS}::test_a_folder_without_rights",),
+        ),
+        Fault(
+            "a file system that refuses `chmod`",
+            "nothing: permissions are only widened, and the owner can read the files without it",
+            (f"{_SURROUNDINGS}::test_a_run_is_trained_where_chmod_is_refused",),
+        ),
+        Fault(
+            "a file system without locks",
+            "one message, nothing written",
+            (f"{_SURROUNDINGS}::test_a_file_system_without_locks_is_named",),
         ),
         Fault(
             "the run folder is somebody else's",

@@ -199,8 +199,12 @@ def predict_command(arguments: Sequence[str]) -> None:
 
 
 def _output_name(name: Path) -> Path:
-    """What the files of an image are named after, without their endings."""
-    return name.with_name(fitting_name(name.stem, max(_ENDINGS, key=len)))
+    """What the files of an image are named after, without their endings.
+
+    The ending of an image called `images.png` or `results.jpg` stays, or its files would have the names of COCO's.
+    """
+    of_coco = name.parent == Path() and name.stem in {Path(_IMAGES).stem, Path(_RESULTS).stem}
+    return name.with_name(fitting_name(name.name if of_coco else name.stem, max(_ENDINGS, key=len)))
 
 
 class _Seeing:
@@ -308,12 +312,32 @@ def _check_names(out: Path, named: Sequence[tuple[Path, Path]]) -> None:
     twice = next((name for name, count in Counter(written).items() if count > 1), None)
     if twice is not None:
         raise RequestError(f"two files have names for which {printable(twice)} would be written: rename one of them")
+    _check_images(out / _IMAGES, named)
     videos = {f"{name}{_VIDEO}": f"{name}.json" for path, name in named if is_video(path)}
     for name in written:
         if name not in videos and name != _RESULTS:
             check_output(out / name)
         elif (out / name).exists() and not _is_known_by(out / videos.get(name, _IMAGES), name in videos):
             raise RequestError(f"{out / name} exists, and this program did not make it: name another folder by --out")
+
+
+def _check_images(path: Path, named: Sequence[tuple[Path, Path]]) -> None:
+    """Raise RequestError if earlier results in the folder are of images that this command does not look at."""
+    if not path.exists():
+        return
+    check_output(path)
+    try:
+        listed = [str(entry["file_name"]) for entry in json.loads(path.read_text(encoding="utf-8"))["images"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"{printable(path)} cannot be read: {error}; name another folder by --out") from None
+    looked_at = {str(image) for image, _ in named}
+    lost = [name for name in listed if not {name, name.rpartition("#")[0]} & looked_at]  # VIDEO#FRAME
+    if lost:
+        more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
+        raise RequestError(
+            f"{printable(path.parent)} holds results of {printable(lost[0])}{more}, which would be replaced: "
+            f"name another folder by --out, or name these images also"
+        )
 
 
 def _is_known_by(path: Path, of_a_video: bool) -> bool:
