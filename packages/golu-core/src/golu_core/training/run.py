@@ -377,7 +377,8 @@ class Run(Evaluation[Config]):
         )
         weights = self._learner.weights()
         written: Result = self.processes.from_main(lambda: self._place.finish(result, weights, files))
-        for what, make in {CURVES_FILE: partial(self._save_curves, written), **(extras or {})}.items():
+        self.extra(CURVES_FILE, partial(self._save_curves, written))
+        for what, make in (extras or {}).items():
             self.extra(what, make)
         if self.is_main and not self._can_retry:
             self.extra("the note that pictures are made", self._place.settle_extras)
