@@ -327,7 +327,7 @@ def _check_images(path: Path, named: Sequence[tuple[Path, Path]]) -> None:
         return
     check_output(path)
     try:
-        listed = [str(entry["file_name"]) for entry in json.loads(path.read_text(encoding="utf-8"))["images"]]
+        listed = [str(entry["file_name"]) for entry in regular_json(path)["images"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{printable(path)} cannot be read: {error}; name another folder by --out") from None
     looked_at = {str(image) for image, _ in named}

@@ -7,11 +7,11 @@ else ends a run, such as a full disk or a kill, says nothing about the activatio
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..regular_files import regular_json
 from .errors import RequestError
 from .ownership import write_json
 
@@ -47,7 +47,7 @@ def read_failure(folder: Path) -> Failure | None:
     """
     path = folder / FAILURE_FILE
     try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
+        values: Any = regular_json(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

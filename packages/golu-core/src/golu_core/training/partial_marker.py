@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Literal, get_args
 
-from ..regular_files import regular_bytes
+from ..regular_files import regular_bytes, regular_json
 
 PARTIAL_MARKER = "partial.json"
 PartialFormat = Literal["golu-partial/1", "golu-scratch/1"]
@@ -50,7 +50,7 @@ def is_unsettled(folder: Path) -> bool:
 def listed_names(folder: Path) -> frozenset[str]:
     """The names that a folder's marker lists; none where it lists none, or is not ours."""
     try:
-        values = json.loads((folder / PARTIAL_MARKER).read_text(encoding="utf-8"))
+        values = regular_json(folder / PARTIAL_MARKER)
         return frozenset(values["names"]) if values["format"] in _CONTENTS else frozenset()
     except (OSError, ValueError, KeyError, TypeError):
         return frozenset()
