@@ -341,8 +341,11 @@ class RunFolder:
         """Note that pictures and the like are made, or cannot be."""
         remove_file(self.path / PENDING_FILE)
 
-    def fail(self, step: int, reason: str) -> None:
-        """Write failure.json: the run's own numbers ended it."""
+    def fail(self, step: int, reason: str, warn: Callable[[str], None]) -> None:
+        """Write failure.json: the run's own numbers ended it. Where it cannot be written, that is a warning."""
         good = checkpoint_folders(self.checkpoints)
         checkpoint = good[-1].relative_to(self.path).as_posix() if good else ""
-        write_failure(self.path, Failure(step, reason, checkpoint))
+        try:
+            write_failure(self.path, Failure(step, reason, checkpoint))
+        except OSError as error:
+            warn(f"{FAILURE_FILE} could not be written: {error}")

@@ -23,7 +23,7 @@ from .config import Config, limited_steps, require_tracker
 from .data import BatchDataset, BatchPlan, SampleOrder, plan_batches
 from .errors import Interrupted, RequestError, RunFailure
 from .evaluation import Evaluation
-from .failures import FAILURE_FILE
+from .extras import Extras
 from .fingerprint import Fingerprint
 from .folder import RunFolder
 from .identity import config_sha256
@@ -68,8 +68,7 @@ class Run(Evaluation[Config]):
         self._place = RunFolder(self.folder, task.outputs)
         self._place.check_owner(config)
         self._missing: RequestError | None = None
-        self._not_made: set[str] = set()
-        self._can_retry = False
+        self._extras = Extras(self.processes.warn)
 
     @cached_property
     def plan(self) -> BatchPlan:
@@ -280,10 +279,7 @@ class Run(Evaluation[Config]):
             yield
         except NotFinite as error:
             if self.is_main:
-                try:
-                    self._place.fail(error.values.step, str(error))
-                except OSError as problem:
-                    self.processes.warn(f"{FAILURE_FILE} could not be written: {problem}")
+                self._place.fail(error.values.step, str(error), self.processes.warn)
             raise RunFailure(f"{error}; {last_good_checkpoint(self._place.checkpoints)}") from None
 
     def test_batches(self, dataset: BatchDataset, at_once: int | None = None) -> Iterator[Any]:
@@ -380,7 +376,7 @@ class Run(Evaluation[Config]):
         self.extra(CURVES_FILE, partial(self._save_curves, written))
         for what, make in (extras or {}).items():
             self.extra(what, make)
-        if self.is_main and not self._can_retry:
+        if self.is_main and not self._extras.can_retry:
             self.extra("the note that pictures are made", self._place.settle_extras)
         self.processes.say(f"finished: {name} {metrics[name]:.5g}; everything is in {self.folder}")
         return written
@@ -399,18 +395,5 @@ class Run(Evaluation[Config]):
             what: The file, for the warning; each is warned of once.
             make: Makes it.
         """
-        try:
-            make()
-        except Interrupted:
-            raise
-        except Exception as error:  # of matplotlib, Pillow, a tokenizer, the disk, memory
-            problem = str(error).strip().partition("\n")[0] or type(error).__name__
-            # what the disk refused, the same command may write later; what cannot be drawn never will be
-            disk = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
-            self._can_retry = self._can_retry or disk
-            if what not in self._not_made:
-                self._not_made.add(what)
-                rest = "the same command tries again" if disk else "the run is complete without it"
-                self.processes.warn(f"{what} could not be made ({problem}); {rest}")
-        finally:
-            self.log.skip_time()
+        self._extras.make(what, make)
+        self.log.skip_time()
