@@ -16,6 +16,7 @@ from golu_core.training.data import SampleKey
 from golu_core.training.errors import RequestError
 from golu_core.training.evaluation import Evaluation
 from golu_core.training.finished import FinishedRun
+from golu_core.training.ownership import write_text
 
 from .bundles import EvaluatedBundles, padded
 from .config import BeamSearch, TranslationConfig
@@ -28,6 +29,7 @@ from .scores import Scores, scores
 from .search import Translation, beam_search
 from .subwords import Codec, Numbers, Subwords
 
+SAMPLES_FILE = "samples/translations.txt"
 _SUBWORDS_AT_ONCE = 4096
 """Source subwords of a group, padding included, each times the beams."""
 
@@ -254,6 +256,13 @@ def _own_pairs(source: Path, reference: Path) -> tuple[list[str], list[str]]:
     if empty or not sources:
         raise RequestError(f"line {empty} of {source} or {reference} is empty" if sources else f"{source} is empty")
     return sources, references
+
+
+def save_samples(evaluation: Evaluation[TranslationConfig], found: Evaluated) -> None:
+    """Write the first sentences of an evaluation with their translations."""
+    if evaluation.is_main:
+        text = samples_text(found.examples[: evaluation.config.sample_sentences])
+        write_text(evaluation.folder / SAMPLES_FILE, text)
 
 
 def samples_text(examples: Sequence[tuple[str, str, str]]) -> str:

@@ -15,7 +15,7 @@ from golu_core.training.checked_data import load_checked
 from golu_core.training.errors import RequestError
 from golu_core.training.freezing import train_mode
 from golu_core.training.optim import build_optimizer
-from golu_core.training.ownership import write_json, write_text
+from golu_core.training.ownership import write_json
 from golu_core.training.processes import Processes
 from golu_core.training.results import SwappedActivations
 from golu_core.training.run import Run
@@ -27,13 +27,11 @@ from ..task import TASK
 from .bundles import BundleOrder, TrainingBundles, bundles_of
 from .config import TranslationConfig
 from .data import PairData, load_pairs
-from .evaluate import Evaluated, evaluate_split, samples_text
+from .evaluate import SAMPLES_FILE, evaluate_split, save_samples
 from .model import Translator
 from .opening import opening
 from .prepare import SUBWORDS_FILE
 from .vocabulary import END
-
-_TEXT = "samples/translations.txt"
 
 
 def train_translator(config: TranslationConfig) -> None:
@@ -89,7 +87,7 @@ def train_translator(config: TranslationConfig) -> None:
                 found = evaluate_split(run, run.evaluated_model, data, "test")
                 metrics = found.metrics | validated
             run.report(metrics)
-            run.extra(_TEXT, partial(save_samples, run, found))
+            run.extra(SAMPLES_FILE, partial(save_samples, run, found))
 
         if run.is_main:
             write_json(run.folder / SUBWORDS_FILE, subwords_of_run(data))
@@ -102,12 +100,6 @@ def train_translator(config: TranslationConfig) -> None:
             other={"signatures": found.signatures, "valid_sentences": {"translated": scored, "of": sentences}},
             files=(SUBWORDS_FILE,),
         )
-
-
-def save_samples(run: Run[TranslationConfig], found: Evaluated) -> None:
-    """Write the first sentences of an evaluation with their translations."""
-    if run.is_main:
-        write_text(run.folder / _TEXT, samples_text(found.examples[: run.config.sample_sentences]))
 
 
 def check_subwords(start: Start | None, data: PairData) -> None:
