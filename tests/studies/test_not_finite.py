@@ -37,7 +37,7 @@ RUNS = {
     "retinanet-digits": SHORT,
 }
 """Flags by recipe, one for each kind of network."""
-SLOW = {"transformer-numbers", "maskrcnn-digits", "retinanet-digits"}
+SLOW = {"transformer-numbers", "deeplabv3-digits", "maskrcnn-digits", "retinanet-digits"}
 DETAILS = {"vision", "detect"}
 NOISE = torch.randint(256, (3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 COMMANDS: dict[str, list[list[str]]] = {
