@@ -32,7 +32,7 @@ def split(tmp_path_factory) -> Split:
         lengths = random.integers(1, 40, 503)
         parts = [[*random.integers(4, VOCABULARY, length).tolist(), END] for length in lengths]
         (folder / f"{name}.bin").write_bytes(numpy.concatenate(parts).astype(numpy.uint16).tobytes())
-    return Split(*(Side(folder / f"{name}.bin", VOCABULARY, 64) for name in ("en", "de")))
+    return Split(*(Side(folder / f"{name}.bin", VOCABULARY) for name in ("en", "de")))
 
 
 @pytest.mark.parametrize("most", [41, 100, 512, 4096, 1 << 20])

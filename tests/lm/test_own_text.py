@@ -10,6 +10,7 @@ import io
 import json
 import lzma
 import os
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -122,6 +123,10 @@ def test_tables_are_rows_of_text_in_prepare_and_train(name, tmp_path, run_here):
     assert len(tokens) in [a + b for a in found for b in found]
     done = run_here("train", "babygpt-text", "--data.text", name, "--data.column", "body", *small, cwd=tmp_path)
     assert done.returncode == 2 and "no column 'body'" in done.stderr
+    advice = re.search(r"name one of (.*) by (--data.column)$", done.stderr.strip())
+    assert advice is not None and "text" in advice[1].split(", ")
+    done = run_here("train", "babygpt-text", "--data.text", name, advice[2], "text", *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_row_that_is_no_text_is_named_by_its_place_in_the_file(tmp_path):

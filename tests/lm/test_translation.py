@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import io
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 import torch
 
 from command_line import runner_in_this_process
+from golu_core.training.errors import RequestError
 from golu_core.training.finished import FinishedRun
 from golu_lm.cli import COMMAND_LINE
 from golu_lm.translation.config import TranslationConfig
@@ -201,9 +204,9 @@ def test_a_missing_file_of_the_run_is_named(finished, run_here, tmp_path):
 
 
 UNFIT = {
-    "no data": (("--data-dir", "nowhere", "--data.name", "wmt14-en-de"), "run golu-lm prepare wmt14"),
-    "a small vocabulary": (("--model.vocabulary", "64"), "set --model.vocabulary"),
-    "a short model": (("--model.longest", "5"), "the model takes 5: set --model.longest"),
+    "no data": (("--data-dir", "nowhere", "--data.name", "wmt14-en-de"), "run golu-lm prepare-pairs wmt14"),
+    "a small vocabulary": (("--model.vocabulary", "64"), "pass --model.vocabulary 128"),
+    "a short model": (("--model.longest", "5"), "the model takes 5: pass --model.longest"),
     "small bundles": (("--data.bundle-tokens", "4"), "set --data.bundle-tokens"),
     "a large batch": (("--batch-size", "4000"), "larger than the training set"),
     "heads that do not fit": (("--model.heads", "3"), "is not a multiple of --model.heads"),
@@ -256,6 +259,47 @@ def test_check_data_finds_a_changed_number(tmp_path, run_here):
     assert done.returncode == 2 and "does not have the checksum" in done.stderr
 
 
+def followed(advice: str) -> list[str]:
+    """The flags that a message names, with the values that it gives."""
+    return [word for flag in re.findall(r"(--[a-z.-]+ [^\s,]+)", advice) for word in flag.split()]
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_a_model_that_is_too_short_is_made_longer_as_the_message_says(split, tmp_path, monkeypatch, capsys):
+    """Whatever `prepare-pairs` accepts, a model can be made for, in one step."""
+    monkeypatch.chdir(tmp_path)
+    texts = dict(pairs())
+    texts[split] = [*texts[split], ("one two three " * 40, "eins zwei " * 50)]
+    text = tmp_path / "text"
+    text.mkdir()
+    for name, lines in texts.items():
+        (text / f"{name}.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in lines))
+    prepare = ["prepare-pairs", "text", "--name", "own", "--vocabulary", "160", "--num-workers", "1"]
+    assert COMMAND_LINE.main(prepare) == 0
+    train = ["train", "transformer-numbers", *TINY, "--data.name", "own", "--max-steps", "1"]
+    short = ["--model.longest", "40"]
+    assert COMMAND_LINE.main([*train, *short]) == 2
+    message = capsys.readouterr().err
+    longer, _, again = message.partition("or prepare")
+    assert COMMAND_LINE.main([*train, *followed(longer)]) == 0
+    assert ("--most-subwords" in again) == (split == "train")
+    if again:
+        assert COMMAND_LINE.main([*prepare, *followed(again.replace("--overwrite", "")), "--overwrite"]) == 0
+        assert COMMAND_LINE.main([*train, *short, "--output-dir", "again"]) == 0
+
+
+def test_pairs_that_are_not_there_are_prepared_as_the_message_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    train = ["train", "transformer-numbers", *TINY, "--data.name", "my own", "--data-dir", "here", "--max-steps", "1"]
+    assert COMMAND_LINE.main(train) == 2
+    advice = re.search(r"with (--name .*)", capsys.readouterr().err)
+    assert advice is not None
+    for split, lines in pairs().items():
+        (tmp_path / f"{split}.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in lines))
+    assert COMMAND_LINE.main(["prepare-pairs", str(tmp_path), *shlex.split(advice[1]), "--num-workers", "1"]) == 0
+    assert COMMAND_LINE.main(train) == 0
+
+
 # ------------------------------------------------------------------------------------------------------------- scores
 
 HYPOTHESES = ["Die Katze sitzt auf der Matte.", "Ein gut-bekannter Mann-Hund „rannte“ 3.5 km.", "Nichts davon stimmt!"]
@@ -281,7 +325,7 @@ def test_scores_are_those_of_sacrebleus_command(tmp_path):
         "chrf",
     ]
     printed = json.loads(subprocess.run([*command, "-w", "6"], capture_output=True, text=True, check=True).stdout)
-    found = scores(HYPOTHESES, REFERENCES, HYPOTHESES, REFERENCES)
+    found = scores(HYPOTHESES, REFERENCES, HYPOTHESES, REFERENCES, "de")
     assert found.values["bleu"] == pytest.approx(printed[0]["score"], abs=1e-5)
     assert found.values["chrf"] == pytest.approx(printed[1]["score"], abs=1e-5)
     ours = dict(part.split(":") for part in found.signatures["bleu"].split("|"))
@@ -314,7 +358,7 @@ def bleu_by_hand(hypotheses: list[str], references: list[str]) -> float:
 def test_bleu_of_words_is_papinenis():
     words = ["ein gut @-@ bekannter mann geht nach hause .", "der Hund-Mann rannte schnell nach hause zurück ."]
     references = ["ein gut @-@ bekannter herr geht nach hause .", "der Hund-Mann rannte schnell nach hause ."]
-    found = scores(words, references, words, references).values
+    found = scores(words, references, words, references, "de").values
     assert found["bleu_tokenized"] == pytest.approx(bleu_by_hand(words, references), abs=1e-9)
     assert 0 < found["bleu_tokenized"] < 100
 
@@ -331,12 +375,66 @@ def test_compounds_are_split_by_fairseqs_expression():
     assert [split_compounds(line) for line in lines] == done.stdout.splitlines()
     words = ["der Hund-Mann rannte schnell nach hause zurück ."], ["der Hund-Mann rannte schnell nach hause ."]
     parts = [[split_compounds(line) for line in side] for side in words]
-    assert scores(*words, *words).values["bleu_compound"] == pytest.approx(bleu_by_hand(*parts), abs=1e-9)
+    assert scores(*words, *words, "de").values["bleu_compound"] == pytest.approx(bleu_by_hand(*parts), abs=1e-9)
 
 
 def test_a_perfect_translation_has_100():
-    found = scores(REFERENCES, REFERENCES, REFERENCES, REFERENCES).values
+    found = scores(REFERENCES, REFERENCES, REFERENCES, REFERENCES, "de").values
     assert all(value == pytest.approx(100.0) for value in found.values())
+
+
+SENTENCES = {
+    "zh": ("欧洲议会批准了这项新的法律。", "zh"),
+    "cmn": ("欧洲议会批准了这项新的法律。", "zh"),
+    "ja": ("欧州議会は新しい法律を承認した。", "ja-mecab"),
+    "jpn": ("欧州議会は新しい法律を承認した。", "ja-mecab"),
+    "ko": ("유럽 의회는 새로운 법을 승인했다.", "ko-mecab"),
+    "th": ("รัฐสภายุโรปอนุมัติกฎหมายใหม่แล้ว", "char"),
+    "khm": ("សភាអឺរ៉ុបបានអនុម័តច្បាប់ថ្មី", "char"),
+    "my": ("ဥရောပပါလီမန်က ဥပဒေသစ်ကို အတည်ပြုခဲ့သည်", "char"),
+    "de": ("Die Regierung hat das neue Gesetz heute gebilligt.", "13a"),
+    "ru": ("Европейский парламент одобрил новый закон.", "13a"),
+    "hi": ("यूरोपीय संसद ने नए कानून को मंजूरी दी।", "13a"),
+    "ar": ("وافق البرلمان الأوروبي على القانون الجديد اليوم.", "13a"),
+}
+
+
+@pytest.mark.parametrize("language", SENTENCES)
+def test_bleu_of_an_exact_match_is_100_in_every_script(language):
+    """Or it is refused, where sacreBLEU needs a package to cut the language into words."""
+    text, tokenizer = SENTENCES[language]
+    package = {"ja-mecab": "MeCab", "ko-mecab": "mecab_ko"}.get(tokenizer)
+    if package is not None and importlib.util.find_spec(package) is None:
+        with pytest.raises(RequestError, match=re.escape(f"pip install 'sacrebleu[{tokenizer[:2]}]'")):
+            scores([text], [text], [text], [text], language)
+        return
+    found = scores([text], [text], [text], [text], language)
+    assert found.values["bleu"] == pytest.approx(100.0)
+    assert f"|tok:{tokenizer}" in found.signatures["bleu"]
+
+
+def test_chinese_scores_are_those_of_sacrebleus_command(tmp_path):
+    lines = {
+        "hyp": ["欧洲议会批准了这项新的法律。", "今天天气很好。"],
+        "ref": ["欧洲议会通过了这项新法律。", "今天天气真好。"],
+    }
+    for name, texts in lines.items():
+        (tmp_path / name).write_text("\n".join(texts) + "\n")
+    command = [sys.executable, "-m", "sacrebleu", str(tmp_path / "ref"), "-i", str(tmp_path / "hyp"), "-l", "en-zh"]
+    printed = json.loads(subprocess.run([*command, "-w", "6"], capture_output=True, text=True, check=True).stdout)
+    found = scores(lines["hyp"], lines["ref"], lines["hyp"], lines["ref"], "zh")
+    assert 0 < found.values["bleu"] == pytest.approx(printed["score"], abs=1e-5)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("MeCab") is not None, reason="MeCab is installed")
+def test_what_cannot_be_scored_is_refused_before_it_is_trained(tmp_path, monkeypatch, capsys):
+    """Japanese without MeCab."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pairs.tsv").write_text("".join(f"a line {n}\t{n} 行目です\n" for n in range(400)))
+    assert COMMAND_LINE.main(["prepare-pairs", "pairs.tsv", "--pair", "en-ja", "--vocabulary", "160"]) == 0
+    assert COMMAND_LINE.main(["train", "transformer-numbers", *TINY, "--data.name", "pairs-en-ja"]) == 2
+    assert "pip install 'sacrebleu[ja]'" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 # ------------------------------------------------------------------------------------------------------- hugging face

@@ -23,6 +23,7 @@ from command_line import environment
 from golu_core.training.cli import CommandLine
 from golu_core.training.errors import RunFailure
 from golu_core.training.exporting import _compared
+from golu_core.training.results import base_of
 from golu_core.training.tasks import task_of
 
 VISION = [*vision_program.FAST, "--epochs", "1", "--max-steps", "2"]
@@ -134,10 +135,10 @@ def test_an_export_loads_as_its_card_says(kind: str, form: str, trained, tmp_pat
     assert done.returncode == 0, done.stderr
     header = card.split("---\n")[1]
     values = {name: json.loads(value) for name, value in (line.split(": ", 1) for line in header.splitlines())}
-    (listed,) = values["model-index"][0]["results"]
-    assert {m["type"]: m["value"] for m in listed["metrics"]} == json.loads(
-        (trained(kind) / "result.json").read_text()
-    )["metrics"]
+    listed = [m for entry in values["model-index"][0]["results"] for m in entry["metrics"]]
+    measured = json.loads((trained(kind) / "result.json").read_text())["metrics"]
+    assert {m["type"]: m["value"] for m in listed} == measured
+    assert {base_of(name) for name in measured} <= set(task_of(RUNS[kind][0]).metrics)  # each has a label with a unit
 
 
 @pytest.mark.slow

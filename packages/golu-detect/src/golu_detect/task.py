@@ -7,6 +7,21 @@ from golu_core.training.tasks import Command, Metric, Task
 from .config import DetectConfig
 from .recipes import RECIPES
 
+_COCO_METRICS = {
+    f"{kind}_{name}": Metric(f"{kind} {label} (%)", 2, True)
+    for kind in ("box", "mask")
+    for name, label in {
+        "map50": "mAP at IoU 0.5",
+        "map75": "mAP at IoU 0.75",
+        **{f"map_{size}": f"mAP of {size} objects" for size in ("small", "medium", "large")},
+        "ar1": "AR of 1 detection",
+        "ar10": "AR of 10 detections",
+        "ar": "AR of 100 detections",
+        **{f"ar_{size}": f"AR of {size} objects" for size in ("small", "medium", "large")},
+    }.items()
+}
+"""COCO's numbers beside the two mAPs by which runs are compared, in the order of COCOeval."""
+
 TASK: Task[DetectConfig] = Task(
     name="detect",
     title="Segmentation and detection",
@@ -16,6 +31,8 @@ TASK: Task[DetectConfig] = Task(
         "miou": Metric("mIoU (%)", 2, True),
         "box_map": Metric("box mAP (%)", 2, True),
         "mask_map": Metric("mask mAP (%)", 2, True, secondary=True),
+        "pixel_accuracy": Metric("pixel accuracy (%)", 2, True),
+        **_COCO_METRICS,
         "loss": Metric("loss", 5, False),
     },
     unit="images/s",

@@ -14,6 +14,7 @@ TASK: Task[DiffusionConfig] = Task(
     recipes=RECIPES,
     metrics={
         "loss": Metric("loss", 5, False),
+        "loss_standard_error": Metric("standard error of the loss", 5, False),
         "fid": Metric("FID", 2, False, secondary=True),
     },
     unit="images/s",

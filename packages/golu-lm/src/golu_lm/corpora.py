@@ -86,11 +86,14 @@ class Rows:
     Args:
         splits: by name, each with a column of text.
         column: its name.
+        column_flag: that names it, for messages.
     """
 
     _AT_ONCE = 1000
 
-    def __init__(self, splits: Mapping[str, Any], column: str, source: dict[str, Any]) -> None:
+    def __init__(
+        self, splits: Mapping[str, Any], column: str, source: dict[str, Any], column_flag: str = "--column"
+    ) -> None:
         self.splits = splits
         self.column = column
         self.source = source
@@ -98,7 +101,7 @@ class Rows:
             if column not in rows.column_names:
                 raise RequestError(
                     f"{title(source)} has no column {column!r} in {split}: "
-                    f"name one of {', '.join(rows.column_names)} by --column"
+                    f"name one of {', '.join(rows.column_names)} by {column_flag}"
                 )
 
     def size(self, split: str) -> int:
@@ -153,6 +156,7 @@ class Reading:
         test_size: part of the whole that becomes the test split, where there is none; of plain text its end.
         seed: of the random choice of test documents; by default nanoGPT's 2357. Not for plain text.
         separated: whether `<|endoftext|>` separates the documents of plain text, by default true.
+        column_flag: that names the column, for messages.
     """
 
     hub: str | None = None
@@ -161,6 +165,7 @@ class Reading:
     test_size: float | None = None
     seed: int | None = None
     separated: bool | None = None
+    column_flag: str = "--column"
 
     def refuse(self, names: str, what: str) -> None:
         """Raises RequestError if one of the named options is given."""
@@ -265,9 +270,16 @@ def _rows(train: Any, test: Any | None, reading: Reading, test_size: float, sour
     splits = {"train": train, "test": test}
     if test is None:
         seed = 2357 if reading.seed is None else reading.seed
-        splits = train.train_test_split(test_size=test_size, seed=seed, shuffle=True)
+        try:
+            splits = train.train_test_split(test_size=test_size, seed=seed, shuffle=True)
+        except ValueError:  # one of the splits would be empty
+            rows = "1 row" if len(train) == 1 else f"{len(train):,} rows"
+            raise RequestError(
+                f"{title(source)} has {rows}, too few to keep {100 * test_size:g}% of them for the test split: "
+                f"add rows, or pass a folder with train and test files"
+            ) from None
         source |= {"test_size": test_size, "seed": seed}
-    return Rows({name: splits[name] for name in SPLITS}, column, source | {"column": column})
+    return Rows({name: splits[name] for name in SPLITS}, column, source | {"column": column}, reading.column_flag)
 
 
 def load_dataset(path: str, what: str | None = None, **options: Any) -> Any:

@@ -191,7 +191,11 @@ def _prepared_folder(config: LmConfig, files: OwnFiles | None) -> tuple[Path, st
 
 
 def _reading(data: Data, files: OwnFiles) -> Reading:
-    return Reading(separated=data.separated) if files.table is None else Reading(column=data.column)
+    return (
+        Reading(separated=data.separated)
+        if files.table is None
+        else Reading(column=data.column, column_flag="--data.column")
+    )
 
 
 def _text_name(data: Data, files: OwnFiles) -> str:

@@ -244,7 +244,7 @@ def export_to_hugging_face(folder: Path, out: Path) -> None:
     with output_folder(out, "--out") as whole:
         finished: FinishedRun[Any] = _export_translator(folder, whole) if translates else _export_gpt2(folder, whole)
         activation = finished.config.activation
-        write_card(whole, folder, finished.result, _use(activation, translates))
+        write_card(whole, finished.result, _use(activation, translates))
     say(f"exported: {out}")
     if activation == "golu":
         say("call golu_core.register_with_transformers() before from_pretrained")

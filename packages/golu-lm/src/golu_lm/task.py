@@ -20,6 +20,7 @@ TASK: Task[Any] = Task(
         "bleu_tokenized": Metric("BLEU of tokens", 2, True, secondary=True),
         "bleu_compound": Metric("BLEU of tokens, compounds split", 2, True, secondary=True),
         "chrf": Metric("chrF", 2, True, secondary=True),
+        "bits_per_byte": Metric("bits per byte", 4, False),
         "loss": Metric("loss", 5, False),
     },
     unit="tokens/s",

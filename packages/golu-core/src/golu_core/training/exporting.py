@@ -98,7 +98,7 @@ def export_run(arguments: Sequence[str], usage: str, made: Callable[[Path], tupl
             (whole / name).write_bytes(
                 values if isinstance(values, bytes) else (json.dumps(values, indent=1) + "\n").encode()
             )
-        write_card(whole, folder, result, _use(network, flags.format))
+        write_card(whole, result, _use(network, flags.format))
     compared = "" if difference is None else f"; largest difference from torch {difference:.2g} of the largest output"
     say(f"exported: {out}{compared}")
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .results import RESULT_FILE, Result
+from .results import SAMPLED, Result, base_of, split_of
+from .tasks import installed_tasks
 from .text_sinks import markdown_text, yaml_value
 
 CARD_FILE = "README.md"
@@ -29,21 +29,18 @@ class Use(NamedTuple):
     code: Sequence[str]
 
 
-def write_card(folder: Path, run: Path, result: Result, use: Use) -> None:
-    """Writes the card, with the header that hubs read: JSON, which YAML includes.
+def write_card(folder: Path, result: Result, use: Use) -> None:
+    """Write the card, with the header that hubs read: JSON, which YAML includes.
 
     Args:
-        folder: of the exported network.
-        run: folder of the run that it is from.
-        result: of that run.
-        use: of the network.
+        folder: The folder of the exported network.
+        result: The result of the run that it is from.
+        use: How the network is used.
     """
-    evaluated = datetime.fromtimestamp((run / RESULT_FILE).stat().st_mtime, UTC).date().isoformat()
-    (folder / CARD_FILE).write_text(_card(result, use, evaluated), encoding="utf-8")
+    (folder / CARD_FILE).write_text(_card(result, use), encoding="utf-8")
 
 
-def _card(result: Result, use: Use, evaluated: str) -> str:
-    metrics = [{"type": name, "value": value} for name, value in result.metrics.items()]
+def _card(result: Result, use: Use) -> str:
     header = {
         "library_name": use.library,
         "pipeline_tag": use.pipeline,
@@ -51,22 +48,15 @@ def _card(result: Result, use: Use, evaluated: str) -> str:
         "model-index": [
             {
                 "name": f"{result.recipe}-{result.activation}",
-                "results": [
-                    {
-                        "task": {"type": use.pipeline},
-                        "dataset": {"name": result.dataset, "type": result.dataset},
-                        "metrics": metrics,
-                    }
-                ],
+                "results": [_listed(result, use, split, metrics) for split, metrics in _by_split(result).items()],
             }
         ],
     }
-    data = {name: value for name, value in result.data.items() if name in _DATA}
     rows = [
         ("architecture", f"{result.model}, {result.parameters:,} parameters"),
         ("activation", result.activation),
-        ("data", ", ".join(f"{name} {_shown(value)}" for name, value in {"set": result.dataset, **data}.items())),
-        *((name, f"{value:.6g}, on the test split, {evaluated}") for name, value in result.metrics.items()),
+        ("data", ", ".join([result.dataset, *_facts(result)])),
+        *((name, _measured(result.task, name, value)) for name, value in result.metrics.items()),
         (
             "training",
             f"recipe {result.recipe}, seed {result.seed}, {result.steps:,} steps, {_processes(result.world_size)}",
@@ -84,14 +74,56 @@ def _card(result: Result, use: Use, evaluated: str) -> str:
     )
 
 
-_DATA = ("train", "test", "classes", "fingerprint")
+def _by_split(result: Result) -> dict[str, dict[str, float]]:
+    """Return the metrics of each split of the data, by the split's name."""
+    found: dict[str, dict[str, float]] = {}
+    for name, value in result.metrics.items():
+        found.setdefault(split_of(name), {})[name] = value
+    return found
+
+
+def _listed(result: Result, use: Use, split: str, metrics: Mapping[str, float]) -> dict[str, Any]:
+    """Return an entry of a hub's model index."""
+    return {
+        "task": {"type": use.pipeline},
+        "dataset": {"name": result.dataset, "type": result.dataset, "split": split},
+        "metrics": [{"type": name, "value": value} for name, value in metrics.items()],
+    }
+
+
+def _measured(task: str, name: str, value: float) -> str:
+    """Return a metric with its unit, and what of the data it is of: `31.2, on the validation split`."""
+    known = installed_tasks()[task].metrics if task in installed_tasks() else {}
+    metric = known.get(base_of(name))
+    percent = "%" if metric is not None and metric.label.endswith("(%)") else ""
+    sampled = "random windows of " if name.startswith(SAMPLED) else ""
+    return f"{value:.6g}{percent}, on {sampled}the {split_of(name)} split"
+
+
+def _facts(result: Result) -> list[str]:
+    """Return what the task says of the data: `1,437 training images`, `10 classes`."""
+    task = installed_tasks().get(result.task)
+    unit = "samples" if task is None else task.unit.removesuffix("/s")
+    found = [f"{title} {_shown(result.data[split], unit)}" for split, title in _SPLITS.items() if split in result.data]
+    if "classes" in result.data:
+        found.append(_shown(result.data["classes"], "classes"))
+    if "fingerprint" in result.data:
+        found.append(f"fingerprint {result.data['fingerprint']}")
+    return found
+
+
+_SPLITS = {"train": "training", "valid": "validation", "test": "test"}
 _SOFTWARE = ("python", "torch", "golu-core", "golu-vision", "golu-diffusion", "golu-detect", "golu-lm", "git_revision")
 
 
-def _shown(value: Mapping[str, int] | int | str) -> str:
+def _shown(value: Any, unit: str) -> str:
+    """Return a count with its unit, `360 images`, or several: `24 pairs and 310 + 402 subwords`."""
     if isinstance(value, Mapping):
-        return " and ".join(f"{_shown(count)} {name.replace('_', ' ')}" for name, count in value.items())
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+        counts = {name: sum(count.values()) if isinstance(count, Mapping) else count for name, count in value.items()}
+        return " and ".join(_shown(count, name.replace("_", " ")) for name, count in counts.items() if count)
+    if isinstance(value, (list, tuple)):  # source and target of a translation
+        return f"{' + '.join(f'{count:,}' for count in value)} {unit}"
+    return f"{value:,} {unit}" if isinstance(value, int) else f"{value} {unit}"
 
 
 def _processes(count: int) -> str:

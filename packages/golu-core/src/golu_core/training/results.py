@@ -17,6 +17,8 @@ from .ownership import write_json
 
 SCHEMA = "golu-result/1"
 RESULT_FILE = "result.json"
+VALIDATION, SAMPLED = "valid_", "sampled_"
+"""How the names of metrics begin that are of the validation split, or of random windows of the test split."""
 _CHECKSUM = "sha256"
 _ROUNDING = 1e-4
 
@@ -57,6 +59,16 @@ class SwappedActivations:
         if self.left is None:
             return [f"functional calls could not be looked for: {self.untraced}"]
         return [f"left as published: {name}" for name in self.left]
+
+
+def split_of(metric: str) -> str:
+    """Return the split that a metric of result.json is of: `validation` for `valid_bleu`, otherwise `test`."""
+    return "validation" if metric.startswith(VALIDATION) else "test"
+
+
+def base_of(metric: str) -> str:
+    """Return the metric without what it is of: `bleu` for `valid_bleu`, `loss` for `sampled_loss`."""
+    return metric.removeprefix(VALIDATION).removeprefix(SAMPLED)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from .config import TranslationConfig
 from .number_words import number_words
 from .parallel_text import SPLITS, Languages, text_lines
 from .prepare import FORMAT, META_FILE, SUBWORDS_FILE, Cutting, prepare_pairs
+from .scores import bleu_of
 from .subwords import Codec, Subwords
 from .vocabulary import END
 
@@ -35,13 +37,12 @@ class Side:
     Args:
         path: of the file that `golu-lm prepare` wrote.
         vocabulary: of the model.
-        longest: most subwords of a sentence that the model takes.
 
     Raises:
-        RequestError: the file is missing or malformed, or a sentence is longer than the model takes.
+        RequestError: the file is missing or malformed.
     """
 
-    def __init__(self, path: Path, vocabulary: int, longest: int) -> None:
+    def __init__(self, path: Path, vocabulary: int) -> None:
         self.path = path
         if not path.exists():
             raise RequestError(f"there is no {path}: prepare the data again")
@@ -51,12 +52,6 @@ class Side:
         if int(self.subwords.max()) >= vocabulary or self.subwords[-1] != END:
             raise RequestError(f"{path} is damaged, or --model.vocabulary {vocabulary:,} is too small for it")
         self._ends = numpy.flatnonzero(self.subwords == END) + 1
-        if int(self.lengths.max()) > longest:
-            number = int(self.lengths.argmax())
-            raise RequestError(
-                f"sentence {number + 1:,} of {path} has {int(self.lengths[number]):,} subwords, and the model takes "
-                f"{longest:,}: set --model.longest, or prepare the data with --most-subwords {longest - 1}"
-            )
 
     @cached_property
     def lengths(self) -> Lengths:
@@ -125,15 +120,17 @@ def load_pairs(config: TranslationConfig) -> PairData:
     """Finds all splits; the numbers of the quick recipe are written first, once.
 
     Raises:
-        RequestError: a file is missing or malformed, or does not fit the model; the message says what to do.
+        RequestError: a file is missing or malformed, or does not fit the model, or a package for the target language
+            is not installed; the message says what to do.
     """
     folder = _prepared_folder(config)
     meta = read_meta(folder)
     languages, cutting = Languages(*meta["languages"]), Cutting(**meta["cutting"])
+    bleu_of(languages.target)  # refuses what could not be scored at the end
     if meta["vocabulary"] > config.model.vocabulary:
         raise RequestError(
             f"{folder} has a vocabulary of {meta['vocabulary']:,} subwords, but the model only "
-            f"{config.model.vocabulary:,}: set --model.vocabulary"
+            f"{config.model.vocabulary:,}: pass --model.vocabulary {meta['vocabulary']}"
         )
     sides = (languages.source, languages.target)
     splits, references, paths = {}, {}, [folder / SUBWORDS_FILE]
@@ -142,7 +139,7 @@ def load_pairs(config: TranslationConfig) -> PairData:
         paths += files
         if config.check_data:
             _check_checksums(files, meta["splits"][split]["sha256"])
-        splits[split] = Split(*(Side(file, config.model.vocabulary, config.model.longest) for file in files))
+        splits[split] = Split(*(Side(file, config.model.vocabulary) for file in files))
         counted = {len(side) for side in splits[split]} | {meta["splits"][split]["pairs"]}
         if len(counted) > 1:
             raise RequestError(
@@ -152,6 +149,7 @@ def load_pairs(config: TranslationConfig) -> PairData:
             texts = [folder / f"{split}.{sides[0]}", *(folder / f"{split}.{sides[1]}{end}" for end in ("", ".words"))]
             paths += texts
             references[split] = _references(texts, len(splits[split].source))
+    _check_lengths(splits, config.model.longest)
     facts, remarks = _compared(config, meta)
     return PairData(
         name=config.data.name,
@@ -166,15 +164,32 @@ def load_pairs(config: TranslationConfig) -> PairData:
     )
 
 
+def _check_lengths(splits: Mapping[str, Split], longest: int) -> None:
+    """Raise RequestError if the model is too short for a sentence; training pairs alone can be left out instead."""
+    sides = [(int(side.lengths.max()), split, side) for split, both in splits.items() for side in both]
+    needed, _, side = max(sides, key=lambda entry: entry[0])
+    if needed <= longest:
+        return
+    cures = f"pass --model.longest {needed}"
+    if all(length <= longest for length, split, _ in sides if split != "train"):
+        cures += f", or prepare the data again with --most-subwords {longest - 1} --overwrite"
+    number = int(side.lengths.argmax()) + 1
+    raise RequestError(
+        f"sentence {number:,} of {side.path} has {needed:,} subwords with its end, but the model takes {longest:,}: "
+        f"{cures}"
+    )
+
+
 def _prepared_folder(config: TranslationConfig) -> Path:
     place = config.data_dir / config.data.name
     if place.exists():
         remove_left_lock(place)
         return place
     if config.data.name != _NUMBERS:
+        where = f" --data-dir {shlex.quote(str(config.data_dir))}" if config.data_dir != type(config).data_dir else ""
         raise RequestError(
-            f"there is no data folder {place}: run golu-lm prepare wmt14, or "
-            f"golu-lm prepare FILE_OR_FOLDER --pair en-de"
+            f"there is no data folder {place}: run golu-lm prepare-pairs wmt14, or a file or folder in its place, with "
+            f"--name {shlex.quote(config.data.name)}{where} --vocabulary {config.model.vocabulary}"
         )
     place = (dry_run_folder() if config.dry_run else config.data_dir) / config.data.name
     with only_writer(place):

@@ -25,7 +25,7 @@ from .flags import TranslationEvaluationFlags
 from .model import Translator
 from .parallel_text import Languages, text_lines
 from .prepare import SUBWORDS_FILE, Cutting
-from .scores import Scores, scores
+from .scores import Scores, bleu_of, scores
 from .search import Translation, beam_search
 from .subwords import Codec, Numbers, Subwords
 
@@ -182,7 +182,7 @@ def scored(
     """Scores of translations, and their text."""
     words = [codec.subwords.words(translation.tokens) for translation in best]
     texts = [codec.target.join(line) for line in words]
-    return scores(texts, references, words, reference_words), texts
+    return scores(texts, references, words, reference_words, codec.target.language), texts
 
 
 def evaluate_translator(folder: Path, flags: TranslationEvaluationFlags) -> None:
@@ -199,6 +199,7 @@ def evaluate_translator(folder: Path, flags: TranslationEvaluationFlags) -> None
     search = config.search.changed(flags.beam, flags.length_penalty)
     if flags.source is not None and flags.reference is not None:
         own = _own_pairs(flags.source, flags.reference)
+        bleu_of(run_codec(finished).target.language)  # refuses what cannot be scored before anything is translated
         finished.load_evaluated_weights(model, config.average)
         _score_own(finished, config, model, own, search)
         return

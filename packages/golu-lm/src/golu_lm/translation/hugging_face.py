@@ -67,7 +67,7 @@ def to_fsmt(
     )
     generation = theirs.generation_config
     generation.num_beams, generation.length_penalty = search.beam, search.length_penalty
-    generation.max_length = sizes.longest
+    generation.max_length, generation.min_new_tokens = sizes.longest, 1  # no empty translation, as here
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "activation" in name:

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 from golu_core.training.errors import RequestError
 from golu_core.training.fingerprint import file_digest
-from golu_core.training.user_files import not_there, xml_elements
+from golu_core.training.user_files import not_there
 from golu_core.training.visible_files import visible_files
 
 from ..corpora import load_dataset
 from ..own_files import uncompressed_name
 from ..text_files import lines_of, opened
+from .tmx import TmxRemarks, tmx_pairs
 
 Pair = tuple[str, str]
 
@@ -31,7 +31,6 @@ _SPLIT_NAMES = {
     "test": "test",
 }
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
-_XML_LANGUAGE = ("{http://www.w3.org/XML/1998/namespace}lang", "lang")
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,13 @@ class ParallelText:
         source: what it is, for meta.json and to tell whether two requests are the same.
         readers: for each split that there is a function that reads its pairs from the first on.
         counts: how many pairs each has.
+        remarks: what of the files is not used, as sentences.
     """
 
     source: Mapping[str, Any]
     readers: Mapping[str, Callable[[], Iterator[Pair]]]
     counts: Mapping[str, int]
+    remarks: tuple[str, ...] = ()
 
     def pairs(self, split: str) -> Iterator[Pair]:
         """A split's pairs; RequestError where a file cannot be read."""
@@ -124,14 +125,41 @@ def own_pairs(path: Path, languages: Languages) -> ParallelText:
         found = _files_by_split(path, languages)
     else:
         raise not_there(path, "file or folder")
-    readers, counts = {}, {}
+    readers: dict[str, Callable[[], Iterator[Pair]]] = {}
+    counts: dict[str, int] = {}
+    remarks = _unused(path, found)
+    tmx: list[str] = []
     for split, files in found.items():
-        readers[split] = _reader(files, languages)
-        counts[split] = sum(1 for _ in readers[split]())
+        if _is_tmx(files):
+            noted = TmxRemarks(files[0])
+            readers[split] = partial(tmx_pairs, files[0], languages.source, languages.target)
+            counts[split] = sum(1 for _ in tmx_pairs(files[0], languages.source, languages.target, noted))
+            tmx += noted.lines()
+        else:
+            readers[split] = partial(_side_by_side, *files) if len(files) == 2 else partial(_tsv, files[0])
+            counts[split] = sum(1 for _ in readers[split]())
         if not counts[split]:
             raise RequestError(f"{files[0]} has no pair of {languages}")
     digests = {split: [file_digest(file) for file in files] for split, files in found.items()}
-    return ParallelText({"path": str(path.resolve()), "sha256": digests}, readers, counts)
+    source = {"path": str(path.resolve()), "sha256": digests}
+    if tmx:  # version 0.2.0 read these files differently
+        source["tmx"] = "without inline codes, first variant"
+    return ParallelText(source, readers, counts, (*remarks, *tmx))
+
+
+def _is_tmx(files: Sequence[Path]) -> bool:
+    return uncompressed_name(files[0]).suffix.lower() == ".tmx"
+
+
+def _unused(path: Path, found: Mapping[str, Sequence[Path]]) -> tuple[str, ...]:
+    """Which files of a folder are not read, as a sentence."""
+    read = {file for files in found.values() for file in files}
+    others = sorted(file.name for file in visible_files(path) if file not in read) if path.is_dir() else []
+    if not others:
+        return ()
+    more = "" if len(others) <= 3 else " and others"
+    files = "1 file" if len(others) == 1 else f"{len(others):,} files"
+    return (f"{path} has {files} that are not used: {', '.join(others[:3])}{more}",)
 
 
 def _files_by_split(folder: Path, languages: Languages) -> dict[str, tuple[Path, ...]]:
@@ -162,14 +190,6 @@ def _files_by_split(folder: Path, languages: Languages) -> dict[str, tuple[Path,
     return chosen
 
 
-def _reader(files: tuple[Path, ...], languages: Languages) -> Callable[[], Iterator[Pair]]:
-    if len(files) == 2:
-        return partial(_side_by_side, *files)
-    if uncompressed_name(files[0]).suffix.lower() == ".tmx":
-        return partial(_tmx, files[0], languages)
-    return partial(_tsv, files[0])
-
-
 def _side_by_side(source: Path, target: Path) -> Iterator[Pair]:
     lines = (text_lines(source), text_lines(target))
     missing = object()
@@ -197,28 +217,6 @@ def _tsv(path: Path) -> Iterator[Pair]:
                 f"and its translation"
             )
         yield columns[0], columns[1]
-
-
-def _tmx(path: Path, languages: Languages) -> Iterator[Pair]:
-    with opened(path) as file:
-        for unit in xml_elements(file, path, "is not a TMX file"):
-            if unit.tag.rpartition("}")[2] != "tu":
-                continue
-            sides = {_language_of(side): _segment(side) for side in unit if side.tag.rpartition("}")[2] == "tuv"}
-            if languages.source in sides and languages.target in sides:
-                yield sides[languages.source], sides[languages.target]
-            unit.clear()
-
-
-def _language_of(side: ElementTree.Element) -> str:
-    """`en` for `en-US` and `EN_gb`."""
-    name = next((side.attrib[key] for key in _XML_LANGUAGE if key in side.attrib), "")
-    return re.split("[-_]", name.lower())[0]
-
-
-def _segment(side: ElementTree.Element) -> str:
-    found = next((part for part in side if part.tag.rpartition("}")[2] == "seg"), None)
-    return "" if found is None else " ".join("".join(found.itertext()).split())
 
 
 def text_lines(path: Path) -> Iterator[str]:

@@ -77,6 +77,8 @@ def prepare_pairs_command(arguments: Sequence[str]) -> None:
     if flags.overwrite:
         _remove_prepared(folder)
     meta = prepare_pairs(text, languages, folder, flags.cutting, flags.num_workers, show_progress=True)
+    for remark in text.remarks:
+        say(f"note: {remark}")
     for split, facts in meta["splits"].items():
         say(f"{split}: {facts['pairs']:,} pairs, {facts['subwords'][0]:,} and {facts['subwords'][1]:,} subwords")
         for reason, count in facts["left_out"].items():

@@ -13,6 +13,9 @@ from .config import BeamSearch
 from .model import DecoderState, Translator, first_symbols
 from .vocabulary import BEGIN, END, PAD
 
+_SHORTEST = 1
+"""Fewest subwords of a translation before its end, which is fairseq's `min_len`: no translation is an empty line."""
+
 # shapes: N sentences, B beams, S source subwords, V vocabulary
 
 
@@ -33,8 +36,9 @@ def beam_search(model: Translator, sources: Tensor, search: BeamSearch) -> list[
     """The best translations of each source, as many as there are beams, the best first.
 
     In each step the 2 B best continuations of a sentence are looked at. Those of the first B that end are translations
-    found; the first B that do not are followed. A sentence is done when it has B translations, or at its longest
-    length, where all that is followed ends. Each sentence is searched as if it were alone.
+    found; the first B that do not are followed. The first step ends none, so that no translation is empty. A sentence
+    is done when it has B translations, or at its longest length, where all that is followed ends. Each sentence is
+    searched as if it were alone.
 
     Args:
         model: in evaluation mode.
@@ -57,7 +61,8 @@ def beam_search(model: Translator, sources: Tensor, search: BeamSearch) -> list[
     scores[:, 0] = 0.0
     for step in range(1, max(limits, default=0) + 1):
         ends = torch.tensor([limits[sentence] == step for sentence in alive], device=device)
-        best, place, token = _continuations(model, last, state, scores, ends)
+        goes_on = ~ends if step <= _SHORTEST else torch.zeros_like(ends)
+        best, place, token = _continuations(model, last, state, scores, ends, goes_on)
         ending = token == END
         divisor = step**search.length_penalty
         listed = [part.tolist() for part in (best[:, :beams] / divisor, ending[:, :beams], place[:, :beams])]
@@ -87,7 +92,7 @@ def beam_search(model: Translator, sources: Tensor, search: BeamSearch) -> list[
 
 
 def _continuations(
-    model: Translator, last: Tensor, state: DecoderState, scores: Tensor, ends: Tensor
+    model: Translator, last: Tensor, state: DecoderState, scores: Tensor, ends: Tensor, goes_on: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The best continuations of each sentence: their log-probabilities, beams and subwords, (N, 2 B) each.
 
@@ -96,6 +101,7 @@ def _continuations(
         last: (N, B) int64, the subwords written last.
         scores: (N, B), log-probabilities so far.
         ends: (N,) bool, which sentences may only end.
+        goes_on: (N,) bool, which sentences may not end yet.
     """
     logits = finite(model.step(last, state).float(), "the network's outputs")
     steps = logits.log_softmax(dim=2)
@@ -103,5 +109,6 @@ def _continuations(
     other = torch.ones(steps.shape[2], dtype=torch.bool, device=steps.device)
     other[END] = False
     steps = steps.masked_fill(ends[:, None, None] & other, -torch.inf)
+    steps = steps.masked_fill(goes_on[:, None, None] & ~other, -torch.inf)
     best, index = (scores[:, :, None] + steps).flatten(1).topk(2 * scores.shape[1], dim=1)
     return best, index // steps.shape[2], index % steps.shape[2]

@@ -34,6 +34,8 @@ _NAMED = 10
 _LARGEST = 2.0**63
 DATA = "data (fingerprint)"
 """The name under which the settings of runs have what their data are."""
+TOKENIZER = "(tokenizer)"
+"""How the names of settings end that have what metrics were taken with."""
 _PLACEMENTS_OF_0_1 = frozenset(
     {"paper", "data_dir", "output_dir", "num_workers", "checkpoint_every", "keep_checkpoints", "log_every", "tracker"}
     | {"overwrite", "dry_run", "check_data", "data.download", "data.vocab_file", "max_device_batch", "eval_batch"}
@@ -258,7 +260,7 @@ class _Settings:
         if run.settings is None:
             return run
         data = {DATA: str(run.result.data.get("fingerprint", "not known"))}
-        return dataclasses.replace(run, settings=self._share({**run.settings, **data}))
+        return dataclasses.replace(run, settings=self._share({**run.settings, **data, **_tokenizers(run.result)}))
 
     def _settings(self, result: Result, config: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         rules = self._identity_rules(result.task, result.recipe)
@@ -292,6 +294,14 @@ class _Settings:
     def _of_recipe(self, result: Result) -> list[dict[str, Any]]:
         recipe = recipe_of(result)
         return [] if recipe is None else [self._share(recipe_settings(recipe))]
+
+
+def _tokenizers(result: Result) -> dict[str, str]:
+    """Which tokenizer each of sacreBLEU's metrics was taken with: scores by different ones cannot be compared."""
+    signatures = result.other.get("signatures")
+    signatures = signatures if isinstance(signatures, dict) else {}
+    parts = {name: dict(part.partition(":")[::2] for part in str(text).split("|")) for name, text in signatures.items()}
+    return {f"{name} {TOKENIZER}": found["tok"] for name, found in parts.items() if "tok" in found}
 
 
 _BASE_PLACEMENTS = frozenset(placement_fields(RunConfig()))

@@ -13,7 +13,7 @@ from typing import Any
 from golu_core.training.config import RunConfig
 from golu_core.training.tasks import Metric, installed_tasks, recipes_of
 
-from .collect import DATA, RunResult, recipe_of, recipe_settings
+from .collect import DATA, TOKENIZER, RunResult, recipe_of, recipe_settings
 from .metrics import in_table_order, metric_of, secondary_metrics
 from .mixtures import differing_settings
 
@@ -235,6 +235,7 @@ def overrides(recipe: RunConfig | None, settings: Mapping[str, Any] | None) -> t
     return tuple(
         (name, expected.get(name), settings.get(name))
         for name in sorted({*expected, *settings} - {DATA})
+        if not name.endswith(TOKENIZER)
         if expected.get(name) != settings.get(name)
     )
 
