@@ -319,11 +319,10 @@ def test_what_is_impossible_is_refused_before_training(case, tmp_path):
 
 
 @pytest.mark.parametrize("case", [name for name in REFUSED if "olygon" in name or "runs" in name])
-def test_a_wrong_segmentation_of_training_is_named_at_use(case, tmp_path):
+def test_a_wrong_segmentation_of_training_is_named_before_training(case, tmp_path):
     change, words = REFUSED[case]
-    data = load_data(data_set(tmp_path, change, split="train"))
     with pytest.raises(RequestError) as refusal:
-        check_every_image(data, 0)
+        load_data(data_set(tmp_path, change, split="train"))
     assert words in str(refusal.value)
 
 

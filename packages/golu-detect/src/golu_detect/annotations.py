@@ -36,12 +36,14 @@ class Annotations:
         objects: the annotations of each image that has any, by image id. They are numbered anew from 1, since
             pycocotools takes 0 for unmatched and equal ids for one object; `given_id` is the file's own.
         categories: names by id, in the order of the ids.
+        notes: What was read otherwise than the file has it, as sentences.
     """
 
     path: Path
     images: tuple[Image, ...]
     objects: PackedObjects
     categories: Mapping[int, str]
+    notes: tuple[str, ...] = ()
 
     def of_images(self, images: Sequence[Image]) -> Annotations:
         """The annotations of some of the images, still numbered as in the file."""

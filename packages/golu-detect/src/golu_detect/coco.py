@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
@@ -18,6 +19,7 @@ from .config import VOC_CATEGORIES
 from .segmentations import object_mask
 
 IGNORED = 255
+_THINNEST = 1e-3  # pixels: a thinner box may have no width left when float32 mirrors or scales it, which torch refuses
 
 
 # --------------------------------------------------------------------------------------------- categories and filtering
@@ -88,6 +90,31 @@ def object_count(annotations: Annotations, images: Sequence[Image]) -> int:
 # -------------------------------------------------------------------------------------------------------------- targets
 
 
+def learned_objects(
+    annotations: Annotations, images: Sequence[Image], labels: Mapping[int, int], kind: str
+) -> NDArray[numpy.bool_]:
+    """Return which of all objects become part of the images' targets, (N,) bool, as the functions below choose them.
+
+    Args:
+        annotations: The split's annotations.
+        images: Those of its images that are used.
+        labels: Class labels by category id.
+        kind: `boxes`, `masks` or `segmentation`.
+    """
+    objects = annotations.objects
+    used = {image.id for image in images}
+    is_used = numpy.array([image.id in used for image in annotations.images], bool)
+    chosen = is_used[objects.owners] & numpy.isin(objects.categories, list(labels))
+    if kind == "segmentation":
+        return chosen
+    sizes = numpy.array([(image.width, image.height) for image in annotations.images], numpy.float32).reshape(-1, 2)
+    boxes = objects.boxes.astype(numpy.float32)
+    ends = (boxes[:, :2] + boxes[:, 2:]).clip(0, sizes[objects.owners])
+    starts = boxes[:, :2].clip(0, sizes[objects.owners])
+    kept: NDArray[numpy.bool_] = chosen & (objects.crowds == 0) & (ends - starts >= _THINNEST).all(axis=1)
+    return kept
+
+
 def instance_target(
     objects: Sequence[Mapping[str, Any]], image: Image, labels: Mapping[int, int], with_masks: bool
 ) -> dict[str, Tensor]:
@@ -102,7 +129,7 @@ def instance_target(
     boxes[:, 2:] += boxes[:, :2]
     boxes[:, 0::2].clamp_(0, image.width)
     boxes[:, 1::2].clamp_(0, image.height)
-    kept = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)
+    kept = ((boxes[:, 2:] - boxes[:, :2]) >= _THINNEST).all(dim=1)
     target = {
         "boxes": boxes[kept],
         "labels": torch.tensor([labels[entry["category_id"]] for entry in single], dtype=torch.int64)[kept],

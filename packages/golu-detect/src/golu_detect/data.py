@@ -17,12 +17,12 @@ from golu_core.training.scratch import dry_run_folder
 from golu_core.training.text_sinks import printable
 
 from .annotations import Annotations, read_annotations
-from .coco import IGNORED, class_labels, covered_images, object_count, trainable_images
+from .checks import check_headers, check_outlines
+from .coco import IGNORED, class_labels, covered_images, learned_objects, object_count, trainable_images
 from .config import Data, DetectConfig, SegmentationAugment
 from .layouts import Split, find_splits
 from .samples import DIGIT_SCENES_NAME, write_digit_scenes
 from .scenes import Scenes, evaluation_transform, training_transform
-from .segmentations import given_id, segmentation_problem
 
 
 @dataclass(frozen=True)
@@ -74,25 +74,22 @@ def load_data(config: DetectConfig) -> DetectData:
         kept = trainable_images(train)
     if not kept:
         raise RequestError(f"{printable(train.path)} has no objects to learn from")
-    _check_test(test, labels, kind)
+    _check_test(test, labels)
     if kind == "segmentation" and len(labels) >= IGNORED:
         raise RequestError(
             f"{train.path} has {len(labels)} categories, and DeepLabV3's targets take at most {IGNORED - 1}"
         )
+    if kind != "boxes":
+        check_outlines(train, learned_objects(train, kept, labels, kind))
+        check_outlines(test, numpy.ones(len(test.objects.owners), bool))  # pycocotools takes all of them
     reading = data.turn, data.background
     splits = (
         Scenes(train_folder, train, kept, labels, kind, training_transform(augment), config.seed, *reading),
         Scenes(test_folder, test, test.images, labels, kind, evaluation_transform(augment), None, *reading),
     )
-    pictures = [
-        (f"{split}/{image.file_name}", folder / image.file_name)
-        for split, folder, annotated in (("train", train_folder, train), ("test", test_folder, test))
-        for image in annotated.images
-    ]
-    fingerprint = joined(
-        whole_files_fingerprint("annotations", [file for split in splits_found for file in split.files]),
-        files_fingerprint(pictures),
-    )
+    for split in splits:
+        check_headers(split)
+    fingerprint = _fingerprint(*splits_found)
     facts: dict[str, Any] = {
         "train": len(splits[0]),
         "test": len(splits[1]),
@@ -105,7 +102,17 @@ def load_data(config: DetectConfig) -> DetectData:
     facts |= {"published": published, "as_published": not differing and not data.is_own}
     classes = data.expected_classes if data.classes == "coco" else len(labels) + 1
     names = {labels[i]: name for i, name in train.categories.items() if i in labels}
-    return DetectData(*splits, labels, classes, names, facts, tuple(_remarks(data, facts)), fingerprint)
+    remarks = [*_remarks(data, facts), *_notes(train, "training"), *_notes(test, "test")]
+    return DetectData(*splits, labels, classes, names, facts, tuple(remarks), fingerprint)
+
+
+def _fingerprint(train: Split, test: Split) -> Fingerprint:
+    pictures = [
+        (f"{name}/{image.file_name}", split.folder / image.file_name)
+        for name, split in (("train", train), ("test", test))
+        for image in split.annotations.images
+    ]
+    return joined(whole_files_fingerprint("annotations", [*train.files, *test.files]), files_fingerprint(pictures))
 
 
 def _check_categories(train: Annotations, test: Annotations) -> None:
@@ -118,20 +125,13 @@ def _check_categories(train: Annotations, test: Annotations) -> None:
             raise RequestError(f"category {number} is {known} in {train.path}, and {name} in {test.path}")
 
 
-def _check_test(test: Annotations, labels: Mapping[int, int], kind: str) -> None:
-    """Raises RequestError where nothing could be evaluated, or a mask would make pycocotools read foreign memory."""
+def _check_test(test: Annotations, labels: Mapping[int, int]) -> None:
+    """Raises RequestError where nothing could be evaluated."""
     if not test.images:
         raise RequestError(f"{test.path} has no image")
     counted = numpy.isin(test.objects.categories, list(labels)) & (test.objects.crowds == 0)
     if not counted.any():
         raise RequestError(f"{test.path} has no object of the classes, so that there is nothing to evaluate")
-    if kind == "boxes":
-        return
-    for image in test.images:
-        for entry in test.objects.get(image.id, ()):
-            problem = segmentation_problem(entry.get("segmentation"), image.height, image.width)
-            if problem:
-                raise RequestError(f"{test.path}: annotation {given_id(entry)} {problem}")
 
 
 def _remarks(data: Data, facts: Mapping[str, Any]) -> Iterator[str]:
@@ -141,6 +141,10 @@ def _remarks(data: Data, facts: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{data.name} has {facts[split]:,} {split} images, the recipe's own data have {published:,}"
     if facts["degenerate_boxes"]:
         yield f"{facts['degenerate_boxes']:,} boxes without height or width are ignored"
+
+
+def _notes(annotations: Annotations, split: str) -> list[str]:
+    return [f"{note} ({split} images)" for note in annotations.notes]
 
 
 def _splits(config: DetectConfig) -> tuple[Split, Split]:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy
 import torch
 from numpy.typing import NDArray
+from pycocotools import mask as rle
 from torch import Tensor
-from torchvision.ops import box_iou
 from torchvision.utils import draw_bounding_boxes
 
 from golu_core.training.class_details import Curve, write_confusion, write_curves, write_table
@@ -19,6 +19,7 @@ from golu_core.training.class_details import Curve, write_confusion, write_curve
 from .coco import IGNORED
 from .coco_metrics import CategoryCurves, Detection, category_curves
 from .data import DetectData
+from .segmentations import Entry
 
 _SAME = 0.5  # IoU from which a box counts as that of an object
 _SHOWN = 0.5  # score from which a detection counts in the confusions, as `predict` shows them
@@ -96,14 +97,17 @@ def _precisions(curves: CategoryCurves) -> dict[str, float | str]:
 def _curve(curves: CategoryCurves) -> Curve:
     """COCO's 101 points at an IoU of 0.5."""
     precision = curves.precision[0, :, 0, -1]
-    unknown = numpy.full(len(precision), numpy.nan)
-    return Curve(numpy.linspace(0, 1, len(precision)), precision, unknown, float(precision.mean()))
+    points = len(precision)
+    unknown, widths = numpy.full(points, numpy.nan), numpy.full(points, 1 / points)
+    return Curve(numpy.linspace(0, 1, points), precision, unknown, float(precision.mean()), widths)
 
 
 def _judged(found: Sequence[Detection], data: DetectData) -> tuple[list[_Judged], list[int]]:
     """Each detection with the object that it is matched with, and the categories of the objects that none is.
 
-    The detections that are shown take, the surest first, the free object that they overlap most, of whichever class.
+    The detections that are shown are matched as COCO's evaluation matches them at an IoU of 0.5, so that the hits are
+    those of the average precision. Those that find nothing of their class are confused with the free object of another
+    class that they overlap most, the surest first.
     """
     by_image: dict[int, list[Detection]] = defaultdict(list)
     for detection in found:
@@ -113,21 +117,52 @@ def _judged(found: Sequence[Detection], data: DetectData) -> tuple[list[_Judged]
     missed: list[int] = []
     for number, image in enumerate(data.test.images):
         entries = list(data.test.annotations.objects.get(image.id, ()))
-        crowd = torch.tensor([bool(entry.get("iscrowd", 0)) for entry in entries], dtype=torch.bool)
         detections = sorted(by_image[image.id], key=lambda d: -d["score"])
-        overlaps = box_iou(_corners(detections), _corners(entries))
-        free = ~crowd
-        for row, detection in zip(overlaps, detections, strict=True):
-            candidates = torch.where(free, row, torch.zeros_like(row))
-            best = int(candidates.argmax()) if len(entries) else -1
-            largest = float(row.max()) if len(entries) else 0.0
-            if best >= 0 and candidates[best] >= _SAME:
-                free[best] = False
-                judged.append(_Judged(number, detection, entries[best]["category_id"], largest))
-            elif not (len(entries) and row[crowd].numel() and row[crowd].max() >= _SAME):  # crowds count neither way
-                judged.append(_Judged(number, detection, None, largest))
-        missed += [entry["category_id"] for entry, is_free in zip(entries, free.tolist(), strict=True) if is_free]
+        matched, ignored, overlaps = matched_detections(detections, entries)
+        for detection, entry, ignore, overlap in zip(detections, matched, ignored, overlaps, strict=True):
+            if not ignore:
+                right = None if entry is None else entries[entry]["category_id"]
+                judged.append(_Judged(number, detection, right, overlap))
+        missed += [
+            entry["category_id"]
+            for place, entry in enumerate(entries)
+            if place not in matched and not entry.get("iscrowd", 0)
+        ]
     return judged, missed
+
+
+def matched_detections(
+    detections: Sequence[Detection], entries: Sequence[Entry]
+) -> tuple[list[int | None], list[bool], list[float]]:
+    """Match an image's detections with its objects.
+
+    Args:
+        detections: With falling scores.
+        entries: The image's annotations.
+
+    Returns:
+        For each detection the place of its object, None where there is none; whether it lies in a crowd of its class,
+        which counts neither way; and its largest IoU with an object that is no crowd.
+    """
+    crowd = [bool(entry.get("iscrowd", 0)) for entry in entries]
+    matched: list[int | None] = [None] * len(detections)
+    if not detections or not entries:
+        return matched, [False] * len(detections), [0.0] * len(detections)
+    boxes = [numpy.array([one["bbox"] for one in ones], numpy.float64) for ones in (detections, entries)]
+    overlaps = rle.iou(*boxes, crowd)  # of a crowd, the share of the detection's own area
+    same_class = numpy.array([[e["category_id"] == d["category_id"] for e in entries] for d in detections])
+    free = ~numpy.array(crowd)
+    in_crowd = (same_class & ~free & (overlaps >= _SAME)).any(axis=1)
+    for is_allowed in (same_class, ~same_class & ~in_crowd[:, None]):
+        for row, allowed in enumerate(is_allowed):
+            candidates = numpy.where(allowed & free, overlaps[row], 0.0)
+            best = len(entries) - 1 - int(candidates[::-1].argmax())  # COCO takes the last of equal ones
+            if matched[row] is None and candidates[best] >= _SAME:
+                matched[row] = best
+                free[best] = False
+    ignored = [bool(inside) and place is None for inside, place in zip(in_crowd, matched, strict=True)]
+    single = numpy.where(crowd, 0.0, overlaps)
+    return matched, ignored, [float(value) for value in single.max(axis=1)]
 
 
 def _corners(entries: Sequence[Any]) -> Tensor:

@@ -18,10 +18,13 @@ from golu_core.training.results import Result
 
 from .config import IMAGENET_MEAN, IMAGENET_STD, DetectConfig, MaskRcnn, SegmentationAugment
 from .evaluate import load_run
+from .exact_sizes import check_sizes, traced_exactly
 from .predict import CLASSES_FILE, class_names
 
 _SMALLEST, _LARGEST = 32, 4096  # sides of the images that a segmenter takes
 _OPSET = 17
+# a side of each would be a pixel short by float32: at torchvision's 800 to 1333 pixels, and in the digit recipes
+_COMPARED = ((425, 640), (211, 173))
 _WORDS = "a detector's outputs are as many as it finds, which torch.export cannot follow through torchvision's NMS"
 
 
@@ -132,6 +135,7 @@ def _write_detector(exportable: Exportable, folder: Path) -> float:
     """By torch's older exporter, which torchvision's detectors are made for; compared where nothing is too unlikely.
 
     With the real lowest score nearly nothing would be found in noise, so that a second graph without one is compared.
+    The sizes to which images are scaled cost nothing to compute, so that they are compared for all real sizes.
     """
     network: Any = exportable.weights
     owner = network.roi_heads if hasattr(network, "roi_heads") else network
@@ -141,7 +145,9 @@ def _write_detector(exportable: Exportable, folder: Path) -> float:
         difference = _compared(exportable, _session(exportable, folder / "model.onnx"))
     finally:
         owner.score_thresh = threshold
-    return max(difference, _compared(exportable, _session(exportable, folder / "model.onnx")))
+    session = _session(exportable, folder / "model.onnx")
+    check_sizes(folder / "model.onnx", network)
+    return max(difference, _compared(exportable, session))
 
 
 def _session(exportable: Exportable, path: Path) -> Any:
@@ -150,10 +156,12 @@ def _session(exportable: Exportable, path: Path) -> Any:
         import onnxruntime  # type: ignore[import-untyped]
     except ImportError:
         raise RequestError("this needs ONNX's packages: pip install 'golu-core[export]'") from None
+    network: Any = exportable.weights
     count = len(exportable.model(*exportable.example))
     outputs = ["boxes", "labels", "scores", "masks"][:count]
     try:
-        with warnings.catch_warnings():  # of constants in torchvision's code, and of the exporter's age
+        # warnings of constants in torchvision's code, and of the exporter's age
+        with warnings.catch_warnings(), traced_exactly(network):
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 exportable.model,
@@ -172,7 +180,7 @@ def _session(exportable: Exportable, path: Path) -> Any:
 
 @torch.no_grad()
 def _compared(exportable: Exportable, session: Any) -> float:
-    """The largest difference from torch in two images of different sizes, as a share of the largest output.
+    """The largest difference from torch in images of four sizes, as a share of the largest output.
 
     Boxes of nearly the same score may change places, so that each is compared with the nearest one.
 
@@ -181,7 +189,9 @@ def _compared(exportable: Exportable, session: Any) -> float:
     """
     largest = 0.0
     (image,) = exportable.example
-    for one in (image, image[:, :80, :64].contiguous()):
+    random = torch.Generator().manual_seed(1)
+    others = (torch.rand(3, *size, generator=random) for size in _COMPARED)
+    for one in (image, image[:, :80, :64].contiguous(), *others):
         expected = exportable.model(one)
         found = tuple(torch.from_numpy(array) for array in session.run(None, {"image": one.numpy()}))
         if expected[0].shape != found[0].shape:

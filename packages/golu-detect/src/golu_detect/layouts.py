@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from golu_core.training.errors import RequestError
-from golu_core.training.image_files import share_by_groups
+from golu_core.training.image_files import EXTENSIONS, share_by_groups
 from golu_core.training.text_sinks import printable
 from golu_core.training.visible_files import is_hidden, subfolders
 
@@ -17,6 +17,7 @@ from .yolo import read_yolo, yolo_splits
 
 TEST_NAMES = ("val", "valid", "validation", "test")
 _NAMED = 6
+_FOR_CLASSES = "; a folder for each class is for golu-vision"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def find_splits(root: Path, test_share: float | None) -> tuple[Split, Split]:
         return _shared(root, single, test_share)
     raise RequestError(
         f"{printable(root)} has no annotations in a known layout (COCO, Roboflow, CVAT, Label Studio, YOLO, PASCAL "
-        f"VOC); it has {_there(root)}"
+        f"VOC); it has {_there(root)}{_FOR_CLASSES if _has_class_folders(root) else ''}"
     )
 
 
@@ -144,6 +145,12 @@ def _shared(root: Path, file: Path, share: float | None) -> tuple[Split, Split]:
     parts = share_by_groups(list(by_path), share)
     first, second = (Split(folder, annotations.of_images([by_path[path] for path in part]), (file,)) for part in parts)
     return first, second
+
+
+def _has_class_folders(root: Path) -> bool:
+    """Whether images lie in `train/CLASS`, as for a classifier."""
+    inside = subfolders(root / "train") if (root / "train").is_dir() else []
+    return any(path.suffix.lower() in EXTENSIONS for folder in inside for path in folder.iterdir())
 
 
 def _there(root: Path) -> str:

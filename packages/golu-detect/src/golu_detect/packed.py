@@ -115,18 +115,26 @@ class PackedObjects(Mapping[int, list[Entry]]):
         place = self._places[image_id]
         return [self._entry(row, image_id) for row in range(int(self._starts[place]), int(self._starts[place + 1]))]
 
-    def _entry(self, row: int, image_id: int) -> Entry:
+    def outline(self, row: int) -> bytes:
+        """The JSON text of an object's segmentation."""
         start = int(self._ends[row - 1]) if row else 0
+        return self._outlines[start : int(self._ends[row])]
+
+    def given_id(self, row: int) -> Any:
+        """What the file calls an object."""
         given = self._given[row]
+        return int(given) if isinstance(given, numpy.integer) else given
+
+    def _entry(self, row: int, image_id: int) -> Entry:
         return {
             "id": int(self._numbers[row]),
-            "given_id": int(given) if isinstance(given, numpy.integer) else given,
+            "given_id": self.given_id(row),
             "image_id": image_id,
             "category_id": int(self.categories[row]),
             "bbox": self.boxes[row].tolist(),
             "area": float(self.areas[row]),
             "iscrowd": int(self.crowds[row]),
-            "segmentation": json.loads(self._outlines[start : int(self._ends[row])]),
+            "segmentation": json.loads(self.outline(row)),
         }
 
 

@@ -89,12 +89,20 @@ class Scenes:
         Raises:
             RequestError: the image is missing, cannot be decoded, or is of another size than its annotation says.
         """
-        image = self.images[sample]
-        pixels = _read_image(self.folder / image.file_name, image, self.turn, self.background)
+        image, pixels = self.images[sample], self.pixels(sample)
         objects = self.annotations.objects.get(image.id, ())
         if self.kind == "segmentation":
             return pixels, {"segmentation": segmentation_target(objects, image, self.labels)}
         return pixels, instance_target(objects, image, self.labels, with_masks=self.kind == "masks")
+
+    def pixels(self, sample: int) -> Tensor:
+        """Return an image as (3, H, W) uint8.
+
+        Raises:
+            RequestError: The image is missing, cannot be decoded, or is of another size than its annotation says.
+        """
+        image = self.images[sample]
+        return _read_image(self.folder / image.file_name, image, self.turn, self.background)
 
     def _transformed(self, key: SampleKey) -> tuple[Tensor, Target]:
         pixels, target = self.scene(key.sample)

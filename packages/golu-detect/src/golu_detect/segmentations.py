@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy
 from pycocotools import mask as rle
 
@@ -14,6 +16,7 @@ from golu_core.training.errors import RequestError
 Entry = dict[str, Any]
 """An annotation as COCO writes it."""
 _FARTHEST = 1e6
+_POLYGONS = msgspec.json.Decoder(list[list[float]])
 
 
 def segmentation_problem(segmentation: Any, height: int, width: int) -> str | None:
@@ -41,6 +44,20 @@ def segmentation_problem(segmentation: Any, height: int, width: int) -> str | No
     if sum(runs) != height * width:
         return f"has run lengths of {sum(runs):,} pixels, but its image has {height * width:,}"
     return None
+
+
+def outline_problem(encoded: bytes, height: int, width: int) -> str | None:
+    """Return the `segmentation_problem` of JSON text; sound polygons, nearly all of them, are decoded at once."""
+    try:
+        polygons = _POLYGONS.decode(encoded)
+    except ValueError:
+        polygons = []
+    if polygons and all(
+        len(polygon) >= 6 and len(polygon) % 2 == 0 and min(polygon) >= -_FARTHEST and max(polygon) <= _FARTHEST
+        for polygon in polygons
+    ):
+        return None
+    return segmentation_problem(json.loads(encoded), height, width)
 
 
 def _polygons_problem(polygons: list[Any]) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,10 @@ from golu_core.training.user_files import LONGEST_PATH, excerpt, read_lines, rea
 from .annotations import Annotations, Image
 from .packed import PackedObjects
 from .segmentations import Entry
+from .yolo_lines import Lines
 
 _FILES = ("data.yaml", "data.yml", "dataset.yaml")
 _TESTS = ("val", "valid", "test")
-_BEYOND = 1e-3  # boxes are cut off by rounding
 
 
 def yolo_splits(root: Path) -> tuple[list[Path], list[Path]] | None:
@@ -44,15 +43,15 @@ def yolo_splits(root: Path) -> tuple[list[Path], list[Path]] | None:
 def read_yolo(root: Path, images: list[Path]) -> tuple[Path, Annotations, tuple[Path, ...]]:
     """The images' folder, their annotations as COCO has them, and the files that hold these.
 
-    A line is a class and a box (center, width, height) or a class and a polygon, in shares of the image. Classes are
-    numbered from 1. An image without a label file has no objects.
+    Classes are numbered from 1. An image without a label file has no objects.
 
     Raises:
         RequestError: a line or an image is malformed; the message has the file and the line.
     """
     path = _description(root)
     assert path is not None
-    names = _names(_content(path), path)
+    content = _content(path)
+    lines = Lines(_names(content, path), _keypoint_numbers(content, path))
     entries: list[Entry] = []
     listed, files = [], [path]
     number = 0
@@ -71,7 +70,7 @@ def read_yolo(root: Path, images: list[Path]) -> tuple[Path, Annotations, tuple[
             if not line.strip():
                 continue
             number += 1
-            entry = _entry(line, f"{printable(labels)}, line {line_number}", width, height, names)
+            entry = lines.entry(line, f"{printable(labels)}, line {line_number}", width, height)
             completed = {
                 **entry,
                 "id": number,
@@ -80,9 +79,10 @@ def read_yolo(root: Path, images: list[Path]) -> tuple[Path, Annotations, tuple[
                 "given_id": f"{labels.name}:{line_number}",
             }
             entries.append(completed)
-    categories = {label + 1: name for label, name in names.items()}
+    lines.check(path)
+    categories = {label + 1: name for label, name in sorted(lines.names.items())}
     objects = PackedObjects.of(entries, [image.id for image in listed])
-    return root, Annotations(path, tuple(listed), objects, dict(sorted(categories.items()))), tuple(files)
+    return root, Annotations(path, tuple(listed), objects, categories, lines.notes()), tuple(files)
 
 
 def _description(root: Path) -> Path | None:
@@ -144,31 +144,14 @@ def _size(file: Path) -> tuple[int, int]:
         raise RequestError(f"the image {printable(file)} cannot be read: {problem}") from None
 
 
-def _entry(line: str, where: str, width: int, height: int, names: dict[int, str]) -> dict[str, Any]:
-    words = line.split()
-    try:
-        label, values = int(words[0]), [float(word) for word in words[1:]]
-    except ValueError:
-        raise RequestError(f"{where}: expected a class and numbers, got {excerpt(line)}") from None
-    if label not in names:
-        raise RequestError(f"{where}: class {label} is not among the {len(names)} names")
-    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+def _keypoint_numbers(values: dict[str, Any], path: Path) -> int:
+    """How many numbers of keypoints follow a box, 0 where the data set has none."""
+    shape = values.get("kpt_shape")
+    if shape is None:
+        return 0
+    whole = isinstance(shape, list) and len(shape) == 2 and all(type(number) is int for number in shape)
+    if not whole or shape[0] < 1 or shape[1] not in (2, 3):
         raise RequestError(
-            f"{where}: expected 4 numbers of a box, or 3 or more points of a polygon, got {len(values)} numbers"
+            f"{printable(path)} has kpt_shape {printable(str(shape))}: expected a number of keypoints, and 2 or 3"
         )
-    if not all(math.isfinite(v) and -_BEYOND <= v <= 1 + _BEYOND for v in values):
-        raise RequestError(f"{where}: numbers must be shares of the image, between 0 and 1")
-    if len(values) == 4:
-        center_x, center_y, w, h = values
-        box = [(center_x - w / 2) * width, (center_y - h / 2) * height, w * width, h * height]
-        return {"category_id": label + 1, "bbox": box, "segmentation": None, "area": box[2] * box[3]}
-    polygon = [v * (height if n % 2 else width) for n, v in enumerate(values)]
-    xs, ys = polygon[::2], polygon[1::2]
-    box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
-    return {"category_id": label + 1, "bbox": box, "segmentation": [polygon], "area": _area(polygon)}
-
-
-def _area(polygon: list[float]) -> float:
-    """By the shoelace formula."""
-    xs, ys = polygon[::2], polygon[1::2]
-    return abs(sum(xs[n - 1] * ys[n] - xs[n] * ys[n - 1] for n in range(len(xs)))) / 2
+    return int(shape[0] * shape[1])

@@ -89,7 +89,9 @@ def _curve(is_class: NDArray[numpy.bool_], scores: NDArray[numpy.float32]) -> Cu
 
     precision, recall, thresholds = precision_recall_curve(is_class, scores)
     lowest = numpy.append(thresholds, numpy.nan)  # the last point, of no image at all
-    return Curve(recall[::-1], precision[::-1], lowest[::-1], float(average_precision_score(is_class, scores)))
+    rising = recall[::-1]
+    average = float(average_precision_score(is_class, scores))
+    return Curve(rising, precision[::-1], lowest[::-1], average, numpy.diff(rising, prepend=0.0))
 
 
 def _of_class(

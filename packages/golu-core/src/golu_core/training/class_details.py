@@ -24,13 +24,15 @@ class Curve(NamedTuple):
         recall: (points,), rising.
         precision: (points,).
         scores: (points,), lowest score that is counted; NaN where it is not known.
-        average: precision, the area under the curve.
+        average: Average precision, `widths @ precision`.
+        widths: (points,), the share of the recall axis over which each precision is averaged; they add up to 1.
     """
 
     recall: NDArray[numpy.float64]
     precision: NDArray[numpy.float64]
     scores: NDArray[numpy.float64]
     average: float
+    widths: NDArray[numpy.float64]
 
 
 def write_table(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
@@ -123,13 +125,12 @@ def write_curves(folder: Path, curves: Mapping[str, Curve], title: str) -> None:
 
     figure = new_figure(7.5, 5)
     axes = figure.add_subplot()
-    grid = numpy.linspace(0, 1, 101)
     ordered = sorted(curves.items(), key=lambda item: item[1].average)
     for name, curve in ordered[:_CURVES]:
-        axes.step(curve.recall, curve.precision, where="post", label=f"{name}: {100 * curve.average:.1f} %", alpha=0.8)
-    mean = numpy.mean([_interpolated(curve, grid) for curve in curves.values()], axis=0)
-    average = sum(curve.average for curve in curves.values()) / len(curves)
-    axes.plot(grid, mean, color="black", linewidth=2, label=f"mean of {len(curves)} classes: {100 * average:.1f} %")
+        axes.plot(*_steps(curve), label=f"{name}: {100 * curve.average:.1f} %", alpha=0.8)
+    mean = mean_curve(list(curves.values()))
+    label = f"mean of {len(curves)} classes: {100 * mean.average:.1f} %"
+    axes.plot(*_steps(mean), color="black", linewidth=2, label=label)
     shown = "all classes" if len(ordered) <= _CURVES else f"the {_CURVES} classes with the lowest average precision"
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02), title=f"{title}: {shown}")
     axes.legend(fontsize=8, title="average precision")
@@ -145,9 +146,27 @@ def _thinned(curve: Curve) -> list[tuple[float, float, float]]:
     return list(zip(curve.recall[::step], curve.precision[::step], curve.scores[::step], strict=True))
 
 
-def _interpolated(curve: Curve, grid: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
-    """The highest precision at each recall or a higher one, 0 above the highest recall, as COCO has it."""
-    highest = numpy.maximum.accumulate(curve.precision[::-1])[::-1]
-    places = numpy.searchsorted(curve.recall, grid, side="left")
-    found: NDArray[numpy.float64] = numpy.append(highest, 0.0)[places]
-    return found
+def _steps(curve: Curve) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The corners of a curve as it is averaged: the area under the line through them is the average precision."""
+    edges = _edges(curve)
+    return numpy.repeat(edges, 2)[1:-1], numpy.repeat(curve.precision, 2)
+
+
+def _edges(curve: Curve) -> NDArray[numpy.float64]:
+    """Where each precision begins on the recall axis, and where the last one ends."""
+    edges: NDArray[numpy.float64] = numpy.concatenate([[0.0], numpy.cumsum(curve.widths)])
+    return edges
+
+
+def mean_curve(curves: Sequence[Curve]) -> Curve:
+    """Return the mean of curves in 101 steps, the number of COCO's; its average is the mean of theirs."""
+    edges = numpy.linspace(0, 1, 102)
+    widths = numpy.diff(edges)
+    areas = [
+        numpy.interp(edges, _edges(curve), numpy.concatenate([[0.0], numpy.cumsum(curve.widths * curve.precision)]))
+        for curve in curves
+    ]
+    precision = numpy.diff(numpy.mean(areas, axis=0)) / widths
+    unknown = numpy.full(len(widths), numpy.nan)
+    average = sum(curve.average for curve in curves) / len(curves)
+    return Curve(edges[1:], precision, unknown, average, widths)
