@@ -76,6 +76,13 @@ DETECT = """
 or one COCO file for all images with `--data.test-share 0.1`. Pass `--data.classes file`, unless ids and names of
 the categories are COCO's own; others are refused without it. Boxes of YOLO and PASCAL VOC are not taken for masks.
 
+YOLO's boxes, polygons and oriented boxes are read; the box of an oriented one is the upright one around it. Where
+`data.yaml` has `kpt_shape`, boxes are read and keypoints are left out, with a note. Lines with a confidence or a track
+are refused: they are predictions.
+
+Before a run writes anything, and in `--dry-run`, all annotations are checked, and the size in the header of each image
+file (of more than 10,000 in a split, a random 10,000). `--check-data` decodes every image.
+
 In COCO files these are understood: {kept}.
 Annotations are numbered anew, so that ids may be missing, equal or 0.
 

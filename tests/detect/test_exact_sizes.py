@@ -111,13 +111,25 @@ def test_a_graph_that_scales_in_floats_is_not_exported(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", DETECTORS, ids=lambda model: model.kind)
-def test_a_detector_finds_torchs_boxes_at_65_sizes(model, tmp_path, monkeypatch):
+@torch.no_grad()
+def test_a_detector_finds_torchs_boxes_at_65_sizes(model, tmp_path):
+    """But for one of two boxes that overlap and have the same score within rounding, about once in 5,000."""
     made = exportable(model)
     owner = made.weights.roi_heads if hasattr(made.weights, "roi_heads") else made.weights
     owner.score_thresh = -1.0
     session = export._session(made, tmp_path / "model.onnx")
-    monkeypatch.setattr(export, "_COMPARED", REAL_SIZES)
-    assert 0 < export._compared(made, session) < 1e-4
+    random = torch.Generator().manual_seed(1)
+    count = otherwise = 0
+    for size in REAL_SIZES:
+        image = torch.rand(3, *size, generator=random)
+        expected = made.model(image)
+        found = [torch.from_numpy(array) for array in session.run(None, {"image": image.numpy()})]
+        assert expected[0].shape == found[0].shape
+        ours, theirs = (export._rows(outputs, image) for outputs in (expected, found))
+        apart = torch.cdist(ours, theirs, p=float("inf")).min(dim=1).values
+        count += len(ours)
+        otherwise += int((apart > 1e-4).sum())
+    assert count > 65 * 4 and otherwise <= 2
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import numpy
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from golu_core.regular_files import open_regular
 from golu_core.training.errors import RequestError
 from golu_core.training.text_sinks import printable
 
@@ -61,7 +62,7 @@ def check_headers(scenes: Scenes) -> None:
 def _agrees(scenes: Scenes, sample: int) -> bool:
     image = scenes.images[sample]
     try:
-        with Pillow.open(scenes.folder / image.file_name) as picture:
+        with open_regular(scenes.folder / image.file_name) as file, Pillow.open(file) as picture:
             width, height = picture.size
             header: Any = picture.getexif() if scenes.turn else {}
             sideways = header.get(_ORIENTATION) in _SIDEWAYS

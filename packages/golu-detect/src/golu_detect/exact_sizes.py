@@ -39,10 +39,10 @@ REAL_SIZES: tuple[Size, ...] = (*_LANDSCAPE, *((width, height) for height, width
 
 
 def scaled_sides(sides: Tensor, shorter: int, longer: int) -> Tensor:
-    """Return the sides of scaled images, (..., 2) int64, in operators that ONNX has for doubles.
+    """(..., 2) int64 to (..., 2) int64: the heights and widths of scaled images, in operators that ONNX has for doubles.
 
     Args:
-        sides: Height and width of each image, (..., 2) int64.
+        sides: Height and width of each image.
         shorter: Length to which the shorter side is scaled.
         longer: Largest length of the longer side.
     """
@@ -100,7 +100,8 @@ def _scaled_size_of_graph(path: Path) -> Any:
     model = onnx.load(path)
     first = next(node for node in model.graph.node if node.op_type == "Resize")
     wanted = first.input[3]  # its `sizes`; pyramids resize after it
-    needed, nodes = {wanted}, []
+    needed: set[str] = {wanted}
+    nodes: list[Any] = []
     for node in reversed(model.graph.node):
         if needed.intersection(node.output):
             needed.update(node.input)
