@@ -39,10 +39,10 @@ REAL_SIZES: tuple[Size, ...] = (*_LANDSCAPE, *((width, height) for height, width
 
 
 def scaled_sides(sides: Tensor, shorter: int, longer: int) -> Tensor:
-    """(..., 2) int64 to (..., 2) int64: the heights and widths of scaled images, in operators that ONNX has for doubles.
+    """Return the heights and widths of scaled images, in operators that ONNX has for doubles.
 
     Args:
-        sides: Height and width of each image.
+        sides: (N, 2) or (2,) int64, height and width of each image.
         shorter: Length to which the shorter side is scaled.
         longer: Largest length of the longer side.
     """
