@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from golu_core.training.errors import RequestError, RunFailure
-from golu_core.training.exporting import LARGEST_DIFFERENCE, Exportable, activation_file, export_run, spec_in_export
+from golu_core.training.exporting import (
+    LARGEST_DIFFERENCE,
+    Exportable,
+    activation_file,
+    export_run,
+    remove_origins,
+    spec_in_export,
+)
 from golu_core.training.finished import FinishedRun
 from golu_core.training.results import Result
 
@@ -173,6 +180,7 @@ def _session(exportable: Exportable, path: Path) -> Any:
                 output_names=outputs,
                 dynamic_axes={"image": {1: "height", 2: "width"}, **{name: {0: "found"} for name in outputs}},
             )
+        remove_origins(path)
         return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # torch's exporter and the runtime each have their own
         raise RunFailure(f"the network cannot be exported to ONNX: {str(error).strip()[:300]}") from error

@@ -56,7 +56,7 @@ def start_of_run(config: DetectConfig, model: nn.Module, data: DetectData, proce
         processes,
         partial(read_given, libraries=_libraries(config.model)),
         head=tensors_of_head(small, large),
-        with_head=lambda given: _are_classes_of(given, data, processes),
+        with_head=lambda given: _are_classes_of(given, data),
     )
 
 
@@ -66,10 +66,9 @@ def _libraries(model: Model) -> dict[str, Library]:
     return {"torchvision": lambda tag: (torchvisions_weights(_BUILDERS[model.kind], tag), "relu")}
 
 
-def _are_classes_of(given: GivenWeights, data: DetectData, processes: Processes) -> bool:
-    """Whether a run's head is of these classes; where nothing names them, it is taken to be so, and that is said."""
+def _are_classes_of(given: GivenWeights, data: DetectData) -> bool | None:
+    """Whether a run's head is of these classes; None where nothing names its own."""
     theirs = classes_there(given, CLASSES_FILE, "names")
     if theirs is None:
-        processes.warn(f"{given.source} does not name its classes: a head for {data.classes} is loaded as it is")
-        return True
+        return None
     return bool(theirs == {str(number): name for number, name in data.names.items()})

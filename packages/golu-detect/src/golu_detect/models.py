@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torchvision
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import detection, segmentation
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -24,13 +23,13 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from torchvision.models.segmentation.fcn import FCNHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from golu_core.regular_files import check_regular
 from golu_core.training.activations import swapped_for
 from golu_core.training.errors import RequestError
 from golu_core.training.given_weights import torchvisions_weights
 from golu_core.training.results import RESULT_FILE, SwappedActivations, read_result
 from golu_core.training.run_files import WEIGHTS_FILE, damaged_files, read_activation_source
 from golu_core.training.seeding import Purpose, seed_global_generators
+from golu_core.training.weights_files import read_tensors
 
 from .config import DeepLabV3, DetectConfig, FasterRcnn, MaskRcnn, Model, RetinaNet
 
@@ -116,7 +115,7 @@ def backbone_weights(config: DetectConfig) -> dict[str, Tensor] | None:
     if path.is_dir():
         state = _of_a_run(path, config)
     elif path.is_file():
-        state = _loaded(path)
+        state = read_tensors(path)
     else:
         state = _torchvisions(config.backbone, config.activation)
     return {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
@@ -142,15 +141,7 @@ def _of_a_run(folder: Path, config: DetectConfig) -> dict[str, Tensor]:
     damage = damaged_files(folder, result)
     if damage:
         raise RequestError(f"the backbone cannot be used: {'; '.join(damage)}")
-    return _loaded(folder / WEIGHTS_FILE)
-
-
-def _loaded(path: Path) -> dict[str, Tensor]:
-    try:
-        check_regular(path)
-        return load_file(path)
-    except Exception as error:  # safetensors has its own
-        raise RequestError(f"{path} cannot be read as safetensors: {error}") from None
+    return read_tensors(folder / WEIGHTS_FILE)
 
 
 def _torchvisions(name: str, activation: str) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from golu_core.training.errors import RequestError
 from golu_core.training.finite import finite_metrics
 from golu_core.training.scratch import scratch_folder
+from golu_core.training.weights_files import read_tensors
 
 from .config import DiffusionConfig
 from .data import NoisyImages
@@ -35,10 +36,15 @@ def check_fid(config: DiffusionConfig) -> None:
     from torch_fidelity.utils import create_feature_extractor
 
     try:
-        create_feature_extractor(
-            _EXTRACTOR, [_FEATURES], cuda=False, verbose=False, feature_extractor_weights_path=_weights_path(config)
-        )
-    except Exception as error:  # the network's, the unpickler's, torch's
+        with scratch_folder() as scratch:
+            create_feature_extractor(
+                _EXTRACTOR,
+                [_FEATURES],
+                cuda=False,
+                verbose=False,
+                feature_extractor_weights_path=_plain_weights(config, scratch),
+            )
+    except Exception as error:  # the network's, `weights_files`', torch's
         problem = str(error).strip().partition("\n")[0][:300] or type(error).__name__
         where = "be downloaded" if config.fid_weights is None else f"be loaded from {config.fid_weights}"
         raise RequestError(
@@ -47,8 +53,26 @@ def check_fid(config: DiffusionConfig) -> None:
         ) from None
 
 
-def _weights_path(config: DiffusionConfig) -> str | None:
-    return None if config.fid_weights is None else str(config.fid_weights)
+def _plain_weights(config: DiffusionConfig, scratch: Path) -> str:
+    """A copy of the network's weights for torch-fidelity, which unpickles its file and so would run code in it.
+
+    Raises:
+        RequestError: the file holds more than tensors.
+    """
+    path = scratch / "inception.pt"
+    torch.save(read_tensors(config.fid_weights or _downloaded()), path)
+    return str(path)
+
+
+def _downloaded() -> Path:
+    """torch-fidelity's own file, where it would itself put it."""
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    path = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rpartition("/")[2]
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), progress=False)
+    return path
 
 
 def frechet_distance(drawn: Tensor, test: NoisyImages, config: DiffusionConfig, device: torch.device) -> float:
@@ -75,7 +99,8 @@ def frechet_distance(drawn: Tensor, test: NoisyImages, config: DiffusionConfig, 
             fid=True,
             cuda=device.type == "cuda",
             verbose=False,
-            feature_extractor_weights_path=_weights_path(config),
+            cache=False,  # whose files it unpickles
+            feature_extractor_weights_path=_plain_weights(config, scratch),
         )
     distance = float(found["frechet_inception_distance"])
     finite_metrics({"fid": distance})

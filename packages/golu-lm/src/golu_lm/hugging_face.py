@@ -96,7 +96,7 @@ def config_of(source: str, what: str) -> Any:
     """
     transformers = transformers_library()
     try:
-        return transformers.AutoConfig.from_pretrained(source)
+        return transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # the hub, the network and the file formats have their own
         raise RequestError(f"transformers cannot load a {what} from {source!r}: {str(error)[:300]}") from None
 
@@ -113,7 +113,7 @@ def load_hugging_face(model: GPT, source: str) -> None:
     """
     theirs = transformers_library().GPT2LMHeadModel
     try:
-        loaded = theirs.from_pretrained(source)
+        loaded = theirs.from_pretrained(source, trust_remote_code=False, weights_only=True)
     except Exception as error:  # the hub, the network and the file formats have their own
         raise RequestError(f"transformers cannot load a GPT-2 from {source!r}: {str(error)[:300]}") from None
     copy_from_hugging_face(model, loaded, source)

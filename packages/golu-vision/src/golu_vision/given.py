@@ -49,7 +49,7 @@ def start_of_run(config: VisionConfig, model: nn.Module, classes: Sequence[str],
         processes,
         partial(read_given, libraries=libraries_of(config.model)),
         head=head_of(config, len(classes)),
-        with_head=lambda given: _are_classes_of(given, classes, processes),
+        with_head=lambda given: _are_classes_of(given, classes),
     )
 
 
@@ -80,10 +80,9 @@ def _timms(name: str, tag: str) -> Mapping[str, Tensor]:
     return found.state_dict()
 
 
-def _are_classes_of(given: GivenWeights, classes: Sequence[str], processes: Processes) -> bool:
-    """Whether a run's head is of these classes; where nothing names them, it is taken to be so, and that is said."""
+def _are_classes_of(given: GivenWeights, classes: Sequence[str]) -> bool | None:
+    """Whether a run's head is of these classes; None where nothing names its own."""
     theirs = classes_there(given, CLASSES_FILE, "classes")
     if theirs is None:
-        processes.warn(f"{given.source} does not name its classes: a head for {len(classes)} is loaded as it is")
-        return True
+        return None
     return list(theirs) == list(classes)

@@ -10,12 +10,13 @@ import difflib
 import functools
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from torch import Tensor, nn
 from ..regular_files import regular_bytes
 from .calls import LOADED_MARK
 from .modules import GoLU
-from .registry import ACTIVATIONS, canonical_spec, registered_elsewhere
+from .registry import ACTIVATIONS, canonical_spec, is_nothing_loaded, registered_elsewhere
 from .specs import ActivationSpec, parse_spec
+from .torch_names import is_torch_class, named_in_torch
 
 _SHAPES = ((4, 8), (2, 8, 3, 3))
 
@@ -102,13 +104,34 @@ def built(text: str) -> nn.Module:
     """A new module of an activation that is built in, was loaded, or that the caller names now.
 
     Raises:
-        ValueError: as `load_activation`.
+        ValueError: as `load_activation`; or a command runs, and it has not loaded this activation.
     """
     spec = canonical_spec(text)
     if spec.kind == "name" and spec.head in ACTIVATIONS:
         return ACTIVATIONS[spec.head].build(**spec.parameters)
     known = _LOADED.get(spec.text) if text == spec.text else None  # a path may have other content by now
+    if known is None and is_nothing_loaded() and not is_torch_class(spec):
+        raise ValueError(f"{spec.text} is neither built in nor named on the command line, so its code is not run")
     return (known or load_activation(text)).build()
+
+
+def source_of(text: str) -> str:
+    """What the code of an activation is, as `LoadedActivation.source` has it, without running any of it.
+
+    Raises:
+        ValueError: there is no such file or package.
+    """
+    spec = canonical_spec(text)
+    if spec.path is not None:
+        return f"sha256:{hashlib.sha256(_read(spec.path)).hexdigest()}"
+    if spec.kind == "package":
+        first = spec.head.partition(".")[0]
+        if importlib.util.find_spec(first) is None:
+            raise ValueError(f"package {first!r} (needed by {spec.head}) is not installed")
+        if first == "torch":
+            named_in_torch(spec.head)
+        return _version_of(first)
+    return "" if spec.head in ACTIVATIONS else _version_of_entry(registered_elsewhere()[spec.head])
 
 
 # --------------------------------------------------------------------------------------------------------------- files
@@ -208,10 +231,14 @@ def _of_package(spec: ActivationSpec) -> LoadedActivation:
             found = entry.load()
         except Exception as error:  # another package's code
             raise ValueError(f"the activation {spec.head} ({entry.value}) cannot be loaded: {error}") from error
-        source = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "?"
-        return LoadedActivation(spec.text, source, _builder(found, spec))
-    found = _resolved(spec.head)
-    return LoadedActivation(spec.text, _version_of(spec.head.partition(".")[0]), _builder(found, spec))
+        return LoadedActivation(spec.text, _version_of_entry(entry), _builder(found, spec))
+    first = spec.head.partition(".")[0]
+    found = named_in_torch(spec.head) if first == "torch" else _resolved(spec.head)
+    return LoadedActivation(spec.text, _version_of(first), _builder(found, spec))
+
+
+def _version_of_entry(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "?"
 
 
 def _resolved(dotted: str) -> Any:
@@ -252,7 +279,8 @@ def _version_of(package: str) -> str:
             continue
         return f"{found.name} {found.version}"
     # a module that no distribution has, such as one in the working directory: its own source is all there is
-    file = getattr(sys.modules[package], "__file__", None)
+    module = importlib.util.find_spec(package)
+    file = module.origin if module is not None and module.has_location else None
     raise ValueError(
         f"{package} is not an installed package"
         + (f", but {file}, whose version a run could not store: name the file as ./file.py:Name" if file else "")
@@ -362,9 +390,3 @@ def _first_line(error: BaseException) -> str:
 def _nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), n=1)
     return f", did you mean {close[0]}?" if close else ""
-
-
-def is_of_torch(text: str) -> bool:
-    """Whether a name is of torch itself, whose import runs nothing that is not run already."""
-    spec = parse_spec(text)
-    return spec.kind == "package" and spec.head.partition(".")[0] == "torch"

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -198,13 +200,21 @@ def _changed_parameters(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(default, bool):
             if not isinstance(value, bool):
                 raise ValueError(f"{key} of {name} must be true or false, not {value!r}")
-        elif isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        elif isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_float(value):
             raise ValueError(f"{key} of {name} must be a number, not {value!r}")
         else:
             value = float(value)
         if value != default:
             changed[key] = value
     return changed
+
+
+def _is_float(value: float) -> bool:
+    """Whether a number is finite as a float, which an integer of 400 digits is not."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def canonical_name(text: str) -> str:
@@ -216,6 +226,28 @@ def canonical_name(text: str) -> str:
         ValueError: there is no such activation; the message has the nearest name.
     """
     return canonical_spec(text).text
+
+
+_nothing_loaded = ContextVar("nothing_loaded", default=False)
+
+
+@contextmanager
+def nothing_loaded() -> Iterator[None]:
+    """Keeps `build_activation` from running code that nobody has named: what commands run in.
+
+    A command loads what its own command line names. Any other text that reaches a network comes from a file, such as
+    the config of a run folder, and a file runs no code.
+    """
+    token = _nothing_loaded.set(True)
+    try:
+        yield
+    finally:
+        _nothing_loaded.reset(token)
+
+
+def is_nothing_loaded() -> bool:
+    """Whether `nothing_loaded` is in effect."""
+    return _nothing_loaded.get()
 
 
 def build_activation(name: str) -> nn.Module:

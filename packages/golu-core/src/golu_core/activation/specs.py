@@ -10,6 +10,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
+import unicodedata
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any, Literal
 
 _WORDS = {"true": True, "false": False, "none": None}  # as TOML and JSON write them
 _LONGEST_FOLDER = 100
+_LONGEST = 1024  # characters; the time to read a text of nothing but parentheses grows with their square
 _PLAIN = re.compile(r"[A-Za-z0-9_.,=+-]+")
 
 
@@ -51,6 +54,13 @@ class ActivationSpec:
 
 def parse_spec(text: str) -> ActivationSpec:
     """What a text names; ValueError where it names nothing."""
+    _check_text(text)
+    spec = _spec_of(text)
+    _check_length(spec.text)  # or what a run stores could not be read back
+    return spec
+
+
+def _spec_of(text: str) -> ActivationSpec:
     head, parameters = _split(text.strip())
     path, colon, name = head.rpartition(":")
     if colon and path.endswith(".py"):
@@ -71,6 +81,19 @@ def parse_spec(text: str) -> ActivationSpec:
     return ActivationSpec("package", head.replace(":", "."), parameters)
 
 
+def _check_text(text: str) -> None:
+    """Raises ValueError for text that no message, folder or terminal could show as it is."""
+    _check_length(text)
+    odd = next((letter for letter in text.strip() if unicodedata.category(letter) in ("Cc", "Cs")), None)
+    if odd is not None:
+        raise ValueError(f"{text!r} does not name an activation: it contains the character {odd!r}")
+
+
+def _check_length(text: str) -> None:
+    if len(text) > _LONGEST:
+        raise ValueError(f"{text[:40]!r}... has {len(text):,} characters, and an activation has at most {_LONGEST:,}")
+
+
 def _check_name(name: str, text: str) -> None:
     if not name.isidentifier():
         raise ValueError(f"{text!r} does not name what is in the file: write ./file.py:Name")
@@ -84,8 +107,10 @@ def _split(text: str) -> tuple[str, dict[str, Any]]:
         if letter != "(":
             continue
         try:
-            call = ast.parse(f"f{text[place:]}", mode="eval").body
-        except (SyntaxError, ValueError):
+            with warnings.catch_warnings():  # of unusual literals, such as '\\d'
+                warnings.simplefilter("ignore")
+                call = ast.parse(f"f{text[place:]}", mode="eval").body
+        except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last two of deep nesting
             continue
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
             return text[:place].strip(), _literals(call, text)
@@ -104,12 +129,29 @@ def _literals(call: ast.Call, text: str) -> dict[str, Any]:
             found[keyword.arg] = _WORDS[value.id]
             continue
         try:
-            found[keyword.arg] = ast.literal_eval(value)
-        except ValueError:
+            found[keyword.arg] = _plain_value(value)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             raise ValueError(
                 f"{keyword.arg} of {text!r} must be a plain value such as 0.5, true or 'text': nothing is computed"
             ) from None
     return dict(sorted(found.items()))
+
+
+def _plain_value(expression: ast.expr) -> Any:
+    """The value of a literal that can be written back as text, always in the same way.
+
+    Of what `ast.literal_eval` reads, an infinity, an ellipsis and an integer of thousands of digits cannot be written
+    back, and the order of a set's text differs from process to process.
+
+    Raises:
+        ValueError, TypeError, SyntaxError, MemoryError, RecursionError: it is no such literal.
+    """
+    if any(isinstance(part, (ast.Set, ast.Call)) for part in ast.walk(expression)):
+        raise ValueError("a set")
+    value = ast.literal_eval(expression)
+    if ast.literal_eval(repr(value)) != value:
+        raise ValueError("a value that is not read back")
+    return value
 
 
 def folder_name(text: str) -> str:

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+from golu_core.activation.registry import nothing_loaded
 from golu_core.training.errors import Interrupted, RequestError, status_of
 from golu_core.training.text_sinks import complain, prepare_streams
 
@@ -20,7 +21,8 @@ def exit_status(command: str, run: Callable[[], int]) -> int:
     """
     prepare_streams()
     try:
-        return run()
+        with nothing_loaded():
+            return run()
     except RequestError as error:
         return _told(command, error, 2)
     except Interrupted as stop:

@@ -7,6 +7,9 @@
     golu-core sweep my-study.toml --cluster slurm --partition gpu
     golu-core sweep --recipes digits --activations relu golu --seeds 0 1 2 --set "optim.lr=[0.1, 0.05]"
 
+Printing a plan or its status runs no activation's code. What only the study's file names as code, of a file or of a
+package, needs --trust-study to be run, or to be named by --activations or --recipes as well.
+
 The same command continues a study that was stopped or killed: finished runs stay, stopped ones continue where they
 were. Several sweeps can share a folder: each trains what no other process trains, and waits for the rest. Exit status:
 0 all runs are finished; 1 some failed, and are named; 2 a wrong request; 129, 130 or 143 stopped by a signal, after the
@@ -27,9 +30,11 @@ import tyro
 
 from golu_core.training.errors import RequestError
 from golu_core.training.fields import Range, check_fields
+from golu_core.training.named_activations import named_activation, planned_activation
 from golu_core.training.text_sinks import say, say_data
 
 from .exit_status import exit_status
+from .sweeping.consent import refuse_code
 from .sweeping.flags import as_typed, flat_flags
 from .sweeping.study import ClusterNeeds, PlannedRun, Study, find_study, planned_runs, read_study, study_from
 
@@ -61,6 +66,8 @@ class Flags:
     """Try failed runs again."""
     print_only: Annotated[bool, tyro.conf.arg(name="print")] = False
     """Print the commands without running them."""
+    trust_study: bool = False
+    """Run the code of the activations and recipes that the study's file names, of files and of packages."""
     status: bool = False
     """Show what is finished without running anything."""
     power: Annotated[float, Range(above=0.0, most=100.0)] | None = None
@@ -222,7 +229,10 @@ def _sweep(arguments: list[str] | None) -> int:
     flags = tyro.cli(Flags, args=arguments, prog="golu-core sweep", config=(tyro.conf.FlagCreatePairsOff,))
     check_fields(flags)
     study = study_of(flags)
-    runs = planned_runs(study)
+    trains = not (flags.print_only or flags.status or flags.power is not None)
+    if not flags.trust_study:
+        refuse_code(study, {*flags.recipes, *flags.activations}, trains)
+    runs = planned_runs(study, named_activation if trains else planned_activation)
     if flags.power is not None:
         from .power import power_table
         from .reporting.formats import console, print_table

@@ -8,15 +8,17 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from golu_core.activation.registry import nothing_loaded
 
 from .config import Config, PaperRow, checked
 from .errors import Interrupted, RequestError, RunFailure, status_of
 from .fields import check_fields
-from .named_activations import activations_of_words, with_named_activation
+from .named_activations import NamedActivation, activations_of_words, named_activation, planned_activation
 from .tasks import Command, Task, named_recipe, recipes_of, resolved
 from .text_sinks import complain, console, prepare_streams, say
 from .variants import chosen, help_of
@@ -47,7 +49,8 @@ class CommandLine(Generic[Config]):
         """Runs the command line and returns its exit status."""
         prepare_streams()
         try:
-            self._dispatch(sys.argv[1:] if arguments is None else arguments)
+            with nothing_loaded():
+                self._dispatch(sys.argv[1:] if arguments is None else arguments)
         except RequestError as error:
             return _complain(f"{self.program}: {error}", 2)
         except RunFailure as error:
@@ -128,32 +131,39 @@ class CommandLine(Generic[Config]):
             say(f"usage: {self.program} train RECIPE [flags]\n\nrecipes: {', '.join(self.recipes)}")
             say(f"flags of a recipe: {self.program} train {next(iter(self.recipes))} --help")
             return
-        config, said = self._resolved(arguments)
+        config, said = self._resolved(arguments, named_activation)
         if os.environ.get("RANK", "0") == "0":
             say("".join(f"{sentence}\n" for sentence in said), end="")
         resolved(self.task.train)(config)
 
     def config(self, arguments: Sequence[str]) -> Config:
-        """The config of `RECIPE [flags]`.
+        """The config of `RECIPE [flags]`; the code of its activation is not run.
 
         Raises:
             RequestError: there is no such recipe, or a value is impossible. For a wrong flag tyro exits with status 2.
         """
-        return self._resolved(arguments)[0]
+        return self._resolved(arguments, planned_activation)[0]
 
-    def _resolved(self, arguments: Sequence[str]) -> tuple[Config, tuple[str, ...]]:
+    def _resolved(
+        self, arguments: Sequence[str], named: Callable[[str], NamedActivation]
+    ) -> tuple[Config, tuple[str, ...]]:
         """The config, and what is to be said of values that were chosen from the user's data."""
+
+        def with_activation(config: Config) -> Config:
+            activation = named(config.activation)
+            return replace(config, activation=activation.text, activation_source=activation.source)
+
         name, *flags = arguments
         recipe = self._recipe(name)
         fitted = self._fitted(recipe, flags)
         if fitted is None:
-            return checked(with_named_activation(self._parsed(recipe, flags))), ()
+            return checked(with_activation(self._parsed(recipe, flags))), ()
         from .own_data import choices, cut_batch
 
         config, cut = cut_batch(self._parsed(fitted.recipe, flags), fitted)
         chosen_flags = choices(recipe, fitted, config)
         said = (f"{name}: {fitted.found}", f"chosen for them: {chosen_flags or 'nothing, all is given'}", *cut)
-        return checked(with_named_activation(config)), said
+        return checked(with_activation(config)), said
 
     def _parsed(self, recipe: Config, flags: Sequence[str]) -> Config:
         """A recipe with flags; tyro exits with status 2 for a wrong one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,8 @@ from .text_sinks import say
 _MOST_IN_ONE_FILE = 1_500_000_000  # bytes; a protocol buffer holds 2 GiB
 LARGEST_DIFFERENCE = 1e-4
 """From torch, as a share of the largest output: what float32 gives through other kernels."""
+_NOTES = ("doc_string", "metadata_props")
+_NOTES_OF_NODES = ("stack_trace", "from_node")
 _NEEDS = {
     "onnx": "onnxruntime alone: the activation is a few standard operators in the graph",
     "pt2": "torch alone: the activation is a few standard operators in the graph",
@@ -125,6 +127,7 @@ def _write_onnx(network: Exportable, folder: Path) -> float:
             external_data=_bytes_of(network.model) > _MOST_IN_ONE_FILE,
             verbose=False,
         )
+        remove_origins(path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # torch's exporter and the runtime each have their own
         raise RunFailure(f"the network cannot be exported to ONNX: {_first_line(error)}") from error
@@ -140,6 +143,7 @@ def _write_pt2(network: Exportable, folder: Path) -> float:
     path = folder / "model.pt2"
     try:
         program = torch.export.export(network.model, network.example, dynamic_shapes=_dynamic(network))
+        _remove_stack_traces(program)
         torch.export.save(program, path)
         loaded: Any = torch.export.load(path).module()
     except Exception as error:  # torch.export has many
@@ -155,6 +159,34 @@ def _check_finite(network: Exportable) -> None:
     layers = [module for module in network.model.modules() if list(module.parameters(recurse=False))]
     with torch.no_grad(), finite_outputs(layers, "the network's outputs"):
         network.model(*network.example)
+
+
+def remove_origins(path: Path) -> None:
+    """Rewrites an ONNX file without notes on where its nodes come from: lines of code with paths of this machine."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    _remove_notes(model)
+    onnx.save(model, path)
+
+
+def _remove_notes(message: Any) -> None:
+    """Clears the free texts of a protocol buffer of ONNX, and of all in it; its opset, names and numbers stay."""
+    for part, value in message.ListFields():
+        if part.name in _NOTES:
+            message.ClearField(part.name)
+        elif part.message_type is not None:
+            for inner in value if isinstance(value, Iterable) else [value]:
+                _remove_notes(inner)
+
+
+def _remove_stack_traces(program: torch.export.ExportedProgram) -> None:
+    """Takes out of a program's nodes the lines of code that they come from, with paths of this machine."""
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                for note in _NOTES_OF_NODES:
+                    node.meta.pop(note, None)
 
 
 def _write_safetensors(network: Exportable, folder: Path) -> None:

@@ -122,15 +122,11 @@ class FinishedRun(Generic[Config]):
             RequestError: They are missing or damaged, or do not fit the model.
             RunFailure: They are not finite.
         """
-        from safetensors.torch import load_model
-
         from .finite import finite_weights
+        from .weights_files import load_into
 
         path = self.check_file(name)
-        try:
-            load_model(model, path)
-        except Exception as error:  # safetensors and torch each have their own
-            raise RequestError(f"{path} does not fit the model of its config: {str(error)[:300]}") from None
+        load_into(model, path)
         finite_weights(model, path)
 
     def load_evaluated_weights(self, model: nn.Module, average: Average | None) -> None:

@@ -10,15 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..regular_files import check_regular, regular_json
+from ..regular_files import regular_json
 from .errors import RequestError
 from .results import RESULT_FILE, read_result
 from .run_files import AVERAGE_FILE, CONFIG_FILE, WEIGHTS_FILE, damaged_files, read_average
+from .weights_files import read_tensors
 
 FLAG = "--init-from"
-# what training programs wrap a state dict in, the better weights first: torchvision's references, timm, Lightning
-_WRAPPERS = ("model_ema", "state_dict_ema", "ema", "state_dict", "model_state_dict", "model", "module")
-# what they put before each name: DistributedDataParallel, torch.compile, Lightning, GPT-2's Hugging Face and nanoGPT
+# what stands before each name: of DistributedDataParallel, torch.compile, Lightning, GPT-2 in Hugging Face and nanoGPT
 _PREFIXES = ("module.", "_orig_mod.", "model.", "transformer.")
 _NOT_WEIGHTS = ("n_averaged",)  # of torch's AveragedModel
 _SHOWN = 6
@@ -88,7 +87,14 @@ def read_given(source: str, libraries: Mapping[str, Library]) -> GivenWeights:
     if not path.exists():
         known = "".join(f"; by name it may be {name}:NAME" for name in libraries)
         raise RequestError(f"{FLAG} {source}: there is no such file or run folder{known}")
-    return GivenWeights(source, _of_a_file(path))
+    return GivenWeights(source, _tensors_of(path))
+
+
+def _tensors_of(path: Path) -> dict[str, Tensor]:
+    try:
+        return read_tensors(path)
+    except RequestError as error:
+        raise RequestError(f"{FLAG} {error}") from None
 
 
 def _of_a_run(source: str, folder: Path) -> GivenWeights:
@@ -101,50 +107,8 @@ def _of_a_run(source: str, folder: Path) -> GivenWeights:
     if damage:
         raise RequestError(f"{FLAG} {folder}: {'; '.join(damage)}")
     average = AVERAGE_FILE in result.files and read_average(folder)
-    tensors = _of_a_file(folder / (AVERAGE_FILE if average else WEIGHTS_FILE))
+    tensors = _tensors_of(folder / (AVERAGE_FILE if average else WEIGHTS_FILE))
     return GivenWeights(source, tensors, result.activation, folder)
-
-
-def _of_a_file(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        try:
-            check_regular(path)
-            return load_file(path)
-        except Exception as error:  # safetensors has its own
-            raise RequestError(f"{FLAG} {path} cannot be read as safetensors: {error}") from None
-    try:
-        check_regular(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip files and torch each have their own
-        raise RequestError(f"{FLAG} {path} {_why_not(error)}") from None
-    found = _state_dict(content)
-    if not found:
-        raise RequestError(f"{FLAG} {path} holds no state dict: no names with tensors were found in it")
-    return found
-
-
-def _why_not(error: Exception) -> str:
-    text = str(error).strip()
-    if "weights_only" in text or "Unsupported" in text or "GLOBAL" in text:
-        reason = next((line.strip() for line in text.splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
-        return (
-            f"holds more than tensors, and reading it would run its code, so it was not read ({reason[:160]}): "
-            f"save the state dict alone, by safetensors.torch.save_file or torch.save(model.state_dict(), ...)"
-        )
-    return f"cannot be read by torch.load: {text.partition(chr(10))[0][:200] or type(error).__name__}"
-
-
-def _state_dict(content: Any) -> dict[str, Tensor]:
-    """The tensors of a state dict, or of the one that a training program's checkpoint holds."""
-    if not isinstance(content, Mapping):
-        return {}
-    for wrapper in _WRAPPERS:
-        inner = content.get(wrapper)
-        if isinstance(inner, Mapping) and (found := _state_dict(inner)):
-            return found
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
 
 
 def load_given(network: nn.Module, given: GivenWeights, head: frozenset[str], with_head: bool = True) -> Fit:
@@ -230,7 +194,7 @@ def torchvisions_weights(name: str, tag: str) -> Mapping[str, Tensor]:
     if tag not in known:
         raise RequestError(f"torchvision has no weights {tag!r} of {name}; it has {', '.join(known) or 'none'}")
     try:
-        state: Mapping[str, Tensor] = known[tag].get_state_dict(progress=False, check_hash=True)
+        state: Mapping[str, Tensor] = known[tag].get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:  # the network's own
         raise RequestError(f"torchvision cannot download {tag} of {name}: {error}") from None
     return state

@@ -5,7 +5,6 @@ Importing this module does not import torch.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from golu_core.activation.registry import ACTIVATIONS, canonical_spec
 from golu_core.activation.specs import ActivationSpec
 
 from ..regular_files import regular_bytes
-from .config import Config, RunConfig
+from .config import RunConfig
 from .errors import RequestError
 from .text_sinks import complain
 
@@ -56,10 +55,43 @@ def named_activation(text: str) -> NamedActivation:
         loaded = load_activation(text)
     except ValueError as error:
         raise RequestError(str(error)) from None
-    if spec.path is None:
-        return NamedActivation(loaded.text, loaded.source, loaded.text)
-    folder = spec.path.expanduser().absolute().parent
-    return NamedActivation(loaded.text, loaded.source, f"{folder}/{loaded.text}")
+    return NamedActivation(loaded.text, loaded.source, _argument(spec))
+
+
+def planned_activation(text: str) -> NamedActivation:
+    """As `named_activation`, without running any code: whether it is an activation shows when it is loaded.
+
+    Raises:
+        RequestError: it names nothing, or there is no such file or package.
+    """
+    try:
+        spec = canonical_spec(text)
+        if _is_built_in(spec):
+            return NamedActivation(spec.text, "", spec.text)
+        from golu_core.activation.loading import source_of
+
+        return NamedActivation(spec.text, source_of(text), _argument(spec))
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+
+
+def runs_no_code(text: str) -> bool:
+    """Whether an activation may be built although only a file names it: a built-in one, or one of torch's classes.
+
+    Raises:
+        ValueError: the text names nothing.
+    """
+    spec = canonical_spec(text)
+    if _is_built_in(spec):
+        return True
+    from golu_core.activation.torch_names import is_torch_class
+
+    return is_torch_class(spec)
+
+
+def _argument(spec: ActivationSpec) -> str:
+    """The text as another process can take it, from any working directory."""
+    return spec.text if spec.path is None else f"{spec.path.expanduser().absolute().parent}/{spec.text}"
 
 
 def named_function(text: str) -> NamedActivation:
@@ -73,12 +105,6 @@ def named_function(text: str) -> NamedActivation:
     if _is_built_in(spec) and spec.parameters.get("per_channel"):
         raise RequestError(f"{named.text} is a function for each channel of a network: take golu(learnable=true)")
     return named
-
-
-def with_named_activation(config: Config) -> Config:
-    """The config with what its activation is: its name in one spelling, and what its code is."""
-    named = named_activation(config.activation)
-    return dataclasses.replace(config, activation=named.text, activation_source=named.source)
 
 
 def loaded_code(text: str) -> bytes | None:
@@ -100,11 +126,11 @@ def require_activation(config: RunConfig, folder: Path) -> None:
     spec = canonical_spec(config.activation)
     if _is_built_in(spec):
         return
-    from golu_core.activation.loading import is_of_torch, load_activation, loaded_activation
+    from golu_core.activation.loading import load_activation, loaded_activation
 
     loaded = loaded_activation(spec.text)
     if loaded is None:
-        if not (_trusted.get() or is_of_torch(spec.text)):
+        if not (_trusted.get() or runs_no_code(spec.text)):
             raise RequestError(_untrusted(spec, folder))
         try:
             loaded = load_activation(spec.text, _copied_code(config, folder) if spec.kind == "file" else None)

@@ -65,7 +65,7 @@ def start_given(
     read: Callable[[str], GivenWeights],
     *,
     head: frozenset[str] = frozenset(),
-    with_head: Callable[[GivenWeights], bool] = lambda given: True,
+    with_head: Callable[[GivenWeights], bool | None] = lambda given: True,
 ) -> Start | None:
     """Loads what `--init-from` names, and freezes what `--freeze` names; None where the run starts at random.
 
@@ -78,7 +78,8 @@ def start_given(
         processes: of the run.
         read: reads the weights that a text names.
         head: names of the network's tensors whose shape follows from the number of classes.
-        with_head: whether these weights' classes may be those of the run.
+        with_head: whether these weights' classes are those of the run; None where the weights do not name theirs. A
+            head that fits is then loaded, with a warning.
 
     Raises:
         RequestError: the weights cannot be read or are of another network, or what is to be frozen cannot be.
@@ -97,8 +98,11 @@ def start_given(
         processes.warn(f"{config.init_from} cannot be read any more; the run continues from its checkpoint")
         freeze(model, config.freeze)
         return Start(Fingerprint(lambda: known), head)
-    takes_head = with_head(given)
+    same_classes = with_head(given)
+    takes_head = same_classes is not False
     fit = load_given(model, given, head, takes_head)
+    if same_classes is None and head & set(fit.loaded):
+        processes.warn(f"{given.source} does not name its classes: its head fits, and is loaded as it is")
     freeze(model, config.freeze, fit.made_new)
     if given.activation and given.activation != config.activation:
         processes.warn(f"{given.source} was trained with {given.activation}; the run goes on with {config.activation}")

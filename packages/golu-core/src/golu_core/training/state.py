@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import save_file, save_model
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -25,6 +24,7 @@ from torch.distributed.tensor import DTensor
 
 from ..regular_files import regular_json
 from .errors import RequestError
+from .weights_files import load_into, read_saved, read_tensors
 
 
 @dataclass
@@ -96,16 +96,15 @@ class TrainingState:
         position = read_position(checkpoint)
         with _named(checkpoint / "model.safetensors") as weights:
             if is_sharded(self.model):
-                whole: dict[str, Any] = load_file(weights)
+                whole: dict[str, Any] = read_tensors(weights)
                 set_model_state_dict(self.model, whole, options=_whole(self.model))
             else:
-                load_model(self.model, weights)
+                load_into(self.model, weights)
         with _named(checkpoint / "optimizer.pt") as path:
-            optimizer = torch.load(path, map_location="cpu", weights_only=True)
-            set_optimizer_state_dict(self.model, self.optimizer, optimizer, options=_whole(self.model))
+            set_optimizer_state_dict(self.model, self.optimizer, read_saved(path), options=_whole(self.model))
         if self.average is not None:
             with _named(checkpoint / "average.safetensors") as path:
-                load_model(self.average, path)
+                load_into(self.average, path)
         if self.scaler is not None:
             with _named(checkpoint / "scaler.json") as path:
                 self.scaler.load_state_dict(regular_json(path))
@@ -117,9 +116,9 @@ def _named(path: Path) -> Iterator[Path]:
     """Says which file of a checkpoint it was, whatever the library says."""
     try:
         yield path
-    except UnpicklingError:
-        raise RequestError(f"{path} holds more than tensors and numbers, which this program does not write") from None
-    except Exception as error:  # safetensors and torch have their own
+    except RequestError:  # of `weights_files`, which names it
+        raise
+    except Exception as error:  # torch has its own
         problem = str(error).strip().partition("\n")[0][:300] or type(error).__name__
         raise RequestError(f"{path} cannot be restored: {problem}") from None
 

@@ -88,7 +88,9 @@ def from_fsmt(model: Translator, source: str) -> None:
     """
     transformers = transformers_library()
     try:
-        loaded = transformers.FSMTForConditionalGeneration.from_pretrained(source)
+        loaded = transformers.FSMTForConditionalGeneration.from_pretrained(
+            source, trust_remote_code=False, weights_only=True
+        )
     except Exception as error:  # the hub, the network and the file formats have their own
         raise RequestError(f"transformers cannot load an FSMT from {source!r}: {str(error)[:300]}") from None
     theirs: dict[str, Tensor] = loaded.model.state_dict()

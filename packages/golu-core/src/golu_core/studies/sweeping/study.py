@@ -13,7 +13,7 @@ from golu_core.activation.specs import folder_name
 from golu_core.training.cli import CommandLine
 from golu_core.training.config import RunConfig
 from golu_core.training.errors import RequestError
-from golu_core.training.named_activations import NamedActivation, named_activation
+from golu_core.training.named_activations import NamedActivation, planned_activation
 from golu_core.training.run_files import run_folder
 from golu_core.training.tasks import Task, named_recipe, task_of
 from golu_core.training.user_files import read_toml
@@ -206,14 +206,19 @@ def _check_lists(values: Mapping[str, Any], source: str) -> None:
                 raise RequestError(f"{source}: {name} must be a list, not {part[name]!r}")
 
 
-def planned_runs(study: Study) -> list[PlannedRun]:
+def planned_runs(study: Study, named: Callable[[str], NamedActivation] = planned_activation) -> list[PlannedRun]:
     """The runs of a study, in the order of its file; activations vary fastest, then seeds.
+
+    Args:
+        study: its recipes are imported where they are of a file or package.
+        named: reads an activation's text; `named_activation` also loads what it names, once, before anything is
+            trained.
 
     Raises:
         RequestError: a recipe, activation or flag is not known, a flag is one that the study sets itself, or two runs
             would share a folder.
     """
-    runs = [run for experiment in study.experiment for run in _runs_of(experiment, study)]
+    runs = [run for experiment in study.experiment for run in _runs_of(experiment, study, named)]
     folders: dict[Path, PlannedRun] = {}
     for run in runs:
         if run.folder in folders:
@@ -237,8 +242,8 @@ def _refuse_cycles(runs: Mapping[Path, PlannedRun]) -> None:
                 break  # a cycle that does not lead back to this run is found from one of its own
 
 
-def _runs_of(experiment: Experiment, study: Study) -> Iterator[PlannedRun]:
-    activations = _named(experiment.activations or study.activations)
+def _runs_of(experiment: Experiment, study: Study, named: Callable[[str], NamedActivation]) -> Iterator[PlannedRun]:
+    activations = [named(text) for text in experiment.activations or study.activations]
     seeds = study.seeds if experiment.seeds is None else experiment.seeds
     for recipe, (variant, flags) in itertools.product(experiment.recipes, variants(experiment.flags)):
         task = task_of(recipe)
@@ -279,11 +284,6 @@ def anywhere(recipe: str) -> str:
     return f"{Path(path).expanduser().absolute()}:{name}" if colon and path.endswith(".py") else recipe
 
 
-def _named(activations: Sequence[str]) -> list[NamedActivation]:
-    """What a study's activations are, each imported once, before anything is trained."""
-    return [named_activation(text) for text in activations]
-
-
 def _parsed(task: Task[Any], arguments: Sequence[str]) -> RunConfig:
     try:
         config: RunConfig = CommandLine(task).config(arguments)
@@ -294,9 +294,12 @@ def _parsed(task: Task[Any], arguments: Sequence[str]) -> RunConfig:
 
 def _fill(text: str, known: Mapping[str, Any]) -> str:
     try:
-        return text.format_map(known)
+        filled = text.format_map(known)
     except (KeyError, ValueError, IndexError, AttributeError):
         raise RequestError(f"{text!r}: the placeholders are {{{'}, {'.join(known)}}}") from None
+    if filled.startswith("-") and not text.startswith("-"):
+        raise RequestError(f"{text!r} becomes {filled!r}, which is a flag itself")
+    return filled
 
 
 def _filled(value: Any, known: Mapping[str, Any]) -> Any:
