@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import inspect
 import json
 import math
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -14,11 +17,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from golu_core.activation import ACTIVATIONS, build_activation, canonical_name, load_activation, replace_activations
+from golu_core.activation import (
+    ACTIVATIONS,
+    build_activation,
+    canonical_name,
+    load_activation,
+    loading,
+    replace_activations,
+)
 from golu_core.activation.calls import activation_of
-from golu_core.activation.loading import FunctionActivation
-from golu_core.activation.registry import ALIASES, registered_elsewhere
+from golu_core.activation.loading import FunctionActivation, source_of
+from golu_core.activation.registry import ALIASES, nothing_loaded, registered_elsewhere
 from golu_core.activation.specs import folder_name, parse_spec
+from golu_core.activation.torch_names import named_in_torch
 
 SNAKE = """
 import torch
@@ -136,6 +147,56 @@ def test_any_text_is_read_or_refused(text):
     assert canonical_name(name) == name
 
 
+HOSTILE_VALUES = st.one_of(
+    st.sampled_from(
+        ["[]", "{[]: 1}", "{{}: 1}", "{1, 2}", "set()", "...", "1e999", "-1e999", "1e999j", "b'x'", "1j", "2+1j", "nan"]
+    ),
+    st.sampled_from(["__import__('os')", "lambda: 1", "f'{1}'", "x if x else y", "(yield)", "*a", "a:=1", "1 .real"]),
+    st.sampled_from([9, 99, 400, 900, 4_400]).map(lambda digits: "9" * digits),
+    st.sampled_from([9, 300, 999]).map(lambda digits: "0x" + "f" * digits),
+    st.tuples(
+        st.sampled_from(["(%s)", "[%s]", "{1: %s}", "-%s", "not %s", "f(%s)", "%s.x", "%s[0]"]), st.integers(1, 400)
+    ).map(lambda nested: _nested(*nested)),
+    st.text(max_size=9).map(repr),
+    st.text(max_size=9),
+    st.sampled_from(
+        ["\0", "'\0'", "'\\0'", "\ud800", "'\ud800'", "'\\ud800'", "'\\N{DIGIT ONE}'", "'\\d'", "\n1", "#"]
+    ),
+)
+HOSTILE_HEADS = st.one_of(
+    st.sampled_from(
+        ["golu", "p.q:R", "./f.py:R", "\0", "\ud800", "a\0.py:X", "\ud800.py:X", "..:x", "/.py:X", "é.py:X"]
+    ),
+    st.sampled_from([20, 1_000, 5_000]).map(lambda count: "(" * count),
+    st.sampled_from([20, 500, 3_000]).map(lambda count: "()" * count),
+    st.text(max_size=20),
+)
+
+
+def _nested(pattern, depth):
+    text = "1"
+    for _ in range(depth):
+        text = pattern % text
+    return text
+
+
+@settings(max_examples=600, deadline=1_000)
+@given(HOSTILE_HEADS, st.lists(st.tuples(st.sampled_from(["beta", "a", "**", "", "if"]), HOSTILE_VALUES), max_size=3))
+def test_hostile_texts_are_read_or_refused(head, parameters):
+    """In less than a second, without a warning, and what is read is read again from its stored spelling."""
+    text = f"{head}({', '.join(f'{name}={value}' for name, value in parameters)})"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        refusal, name = "", "golu"
+        try:
+            name = canonical_name(text)
+        except ValueError as error:
+            refusal = str(error)
+        assert refusal.encode().count(b"\n") == 0
+        assert canonical_name(name) == name and name.encode()
+        assert len(folder_name(name)) <= 100
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_names_are_folders_as_they_are(name):
     assert folder_name(name) == name and canonical_name(name.upper()) == name
@@ -158,7 +219,7 @@ def test_reading_imports_nothing(file):
         ("relu(alpha=1)", "relu has no parameter 'alpha': it has none"),
         ("golu(beta=true)", "beta of golu must be a number, not True"),
         ("golu(beta='a')", "beta of golu must be a number"),
-        ("golu(beta=1e999)", "beta of golu must be a number, not inf"),
+        ("golu(beta=1e999)", "beta of .* must be a plain value"),
         ("leaky_relu(0.1)", "name the parameters"),
         ("golu(beta=1, beta=2)", "cannot be read|each be named once"),
         ("golu(**{'beta': 1})", "each be named once"),
@@ -224,6 +285,90 @@ def test_files(file):
     assert torch.equal(build_activation(f"{file}:InPlace")(x), x.relu())
 
 
+TORCH_FUNCTIONS = sorted(
+    f"{home}.{name}"
+    for home, place in (("torch", torch), ("torch.special", torch.special), ("torch.nn.functional", nn.functional))
+    for name, found in vars(place).items()
+    if callable(found) and not inspect.isclass(found)
+)
+REACHING_OUT = [
+    "torch.save(f='victim')",
+    "torch.load(f='victim')",
+    "torch.jit.load(f='victim')",
+    "torch.jit.save(f='victim')",
+    "torch.hub.load(repo_or_dir='.', model='evil', source='local')",
+    "torch.export.save(f='victim')",
+    "torch.package.PackageExporter(f='victim')",
+    "torch.utils.cpp_extension.load(name='evil', sources='evil.cpp')",
+    "torch.utils.collect_env.run_and_return_first_line",
+    "torch.from_file(filename='victim', shared=True, size=8)",
+    "torch._inductor.runtime.compile_tasks._reload_python_module(path='evil.py')",
+    "torch._C._VariableFunctions.tanh",
+    "torch.nn.modules.module.torch.save(f='victim')",
+    "torch.nn.functional.torch.save(f='victim')",
+    "torch.nn.functional.importlib.import_module",
+    "torch.Tensor.numpy",
+    "torch.os.system",
+    "torch.sys.exit",
+    "torch.set_num_threads",
+    "torch.manual_seed",
+    "torch.compile",
+    "torch.nn.Module.apply",
+]
+
+
+@pytest.mark.parametrize("text", REACHING_OUT)
+def test_functions_of_torch_that_reach_out_are_refused(text, tmp_path, monkeypatch):
+    (tmp_path / "evil.py").write_text("open('victim', 'w')")
+    (tmp_path / "hubconf.py").write_text("open('victim', 'w')\ndef evil(): pass")
+    monkeypatch.chdir(tmp_path)
+    for load in (load_activation, build_activation):
+        with pytest.raises(ValueError, match="is not an activation of torch"):
+            load(text)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.py", "hubconf.py"]
+
+
+def test_what_may_be_called_of_torch_is_an_operator():
+    """Of all that can be called in its three modules, what is not refused."""
+    allowed = set()
+    for name in TORCH_FUNCTIONS:
+        with contextlib.suppress(ValueError):
+            allowed.add(named_in_torch(name))
+    assert {torch.tanh, torch.special.expit, nn.functional.gelu, nn.functional.silu} <= allowed
+    assert torch.save not in allowed and torch.from_file not in allowed
+    homes = {getattr(function, "__module__", None) for function in allowed}
+    assert homes <= {"torch", "torch.nn.functional", "torch._C._nn", "torch._C._special", None}
+    assert all(inspect.isbuiltin(f) for f in allowed if f.__module__ != "torch.nn.functional")
+
+
+@pytest.mark.parametrize(
+    "text", ["torch.tanh", "torch.nn.functional.mish", "p.q:R", "./mine.py:Snake", "torch.nn.LSTM"]
+)
+def test_a_command_builds_nothing_that_it_has_not_loaded(text, file, monkeypatch):
+    monkeypatch.setattr(loading, "_LOADED", {})
+    monkeypatch.chdir(file.parent)
+    with nothing_loaded():
+        with pytest.raises(ValueError, match="neither built in nor named"):
+            build_activation(text)
+        with pytest.raises(ValueError, match="neither built in nor named"):
+            replace_activations(nn.Sequential(nn.ReLU()), "relu", text)
+        assert isinstance(build_activation("torch.nn.Hardswish"), nn.Hardswish)
+        assert isinstance(build_activation("golu(beta=0.5)"), nn.Module)
+        if text == "./mine.py:Snake":
+            assert build_activation(load_activation(text).text).a == 1.0
+
+
+@pytest.mark.parametrize(
+    "text", ["golu(beta=2)", "torch.tanh", "torch.nn.Hardswish", "golu_core.activation:GoLU", "FILE:Snake"]
+)
+def test_the_source_is_known_without_running_anything(text, file, monkeypatch):
+    text = text.replace("FILE", str(file))
+    expected = load_activation(text).source
+    monkeypatch.setattr(loading, "_executed", None)
+    monkeypatch.setattr(loading, "_imported", None)
+    assert source_of(text) == expected
+
+
 def test_a_changed_file_is_loaded_anew(file):
     first = load_activation(f"{file}:Snake")
     file.write_text(SNAKE.replace("self.a = a", "self.a = 2 * a"))
@@ -251,7 +396,8 @@ def test_a_changed_file_is_loaded_anew(file):
         ("torch.nn.Hardswich", r"torch.nn has no Hardswich, did you mean Hardswish\?"),
         ("torch.nn.Linear", "needs in_features and out_features"),
         ("torch.nn.LSTM", "cannot be made: TypeError"),
-        ("torch.nn", "is a module"),
+        ("torch.nn", "is not an activation of torch"),
+        ("golu_core.activation", "is a module"),
         ("torch.autograd.Function", "autograd.Function"),
         ("no_such_package.x:Y", "there is no package 'no_such_package' installed"),
         ("golu(beta=-1)", "must be positive"),

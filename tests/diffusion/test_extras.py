@@ -7,10 +7,12 @@ import sys
 import types
 
 import pytest
+import torch
 
 from command_line import runner_in_this_process
 from diffusion_program import FOLDER, TINY
 from golu_diffusion.cli import COMMAND_LINE
+from traps import Trap
 
 
 @pytest.fixture
@@ -22,15 +24,24 @@ def run_here(monkeypatch, capfd):
 
 
 @pytest.fixture
-def fidelity(monkeypatch):
-    """torch-fidelity's place, taken by a module of the test's."""
-    module, utils = types.ModuleType("torch_fidelity"), types.ModuleType("torch_fidelity.utils")
+def fidelity(monkeypatch, tmp_path_factory):
+    """torch-fidelity's place, taken by a module of the test's, which unpickles its weights as torch-fidelity does."""
+    names = ("torch_fidelity", "torch_fidelity.utils", "torch_fidelity.feature_extractor_inceptionv3")
+    module, utils, inception = (types.ModuleType(name) for name in names)
     module.__spec__ = types.SimpleNamespace()
-    utils.create_feature_extractor = lambda *names, **options: None
-    module.calculate_metrics = lambda **options: {"frechet_inception_distance": 12.5}
+    published = tmp_path_factory.mktemp("published") / "weights-inception.pth"
+    torch.save({"weight": torch.ones(2)}, published)
+    inception.URL_INCEPTION_V3 = published.as_uri()
+    monkeypatch.setenv("TORCH_HOME", str(published.parent / "home"))
+
+    def unpickle(*names, feature_extractor_weights_path, **options):
+        assert set(torch.load(feature_extractor_weights_path, weights_only=False)) == {"weight"}
+
+    utils.create_feature_extractor = unpickle
+    module.calculate_metrics = lambda **options: unpickle(**options) or {"frechet_inception_distance": 12.5}
     module.utils = utils
-    monkeypatch.setitem(sys.modules, "torch_fidelity", module)
-    monkeypatch.setitem(sys.modules, "torch_fidelity.utils", utils)
+    for name, fake in zip(names, (module, utils, inception), strict=True):
+        monkeypatch.setitem(sys.modules, name, fake)
     return module
 
 
@@ -57,6 +68,18 @@ def test_a_network_that_cannot_be_loaded_is_refused_before_anything(fidelity, fe
         assert done.returncode == 2, done.stderr
         assert "--fid-weights" in done.stderr and "Traceback" not in done.stderr
         assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_weights_of_the_distance_run_no_code(dry, fidelity, few_images, tmp_path, run_here):
+    """torch-fidelity is given a file that this program has written, for it would run what is in this one."""
+    torch.save({"weight": Trap(tmp_path / "marker")}, tmp_path / "weights.pth")
+    given = ["--fid-images", "3", "--fid-weights", "weights.pth", *dry]
+    done = run_here(*command(few_images, *given), cwd=tmp_path)
+    assert not (tmp_path / "marker").exists()
+    assert done.returncode == 2 and "holds more than tensors" in done.stderr and "Traceback" not in done.stderr
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "weights.pth")
+    assert run_here(*command(few_images, *given), cwd=tmp_path).returncode == 0
 
 
 def test_a_distance_that_fails_leaves_the_finished_run(fidelity, few_images, tmp_path, run_here):
