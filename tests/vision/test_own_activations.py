@@ -178,7 +178,7 @@ def test_a_study_and_its_report(tmp_path, monkeypatch, capsys):
     (tmp_path / "study.toml").write_text(STUDY)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    assert sweep.main(["study.toml"]) == 0, capsys.readouterr()
+    assert sweep.main(["study.toml", "--trust-study"]) == 0, capsys.readouterr()
     folders = {path.parent.parent.name for path in tmp_path.glob("runs/vision/digits/*/seed0/result.json")}
     assert folders == {"golu", "golu,beta=0.5", "mine.py-Wave", "torch.nn.Hardswish"}
     capsys.readouterr()
@@ -194,6 +194,6 @@ def test_a_study_and_its_report(tmp_path, monkeypatch, capsys):
     shutil.rmtree(two / "vision/digits/mine.py-Wave")
     (tmp_path / "mine.py").write_text(WAVE + "# changed\n")
     (tmp_path / "study.toml").write_text(STUDY.replace("seeds = [0]", "seeds = [1]").replace('"golu", ', ""))
-    assert config.exists() and sweep.main(["study.toml"]) == 0
+    assert config.exists() and sweep.main(["study.toml", "--trust-study"]) == 0
     assert aggregate.main(["runs"]) == 2
     assert "runs with mine.py:Wave have different code of it" in capsys.readouterr().err
