@@ -468,6 +468,21 @@ SOURCES = [
 ]
 
 
+def test_a_folder_of_hugging_face_runs_no_code(tmp_path, monkeypatch):
+    """Neither at once, nor after a question."""
+    folder, marker = source(tmp_path), tmp_path / "marker"
+    (folder / "evil.py").write_text(
+        f"open({str(marker)!r}, 'w')\nfrom transformers import GPT2Config as Config, GPT2LMHeadModel as Model\n"
+    )
+    values = json.loads((folder / "config.json").read_text())
+    code = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
+    (folder / "config.json").write_text(json.dumps({**values, "model_type": "evil", "auto_map": code}))
+    monkeypatch.setattr("builtins.input", lambda *prompt: pytest.fail("it asked"))
+    with pytest.raises(RequestError, match="cannot load a GPT-2"):
+        sized_like(str(folder), RECIPES["babygpt-text"].model)
+    assert not marker.exists()
+
+
 @pytest.mark.parametrize(("changes", "words"), SOURCES)
 def test_what_the_model_cannot_have_is_refused(changes, words, tmp_path):
     folder = source(tmp_path, **changes)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
+import io
 import json
 import re
 import subprocess
 import sys
+import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +20,16 @@ from accelerate.state import AcceleratorState
 
 import detect_program
 import diffusion_program
+import golu_core
+import golu_vision
 import lm_program
 import translation_program
 import vision_program
 from command_line import environment
+from golu_core.training import exporting
 from golu_core.training.cli import CommandLine
 from golu_core.training.errors import RunFailure
-from golu_core.training.exporting import _compared
+from golu_core.training.exporting import Exportable, _compared
 from golu_core.training.results import base_of
 from golu_core.training.tasks import task_of
 
@@ -109,6 +116,45 @@ def export(kind: str, run: Path, *flags: str) -> int:
     return CommandLine(task_of(RUNS[kind][0])).main(["export", str(run), *flags, *trust])
 
 
+def origins(out: Path, run: Path) -> list[tuple[str, str]]:
+    """Where the files of an export, and those inside of them, name this machine: its folders and its user."""
+    user = getpass.getuser()
+    packages = [Path(module.__file__ or "").parents[1] for module in (golu_core, torch, onnxruntime, golu_vision)]
+    folders = [Path.cwd(), Path.home(), Path(tempfile.gettempdir()), Path(sys.prefix), run, run.parents[4], *packages]
+    words = {*map(str, folders), f"/{user}/", f"\\{user}\\", 'File "', '.py", line'}
+    words |= {user} if len(user) > 4 else set()  # `root` is a word of graphs as well
+    files = [(str(path.relative_to(out)), path.read_bytes()) for path in out.rglob("*") if path.is_file()]
+    found = []
+    while files:
+        name, content = files.pop()
+        found += [(name, word) for word in words if word.encode() in content or word in name]
+        if zipfile.is_zipfile(io.BytesIO(content)):
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                files += [(f"{name}:{member}", archive.read(member)) for member in archive.namelist()]
+    return found
+
+
+class Branches(torch.nn.Module):
+    """A network whose graph has other graphs in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 3)
+        self.activation = golu_core.GoLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.activation(self.layer(x))
+        return torch.cond(y.sum() > 0, lambda t: t.sin() + 1, lambda t: t.cos() * 2, (y,))
+
+
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+def test_graphs_name_nothing_of_the_machine(form: str, tmp_path: Path):
+    """The trace of each node names files; in graphs inside of graphs, too."""
+    network = Exportable(Branches().eval(), (torch.randn(2, 3),), ("x",), "y", "other")
+    exporting._WRITERS[form](network, tmp_path)
+    assert not origins(tmp_path, Path.cwd() / "a/b/c/d/e/f")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "form"), [(kind, form) for kind in RUNS for form in FORMS.get(kind, ["safetensors"])])
 def test_an_export_loads_as_its_card_says(kind: str, form: str, trained, tmp_path: Path, capsys):
@@ -118,6 +164,7 @@ def test_an_export_loads_as_its_card_says(kind: str, form: str, trained, tmp_pat
         return
     assert export(kind, trained(kind), "--out", str(tmp_path / "out"), "--format", form) == 0, capsys.readouterr().err
     out = tmp_path / "out"
+    assert not origins(out, trained(kind))
     card = (out / "README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", card, re.S)
     block = "import sys\nsys.modules['golu_core'] = None\n" if form != "safetensors" else ""
@@ -139,6 +186,20 @@ def test_an_export_loads_as_its_card_says(kind: str, form: str, trained, tmp_pat
     measured = json.loads((trained(kind) / "result.json").read_text())["metrics"]
     assert {m["type"]: m["value"] for m in listed} == measured
     assert {base_of(name) for name in measured} <= set(task_of(RUNS[kind][0]).metrics)  # each has a label with a unit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["timm", "timm, own", "timm, learned"])
+def test_timm_alone_loads_only_what_it_has(kind: str, trained, tmp_path: Path, capsys):
+    """With its own activation in place of the run's it would give other numbers, and nobody would know."""
+    import timm
+
+    assert export(kind, trained(kind), "--out", str(tmp_path / "out"), "--format", "safetensors") == 0, capsys
+    if kind == "timm, own":
+        assert timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).num_classes == 10
+        return
+    with pytest.raises(RuntimeError, match=r"golu.* see README\.md"):
+        timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True)
 
 
 @pytest.mark.slow
@@ -199,8 +260,6 @@ def test_detectors_are_refused_by_torch_export_and_say_why(kind: str, trained, t
 
 
 def test_a_network_with_other_numbers_is_no_export():
-    from golu_core.training.exporting import Exportable
-
     model = torch.nn.Linear(3, 2).eval()
     network = Exportable(model, (torch.randn(2, 3),), ("x",), "y", "other")
     assert _compared(network, model) == 0

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from command_line import runner_in_this_process
 from golu_vision.cli import COMMAND_LINE
+from runs_on_disk import change_result
 from vision_program import FAST
 
 SHORT = [*FAST, "--epochs", "1", "--max-steps", "2", "--optim.lr", "0.01"]
@@ -46,6 +47,7 @@ def test_a_state_dict_of_another_library_is_tuned_with_a_new_head(library, few_d
     done = run_here("train", "digits", *SHORT, *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "2 made new (fc.weight, fc.bias), 0 left over" in done.stdout
+    assert "name its classes" not in done.stderr  # a head that is not loaded needs none
     assert "its head is new: there are no test metrics before training" in done.stdout
     assert set(start_of(tmp_path / "out")) == {"tensors", "given"}
     tuned, given = load_file(tmp_path / "out" / RUN / "model.safetensors"), model.state_dict()
@@ -65,6 +67,29 @@ def trained(few_digits, tmp_path_factory):
         patch.chdir(cwd)
         assert COMMAND_LINE.main(["train", "digits", *SHORT, *flags]) == 0
     return cwd / "given/vision/digits/relu/seed0"
+
+
+@pytest.mark.parametrize("flag", [[], ["--dry-run"]])
+def test_a_head_that_fits_is_loaded_with_a_warning(flag, trained, few_digits, run_here, tmp_path):
+    """The file has no names of classes beside it."""
+    shutil.copy(trained / "model.safetensors", tmp_path / "w.safetensors")
+    flags = ["--data.root", str(few_digits), "--init-from", "w.safetensors", "--output-dir", "out", *flag]
+    done = run_here("train", "digits", *SHORT, *flags, cwd=tmp_path)
+    assert done.returncode == 0 and "0 made new" in done.stdout, done.stderr
+    assert done.stderr.count("w.safetensors does not name its classes: its head fits, and is loaded as it is") == 1
+
+
+@pytest.mark.parametrize("spec", ["torch.save(f='marker')", "evil.py:Evil", "evil:Evil", "torch.tanh"])
+def test_a_run_that_is_started_from_runs_no_code(spec, trained, few_digits, run_here, tmp_path, monkeypatch):
+    """The network as given would be measured with the activation that its result names."""
+    (tmp_path / "evil.py").write_text("open('marker', 'w')\nfrom torch.nn import ReLU as Evil\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    shutil.copytree(trained, tmp_path / "given")
+    change_result(tmp_path / "given", activation=spec)
+    flags = ["--data.root", str(few_digits), "--init-from", "given", "--output-dir", "out"]
+    done = run_here("train", "digits", *SHORT, *flags, cwd=tmp_path)
+    assert not (tmp_path / "marker").exists()
+    assert done.returncode == 0 and f"is not measured with {spec}" in done.stderr, done.stderr
 
 
 def test_as_many_other_classes_have_a_new_head(trained, few_digits, run_here, tmp_path):

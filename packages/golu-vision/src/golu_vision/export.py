@@ -13,7 +13,7 @@ from golu_core.training.finished import FinishedRun
 from golu_core.training.results import Result
 
 from .config import VisionConfig
-from .models import build_model, build_network
+from .models import build_model
 from .predict import classes_of_run
 
 _PREPROCESSING = "preprocessing.json"
@@ -44,9 +44,7 @@ def _of_run(folder: Path) -> tuple[Exportable, Result]:
             **({"config.json": timm_config(config, classes)} if is_timm else {}),
             **activation_file(config.activation),
         },
-        loading=_loading(
-            config, len(classes), learns=bool(set(model.state_dict()) - _plain_names(config, len(classes)))
-        ),
+        loading=_loading(config, len(classes)),
         needs="timm" if is_timm and own else "golu-vision" if not is_timm else "timm, and golu-core for the activation",
         library="timm" if is_timm else "pytorch",
     )
@@ -72,10 +70,15 @@ def preprocessing_of(config: VisionConfig, classes: Sequence[str]) -> dict[str, 
 
 
 def timm_config(config: VisionConfig, classes: Sequence[str]) -> dict[str, Any]:
-    """What `timm.create_model("local-dir:...")` reads beside model.safetensors."""
-    data = config.data
+    """What `timm.create_model("local-dir:...")` reads beside model.safetensors.
+
+    With another activation than the network's own, its architecture is one that timm does not know, and timm says so:
+    under the plain name it would load the weights, compute its own activation, and give other numbers in silence.
+    """
+    data, name = config.data, config.model.name.partition("/")[2]
+    swapped = f"{name} with {config.activation} in place of {config.model.own_activation}: see README.md"
     return {
-        "architecture": config.model.name.partition("/")[2],
+        "architecture": name if config.activation == config.model.own_activation else swapped,
         "num_classes": len(classes),
         "label_names": list(classes),
         "pretrained_cfg": {
@@ -91,20 +94,8 @@ def timm_config(config: VisionConfig, classes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _plain_names(config: VisionConfig, classes: int) -> set[str]:
-    """Names of the tensors of the network as published."""
-    with torch.device("meta"):
-        return set(build_network(config.model, classes, config.data).state_dict())
-
-
-def _loading(config: VisionConfig, classes: int, learns: bool) -> list[str]:
-    """Python that makes `model` from model.safetensors.
-
-    Args:
-        config: of the run.
-        classes: outputs of the network.
-        learns: whether the activation has weights of its own, which the library's loader would not know.
-    """
+def _loading(config: VisionConfig, classes: int) -> list[str]:
+    """Python that makes `model` from model.safetensors, for a network with a number of outputs."""
     library, _, name = config.model.name.partition("/")
     own, activation = config.model.own_activation, spec_in_export(config.activation)
     source = "folder" if config.data.is_own else config.data.source
@@ -112,11 +103,14 @@ def _loading(config: VisionConfig, classes: int, learns: bool) -> list[str]:
         "from golu_core import replace_activations",
         f"replace_activations(model, {own!r}, {activation!r})",
     ]
-    if library == "timm" and not learns:
-        made = ["import timm, torch", 'model = timm.create_model("local-dir:.", pretrained=True)']
-        return made + (swap if activation != own else [])
+    if library == "timm" and activation == own:
+        return ["import timm, torch", 'model = timm.create_model("local-dir:.", pretrained=True)']
     build = {
-        "timm": ["import timm, torch", f"model = timm.create_model({name!r}, num_classes={classes})"],
+        "timm": [
+            "import json, timm, torch",
+            'config = json.load(open("config.json"))["pretrained_cfg"]',
+            f"model = timm.create_model({name!r}, pretrained_cfg=config, num_classes={classes})",
+        ],
         "torchvision": [
             "import torch, torchvision",
             f"model = torchvision.models.get_model({name!r}, weights=None, num_classes={classes})",
