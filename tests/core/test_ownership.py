@@ -297,3 +297,61 @@ def test_digits_of_version_0_1_are_taken(tmp_path):
     (folder / "complete.json").write_text('{"train": 1442, "test": 355}')
     assert write_digits(folder) == folder
     assert (folder / "complete.json").read_text() == '{"train": 1442, "test": 355}'
+
+
+# ---------------------------------------------------------------------------------------------------------- who writes
+
+INSIDE_A_PARTIAL = "fills a folder or file that ownership.py renames"
+WRITERS = {
+    "golu_core/training/checkpoint.py": INSIDE_A_PARTIAL,
+    "golu_core/training/class_details.py": INSIDE_A_PARTIAL,
+    "golu_core/training/exporting.py": INSIDE_A_PARTIAL,
+    "golu_core/training/model_card.py": INSIDE_A_PARTIAL,
+    "golu_core/training/ownership.py": "the atomic writer itself",
+    "golu_core/training/partial_marker.py": "the marker of partial folders",
+    "golu_core/training/run_files.py": "appends lines to metrics.jsonl, which a checkpoint restores",
+    "golu_core/training/sample_folder.py": INSIDE_A_PARTIAL,
+    "golu_core/training/scratch.py": "temporary folders that the next command removes after a kill",
+    "golu_core/training/state.py": INSIDE_A_PARTIAL,
+    "golu_core/studies/sweeping/local.py": "logs, and notes of which the presence counts alone",
+    "golu_core/studies/sweeping/cluster.py": "notes of which the presence counts alone",
+    "golu_detect/predict.py": INSIDE_A_PARTIAL,
+    "golu_detect/samples.py": INSIDE_A_PARTIAL,
+    "golu_detect/video.py": INSIDE_A_PARTIAL,
+    "golu_diffusion/diffusers_form.py": INSIDE_A_PARTIAL,
+    "golu_lm/corpora.py": "inside a scratch folder",
+    "golu_lm/prepare.py": "appends to a partial folder, which a journal restores",
+    "golu_lm/tokenizers.py": "inside a scratch folder",
+    "golu_lm/translation/hugging_face.py": "inside a scratch folder",
+    "golu_lm/translation/prepare.py": "appends to a partial folder, which a journal restores",
+    "golu_lm/translation/subwords.py": INSIDE_A_PARTIAL,
+}
+"""Files with calls that write, each with the reason why a kill in them leaves nothing half-written."""
+
+
+def writes(source: str) -> list[str]:
+    """Calls that write a file or make a temporary one, as far as a reader can tell from their form."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        modes = [n.value for n in [*node.args, *(k.value for k in node.keywords)] if isinstance(n, ast.Constant)]
+        opens = name == "open" and any(
+            isinstance(mode, str) and set(mode) & set("wax") and len(mode) < 4 for mode in modes
+        )
+        temporary = name in {"mkdtemp", "mkstemp", "TemporaryDirectory", "NamedTemporaryFile", "TemporaryFile"}
+        owned = isinstance(node.func, ast.Name) and name in {"write_text", "write_json"}  # ownership's own
+        if opens or temporary or (name in {"write_text", "write_bytes"} and not owned):
+            found.append(f"{node.lineno}: {name}")
+    return found
+
+
+def test_all_output_goes_through_the_atomic_writer():
+    """A new call that writes must stand in the table, with the reason why it may."""
+    found = {
+        path.as_posix().rpartition("/src/")[2]: calls
+        for path in SOURCES
+        if "/src/" in path.as_posix() and (calls := writes(path.read_text()))
+    }
+    assert found.keys() == WRITERS.keys(), found

@@ -23,20 +23,17 @@ from translation_program import pairs
 from writers import NO_FILES, TRAINING, WRITERS, Sources
 
 FAULTS = {"kill -9": KILL, "no space left": NO_SPACE}
-PARTS = range(200) if ALL else range(2)
-CASES = [
-    pytest.param(
-        name,
-        fault,
-        part,
-        marks=[] if not writer.slow and fault == "kill -9" and part == 0 else [pytest.mark.slow],
-        id=f"{name}-{fault}-{part}",
-    )
-    for name, writer in WRITERS.items()
-    for fault in FAULTS
-    for part in PARTS
-    if ALL or fault == "kill -9" or part == 0
-]
+PARTS = range(200) if ALL else range(1)
+
+
+def cases():
+    """Every command, fault and part; without GOLU_ALL_FAULTS=1 a kill of each and a full disk for every third."""
+    for number, (name, writer) in enumerate(WRITERS.items()):
+        for fault in FAULTS:
+            for part in PARTS:
+                marks = [] if writer.is_quick and fault == "kill -9" and part == 0 else [pytest.mark.slow]
+                if ALL or (not writer.takes_long and (fault == "kill -9" or number % 3 == 0)):
+                    yield pytest.param(name, fault, part, marks=marks, id=f"{name}-{fault}-{part}")
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +95,7 @@ def same_files(cwd: Path, whole: Path, differs: list[str]) -> None:
             assert (cwd / name).read_bytes() == (whole / name).read_bytes(), f"{name} differs"
 
 
-@pytest.mark.parametrize(("name", "fault", "part"), CASES)
+@pytest.mark.parametrize(("name", "fault", "part"), cases())
 def test_a_fault_in_a_command_that_writes(name, fault, part, programs, sources, undisturbed, tmp_path):
     whole, ended = undisturbed(name)
     numbers = list(kinds_of(ended.operations, whole).values())
@@ -111,10 +108,13 @@ def test_a_fault_in_a_command_that_writes(name, fault, part, programs, sources, 
     struck = start(programs, name, sources, tmp_path, at, FAULTS[fault])
     if fault == "kill -9":
         assert struck.returncode == -9, named
-    elif struck.returncode != 0:  # 0: only cleaning up failed
+    elif struck.returncode != 0:  # 0: nothing needed space from there on
         assert struck.returncode == 1, f"{named}: {struck.stderr}"
         assert struck.message, named
-        assert not any(n.endswith((".safetensors", ".onnx", ".pt2")) for n in files(tmp_path)), "torn weights"
+        assert not {n for n in files(tmp_path) if n.startswith("exported") and (tmp_path / n).is_file()}, "half of it"
+    else:
+        same_files(tmp_path, whole, list(WRITERS[name].differs))
+        return
     again = start(programs, name, sources, tmp_path)
     assert again.returncode == 0, f"{named}: {again.stderr}"
     same_files(tmp_path, whole, list(WRITERS[name].differs))

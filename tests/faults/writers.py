@@ -37,14 +37,16 @@ class Writer:
         arguments: Of the command line, the command first.
         imports: Modules that the server of forks imports beforehand, to save time.
         differs: Patterns of files whose bytes are not the same each time, with the reason.
-        slow: Only the slow tests run it.
+        is_quick: It is killed in each run of the tests, and not only in the slow ones.
+        takes_long: It is struck with GOLU_ALL_FAULTS=1 alone.
     """
 
     program: str
     arguments: Callable[[Sources], list[str]]
     imports: tuple[str, ...] = ()
     differs: Mapping[str, str] = field(default_factory=dict)
-    slow: bool = True
+    is_quick: bool = False
+    takes_long: bool = False
 
 
 def _on_run(task: str, command: str, *flags: str) -> Callable[[Sources], list[str]]:
@@ -63,19 +65,21 @@ _ONNX = ("onnxruntime", "onnxscript", "torch.onnx")
 _STUDIES = ("golu_core.studies.aggregate", "golu_core.studies.analyze", "golu_core.studies.check")
 _STUDIES += ("golu_core.studies.reporting.figures", "golu_core.studies.reporting.page")
 WRITERS: dict[str, Writer] = {
-    "golu-vision export": Writer("vision", _export("vision", "safetensors"), slow=False),
+    "golu-vision export": Writer("vision", _export("vision", "safetensors"), is_quick=True),
     "golu-vision export --format onnx": Writer("vision", _export("vision", "onnx"), _ONNX),
     "golu-vision export --format pt2": Writer(
         "vision", _export("vision", "pt2"), differs={"*.pt2": "an archive with times"}
     ),
     "golu-vision evaluate --details": Writer("vision", _details("vision"), ("sklearn.metrics",)),
     "golu-vision predict": Writer(
-        "vision", lambda s: ["predict", str(s.run("vision")), str(s.files / "images"), "--grid", "grid.png"], slow=False
+        "vision",
+        lambda s: ["predict", str(s.run("vision")), str(s.files / "images"), "--grid", "grid.png"],
+        is_quick=True,
     ),
     "golu-lm export": Writer("lm", _export("lm", "safetensors"), ("transformers",)),
     "golu-lm export --format pt2": Writer("lm", _export("lm", "pt2"), differs={"*.pt2": "an archive with times"}),
     "golu-lm prepare": Writer(
-        "lm", lambda s: ["prepare", str(s.files / "text.txt"), "--tokenizer", "bytes"], slow=False
+        "lm", lambda s: ["prepare", str(s.files / "text.txt"), "--tokenizer", "bytes"], is_quick=True
     ),
     "golu-lm prepare --overwrite": Writer(
         "lm", lambda s: ["prepare", str(s.files / "text.txt"), "--tokenizer", "bytes", "--overwrite"]
@@ -83,12 +87,12 @@ WRITERS: dict[str, Writer] = {
     "golu-lm prepare-pairs": Writer(
         "lm",
         lambda s: ["prepare-pairs", str(s.files / "pairs"), "--vocabulary", "128", "--num-workers", "1"],
-        slow=False,
+        is_quick=True,
     ),
     "golu-detect export": Writer("detect", _export("detect", "safetensors")),
     "golu-detect evaluate --details": Writer("detect", _details("detect")),
     "golu-detect predict": Writer("detect", lambda s: ["predict", str(s.run("detect")), str(s.files / "images")]),
-    "golu-detect sample-data": Writer("detect", lambda s: ["sample-data", "scenes"]),
+    "golu-detect sample-data": Writer("detect", lambda s: ["sample-data", "scenes"], takes_long=True),
     "golu-diffusion export": Writer("diffusion", _export("diffusion", "safetensors"), ("diffusers",)),
     "golu-diffusion sample": Writer(
         "diffusion", _on_run("diffusion", "sample", "--count", "3", "--out", "images", "--gif", "film.gif")
@@ -106,7 +110,9 @@ WRITERS: dict[str, Writer] = {
     "golu-core aggregate --run": Writer(
         "core", lambda s: ["aggregate", "--run", str(s.run("vision")), "--out", "report"], _STUDIES
     ),
-    "golu-core analyze": Writer("core", lambda s: ["analyze", "gates", "golu", "--out", "gates"], _STUDIES, slow=False),
+    "golu-core analyze": Writer(
+        "core", lambda s: ["analyze", "gates", "golu", "--out", "gates"], _STUDIES, is_quick=True
+    ),
     "golu-core check": Writer("core", lambda s: ["check", "relu", "--no-speed", "--out", "card"], _STUDIES),
     "golu-core sweep": Writer(
         "core",
@@ -116,6 +122,7 @@ WRITERS: dict[str, Writer] = {
         ],
         _STUDIES,
         differs={"runs/vision/*": "the run's own test compares them", "*.log": "the commands of all starts"},
+        takes_long=True,
     ),
 }
 

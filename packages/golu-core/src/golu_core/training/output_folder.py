@@ -17,8 +17,9 @@ from safetensors import SafetensorError
 
 from .errors import RequestError, RunFailure
 from .ownership import (
-    begin_inside,
+    INSIDE,
     begin_partial,
+    clear_inside,
     discard,
     is_vacant,
     make_readable,
@@ -54,19 +55,23 @@ def output_folder(folder: Path, flag: str) -> Iterator[Path]:
     check_output_folder(folder, flag)
     if is_unsettled(folder):
         discard(folder)
-    there = folder.exists()
+    there = folder.exists()  # it may be a mounted volume or the current folder, which cannot be replaced by another
     with no_empty_parents(folder):
-        partial = begin_inside(folder) if there else begin_partial(folder)
+        if there:
+            clear_inside(folder)
+        partial = begin_partial(folder / INSIDE if there else folder)
         try:
             yield partial
             _synchronize(partial)
-        except SafetensorError as error:
-            discard(partial)
-            raise RunFailure(f"{folder} could not be written: {error}") from error
-        except BaseException:
-            discard(partial)
+            (unpack if there else settle)(partial, folder)
+        except BaseException as error:
+            if there:
+                clear_inside(folder)
+            else:
+                discard(partial)
+            if isinstance(error, SafetensorError):
+                raise RunFailure(f"{folder} could not be written: {error}") from error
             raise
-        (unpack if there else settle)(partial, folder)
 
 
 def _synchronize(partial: Path) -> None:

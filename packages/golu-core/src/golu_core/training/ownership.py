@@ -46,7 +46,7 @@ _MARKERS = (
 )
 MADE_BY = "made by golu"
 _BYTES_SEARCHED = 4096
-_INSIDE, _NEW_MARKER = "output", "new-partial.json"  # of what is made inside a folder that is there
+INSIDE, _NEW_MARKER = "output", "new-partial.json"  # of what is made inside a folder that is there
 _UMASK = os.umask(0o077)  # it can only be read by setting it
 os.umask(_UMASK)
 
@@ -224,8 +224,8 @@ def settle(partial: Path, folder: Path) -> None:
     """Gives a folder without a marker of its own its name; until all is done, a marker lists what belongs to it."""
     _list_names(partial)
     partial.rename(folder)
-    (folder / PARTIAL_MARKER).unlink()
     sync(folder.parent)
+    (folder / PARTIAL_MARKER).unlink()
 
 
 def _list_names(partial: Path) -> None:
@@ -236,11 +236,8 @@ def _list_names(partial: Path) -> None:
     sync(partial)
 
 
-def begin_inside(folder: Path) -> Path:
-    """An empty folder inside a vacant one, whose content `unpack` moves out: for a folder that must stay what it is.
-
-    A mounted volume or the current folder cannot be replaced by another one.
-    """
+def clear_inside(folder: Path) -> None:
+    """Removes what a killed or failed making inside a vacant folder left there, and what was moved out already."""
     moved = _moved_before(folder)
     for path in [path for path in folder.iterdir() if path.name in moved]:
         if path.is_dir():
@@ -248,21 +245,20 @@ def begin_inside(folder: Path) -> Path:
         else:
             path.unlink()
     sweep_partials(folder)
-    return begin_partial(folder / _INSIDE)
 
 
 def unpack(partial: Path, folder: Path) -> None:
-    """Moves what was made in `begin_inside` to its place; a kill on the way leaves a marker that lists all names."""
+    """Moves what was made inside a folder to its place; a kill on the way leaves a marker that lists all names."""
     _list_names(partial)
     for path in [path for path in partial.iterdir() if path.name != PARTIAL_MARKER]:
         path.rename(folder / path.name)
-    discard(partial)
     sync(folder)
+    discard(partial)
 
 
 def _moved_before(folder: Path) -> frozenset[str]:
     """Names that a killed `unpack` had moved into a folder already."""
-    partial = partial_of(folder / _INSIDE)
+    partial = partial_of(folder / INSIDE)
     moved: set[str] = set()
     for left in (partial, _doomed(partial)):
         tops = {Path(name).parts[0] for name in listed_names(left)}
