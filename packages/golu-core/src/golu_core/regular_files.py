@@ -6,6 +6,7 @@ here raises OSError with the reason in `strerror`, as `open` does for a folder.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import json
 import os
@@ -21,6 +22,13 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISCHR, "it is a device, not a file"),
     (stat.S_ISBLK, "it is a device, not a file"),
 )
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",  # begins as UTF-16's does, so it comes first
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 # a path that becomes a pipe after its check must not block either; Windows has neither flag, and needs O_BINARY
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 
@@ -52,8 +60,10 @@ def regular_bytes(path: Path | str) -> bytes:
 
 
 def regular_text(path: Path | str) -> str:
-    """The text of a file of this program, UTF-8 with or without a byte order mark; OSError or ValueError."""
-    return regular_bytes(path).decode("utf-8-sig")
+    """The text of a file of this program, which an editor may have saved again; OSError or ValueError."""
+    content = regular_bytes(path)
+    mark, encoding = marked_encoding(content)
+    return content[len(mark) :].decode(encoding)
 
 
 def regular_json(path: Path | str) -> Any:
@@ -63,6 +73,11 @@ def regular_json(path: Path | str) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def marked_encoding(beginning: bytes) -> tuple[bytes, str]:
+    """The byte order mark with which a text begins and its encoding; no mark and UTF-8 without one."""
+    return next(((mark, name) for mark, name in _MARKS.items() if beginning.startswith(mark)), (b"", "utf-8"))
 
 
 def _check(mode: int, path: Path | str) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
+from golu_core.regular_files import open_regular
 from golu_core.training.errors import RequestError
 from golu_core.training.images import png_writer
 from golu_core.training.locks import FolderLock
@@ -106,7 +107,7 @@ class DrawnFolder:
     def read(self, number: int) -> Tensor:
         """An image that is there, (C, H, W) uint8; RequestError if it cannot be read."""
         try:
-            with Image.open(self.file(number)) as picture:
+            with open_regular(self.file(number)) as content, Image.open(content) as picture:
                 found: Tensor = pil_to_tensor(picture)
                 return found
         except Exception as error:  # Pillow raises many kinds

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from golu_core.training.errors import RequestError
 from golu_core.training.scratch import scratch_folder
+from golu_core.training.visible_files import check_files
 
 from .own_files import OwnFiles, own_files, uncompressed_name
 from .text_files import Piece, TextCorpus, check_utf8, is_converted, opened
@@ -286,6 +287,8 @@ def load_dataset(path: str, what: str | None = None, **options: Any) -> Any:
     """What `datasets` loads or has saved; RequestError, with `what` or the path in it, where it cannot."""
     import datasets
 
+    if Path(path).is_dir():
+        check_files(Path(path))
     try:
         if (Path(path) / "dataset_dict.json").exists():
             return datasets.load_from_disk(path)

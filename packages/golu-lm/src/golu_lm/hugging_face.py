@@ -15,6 +15,7 @@ from golu_core.training.finished import FinishedRun
 from golu_core.training.model_card import Use, write_card
 from golu_core.training.output_folder import output_folder
 from golu_core.training.text_sinks import complain, say
+from golu_core.training.visible_files import check_files
 
 from .config import LmConfig, Model
 from .families import is_translator
@@ -95,6 +96,8 @@ def config_of(source: str, what: str) -> Any:
         what: it should be, such as `GPT-2`.
     """
     transformers = transformers_library()
+    if Path(source).is_dir():
+        check_files(Path(source))
     try:
         return transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # the hub, the network and the file formats have their own

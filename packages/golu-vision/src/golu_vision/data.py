@@ -30,6 +30,7 @@ from golu_core.training.images import decode, read_file
 from golu_core.training.loading import evaluation_loader, loaded
 from golu_core.training.scratch import dry_run_folder
 from golu_core.training.seeding import Purpose, generator, seeded
+from golu_core.training.visible_files import check_files
 
 from .config import Crop, Data, VisionConfig
 from .folders import find_class_folders
@@ -327,10 +328,13 @@ def _of_torchvision(kind: str, folder: Path, download: bool, title: str, where: 
     """Training and test split of a data set of torchvision's; RequestError says where it is expected."""
     import torchvision
 
+    if folder.is_dir():
+        check_files(folder)
     try:
         return [getattr(torchvision.datasets, kind)(str(folder), train, download=download) for train in (True, False)]
     except Exception as error:  # torchvision raises RuntimeError, urllib its own
-        raise RequestError(f"{title} is not in {folder} ({str(error).splitlines()[0]}): {where}") from None
+        problem = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise RequestError(f"{title} is not in {folder} ({problem}): {where}") from None
 
 
 def _of_pixels(pixels: Sequence[Tensor], labels: Sequence[Tensor], classes: Sequence[str]) -> _Sources:

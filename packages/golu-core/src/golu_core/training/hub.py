@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ..regular_files import regular_bytes
 from .errors import RequestError
+from .visible_files import check_files
 
 _TEST_SPLITS = ("validation", "valid", "val", "test")
 
@@ -39,6 +40,8 @@ def load_image_splits(path: str, revision: str | None = None) -> ImageSplits:
     """
     import datasets
 
+    if Path(path).is_dir():
+        check_files(Path(path))
     try:
         if (Path(path) / "dataset_dict.json").exists():
             splits = datasets.load_from_disk(path)

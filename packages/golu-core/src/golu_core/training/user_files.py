@@ -15,7 +15,7 @@ from typing import IO, Any
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from ..regular_files import check_regular, open_regular
+from ..regular_files import check_regular, marked_encoding, open_regular
 from .errors import RequestError
 from .text_sinks import printable
 
@@ -29,13 +29,6 @@ _MOST_YAML = 1 << 20  # PyYAML reads a megabyte in seconds
 _MOST_BY_ALIASES = 100_000  # values of a YAML file; nine lines of aliases can stand for billions
 _LENGTH_SHOWN = 100
 _PART = 1 << 16
-_MARKS = {
-    codecs.BOM_UTF8: "utf-8",
-    codecs.BOM_UTF32_LE: "utf-32-le",  # begins as UTF-16's does, so it comes first
-    codecs.BOM_UTF32_BE: "utf-32-be",
-    codecs.BOM_UTF16_LE: "utf-16-le",
-    codecs.BOM_UTF16_BE: "utf-16-be",
-}
 _XML_STARTS = {b"<\0": "utf-16-le", b"\0<": "utf-16-be"}
 _XML_DECLARED = re.compile(rb"\s*<\?xml[^>]*\bencoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
 _NO_ENCODINGS = ("idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined")  # of Python, not of text
@@ -96,11 +89,6 @@ def decoded(content: bytes, path: Path) -> str:
         before = text[: text.index("\0")]
         raise has_null(path, len(mark) + len(before.encode(encoding)), before.count("\n") + 1)
     return text
-
-
-def marked_encoding(beginning: bytes) -> tuple[bytes, str]:
-    """The byte order mark with which a text begins and its encoding; no mark and UTF-8 without one."""
-    return next(((mark, name) for mark, name in _MARKS.items() if beginning.startswith(mark)), (b"", "utf-8"))
 
 
 def not_text(path: Path, encoding: str, byte: int, line: int | None = None) -> RequestError:

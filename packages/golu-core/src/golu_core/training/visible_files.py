@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..regular_files import check_regular
 from .errors import RequestError
 
 _JUNK_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
@@ -38,6 +39,15 @@ def visible_files(folder: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         found += [Path(place) / name for name in files if not is_hidden(name)]
     return sorted(found)
+
+
+def check_files(folder: Path) -> None:
+    """Raise RequestError where something below a folder is no regular file; for libraries that open all of them."""
+    for path in visible_files(folder):
+        try:
+            check_regular(path)
+        except OSError as error:
+            raise RequestError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _refuse(error: OSError) -> None:

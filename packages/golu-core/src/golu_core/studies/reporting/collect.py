@@ -122,7 +122,7 @@ def _run_folders(folders: Iterable[Path]) -> Iterator[tuple[str, bool]]:
         for place, subfolders, files in os.walk(os.path.realpath(top)):
             if CONFIG_FILE in files or RESULT_FILE in files:
                 subfolders[:] = [name for name in subfolders if name not in _NOT_SEARCHED]
-            if RESULT_FILE in files:
+            if RESULT_FILE in files or RESULT_FILE in subfolders:  # a folder of that name is refused by name
                 yield place, True
             elif CONFIG_FILE in files and "metrics.jsonl" in files:
                 yield place, False

@@ -16,7 +16,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from golu_core.regular_files import regular_text
+from golu_core.regular_files import regular_bytes
 from golu_core.training.figures import new_figure
 from golu_core.training.run_files import METRICS_FILE
 from golu_core.training.text_sinks import file_name, visible
@@ -143,7 +143,7 @@ def _points(row: Row) -> dict[str, dict[int, list[float]]]:
 def read_test_metrics(folder: Path) -> Iterator[dict[str, Any]]:
     """The test lines of a run's metrics.jsonl; none where it is missing, and without lines that are torn."""
     try:
-        lines = regular_text(folder / METRICS_FILE).splitlines()
+        lines = regular_bytes(folder / METRICS_FILE).decode("utf-8", "replace").splitlines()
     except OSError:
         return
     for line in lines:

@@ -65,7 +65,7 @@ def _metric_lines(folder: Path) -> list[dict[str, Any]]:
         texts = regular_text(path).splitlines()
     except FileNotFoundError:
         raise RequestError(f"{folder} is not a run folder: it has no {METRICS_FILE}") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise RequestError(f"{path} cannot be read: {error}") from None
     lines = []
     for number, text in enumerate(texts, 1):
