@@ -78,9 +78,7 @@ class FaultyPrograms:
         subprocess.run(command, check=True)
         self._server = subprocess.Popen(
             [sys.executable, str(_HERE / "fault_server.py")],
-            env=environment(
-                LD_PRELOAD=str(library), MPLBACKEND="Agg", TORCHINDUCTOR_CACHE_DIR=str(scratch / "inductor")
-            ),
+            env=environment(LD_PRELOAD=str(library), MPLBACKEND="Agg"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -23,6 +23,8 @@ from translation_program import pairs
 from writers import NO_FILES, TRAINING, WRITERS, Sources
 
 FAULTS = {"kill -9": KILL, "no space left": NO_SPACE}
+NOT_COMPARED = ("runs/vision/", "temporary/torchinductor_")
+"""The run of a sweep, which its own test compares, and what torch's compiler keeps for other programs."""
 PARTS = range(200) if ALL else range(1)
 
 
@@ -88,7 +90,7 @@ def undisturbed(
 
 def same_files(cwd: Path, whole: Path, differs: list[str]) -> None:
     """Asserts that the same files are there with the same bytes, but for those that differ each time."""
-    ours, theirs = ({n for n in files(top) if not n.startswith("runs/vision/")} for top in (cwd, whole))
+    ours, theirs = ({n for n in files(top) if not n.startswith(NOT_COMPARED)} for top in (cwd, whole))
     assert ours == theirs, f"left over or missing: {sorted(ours ^ theirs)}"
     for name in ours:
         if (cwd / name).is_file() and not any(fnmatch.fnmatch(name, pattern) for pattern in differs):

@@ -113,7 +113,9 @@ WRITERS: dict[str, Writer] = {
     "golu-core analyze": Writer(
         "core", lambda s: ["analyze", "gates", "golu", "--out", "gates"], _STUDIES, is_quick=True
     ),
-    "golu-core check": Writer("core", lambda s: ["check", "relu", "--no-speed", "--out", "card"], _STUDIES),
+    "golu-core check": Writer(
+        "core", lambda s: ["check", "relu", "--no-speed", "--out", "card"], _STUDIES, takes_long=True
+    ),
     "golu-core sweep": Writer(
         "core",
         lambda s: [
