@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from golu_core.training.fingerprint import Fingerprint, files_fingerprint, joine
 from golu_core.training.loading import evaluation_loader, loaded
 from golu_core.training.scratch import dry_run_folder
 from golu_core.training.text_sinks import printable
+from golu_core.training.visible_files import remark_on, visible_files
 
 from .annotations import Annotations, read_annotations
 from .checks import check_headers, check_outlines
@@ -103,6 +105,7 @@ def load_data(config: DetectConfig) -> DetectData:
     classes = data.expected_classes if data.classes == "coco" else len(labels) + 1
     names = {labels[i]: name for i, name in train.categories.items() if i in labels}
     remarks = [*_remarks(data, facts), *_notes(train, "training"), *_notes(test, "test")]
+    remarks += _unused_files(splits_found) if data.is_own else []
     return DetectData(*splits, labels, classes, names, facts, tuple(remarks), fingerprint)
 
 
@@ -145,6 +148,15 @@ def _remarks(data: Data, facts: Mapping[str, Any]) -> Iterator[str]:
 
 def _notes(annotations: Annotations, split: str) -> list[str]:
     return [f"{note} ({split} images)" for note in annotations.notes]
+
+
+def _unused_files(splits: Sequence[Split]) -> Iterator[str]:
+    """What is said of files in the folders of images that no annotation names."""
+    images = [split.folder / image.file_name for split in splits for image in split.annotations.images]
+    used = {os.path.normpath(path) for path in (*images, *(file for split in splits for file in split.files))}
+    for folder in dict.fromkeys(split.folder for split in splits):
+        others = (path for path in visible_files(folder) if os.path.normpath(path) not in used)
+        yield from remark_on(others, folder, "used")
 
 
 def _splits(config: DetectConfig) -> tuple[Split, Split]:

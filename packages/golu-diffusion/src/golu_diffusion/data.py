@@ -26,12 +26,13 @@ from golu_core.training.fingerprint import (
 from golu_core.training.finite import finite
 from golu_core.training.hub import encoded_images, load_image_splits
 from golu_core.training.image_copies import said_of_copies
-from golu_core.training.image_files import image_files, remark_on
+from golu_core.training.image_files import image_files
 from golu_core.training.images import decode, read_file
 from golu_core.training.loading import evaluation_loader, loaded
 from golu_core.training.scratch import dry_run_folder
 from golu_core.training.seeding import Purpose, generator
 from golu_core.training.text_sinks import printable
+from golu_core.training.visible_files import remark_on
 
 from .celeba import find_celeba
 from .config import OWN_PICTURES, Data, DiffusionConfig

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from golu_core.training.errors import RequestError
 from golu_core.training.fingerprint import file_digest
+from golu_core.training.text_sinks import printable
 from golu_core.training.user_files import not_there
-from golu_core.training.visible_files import visible_files
+from golu_core.training.visible_files import left_out, remark_on, visible_files
 
 TABLES = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
 """Suffixes of files whose text is in a column, with the loader of `datasets` that reads them."""
@@ -80,14 +80,15 @@ def own_files(path: Path) -> OwnFiles:
     texts = [file for file in files if _suffix(file) in (*TABLES, *PLAIN)]
     if not texts:
         known = ", ".join((*PLAIN, *TABLES))
-        raise RequestError(f"{path} has no file that ends in {known}; it has {_kinds(files)}")
+        there = left_out(files, "taken for text") if files else "no file at all"
+        raise RequestError(f"{printable(path)} has no file that ends in {known}; it has {there}")
     known_texts = set(texts)
     for file in texts:
         plain = uncompressed_name(file)
         if plain != file and plain in known_texts:
             raise RequestError(f"{path} has {file.name} beside {plain.name}: move one of them away")
     others = [file for file in files if file not in known_texts]
-    remarks = [f"{path} has files that are not taken for text: {_kinds(others)}"] if others else []
+    remarks = list(remark_on(others, path, "taken for text"))
     by_split: dict[str | None, list[Path]] = {}
     for file in texts:
         by_split.setdefault(_split_of(file.relative_to(path)), []).append(file)
@@ -134,8 +135,3 @@ def _split_of(relative: Path) -> str | None:
     names = (*relative.parts[:-1], uncompressed_name(relative).stem)
     found = (_SPLIT_NAME.fullmatch(name.lower()) for name in names)
     return next((match[1] for match in found if match), None)
-
-
-def _kinds(files: list[Path]) -> str:
-    counted = Counter(path.suffix.lower() or "without a suffix" for path in files).most_common(5)
-    return ", ".join(f"{count:,} {kind}" for kind, count in counted) or "no file at all"

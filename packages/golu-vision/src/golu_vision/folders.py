@@ -11,11 +11,10 @@ from golu_core.training.image_copies import said_of_copies
 from golu_core.training.image_files import (
     EXTENSIONS,
     image_files,
-    remark_on,
     share_by_groups,
 )
 from golu_core.training.text_sinks import printable
-from golu_core.training.visible_files import is_hidden, subfolders
+from golu_core.training.visible_files import is_hidden, remark_on, subfolders
 
 TEST_FOLDERS = ("val", "valid", "validation", "test")
 """The first of these that is there has the test images."""

@@ -7,19 +7,17 @@ import hashlib
 import os
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from .errors import RequestError
 from .text_sinks import printable
-from .visible_files import visible_files
+from .visible_files import NAMED, left_out, remark_on, visible_files
 
 _SUFFIXES = "jpg jpeg jpe jfif png webp avif gif bmp tif tiff jp2 ppm pgm pbm"
 EXTENSIONS = frozenset(f".{name}" for name in _SUFFIXES.split())
 """Of the files that are taken for images, in any case."""
-_NAMED = 3
 
 
 def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -93,22 +91,7 @@ def _remark_on_folders(folders: Sequence[Path]) -> tuple[str, ...]:
     if not folders:
         return ()
     paths = "1 path" if len(folders) == 1 else f"{len(folders):,} paths"
-    return (f"{paths} on standard input left out, as folders: {', '.join(map(printable, folders[:_NAMED]))}",)
-
-
-def left_out(paths: Sequence[Path]) -> str:
-    """`3 files that are not taken for images (2 .txt, 1 without a suffix), such as notes.txt`."""
-    kinds = Counter(path.suffix.lower() or "without a suffix" for path in paths)
-    listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    named = ", ".join(printable(path.name) for path in paths[:_NAMED])
-    files = "1 file that is" if len(paths) == 1 else f"{len(paths):,} files that are"
-    return f"{files} not taken for images ({listed}), such as {named}"
-
-
-def remark_on(others: Iterable[Path], where: Path) -> tuple[str, ...]:
-    """What is said of files that are left out: nothing, or one sentence."""
-    paths = list(others)
-    return (f"{printable(where)} has {left_out(paths)}",) if paths else ()
+    return (f"{paths} on standard input left out, as folders: {', '.join(map(printable, folders[:NAMED]))}",)
 
 
 # what programs add to the name of a file that they copy, augment or cut into pieces

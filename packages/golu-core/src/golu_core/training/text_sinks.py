@@ -132,7 +132,10 @@ def console(**settings: Any) -> Console:
     from rich.segment import Segment
 
     class PlainConsole(Console):
-        """Escapes what it is given, and leaves rich's own control codes."""
+        """Escapes what it is given, before it is measured, and leaves rich's own control codes."""
+
+        def render_str(self, text: str, **settings: Any) -> Any:
+            return super().render_str(visible(text), **settings)
 
         def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
             for segment in super().render(renderable, options):

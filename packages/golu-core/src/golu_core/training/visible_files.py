@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..regular_files import check_regular
 from .errors import RequestError
+from .text_sinks import printable
+
+NAMED = 3
+"""Files that a sentence about many of them names."""
 
 _JUNK_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
 _JUNK_FILES = frozenset({"Thumbs.db", "desktop.ini"})
@@ -52,3 +58,18 @@ def check_files(folder: Path) -> None:
 
 def _refuse(error: OSError) -> None:
     raise RequestError(f"the folder {error.filename} cannot be read: {error.strerror}")
+
+
+def left_out(paths: Sequence[Path], why: str = "taken for images") -> str:
+    """`3 files that are not taken for images (2 .txt, 1 without a suffix), such as notes.txt`."""
+    kinds = Counter(printable(path.suffix.lower()) or "without a suffix" for path in paths)
+    listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+    named = ", ".join(printable(path.name) for path in paths[:NAMED])
+    files = "1 file that is" if len(paths) == 1 else f"{len(paths):,} files that are"
+    return f"{files} not {why} ({listed}), such as {named}"
+
+
+def remark_on(others: Iterable[Path], where: Path, why: str = "taken for images") -> tuple[str, ...]:
+    """What is said of files in a folder that are left out: nothing, or one sentence."""
+    paths = list(others)
+    return (f"{printable(where)} has {left_out(paths, why)}",) if paths else ()

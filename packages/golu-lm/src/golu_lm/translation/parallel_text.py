@@ -12,7 +12,7 @@ from typing import Any
 from golu_core.training.errors import RequestError
 from golu_core.training.fingerprint import file_digest
 from golu_core.training.user_files import not_there
-from golu_core.training.visible_files import visible_files
+from golu_core.training.visible_files import remark_on, visible_files
 
 from ..corpora import load_dataset
 from ..own_files import uncompressed_name
@@ -154,12 +154,8 @@ def _is_tmx(files: Sequence[Path]) -> bool:
 def _unused(path: Path, found: Mapping[str, Sequence[Path]]) -> tuple[str, ...]:
     """Which files of a folder are not read, as a sentence."""
     read = {file for files in found.values() for file in files}
-    others = sorted(file.name for file in visible_files(path) if file not in read) if path.is_dir() else []
-    if not others:
-        return ()
-    more = "" if len(others) <= 3 else " and others"
-    files = "1 file" if len(others) == 1 else f"{len(others):,} files"
-    return (f"{path} has {files} that are not used: {', '.join(others[:3])}{more}",)
+    others = (file for file in visible_files(path) if file not in read) if path.is_dir() else ()
+    return remark_on(others, path, "used")
 
 
 def _files_by_split(folder: Path, languages: Languages) -> dict[str, tuple[Path, ...]]:
