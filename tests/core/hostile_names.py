@@ -5,7 +5,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+from accelerate.state import AcceleratorState
 
 HOSTILE_NAMES = {
     "a formula for matplotlib, cut off": "$x_{$",
@@ -42,3 +50,22 @@ def assert_harmless(*outputs: str) -> None:
         assert "Traceback" not in text, text
         obeyed = {c for c in text if not c.isprintable() and c not in "\n\u200d"}
         assert not obeyed, (obeyed, text)
+
+
+def printed_by(
+    main: Callable[[Sequence[str]], int], *arguments: str, cwd: Path, encoding: str = "utf-8", stdin: bytes = b""
+) -> SimpleNamespace:
+    """Runs a program in this process, with standard output and error of an encoding: its `status`, `out` and `err`."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # or each run would have the precision of the first
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
+    given = mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), given:
+        try:
+            status = main(arguments)
+        except SystemExit as stop:  # tyro's, for a wrong flag
+            status = stop.code
+    texts = []
+    for stream in (out, err):
+        stream.flush()
+        texts.append(stream.buffer.getvalue().decode(encoding))  # type: ignore[attr-defined]
+    return SimpleNamespace(status=status, out=texts[0], err=texts[1])

@@ -159,6 +159,6 @@ def folder_name(text: str) -> str:
     name = text.replace(" ", "").replace(":", "-").replace("(", ",").replace(")", "")
     if _PLAIN.fullmatch(name) and len(name) <= _LONGEST_FOLDER:
         return name
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     plain = "".join(letter if _PLAIN.fullmatch(letter) else "_" for letter in name)
     return f"{plain[: _LONGEST_FOLDER - 9]}-{digest}"

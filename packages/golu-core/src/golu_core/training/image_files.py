@@ -62,9 +62,9 @@ def named_images(words: Iterable[str]) -> NamedImages:
     for word in words:
         if word == "-":
             listed = list(_listed_paths())
-            images += ((path, Path(path.name)) for path in listed if not path.is_dir())
-            remarks += _remark_on_folders([path for path in listed if path.is_dir()])
-        elif Path(word).is_dir():
+            images += ((path, Path(path.name)) for path in listed if not os.path.isdir(path))
+            remarks += _remark_on_folders([path for path in listed if os.path.isdir(path)])
+        elif os.path.isdir(word):
             found, others = image_files(Path(word))
             images += ((path, path.relative_to(word)) for path in found)
             remarks += remark_on(others, Path(word))

@@ -290,7 +290,7 @@ def figure_files(figures: Sequence[NamedFigure], kind: str) -> dict[str, bytes]:
 
 def as_bytes(named: NamedFigure, kind: str) -> bytes:
     """The figure as PNG, PDF or SVG on white, the same bytes for the same figure."""
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": named.name}):
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": visible(named.name)}):
         buffer = io.BytesIO()
         dates: dict[str, Any] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
         named.figure.savefig(buffer, format=kind, dpi=160, facecolor="white", metadata=dates[kind])
@@ -299,7 +299,7 @@ def as_bytes(named: NamedFigure, kind: str) -> bytes:
 
 def as_inline_svg(named: NamedFigure) -> str:
     """The figure as an SVG element that takes the page's color of text."""
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": named.name}):
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": visible(named.name)}):
         text = io.StringIO()
         named.figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     svg = text.getvalue().replace(_INK, "currentColor")

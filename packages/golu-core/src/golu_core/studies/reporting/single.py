@@ -89,7 +89,10 @@ def _facts(folder: Path) -> tuple[str, list[tuple[str, str]]]:
         except (OSError, ValueError, KeyError, TypeError):
             raise RequestError(f"{folder} is not a run folder: it has no {CONFIG_FILE} that can be read") from None
         return name, [("state", "not finished: the command that trains it continues it")]
-    result = collect([folder]).runs[0].result
+    collection = collect([folder])
+    if not collection.runs:
+        raise RequestError(str(collection.left_out[0]))
+    result = collection.runs[0].result
     name = f"{result.recipe}, {paper_name(result.activation)}, seed {result.seed}"
     metrics = [(metric_label(metric), f"{value:.6g}") for metric, value in result.metrics.items()]
     best = result.best.get(result.primary_metric.name)
