@@ -35,6 +35,8 @@ SECTION = """
 TAIL = """
 Not tested: a power failure (files are synchronized before they are renamed, but no test cuts the power), network file
 systems that lose locks, and errors of memory or processors.
+
+What happens to names that hold formulas, markup or terminal commands is shown in [Names](names.md).
 """
 
 

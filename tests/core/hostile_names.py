@@ -28,7 +28,7 @@ HOSTILE_NAMES = {
     "rich's markup": "[red]x",
     "rich's markup that closes nothing": "[%b]",
     "an emoji code": ":x:",
-    "Markdown": "| *a* `b` | [c](d) ~~e~~ #1!",
+    "Markdown": "| *a* `b` | [c][d] ~~e~~ #1!",
     "HTML": "<script>alert(1)<!--&amp;'",
     "LaTeX": r"100%_of #1 & {x} ~^\input",
     "Python's formats": "%s {0} {name!r}",

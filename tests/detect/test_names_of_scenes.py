@@ -27,7 +27,7 @@ COMMANDS = {
     "train": [["retinanet-digits", *DATA, *FAST, "--epochs", "1"], [f"no {NAMES[16]}"]],
     "evaluate": [[RUN], [RUN, "--details", "details"]],
     "export": [["no\x1b[2J run", "--out", "exported"]],
-    "sample-data": [["scenes"]],
+    "sample-data": [["runs"]],
     "predict": [[RUN, "scenes/val2017", "--threshold", "0.0", "--out", "predicted"]],
 }
 """Of each command, what its arguments are here."""
@@ -100,3 +100,13 @@ def test_what_no_annotation_names_is_counted_and_named(place):
         assert "has 1 file that is not taken for images (1 .heic), such as photo.heic" in done.err
     finally:
         (place / "scenes" / "val2017" / "photo.heic").unlink()
+
+
+def test_paths_that_name_nothing_stop_nothing_else(place):
+    paths = b"a\0b.mp4\r\nscenes/val2017/caf\xe9.png\r\n\xff.png\r\n/\r\n"
+    words = ["predict", RUN, "-", "--out", "listed"]
+    done = printed_by(COMMAND_LINE.main, *words, cwd=place, stdin=paths)
+    assert done.status == 1
+    assert_harmless(done.out, done.err)
+    assert "2 of 3 files could not be read" in done.err and "1 path on standard input left out" in done.err
+    assert done.out.startswith("caf\\udce9: ")

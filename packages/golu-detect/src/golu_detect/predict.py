@@ -26,7 +26,7 @@ from golu_core.training.finished import FinishedRun
 from golu_core.training.image_files import named_images
 from golu_core.training.images import png_writer, read_image
 from golu_core.training.ownership import MADE_BY, check_output, write_atomically, write_output
-from golu_core.training.text_sinks import complain, fitting_name, printable, say
+from golu_core.training.text_sinks import complain, fitting_name, printable, say, visible
 
 from .config import DetectConfig, DetectionAugment, SegmentationAugment
 from .data import DetectData
@@ -91,7 +91,9 @@ def predict(
         drawn = _with_masks(drawn, list(output["masks"][:, 0] > 0.5), labels, factor)
     if labels:
         scores = output["scores"].tolist()
-        texts = [f"{names.get(label, label)} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
+        texts = [
+            f"{visible(names.get(label, str(label)))} {score:.2f}" for label, score in zip(labels, scores, strict=True)
+        ]
         colors: list[Any] = [_PALETTE[label % len(_PALETTE)] for label in labels]
         drawn = draw_bounding_boxes(drawn, output["boxes"] * factor, texts, colors=colors)
     entries = detections(output, 0, {label: label for label in names})

@@ -76,6 +76,8 @@ def _frames(path: Path, every: int, rates: list[Fraction]) -> Iterator[Frame]:
         check_regular(path)
     except OSError as error:
         raise RequestError(f"{printable(path)} cannot be read as a video: {error.strerror}") from None
+    except ValueError:  # the path has a NUL
+        raise RequestError(f"{printable(path)} cannot be read as a video: no file has such a name") from None
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:

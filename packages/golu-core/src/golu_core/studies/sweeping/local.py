@@ -246,7 +246,7 @@ class LocalStudy:
         command = job.run.command(threads_of(job.run, self.parallel) if not self.devices else None)
         make_log_folder(job.log.parent)
         job.file = job.log.open("ab")
-        job.file.write(f"$ {shlex.join(command)}\n".encode())
+        job.file.write(os.fsencode(f"$ {shlex.join(command)}\n"))
         job.file.flush()
         if job.failure_note.exists():
             remove_file(job.failure_note)
