@@ -63,4 +63,4 @@ def test_every_command_survives_every_name(command, encoding, place):
             assert done.status == (2 if refused else 0), done.err
             assert_harmless(done.out, done.err)
         if command == "prepare-pairs":
-            assert f"{len(NAMES)} files that are not taken for pairs ({len(NAMES)} .csv)" in done.out
+            assert f"{len(NAMES)} files that are not used ({len(NAMES)} .csv)" in done.out
