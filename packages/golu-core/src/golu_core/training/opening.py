@@ -69,7 +69,7 @@ def opening_lines(
         ("recipe", f"{config.recipe}, activation {config.activation}, seed {config.seed}"),
         ("run folder", folder),
         ("device", f"{device}, {_PRECISIONS[config.mixed_precision]}{compiled}"),
-        ("data", "missing" if data_are_missing else opening.data),
+        ("data", "missing or unreadable" if data_are_missing else opening.data),
         ("model", opening.model),
         *opening.more,
         ("activations", f"{opening.swapped.swapped} {config.own_activation} swapped for {config.activation}"),
