@@ -61,7 +61,13 @@ def test_an_element_that_tmx_does_not_have_there_is_refused(name, tmp_path):
 
 def test_what_is_left_out_is_said(tmp_path, monkeypatch, capfd):
     codes = variant("en", "A <bpt i='1'>&lt;b&gt;</bpt>cat<ept i='1'>&lt;/b&gt;</ept>.") + variant("de", "Eine Katze.")
-    variants = variant("en-US", "Fall.") + variant("en-GB", "Autumn.") + variant("de", "Herbst.") + variant("fr", "x")
+    variants = (
+        variant("en-US", "Fall.")
+        + variant("en-GB", "Autumn.")
+        + variant("en-AU", "x")
+        + variant("de", "Herbst.")
+        + variant("fr", "x")
+    )
     plain = [variant("en", f"Number {n}.") + variant("de", f"Nummer {n}.") for n in range(400)]
     path = tmx(tmp_path, codes, variants, *plain)
     text = own_pairs(path, EN_DE)
@@ -69,8 +75,8 @@ def test_what_is_left_out_is_said(tmp_path, monkeypatch, capfd):
     run = runner_in_this_process(COMMAND_LINE, monkeypatch, capfd)
     done = run("prepare", str(path), "--pair", "en-de", "--num-workers", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"note: 1 sentences of {path} have inline codes, which were left out" in done.stdout
-    assert f"note: 1 units of {path} have several variants of en; the first of each was used" in done.stdout
+    assert f"note: inline codes were left out of sentences of {path}: 1 in all" in done.stdout
+    assert f"note: the first of several variants of en was used in units of {path}: 1 in all" in done.stdout
 
 
 def test_a_file_without_either_is_prepared_as_before(tmp_path):

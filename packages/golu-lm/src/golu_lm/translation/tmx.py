@@ -42,10 +42,10 @@ class TmxRemarks:
         """Return what a person should know, as sentences."""
         found = []
         if self.codes:
-            found.append(f"{self.codes:,} sentences of {self.path} have inline codes, which were left out")
+            found.append(f"inline codes were left out of sentences of {self.path}: {self.codes:,} in all")
         for language, count in sorted(self.variants.items()):
             found.append(
-                f"{count:,} units of {self.path} have several variants of {language}; the first of each was used"
+                f"the first of several variants of {language} was used in units of {self.path}: {count:,} in all"
             )
         return found
 
@@ -70,14 +70,16 @@ def tmx_pairs(path: Path, source: str, target: str, remarks: TmxRemarks | None =
             if _name(unit) != "tu":
                 continue
             sides: dict[str, str] = {}
+            several: set[str] = set()
             for variant in (part for part in unit if _name(part) == "tuv"):
                 language = _language_of(variant)
                 if language not in (source, target):
                     continue
                 if language in sides:
-                    remarks.variants[language] += 1
+                    several.add(language)
                     continue
                 sides[language] = _sentence(variant, remarks)
+            remarks.variants.update(several)
             if len(sides) == 2:
                 yield sides[source], sides[target]
             unit.clear()
