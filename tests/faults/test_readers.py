@@ -52,7 +52,6 @@ _FUNCTIONS = {
 CHECKED_BEFORE = "the path was checked, since a library opens it by name"
 ITS_OWN = "of the installed package or the system"
 OPENED = "a file that is open"
-VERIFIED = "its checksum was compared before"
 OPENS = {
     ("golu_core/activation/native.py", "SOURCE.read_bytes"): ITS_OWN,
     ("golu_core/activation/kernel.py", "files(__package__).joinpath('golu.cu').read_text"): ITS_OWN,
@@ -67,16 +66,13 @@ OPENS = {
     ("golu_diffusion/drawn_folder.py", "Image.open"): OPENED,
     ("golu_detect/yolo.py", "Pillow.open"): OPENED,
     ("golu_detect/video.py", "av.open"): CHECKED_BEFORE,
-    ("golu_core/training/given_weights.py", "load_file"): CHECKED_BEFORE,
-    ("golu_core/training/given_weights.py", "torch.load"): CHECKED_BEFORE,
+    ("golu_core/training/weights_files.py", "load_file"): CHECKED_BEFORE,
+    ("golu_core/training/weights_files.py", "load_model"): CHECKED_BEFORE,
+    ("golu_core/training/weights_files.py", "torch.load"): CHECKED_BEFORE,
+    ("golu_detect/checks.py", "Pillow.open"): OPENED,
     ("golu_core/studies/analyses/weights.py", "safe_open"): CHECKED_BEFORE,
-    ("golu_detect/models.py", "load_file"): CHECKED_BEFORE,
     ("golu_lm/data.py", "numpy.memmap"): CHECKED_BEFORE,
     ("golu_lm/translation/data.py", "numpy.memmap"): CHECKED_BEFORE,
-    ("golu_core/training/finished.py", "load_model"): VERIFIED,
-    ("golu_core/training/state.py", "load_file"): VERIFIED,
-    ("golu_core/training/state.py", "load_model"): VERIFIED,
-    ("golu_core/training/state.py", "torch.load"): VERIFIED,
     ("golu_lm/translation/prepare.py", "path.open"): "what this program wrote before, in its partial folder",
 }
 

@@ -465,7 +465,7 @@ def test_a_full_disk_is_said(digits, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr("golu_core.training.ownership.os.fsync", full)
     assert run(digits, "--out", tmp_path / "out") == 1
-    assert "report.json could not be written: No space left on device" in capsys.readouterr().err
+    assert f"{tmp_path / 'out'} could not be written: No space left on device" in capsys.readouterr().err
 
 
 # --------------------------------------------------------------------------------------------------------- a single run

@@ -51,12 +51,13 @@ def output_folder(folder: Path, flag: str) -> Iterator[Path]:
     Raises:
         RequestError: Something lies there.
         RunFailure: Weights could not be written.
+        OSError: A file could not be written; the message names it or the folder.
     """
     check_output_folder(folder, flag)
     if is_unsettled(folder):
         discard(folder)
     there = folder.exists()  # it may be a mounted volume or the current folder, which cannot be replaced by another
-    with no_empty_parents(folder):
+    with _named_errors(folder), no_empty_parents(folder):
         if there:
             clear_inside(folder)
         partial = begin_partial(folder / INSIDE if there else folder)
@@ -72,6 +73,17 @@ def output_folder(folder: Path, flag: str) -> Iterator[Path]:
             if isinstance(error, SafetensorError):
                 raise RunFailure(f"{folder} could not be written: {error}") from error
             raise
+
+
+@contextmanager
+def _named_errors(folder: Path) -> Iterator[None]:
+    """Errors of the disk in the block name the folder, where they name no file; `fsync` knows none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(f"{folder} could not be written: {error.strerror}") from error
 
 
 def _synchronize(partial: Path) -> None:

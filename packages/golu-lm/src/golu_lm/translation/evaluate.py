@@ -266,6 +266,15 @@ def save_samples(evaluation: Evaluation[TranslationConfig], found: Evaluated) ->
         write_text(evaluation.folder / SAMPLES_FILE, text)
 
 
+def validated_sentences(evaluation: Evaluation[TranslationConfig], data: PairData) -> dict[str, int]:
+    """Return how many validation sentences are translated, for result.json, and print it if not all of them are."""
+    sentences = len(data.valid.source)
+    translated = min(evaluation.config.eval_sentences, sentences)
+    if translated < sentences:
+        evaluation.processes.say(f"validation scores of translations are of {translated:,} of {sentences:,} sentences")
+    return {"translated": translated, "of": sentences}
+
+
 def samples_text(examples: Sequence[tuple[str, str, str]]) -> str:
     """Source, reference and translation of sentences, one below the other; a star marks what differs."""
     lines = []

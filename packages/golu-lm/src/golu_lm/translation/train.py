@@ -27,7 +27,7 @@ from ..task import TASK
 from .bundles import BundleOrder, TrainingBundles, bundles_of
 from .config import TranslationConfig
 from .data import PairData, load_pairs
-from .evaluate import SAMPLES_FILE, evaluate_split, save_samples
+from .evaluate import SAMPLES_FILE, evaluate_split, save_samples, validated_sentences
 from .model import Translator
 from .opening import opening
 from .prepare import SUBWORDS_FILE
@@ -71,9 +71,7 @@ def train_translator(config: TranslationConfig) -> None:
             run, start, partial(other_model, config), lambda network: evaluate_split(run, network, data, "test").metrics
         )
 
-        scored, sentences = min(config.eval_sentences, len(data.valid.source)), len(data.valid.source)
-        if scored < sentences:
-            run.processes.say(f"validation scores of translations are of {scored:,} of {sentences:,} sentences")
+        translated = validated_sentences(run, data)
         for _ in run.epochs():  # stretches of `eval_every` steps, each with an evaluation and a checkpoint at its end
             train_mode(prepared, config.freeze)
             for piece in run.pieces():
@@ -97,7 +95,7 @@ def train_translator(config: TranslationConfig) -> None:
             model_name="Transformer",
             data=data.facts,
             swapped=swapped,
-            other={"signatures": found.signatures, "valid_sentences": {"translated": scored, "of": sentences}},
+            other={"signatures": found.signatures, "valid_sentences": translated},
             files=(SUBWORDS_FILE,),
         )
 
