@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cpu_paths import kernels_of, usable_levels
+from emulation import emulation
 from golu_core.activation import native
 
 
@@ -14,3 +15,9 @@ def level(request, monkeypatch):
     kernels = kernels_of(request.param)
     monkeypatch.setattr(native, "kernels", lambda: kernels)
     return request.param
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory):
+    """The CUDA kernels, compiled for the CPU."""
+    return emulation(tmp_path_factory.mktemp("kernel"))

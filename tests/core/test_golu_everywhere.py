@@ -136,6 +136,34 @@ def test_what_is_not_supported_is_named(case, path):
         golu(x)
 
 
+NESTED: dict[str, Callable[[Tensor], Tensor]] = {
+    "golu": lambda x: golu(x, 1.0, 0.5),
+    "GoLU": GoLU(1.0, 0.5),
+    "gated": lambda x: gated_golu(x, x, 1.0, 0.5),
+    "learnable": GoLU(1.0, 0.5, learnable=True),
+    "learnable by channel": GoLU(1.0, 0.5, learnable=True, shape=(4,)),
+    "compiled": torch.compile(lambda x: golu(x, 1.0, 0.5), backend="eager", fullgraph=True, dynamic=False),
+}
+
+
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+@pytest.mark.parametrize("form", NESTED)
+@pytest.mark.filterwarnings("ignore")  # torch's own prototype warning
+def test_nested_tensors_are_what_torchs_activations_return(form, layout, path):
+    if form == "compiled" and layout is torch.strided:
+        return  # torch.compile does not trace these
+    x = torch.nested.nested_tensor([values(12).view(3, 4), values(8).view(2, 4)], layout=layout)
+    tensors = [x] if layout is torch.strided else [x, torch.nested.narrow(values(40).view(2, 5, 4), 1, 1, 3, layout)]
+    tensors += [x.transpose(1, 2)] if layout is torch.jagged and "channel" not in form else []
+    for tensor in tensors:
+        y, like = NESTED[form](tensor), F.silu(tensor)
+        assert y.layout is like.layout and type(y) is type(like)
+        (y + tensor).unbind()
+        for found, part in zip(y.unbind(), tensor.unbind(), strict=True):
+            gated = part if form == "gated" else 1.0
+            torch.testing.assert_close(found, golu(part, 1.0, 0.5) * gated)
+
+
 @pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
 def test_nested_tensors(layout, path):
     parts = [values(12).view(3, 4), values(8).view(2, 4)]

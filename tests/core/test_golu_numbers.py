@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from cpu_paths import PATHS, kernels_of
 from golu_core import golu
-from golu_core.activation import eager, golu_expression, native
+from golu_core.activation import eager, gated_golu, golu_expression, native
+from golu_core.activation.layout import KERNEL_DTYPES
 from reference import golu_gradient, reference_forward, reference_gradient, ulp_error
 
 HALF_TYPES = [torch.float16, torch.bfloat16]
@@ -151,3 +152,24 @@ def test_a_parameter_that_is_not_positive_is_refused(name, value):
 def test_other_dtypes_are_refused(dtype):
     with pytest.raises(TypeError, match=str(dtype)):
         golu(torch.zeros(2, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", KERNEL_DTYPES, ids=str)
+def test_float16_is_not_flushed(dtype):
+    """Its subnormal numbers are normal ones in float32, so that they stay where torch flushes subnormal numbers."""
+    tiny = torch.finfo(torch.float16).smallest_normal * torch.linspace(-2, 2, 2049)
+    x, normal = tiny.to(dtype), torch.linspace(-3, 3, 2049).to(dtype)
+
+    def results():
+        leaves = [t.clone().requires_grad_() for t in (x, normal)]
+        values = golu(leaves[0]), golu(leaves[1]), gated_golu(*leaves)
+        return [*values, *torch.autograd.grad(values, leaves, [normal, x, x])]
+
+    expected = results()
+    if not torch.set_flush_denormal(True):
+        pytest.skip("needs a processor that flushes subnormal numbers")
+    try:
+        found = results()
+    finally:
+        torch.set_flush_denormal(False)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))

@@ -5,17 +5,15 @@ from __future__ import annotations
 import ctypes
 import math
 import re
-import shutil
-import subprocess
 import sys
 from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy
 import pytest
 import torch
 
+from emulation import LEARNED_KERNELS, ROW_KERNELS, THREADS, emulation, launch_on
 from golu_core import golu
 from golu_core.activation import kernel, learned, learned_cuda
 from golu_core.activation.channel_layout import layout_of
@@ -24,14 +22,6 @@ from golu_core.activation.parameters import gate_range, gompertz_parameters
 from learned_cases import CASES, assert_as_the_expression, sample
 from reference import reference_forward, reference_gradient, ulp_error
 
-COMPUTED = {torch.float64: "double", torch.float32: "float", torch.float16: "float", torch.bfloat16: "float"}
-STORED = {
-    torch.float64: "double",
-    torch.float32: "float",
-    torch.float16: "unsigned short",
-    torch.bfloat16: "unsigned short",
-}
-THREADS = 256
 CANARY = 16
 ALL_KERNELS = [
     (direction, dtype, aligned)
@@ -40,16 +30,6 @@ ALL_KERNELS = [
     for aligned in (True, False)
 ]
 WIDE_MOVE = re.compile(r"(ld|st)\.global(?:\.nc|\.cs)?\.(?:v4\.[a-z]32|v2\.[a-z]64|[a-z]128|v8\.[a-z]16)")
-OPERATIONS = ("forward", "backward", "gated_forward", "gated_backward")
-ROW_KERNELS = [
-    (operation, dtype, aligned) for operation in OPERATIONS for dtype in KERNEL_DTYPES for aligned in (True, False)
-]
-LEARNED_KERNELS = {
-    f"golu_learned_{direction}_{name}": dtype
-    for direction in ("forward", "backward")
-    for dtype, name in KERNEL_DTYPES.items()
-}
-
 
 MOVES = [kernel.Moves(), kernel.Moves(vectors=2), kernel.Moves(streaming=True), kernel.Moves(2, True)]
 
@@ -123,50 +103,9 @@ def test_half_types_take_two_exponentials_an_element(direction):
 
 
 @pytest.fixture(scope="module")
-def emulated(tmp_path_factory) -> ctypes.CDLL:
-    return emulation(tmp_path_factory.mktemp("kernel"))
-
-
-@pytest.fixture(scope="module")
 def emulated_otherwise(tmp_path_factory) -> ctypes.CDLL:
     """With the moves that are not chosen."""
     return emulation(tmp_path_factory.mktemp("moves"), "-DGOLU_VECTORS=2", "-DGOLU_STREAMING")
-
-
-def emulation(folder: Path, *options: str) -> ctypes.CDLL:
-    """The kernels, compiled as C++ with the options of `kernel.moves`."""
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("needs a C++ compiler")
-    source = folder / "golu_host.cpp"
-    shim = (Path(__file__).parent / "host_shim.h").read_text()
-    entries = [
-        f"EMULATE({KERNEL_DTYPES[dtype]}_{kind}, {STORED[dtype].replace(' ', '_')}, {COMPUTED[dtype]})"
-        for dtype in KERNEL_DTYPES
-        for kind in ("vector", "scalar")
-    ]
-    entries += [
-        f"EMULATE_ROWS({kernel_name(operation, dtype, aligned, in_rows=True).removeprefix('golu_')}, "
-        f"{STORED[dtype].replace(' ', '_')}, {COMPUTED[dtype]})"
-        for operation, dtype, aligned in ROW_KERNELS
-    ]
-    entries += [
-        f"EMULATE_LEARNED({name.removeprefix('golu_')}, {STORED[dtype].replace(' ', '_')}, {COMPUTED[dtype]})"
-        for name, dtype in LEARNED_KERNELS.items()
-    ]
-    source.write_text(
-        "\n".join([shim, "typedef unsigned short unsigned_short;", kernel_source(), *entries]), encoding="utf-8"
-    )
-    library = folder / "golu_host.so"
-    flags = ["-O1", "-std=c++17", "-shared", "-fPIC", "-Wno-unknown-pragmas", "-fno-strict-aliasing", *options]
-    flags += ["-fsanitize=undefined", "-fno-sanitize-recover"]
-    built = subprocess.run(
-        [compiler, *flags, str(source), "-o", str(library)], capture_output=True, text=True, check=False
-    )
-    if "_Float16" in built.stderr:
-        pytest.skip("needs a C++ compiler with _Float16")
-    assert built.returncode == 0, built.stderr
-    return ctypes.CDLL(str(library))
 
 
 def run_emulated(library, direction, tensors, parameters, aligned):
@@ -275,38 +214,8 @@ def test_every_half_value_on_the_cpu(emulated, dtype):
 
 @pytest.fixture
 def launcher(emulated, monkeypatch):
-    """`kernel` with CuPy's RawKernel replaced by the emulated kernels and CUDA's stream by a number."""
-    launched = []
-
-    def raw_kernel(name):
-        def launch(grid, block, arguments, *, stream):
-            assert stream.ptr == 1234 and math.prod(block) == THREADS
-            if "_learned_" in name:
-                pointers = [ctypes.c_void_p(a) for a in arguments[:7]]
-                numbers = (ctypes.c_longlong * 11)(*arguments[7:])
-                getattr(emulated, f"run_{name}")(*grid, *block, *pointers, numbers)
-                launched.append(name)
-                return
-            if "_rows_" in name:
-                pointers = [ctypes.c_void_p(a) for a in arguments[:5]]
-                numbers = (ctypes.c_longlong * 5)(*arguments[5:10])
-                constants = (ctypes.c_double * 6)(*(float(a) for a in arguments[10:]))
-                getattr(emulated, f"run_{name}")(*grid, *block, *pointers, numbers, constants)
-                launched.append(name)
-                return
-            pointers = [ctypes.c_void_p(a) for a in arguments[:-7]]
-            computed = numpy.float64 if "float64" in name else numpy.float32
-            assert all(type(a) is computed for a in arguments[-6:]), "the kernel takes its own scalar type"
-            constants = (ctypes.c_double * 6)(*(float(a) for a in arguments[-6:]))
-            getattr(emulated, f"run_{name}")(grid[0], block[0], *pointers, ctypes.c_longlong(arguments[-7]), constants)
-            launched.append(name)
-
-        return launch
-
-    monkeypatch.setattr(kernel, "_kernel", raw_kernel)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: -1)  # the index of a CPU tensor
-    monkeypatch.setattr(kernel, "_current_stream", lambda index: 1234)
-    return launched
+    """`kernel` with the emulated kernels; the names of those that it starts."""
+    return launch_on(emulated, monkeypatch)
 
 
 @pytest.mark.parametrize("dtype", list(KERNEL_DTYPES))

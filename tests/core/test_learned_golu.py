@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -121,6 +123,29 @@ def test_scripting_is_refused():
         torch.jit.script(GoLU(learnable=True))(torch.randn(3))
 
 
+# torch's layers, each of n channels: how it is made, the dimensions of one sample, and whether it takes one alone
+OF_CHANNELS: dict[str, tuple[Callable[[int], nn.Module], int, bool]] = {
+    **{f"Conv{n}d": (partial(getattr(nn, f"Conv{n}d"), 6, kernel_size=1), n + 1, True) for n in (1, 2, 3)},
+    **{
+        f"ConvTranspose{n}d": (partial(getattr(nn, f"ConvTranspose{n}d"), 6, kernel_size=1), n + 1, True)
+        for n in (1, 2, 3)
+    },
+    **{f"InstanceNorm{n}d": (partial(getattr(nn, f"InstanceNorm{n}d"), affine=True), n + 1, True) for n in (1, 2, 3)},
+    **{f"BatchNorm{n}d": (getattr(nn, f"BatchNorm{n}d"), n + 1, False) for n in (1, 2, 3)},
+    "GroupNorm": (partial(nn.GroupNorm, 2), 3, False),
+    "Linear": (partial(nn.Linear, 6), 2, True),
+    "LayerNorm": (nn.LayerNorm, 3, True),
+    "a convolution and a norm that permutes": (lambda n: nn.Sequential(nn.Conv2d(n, n, 1), ChannelNorm(n)), 3, False),
+}
+
+
+class ChannelNorm(nn.LayerNorm):
+    """As torchvision and timm have it in ConvNeXt."""
+
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class TestPerChannel:
     def test_channels_are_where_layers_have_them(self):
         """Each layer has another number of channels, and each image as many rows as channels, so that sizes alone
@@ -144,6 +169,23 @@ class TestPerChannel:
             if isinstance(module, GoLU):
                 plain._modules[name] = GoLU()
         assert torch.allclose(model(x), plain(x), atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("layer", "batched"),
+        [
+            (name, batched)
+            for name, (_, _, alone) in OF_CHANNELS.items()
+            for batched in (True, False)
+            if batched or alone
+        ],
+    )
+    def test_the_layers_own_dimensions_decide_and_not_their_sizes(self, layer, batched):
+        """All dimensions are of one size, so that sizes tell nothing."""
+        make, dimensions, _ = OF_CHANNELS[layer]
+        model = nn.Sequential(make(6), GoLU(learnable=True, per_channel=True))
+        size_per_channel(model, (torch.randn([6] * (dimensions + batched)),))
+        of_space = 0 if layer in ("Linear", "LayerNorm") else dimensions - 1
+        assert model[1].log_alpha.shape == (6, *[1] * of_space)
 
     def test_a_side_path_does_not_move_the_channels(self):
         """As in a UNet: an embedding of the step goes through a linear layer, between two convolutions."""

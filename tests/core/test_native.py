@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cpu_paths import DTYPES, PATHS, kernels_of, usable_levels
+from cpu_paths import LEVELS as EVERY_LEVEL
 from golu_core import golu
 from golu_core.activation import eager, gated_golu, learned_cpu, native
 from golu_core.activation import layout as layout_module
@@ -292,6 +293,15 @@ print("clean")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stdout == "clean\n", done.stderr
+
+
+@pytest.mark.parametrize("name", EVERY_LEVEL)
+def test_a_library_beside_the_source_is_built_from_it(name):
+    """Where this fails after golu_cpu.c was edited, run `uv sync`, which builds the libraries."""
+    path = native.library_path(name)
+    if not path.exists():
+        pytest.skip("needs a library of this instruction set")
+    assert set(native.load_library(path)) == set(native.DIRECTIONS)
 
 
 def built_from_another_source(folder: Path) -> Path:

@@ -498,6 +498,7 @@ def test_loading_draws_nothing(file):
 FORMULAS = {
     "relu2": lambda x: max(x, 0.0) ** 2,
     "hard_swish": lambda x: x * min(max(x + 3.0, 0.0), 6.0) / 6.0,
+    "quick_gelu": lambda x: x / (1 + math.exp(-1.702 * x)),
     "telu": lambda x: x * (1 - 2 / (1 + math.exp(2 * math.exp(x)))),
     "logish": lambda x: x * math.log((2 + math.exp(-x)) / (1 + math.exp(-x))),
     "smelu": lambda x: _mean_of_relu(x, 1.0),

@@ -68,12 +68,18 @@ def print_activations() -> int:
     from .activation.registry import ACTIVATIONS, registered_elsewhere
 
     for name, activation in ACTIVATIONS.items():
-        parameters = ", ".join(f"{key}={value:g}" for key, value in activation.parameters.items())
-        say(f"{name:<12}{activation.paper_name:<13}{parameters}".rstrip())
+        parameters = ", ".join(f"{key}={_as_typed(value)}" for key, value in activation.parameters.items())
+        spec = f"{name}({parameters})" if parameters else ""
+        say(f"{name:<12}{activation.paper_name:<13}{spec}".rstrip())
     for name, entry in registered_elsewhere().items():
         say(f"{name:<12}of {entry.dist.name if entry.dist is not None else 'another package'}: {entry.value}")
     say("\nwith parameters: golu(beta=0.5); others: torch.nn.Hardswish, package.module:Name, ./file.py:Name(param=2)")
     return 0
+
+
+def _as_typed(value: float | bool) -> str:
+    """A parameter's default as a spec takes it."""
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
 
 
 def print_report() -> int:

@@ -17,10 +17,13 @@ class Layout(NamedTuple):
     Attributes:
         channels: how many there are.
         length: elements of a channel side by side; 1 where the channels are. All of them where there is one channel.
+        channels_last: whether the channels are x's second dimension and x is in torch's channels_last format; where
+            they are not, x is contiguous.
     """
 
     channels: int
     length: int
+    channels_last: bool = False
 
 
 def layout_of(x: Tensor, parameters: list[Tensor]) -> Layout | None:
@@ -49,7 +52,7 @@ def layout_of(x: Tensor, parameters: list[Tensor]) -> Layout | None:
         return None
     (dimension,) = own
     if dimension == 1 and _is_channels_last(x):
-        return Layout(x.shape[1], 1)
+        return Layout(x.shape[1], 1, channels_last=True)
     return Layout(x.shape[dimension], x.shape[dimension + 1 :].numel())
 
 
@@ -80,4 +83,6 @@ def in_order(x: Tensor, layout: Layout) -> Tensor:
     """x, of any shape, in memory as its layout says, copied if it is not."""
     if layout.channels == 1:
         return dense(x)
-    return x if layout.length == 1 and _is_channels_last(x) else x.contiguous()
+    if layout.channels_last:
+        return x.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
+    return x.contiguous()

@@ -71,7 +71,7 @@ class _CompiledGoLU(torch.autograd.Function):
         wide = _at_least_float32(x)
         low, high = gate_range(beta, gamma)
         slope = _slope(torch.clamp(-wide, -high, -low), alpha, beta, gamma)
-        return (gradient * slope).to(x.dtype), None, None, None
+        return (gradient * slope).to(gradient.dtype), None, None, None
 
 
 def golu_learned_expression(x: Tensor, alpha: Tensor, beta: Tensor, gamma: Tensor) -> Tensor:
@@ -82,13 +82,16 @@ def golu_learned_expression(x: Tensor, alpha: Tensor, beta: Tensor, gamma: Tenso
 
     Args:
         x: of any shape; in float32 for the half types, and rounded once.
-        alpha, beta, gamma: positive, which is not checked; of shapes that x's takes by broadcasting.
+        alpha, beta, gamma: of shapes that x's takes by broadcasting. Where one is not positive and finite, the result
+            and its gradients are NaN, as the kernels have it.
 
     Raises:
         TypeError: x is not of a floating-point dtype.
     """
     wide = _at_least_float32(x)
     alpha, beta, gamma = alpha.to(wide.dtype), beta.to(wide.dtype), gamma.to(wide.dtype)
+    known = _is_positive(alpha) & _is_positive(beta) & _is_positive(gamma)
+    beta = beta * torch.where(known, torch.ones_like(beta), float("nan"))
     limits = torch.finfo(wide.dtype)
     exponent = torch.log(beta) - gamma * wide.clamp(limits.min, limits.max)
     low, high = gate_range(1.0, 1.0)
@@ -97,6 +100,10 @@ def golu_learned_expression(x: Tensor, alpha: Tensor, beta: Tensor, gamma: Tenso
     gate = torch.where(closed, 0.0, torch.exp(-torch.exp(inside)))
     moved = torch.where(closed | open_, 0.0, wide) * gate
     return (alpha * torch.where(open_, wide, moved)).to(x.dtype)
+
+
+def _is_positive(parameter: Tensor) -> Tensor:
+    return (parameter > 0) & (parameter < float("inf"))
 
 
 def golu_slope_expression(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:

@@ -13,7 +13,7 @@ from .expression import golu_compiled, golu_slope_expression
 from .expression import golu_expression as golu_expression
 from .learned import golu_learned
 from .parameters import GompertzParameters, gompertz_parameters
-from .plain import is_plain, is_transformed, nobody_watches
+from .plain import are_plain_and_alike, is_plain, is_transformed, nobody_watches
 
 
 def golu(x: Tensor, alpha: float | Tensor = 1.0, beta: float | Tensor = 1.0, gamma: float | Tensor = 1.0) -> Tensor:
@@ -24,28 +24,31 @@ def golu(x: Tensor, alpha: float | Tensor = 1.0, beta: float | Tensor = 1.0, gam
     Args:
         x: any shape, strides and device; float64, float32, float16 or bfloat16. The half types are computed in float32
             and rounded once.
-        alpha, beta, gamma: the gate's height, shift and steepness, each from 1e-6 to 1e6; or tensors of shapes that
-            x's takes by broadcasting, which must be positive and are differentiated, too.
+        alpha, beta, gamma: the gate's height, shift and steepness, each a number from 1e-6 to 1e6, or a tensor that
+            broadcasts to x's shape and is differentiated like x. The values of a tensor must be positive and finite:
+            where one of the three is not, the result and its gradients are NaN, on every device and when compiled.
 
     Returns:
         A tensor of x's shape, dtype and memory format. GoLU(-inf) = -0 with gradient 0, GoLU(inf) = inf with gradient
         alpha, and NaN stays NaN.
 
     Raises:
-        TypeError: x is not a dense or nested tensor of a floating-point dtype.
-        ValueError: a parameter is not positive.
+        TypeError: x is not a dense or nested tensor of a floating-point dtype, or a parameter is complex.
+        ValueError: a parameter is neither a number from 1e-6 to 1e6 nor a tensor, or its shape does not broadcast to
+            x's.
     """
     if has_torch_function((x,)):  # a subclass, a proxy of torch.fx, or a mode: all see one call, as of torch's own
         return handle_torch_function(golu, (x,), x, alpha=alpha, beta=beta, gamma=gamma)
     if isinstance(alpha, Tensor) or isinstance(beta, Tensor) or isinstance(gamma, Tensor):
-        return golu_learned(x, *(torch.as_tensor(value, device=x.device) for value in (alpha, beta, gamma)))
+        _check_tensor(x, "x")
+        return _of_nested(x, alpha, beta, gamma) if _has_parts(x) else golu_learned(x, alpha, beta, gamma)
     if torch.compiler.is_compiling():
         traced = golu_expression if torch.compiler.is_exporting() or is_transformed() else golu_compiled
         return traced(x, alpha, beta, gamma)
     parameters = gompertz_parameters(alpha, beta, gamma)
     if not (is_plain(x) and nobody_watches()):
         _check_tensor(x, "x")
-        return _of_nested(x, parameters) if x.is_nested else golu_expression(x, alpha, beta, gamma)
+        return _of_nested(x, alpha, beta, gamma) if _has_parts(x) else golu_expression(x, alpha, beta, gamma)
     if x.dtype not in kernel.KERNEL_DTYPES:
         raise TypeError(f"GoLU needs a float64, float32, float16 or bfloat16 tensor, not {x.dtype}")
     if x.requires_grad and torch.is_grad_enabled():
@@ -55,11 +58,17 @@ def golu(x: Tensor, alpha: float | Tensor = 1.0, beta: float | Tensor = 1.0, gam
     return y
 
 
-def gated_golu(x: Tensor, other: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
+def gated_golu(
+    x: Tensor,
+    other: Tensor,
+    alpha: float | Tensor = 1.0,
+    beta: float | Tensor = 1.0,
+    gamma: float | Tensor = 1.0,
+) -> Tensor:
     """`golu(x) * other`, as in gated linear units (Shazeer, 2020, arXiv 2002.05202, with GoLU for the gate's function).
 
-    With compiled kernels it is one pass over memory each way, and saves x and `other` alone; elsewhere it is those two
-    operations.
+    With compiled kernels and parameters that are numbers it is one pass over memory each way, and saves x and `other`
+    alone; elsewhere it is those two operations.
 
     Args:
         x: of any shape, as of `golu`; halves of one tensor, as `chunk(2, -1)` gives them, are not copied.
@@ -68,11 +77,13 @@ def gated_golu(x: Tensor, other: Tensor, alpha: float = 1.0, beta: float = 1.0, 
 
     Raises:
         TypeError: x or `other` is not a tensor, or x is not of a floating-point dtype.
-        ValueError: a parameter is not positive.
+        ValueError: a parameter is refused, as by `golu`.
     """
     if has_torch_function((x, other)):
         return handle_torch_function(gated_golu, (x, other), x, other, alpha=alpha, beta=beta, gamma=gamma)
     _check_tensor(other, "other")
+    if isinstance(alpha, Tensor) or isinstance(beta, Tensor) or isinstance(gamma, Tensor):
+        return golu(x, alpha, beta, gamma) * other
     if not torch.compiler.is_compiling() and _is_one_pass(x, other):
         parameters = gompertz_parameters(alpha, beta, gamma)
         if torch.is_grad_enabled() and (x.requires_grad or other.requires_grad):
@@ -90,20 +101,21 @@ def _check_tensor(x: Any, name: str) -> None:
         raise TypeError(f"GoLU's {name} must be dense, not of layout {x.layout}: call to_dense() first")
 
 
-def _of_nested(x: Tensor, p: GompertzParameters) -> Tensor:
-    parts = [golu(part, p.alpha, p.beta, p.gamma) for part in x.unbind()]
+def _has_parts(x: Tensor) -> bool:
+    """Whether x is a nested tensor that torch has few operations for; of a jagged one it has what GoLU needs."""
+    return x.is_nested and x.layout is torch.strided
+
+
+def _of_nested(x: Tensor, alpha: float | Tensor, beta: float | Tensor, gamma: float | Tensor) -> Tensor:
+    parts = [golu(part, alpha, beta, gamma) for part in x.unbind()]
     return torch.nested.as_nested_tensor(parts, layout=torch.strided)
 
 
 def _is_one_pass(x: Tensor, other: Tensor) -> bool:
     return (
-        is_plain(x)
-        and is_plain(other)
+        are_plain_and_alike(x, other)
         and nobody_watches()
-        and x.device == other.device
-        and x.dtype == other.dtype
         and x.dtype in kernel.KERNEL_DTYPES
-        and x.shape == other.shape
         and _implementation(x) is not eager
     )
 
@@ -116,7 +128,10 @@ def _implementation(x: Tensor) -> Any:
 
 
 class _EagerGoLU(torch.autograd.Function):
-    """Saves x alone. Only for plain tensors: everything else takes the expression."""
+    """Saves x alone. Only for plain tensors: everything else takes the expression.
+
+    So does a backward pass whose x is not what was saved, since saved-tensor hooks may return anything.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, parameters: GompertzParameters) -> Tensor:
@@ -129,9 +144,9 @@ class _EagerGoLU(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         p = ctx.parameters
-        if torch.is_grad_enabled() or not (is_plain(gradient) and is_plain(x) and nobody_watches()):
+        if torch.is_grad_enabled() or not (are_plain_and_alike(gradient, x) and nobody_watches()):
             slope = golu_slope_expression(x, p.alpha, p.beta, p.gamma)
-            return (gradient.to(slope.dtype) * slope).to(x.dtype), None
+            return (gradient.to(slope.dtype) * slope).to(gradient.dtype), None
         return _implementation(x).golu_backward(gradient, x, p), None
 
 
@@ -149,10 +164,9 @@ class _GatedGoLU(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         x, other = ctx.saved_tensors
         p = ctx.parameters
-        plain = is_plain(gradient) and is_plain(x) and is_plain(other)
-        if torch.is_grad_enabled() or not (plain and nobody_watches()):
+        if torch.is_grad_enabled() or not (are_plain_and_alike(gradient, x, other) and nobody_watches()):
             slope = golu_slope_expression(x, p.alpha, p.beta, p.gamma)
             wide = gradient.to(slope.dtype)
             value = golu_expression(x.to(slope.dtype), p.alpha, p.beta, p.gamma)
-            return (wide * other * slope).to(x.dtype), (wide * value).to(other.dtype), None
+            return (wide * other * slope).to(gradient.dtype), (wide * value).to(gradient.dtype), None
         return (*_implementation(x).gated_backward(gradient, x, other, p), None)

@@ -282,6 +282,11 @@ struct Learned {
     long long rows, channels, columns, rows_at_once, columns_at_once, parts_of_columns, lanes, threads;
 };
 
+template <typename Computed>
+static __device__ __forceinline__ bool is_positive(Computed parameter) {
+    return parameter > 0 && parameter * 0 == 0;  // and finite
+}
+
 template <typename Type>
 static __device__ __forceinline__ Constants<Type> constants_of(Learned<Type> l, unsigned int channel) {
     typedef typename Type::Computed Computed;
@@ -289,7 +294,8 @@ static __device__ __forceinline__ Constants<Type> constants_of(Learned<Type> l, 
     const Computed shift = Type::logarithm(beta), inverse = 1 / gamma;
     Constants<Type> c = {l.alpha[channel * l.alpha_step], gamma * Type::to_base(), beta * Type::to_base(),
                          gamma * Type::log_of_base(), (shift - CLOSED) * inverse, (shift - OPEN) * inverse};
-    if (!(beta > 0 && gamma > 0)) c.alpha = Type::logarithm(-1);  // not a number
+    const bool known = is_positive(c.alpha) && is_positive(beta) && is_positive(gamma);
+    if (!known) c.alpha = c.weight = Type::logarithm(-1);  // not a number
     return c;
 }
 

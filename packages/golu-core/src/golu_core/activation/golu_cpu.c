@@ -25,15 +25,19 @@ typedef struct {
 } Job;
 
 // GoLU whose parameters are learned: `parameters` are alpha, beta, gamma, low and high of each channel, one kind after
-// another, in the type of the computation. A kernel computes units: a row of `length` elements of one channel, or, in
-// the kernels `_last`, `length` rows of all channels. Backward leaves for each unit the sums, by channel, of the
-// gradient's products with x * exp(-d), y * d and x * y * d, with d = beta * exp(-gamma * x): whatever the number of
-// threads, they are of the same elements.
+// another, in the type of the computation. A kernel computes units: a piece, of at most `piece` elements, of a row of
+// `length` elements of one channel, or, in the kernels `_last`, `length` rows of all channels. Backward leaves for each
+// unit the sums, by channel, of the gradient's products with x * exp(-d), y * d and x * y * d, with
+// d = beta * exp(-gamma * x): whatever the number of threads, they are of the same elements.
 typedef struct {
     const void *x, *gradient, *parameters;
     void *result, *sums;
-    int64_t count, channels, length;
+    int64_t count, channels, length, piece;
 } LearnedJob;
+
+typedef struct {
+    int64_t channel, start, count;
+} Piece;
 
 EXPORT const char golu_source[] = GOLU_SOURCE;  // of which text this was built, for the host to compare
 
@@ -127,10 +131,11 @@ INLINE uint16_t bfloat16_of_float(float value) {
 }
 
 INLINE float float_of_float16(uint16_t stored) {
-    // the exponent is put right by a multiplication, which takes care of subnormal numbers, too
+    // without a float32 below the normal numbers on the way, which torch.set_flush_denormal(True) takes for 0
     const uint32_t magnitude = (uint32_t)(stored & 0x7fffu) << 13;
-    const uint32_t finite = bits_of(float_of(magnitude) * 0x1p112f);
-    const uint32_t bits = magnitude >= 0x0f800000u ? magnitude | 0x7f800000u : finite;
+    const uint32_t normal = magnitude + (magnitude >= 0x0f800000u ? 0x70000000u : 0x38000000u);
+    const uint32_t subnormal = bits_of(float_of(magnitude + 0x38800000u) - 0x1p-14f);
+    const uint32_t bits = magnitude < 0x00800000u ? subnormal : normal;
     return float_of(bits | (uint32_t)(stored & 0x8000u) << 16);
 }
 INLINE uint16_t float16_of_float(float value) {
@@ -226,6 +231,13 @@ INLINE uint16_t float16_of_float(float value) {
             })                                                                                                         \
     }
 
+INLINE Piece piece_of(const LearnedJob *job, int64_t unit) {
+    const int64_t pieces = (job->length + job->piece - 1) / job->piece, row = unit / pieces;
+    const int64_t before = unit % pieces * job->piece, left = job->length - before;
+    const Piece found = {row % job->channels, row * job->length + before, left < job->piece ? left : job->piece};
+    return found;
+}
+
 // Sums that are kept side by side, for the compiler to vectorize: it may not change their order by itself.
 #define LANES 16
 
@@ -254,9 +266,9 @@ INLINE uint16_t float16_of_float(float value) {
     EXPORT void golu_learned_forward_##TYPE(int64_t begin, int64_t end, void *context) {                               \
         const LearnedJob *job = (const LearnedJob *)context;                                                           \
         for (int64_t unit = begin; unit < end; ++unit) {                                                               \
-            const Constants_##TYPE c = channel_##TYPE(job, unit % job->channels);                                      \
-            const int64_t start = unit * job->length, left = job->count - start;                                       \
-            const int64_t count = left < job->length ? left : job->length;                                             \
+            const Piece piece = piece_of(job, unit);                                                                   \
+            const Constants_##TYPE c = channel_##TYPE(job, piece.channel);                                             \
+            const int64_t start = piece.start, count = piece.count;                                                    \
             const STORED *restrict x = (const STORED *)job->x + start;                                                 \
             STORED *restrict result = (STORED *)job->result + start;                                                   \
             for (int64_t i = 0; i < count; ++i) result[i] = NARROW(value_##TYPE(WIDEN(x[i]), c));                      \
@@ -266,9 +278,9 @@ INLINE uint16_t float16_of_float(float value) {
     EXPORT void golu_learned_backward_##TYPE(int64_t begin, int64_t end, void *context) {                              \
         const LearnedJob *job = (const LearnedJob *)context;                                                           \
         for (int64_t unit = begin; unit < end; ++unit) {                                                               \
-            const Constants_##TYPE c = channel_##TYPE(job, unit % job->channels);                                      \
-            const int64_t start = unit * job->length, left = job->count - start;                                       \
-            const int64_t count = left < job->length ? left : job->length;                                             \
+            const Piece piece = piece_of(job, unit);                                                                   \
+            const Constants_##TYPE c = channel_##TYPE(job, piece.channel);                                             \
+            const int64_t start = piece.start, count = piece.count;                                                    \
             const STORED *restrict x = (const STORED *)job->x + start;                                                 \
             const STORED *restrict gradient = (const STORED *)job->gradient + start;                                   \
             STORED *restrict result = (STORED *)job->result + start;                                                   \

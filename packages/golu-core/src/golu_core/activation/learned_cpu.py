@@ -16,12 +16,12 @@ from .layout import laid_out_like
 from .parameters import ZERO_DECAY_DOUBLE, ZERO_DECAY_SINGLE, gate_range
 
 _ROW = 1 << 12
-"""Elements of one sum where all elements have the same parameters."""
+"""Elements of one sum, at most, where a row's elements have the same parameters: a sum is in x's precision."""
 _ROWS = 64
 """Rows of one sum where channels lie side by side."""
 _OPEN_AT = gate_range(1.0, 1.0)[1]
-JOB = struct.Struct("5P3q")
-"""`LearnedJob` of golu_cpu.c, as bytes: five pointers, and three numbers."""
+JOB = struct.Struct("5P4q")
+"""`LearnedJob` of golu_cpu.c, as bytes: five pointers, and four numbers."""
 
 
 def prepared(dtype: torch.dtype, layout: Layout, alpha: Tensor, beta: Tensor, gamma: Tensor) -> Tensor:
@@ -29,21 +29,22 @@ def prepared(dtype: torch.dtype, layout: Layout, alpha: Tensor, beta: Tensor, ga
 
     Args:
         dtype, layout: of x.
-        alpha, beta, gamma: of any shape that broadcasts to x's; where beta or gamma is not positive, all is NaN.
+        alpha, beta, gamma: of any shape that broadcasts to x's. Where one is not positive and finite, all is NaN.
     """
     wide = dtype is torch.float64
+    computed = torch.float64 if wide else torch.float32
+    known = [parameter.detach().to(computed) for parameter in (alpha, beta, gamma)]
     closed_at = math.log(ZERO_DECAY_DOUBLE if wide else ZERO_DECAY_SINGLE)
     if layout.channels == 1:  # a few numbers are Python's, which is several times faster
-        a, b, c = alpha.item(), beta.item(), gamma.item()
+        a, b, c = (parameter.item() for parameter in known)
         numbers = [math.nan] * 5
-        if b > 0 and c > 0:
+        if min(a, b, c) > 0 and max(a, b, c) < math.inf:
             numbers = [a, b, c, (math.log(b) - closed_at) / c, (math.log(b) + _OPEN_AT) / c]
-        return torch.tensor(numbers, dtype=torch.float64 if wide else torch.float32, device="cpu")
+        return torch.tensor(numbers, dtype=computed, device="cpu")
     table = numpy.empty((5, layout.channels))
-    for row, parameter in zip(table, (alpha, beta, gamma), strict=False):
-        known = parameter.detach()
-        row[:] = (known.float() if known.dtype.itemsize < 4 else known).numpy().reshape(-1)
-    table[:, ~((table[1] > 0) & (table[2] > 0))] = math.nan
+    for row, parameter in zip(table, known, strict=False):
+        row[:] = parameter.numpy().reshape(-1)
+    table[:, ~((table[:3] > 0) & (table[:3] < math.inf)).all(0)] = math.nan
     with numpy.errstate(all="ignore"):
         log_beta = numpy.log(table[1])
         table[3] = (log_beta - closed_at) / table[2]
@@ -83,7 +84,7 @@ def backward(gradient: Tensor, inputs: Sequence[Tensor], table: Tensor, layout: 
     if _is_last(layout):
         found = sums.sum(0, dtype=torch.float64).view(3, channels)
     else:
-        found = sums.view(-1, channels, 3).sum(0, dtype=torch.float64).T
+        found = sums.view(-1, channels, _pieces(layout), 3).sum((0, 2), dtype=torch.float64).T
     return result, *of_parameters(found, table[1], inputs[1:])
 
 
@@ -91,15 +92,15 @@ def _is_last(layout: Layout) -> bool:
     return layout.channels > 1 and layout.length == 1
 
 
-def _row(layout: Layout) -> int:
-    """Elements of a unit whose parameters are the same."""
-    return _ROW if layout.channels == 1 else layout.length
+def _pieces(layout: Layout) -> int:
+    """Units that a row is cut into, of elements that have the same parameters."""
+    return -(-layout.length // _ROW)
 
 
 def _units(x: Tensor, layout: Layout) -> int:
     if _is_last(layout):
         return -(-(x.numel() // layout.channels) // _ROWS)
-    return -(-x.numel() // _row(layout))
+    return x.numel() // layout.length * _pieces(layout)
 
 
 def _run(
@@ -112,9 +113,9 @@ def _run(
     sums: Tensor | None,
 ) -> None:
     is_last = _is_last(layout)
-    length = _ROWS if is_last else _row(layout)
+    length, most = (_ROWS, _ROWS) if is_last else (layout.length, min(_ROW, layout.length))
     pointers = [0 if t is None else t.data_ptr() for t in (x, gradient, table, result, sums)]
-    job = JOB.pack(*pointers, x.numel(), layout.channels, length)
-    elements = length * layout.channels if is_last else length
+    job = JOB.pack(*pointers, x.numel(), layout.channels, length, most)
+    elements = most * layout.channels if is_last else most
     at_once = max(1, native.AT_ONCE // elements)
     native.start(f"{direction}{'_last' if is_last else ''}", x.dtype, _units(x, layout), at_once, job)

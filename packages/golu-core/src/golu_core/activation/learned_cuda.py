@@ -34,7 +34,7 @@ class Split(NamedTuple):
 
 def split_of(count: int, layout: Layout) -> Split:
     """The split of a tensor of `count` elements, at least one."""
-    channels, columns = layout
+    channels, columns = layout.channels, layout.length
     rows = count // (channels * columns)
     lanes = 1 if columns == 1 else _LANES
     together = lanes * min(_MOST, max(_FEWEST, count >> _THREADS_WANTED_LOG2))

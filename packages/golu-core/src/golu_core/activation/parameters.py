@@ -49,9 +49,16 @@ def check_parameter(name: str, value: float) -> float:
     return float(value)
 
 
-@lru_cache(maxsize=256, typed=True)
 def gompertz_parameters(alpha: float, beta: float, gamma: float) -> GompertzParameters:
     """Checked parameters with their range; raises ValueError as `check_parameter` does."""
+    try:
+        return _checked_parameters(alpha, beta, gamma)
+    except TypeError:  # an array or a list cannot be looked up in the cache, and is refused by name
+        return _checked_parameters.__wrapped__(alpha, beta, gamma)
+
+
+@lru_cache(maxsize=256, typed=True)
+def _checked_parameters(alpha: float, beta: float, gamma: float) -> GompertzParameters:
     alpha, beta, gamma = (
         check_parameter(name, value) for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma))
     )

@@ -35,6 +35,14 @@ def is_plain(x: Tensor) -> bool:
     )
 
 
+def are_plain_and_alike(x: Tensor, *others: Tensor) -> bool:
+    """Whether kernels may read the others, of any shape, wherever they read x: all plain, of its kind and shape."""
+    return is_plain(x) and all(
+        is_plain(other) and other.dtype == x.dtype and other.shape == x.shape and other.device == x.device
+        for other in others
+    )
+
+
 def nobody_watches() -> bool:
     """Whether nothing traces, transforms or intercepts torch's calls."""
     return (

@@ -19,6 +19,16 @@ class SquaredReLU(nn.Module):
         return F.relu(x).square()
 
 
+class QuickGELU(nn.Module):
+    """`x * sigmoid(1.702 * x)`, the coarser of GELU's two approximations, as CLIP has it.
+
+    Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, arXiv 1606.08415.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
 class TeLU(nn.Module):
     """`x * tanh(exp(x))`.
 

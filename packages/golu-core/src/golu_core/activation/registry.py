@@ -84,7 +84,7 @@ def _hugging_face(*names: str) -> tuple[str, ...]:
 _EXACT_GELU = (*_nn("GELU"), *_timm("GELU"), *_hugging_face("GELUActivation"))
 _TANH_GELU = (
     *_timm("GELUTanh"),
-    *_hugging_face("NewGELUActivation", "PytorchGELUTanh", "GELUTanh", "FastGELUActivation", "QuickGELUActivation"),
+    *_hugging_face("NewGELUActivation", "PytorchGELUTanh", "GELUTanh", "FastGELUActivation", "AccurateGELUActivation"),
 )
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -105,6 +105,11 @@ ACTIVATIONS: dict[str, Activation] = {
     "elu": Activation("ELU", _torch_module("ELU"), _nn("ELU"), ("elu", "elu_"), parameters={"alpha": 1.0}),
     "gelu": Activation("GELU", _torch_module("GELU"), (*_EXACT_GELU, *_TANH_GELU), ("gelu",)),
     "gelu_tanh": Activation("GELU (tanh)", _torch_module("GELU", approximate="tanh"), _TANH_GELU),
+    "quick_gelu": Activation(
+        "QuickGELU",
+        _own_module("QuickGELU"),
+        (*_ours("QuickGELU"), *_timm("QuickGELU"), *_hugging_face("QuickGELUActivation")),
+    ),
     "swish": Activation(
         "Swish",
         _torch_module("SiLU"),
@@ -112,7 +117,10 @@ ACTIVATIONS: dict[str, Activation] = {
         ("silu",),
     ),
     "mish": Activation(
-        "Mish", _torch_module("Mish"), (*_nn("Mish"), *_timm("Mish"), *_hugging_face("MishActivation")), ("mish",)
+        "Mish",
+        _torch_module("Mish"),
+        (*_nn("Mish"), *_timm("Mish", "MishMe"), *_hugging_face("MishActivation")),
+        ("mish",),
     ),
     "selu": Activation("SELU", _torch_module("SELU"), _nn("SELU"), ("selu", "selu_")),
     "celu": Activation("CELU", _torch_module("CELU"), _nn("CELU"), ("celu", "celu_"), parameters={"alpha": 1.0}),
