@@ -37,6 +37,29 @@ class Sampling:
     clip: bool = True
     exact: bool = False
 
+    def steps_of(
+        self,
+        diffusion: Diffusion,
+        predict: Predictor,
+        numbers: Sequence[int],
+        shape: tuple[int, int, int],
+        device: torch.device,
+    ) -> Iterator[Tensor]:
+        """Yield images with these numbers after each step, (N, *shape) float32; see `sampled`."""
+        return sampled(
+            diffusion,
+            predict,
+            numbers,
+            shape,
+            seed=self.seed,
+            sampler=self.sampler,
+            steps=self.steps,
+            eta=self.eta,
+            variance=self.variance,
+            clip=self.clip,
+            device=device,
+        )
+
 
 def draw(
     processes: Processes,
@@ -90,24 +113,13 @@ def drawn(
         RunFailure: an image is not finite.
     """
     model.eval()
+    predict = predictor(processes, model, sampling.exact)
 
     def drawn_here(batch: int, mine: Sequence[int]) -> list[tuple[int, Tensor]]:
         if not mine:
             return []
-        steps = sampled(
-            diffusion,
-            predictor(processes, model, sampling.exact),
-            mine,
-            shape,
-            seed=sampling.seed,
-            sampler=sampling.sampler,
-            steps=sampling.steps,
-            eta=sampling.eta,
-            variance=sampling.variance,
-            clip=sampling.clip,
-            device=processes.device,
-        )
         x = torch.empty(0)
+        steps = sampling.steps_of(diffusion, predict, mine, shape, processes.device)
         for number, x in enumerate(steps):
             if watch is not None:
                 watch(batch, number, x)

@@ -72,7 +72,7 @@ def preprocessing_of(config: VisionConfig, classes: Sequence[str]) -> dict[str, 
 def timm_config(config: VisionConfig, classes: Sequence[str]) -> dict[str, Any]:
     """What `timm.create_model("local-dir:...")` reads beside model.safetensors.
 
-    With another activation than the network's own, its architecture is one that timm does not know, and timm says so:
+    With another activation than the network's own, timm does not know its architecture and refuses it:
     under the plain name it would load the weights, compute its own activation, and give other numbers in silence.
     """
     data, name = config.data, config.model.name.partition("/")[2]

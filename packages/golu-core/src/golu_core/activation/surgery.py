@@ -117,13 +117,19 @@ def replace_activations(
             made.add(id(new_module))
             _replace_function(owner, attribute, new_module)
             swapped.append(f"{owner_name}.{attribute}" if owner_name else attribute)
-    if unsized_modules(model):
-        inputs = inputs_by_config(model) if example_inputs is None else example_inputs
-        if inputs is not None:
-            size_per_channel(model, inputs)
+    _size_new(model, example_inputs)
     new_name = new if isinstance(new, str) else getattr(new, "__name__", type(new).__name__)
     found = forward_pass(model, old_name, example_inputs)
     return _report(model, old_name, new_name, swapped, gates, found)
+
+
+def _size_new(model: nn.Module, example_inputs: Inputs | None) -> None:
+    """Gives modules with parameters of each channel their sizes, where inputs are known."""
+    if not unsized_modules(model):
+        return
+    inputs = inputs_by_config(model) if example_inputs is None else example_inputs
+    if inputs is not None:
+        size_per_channel(model, inputs)
 
 
 def find_activations(model: nn.Module, name: str, *, example_inputs: Inputs | None = None) -> ReplacementReport:

@@ -48,7 +48,7 @@ def visible_files(folder: Path) -> list[Path]:
 
 
 def check_files(folder: Path) -> None:
-    """Raise RequestError where something below a folder is no regular file; for libraries that open all of them."""
+    """Raise RequestError if anything below a folder is not a regular file; for libraries that open all of them."""
     for path in visible_files(folder):
         try:
             check_regular(path)

@@ -27,7 +27,7 @@ from ..task import TASK
 from .bundles import BundleOrder, TrainingBundles, bundles_of
 from .config import TranslationConfig
 from .data import PairData, load_pairs
-from .evaluate import SAMPLES_FILE, evaluate_split, save_samples, validated_sentences
+from .evaluate import SAMPLES_FILE, Evaluated, evaluate_split, save_samples, validated_sentences
 from .model import Translator
 from .opening import opening
 from .prepare import SUBWORDS_FILE
@@ -78,19 +78,14 @@ def train_translator(config: TranslationConfig) -> None:
                 source, previous, targets, places, scale = piece.batch.to(run.device)
                 total = prepared(source, previous, targets, places, smoothing=config.label_smoothing)
                 run.step(piece, total * scale)
-            found = evaluate_split(run, run.evaluated_model, data, "valid", sentences=config.eval_sentences)
-            metrics = found.metrics
-            if run.is_complete:  # the paper's number is of the test split
-                validated = {f"valid_{name}": value for name, value in metrics.items()}
-                found = evaluate_split(run, run.evaluated_model, data, "test")
-                metrics = found.metrics | validated
-            run.report(metrics)
+            found = evaluate_during_training(run, data)
+            run.report(found.metrics)
             run.extra(SAMPLES_FILE, partial(save_samples, run, found))
 
         if run.is_main:
             write_json(run.folder / SUBWORDS_FILE, subwords_of_run(data))
         run.finish(
-            metrics,
+            found.metrics,
             dataset=data.name,
             model_name="Transformer",
             data=data.facts,
@@ -98,6 +93,15 @@ def train_translator(config: TranslationConfig) -> None:
             other={"signatures": found.signatures, "valid_sentences": translated},
             files=(SUBWORDS_FILE,),
         )
+
+
+def evaluate_during_training(run: Run[TranslationConfig], data: PairData) -> Evaluated:
+    """Return the metrics of the validation split and, at the end, of the test split, which the paper's number is of."""
+    validated = evaluate_split(run, run.evaluated_model, data, "valid", sentences=run.config.eval_sentences)
+    if not run.is_complete:
+        return validated
+    found = evaluate_split(run, run.evaluated_model, data, "test")
+    return replace(found, metrics=found.metrics | {f"valid_{name}": value for name, value in validated.metrics.items()})
 
 
 def check_subwords(start: Start | None, data: PairData) -> None:
