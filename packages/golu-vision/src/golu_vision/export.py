@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from golu_core.training.exporting import Exportable, activation_file, export_run, spec_in_export
 from golu_core.training.finished import FinishedRun
@@ -41,7 +42,7 @@ def _of_run(folder: Path) -> tuple[Exportable, Result]:
         pipeline="image-classification",
         files={
             _PREPROCESSING: preprocessing_of(config, classes),
-            **({"config.json": timm_config(config, classes)} if is_timm else {}),
+            **({"config.json": timm_config(config, classes, model)} if is_timm else {}),
             **activation_file(config.activation),
         },
         loading=_loading(config, len(classes)),
@@ -69,13 +70,14 @@ def preprocessing_of(config: VisionConfig, classes: Sequence[str]) -> dict[str, 
     }
 
 
-def timm_config(config: VisionConfig, classes: Sequence[str]) -> dict[str, Any]:
+def timm_config(config: VisionConfig, classes: Sequence[str], model: nn.Module) -> dict[str, Any]:
     """What `timm.create_model("local-dir:...")` reads beside model.safetensors.
 
     With another activation than the network's own, timm does not know its architecture and refuses it:
     under the plain name it would load the weights, compute its own activation, and give other numbers in silence.
     """
     data, name = config.data, config.model.name.partition("/")[2]
+    own_cfg: Any = getattr(model, "pretrained_cfg", None) or {}
     swapped = f"{name} with {config.activation} in place of {config.model.own_activation}: see README.md"
     return {
         "architecture": name if config.activation == config.model.own_activation else swapped,
@@ -83,7 +85,8 @@ def timm_config(config: VisionConfig, classes: Sequence[str]) -> dict[str, Any]:
         "label_names": list(classes),
         "pretrained_cfg": {
             "input_size": [3, data.size, data.size],
-            "fixed_input_size": False,
+            # with it timm builds a network for images of this size, such as a vision transformer's positions
+            "fixed_input_size": bool(own_cfg.get("fixed_input_size", False)),
             "interpolation": data.interpolation,
             "crop_pct": data.size / data.resize,
             "crop_mode": "center",

@@ -70,11 +70,16 @@ def save_checkpoint(folder: Path, step: int, writers: dict[str, Callable[[Path],
             f"could not write the checkpoint of step {step} ({error}); {_free_space(folder)}; "
             f"{last_good_checkpoint(folder)}"
         ) from error
+    remove_old_checkpoints(folder, keep)
+    return final
+
+
+def remove_old_checkpoints(folder: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints that this program made; also what a kill left of a removal."""
     for old in checkpoint_folders(folder)[:-keep]:
         if not foreign_files(old, [*_files_of(old), CHECKPOINT_MARKER]):
             with contextlib.suppress(RequestError):  # somebody else's folder of that name
                 discard(old)
-    return final
 
 
 def _files_of(checkpoint: Path) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from ..regular_files import regular_bytes
-from .checkpoint import checkpoint_folders, newest_whole_checkpoint, save_checkpoint
+from .checkpoint import checkpoint_folders, newest_whole_checkpoint, remove_old_checkpoints, save_checkpoint
 from .config import Config, RunConfig
 from .errors import RequestError, RunFailure
 from .failures import FAILURE_FILE, Failure, write_failure
@@ -185,6 +185,8 @@ class RunFolder:
         sweep_partials(self.path)
         for inner in ("checkpoints", "samples"):
             sweep_partials(self.path / inner)
+        if found is not None and found == checkpoint_folders(self.checkpoints)[-1]:  # a kill may have left older ones
+            remove_old_checkpoints(self.checkpoints, config.keep_checkpoints)
         values = identity.to_json()
         if marker is not None:
             values = {**marker, "inputs": {**marker["inputs"], **identity.inputs}}  # all content may be new among them
