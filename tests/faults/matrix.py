@@ -165,7 +165,15 @@ MATRIX: dict[str, tuple[Fault, ...]] = {
             (
                 "tests/vision/test_run_folder.py::test_what_only_malice_makes_is_refused_in_words",
                 "tests/studies/test_hostile_input.py",
+                "tests/studies/test_trust.py",
             ),
+        ),
+        Fault(
+            "each file of yours that a command reads: UTF-16, Latin-1, a byte order mark, NUL bytes, empty, a line "
+            "of 10 MB, a folder or a pipe in its place",
+            "the same data as from UTF-8 where the encoding is supported, otherwise one message that names the file, "
+            "status 2; nothing hangs",
+            ("tests/core/test_user_files.py::test_a_file_is_read_right_or_refused", "tests/core/test_readers.py"),
         ),
     ),
     "Something else changes between stop and continuation": (

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from golu_core import cli
+from golu_core.activation.specs import parse_spec
 from golu_core.studies import aggregate, analyze, sweep
 from golu_core.training.identity import config_sha256
 from golu_core.training.text_sinks import latex_text, markdown_text, visible
@@ -128,10 +129,21 @@ def test_what_golu_core_prints_by_itself(encoding, tmp_path):
 
 @pytest.mark.parametrize("encoding", ["ascii"])
 def test_analyses_of_activations_in_files_of_any_name(encoding, tmp_path):
-    names = [name for name in NAMES if name != "[%b]"]
-    for name in names:
+    """Those that cannot be an activation's name, such as a terminal command, are refused one by one."""
+    words = []
+    for name in NAMES:
+        if name == "[%b]":
+            continue
         (tmp_path / f"{name}.py").write_text("import torch\n\nclass Mine(torch.nn.ReLU):\n    pass\n")
-    words = [f"./{name}.py:Mine" for name in names]
+        word = f"./{name}.py:Mine"
+        try:
+            parse_spec(word)
+            words.append(word)
+        except ValueError:
+            done = printed_by(analyze.main, "gates", word, "--out", "out", cwd=tmp_path, encoding=encoding)
+            assert_harmless(done.out, done.err)
+            assert done.status == 2 and not (tmp_path / "out").exists()
+    assert len(words) > len(NAMES) / 2
     done = printed_by(analyze.main, "gates", *words, "--out", "out", cwd=tmp_path, encoding=encoding)
     assert_harmless(done.out, done.err)
     assert done.status == 0, done.err

@@ -13,6 +13,7 @@ import torchvision
 from safetensors.torch import load_file
 
 from command_line import runner_in_this_process
+from golu_core.activation import loading
 from golu_vision.cli import COMMAND_LINE
 from runs_on_disk import change_result
 from vision_program import FAST
@@ -82,6 +83,7 @@ def test_a_head_that_fits_is_loaded_with_a_warning(flag, trained, few_digits, ru
 @pytest.mark.parametrize("spec", ["torch.save(f='marker')", "evil.py:Evil", "evil:Evil", "torch.tanh"])
 def test_a_run_that_is_started_from_runs_no_code(spec, trained, few_digits, run_here, tmp_path, monkeypatch):
     """The network as given would be measured with the activation that its result names."""
+    monkeypatch.setattr(loading, "_LOADED", {})  # other tests of this process may have named it
     (tmp_path / "evil.py").write_text("open('marker', 'w')\nfrom torch.nn import ReLU as Evil\n")
     monkeypatch.syspath_prepend(tmp_path)
     shutil.copytree(trained, tmp_path / "given")
