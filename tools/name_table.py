@@ -69,7 +69,9 @@ def _code(text: str) -> str:
     """A text as code in a cell of a table."""
     shown = "".join(c if c.isprintable() else _escaped(c) for c in text)
     shown = shown if len(shown) <= 3 * _SHOWN else f"{shown[:_SHOWN]}…"
-    return f"<code>{html.escape(shown).replace('|', '&#124;').replace('`', '&#96;')}</code>"
+    # Markdown inside of the element would be obeyed, such as a link
+    plain = "".join(f"&#{ord(c)};" if c in "|`[]*_~\\!" else c for c in html.escape(shown))
+    return f"<code>{plain}</code>"
 
 
 def _escaped(letter: str) -> str:
