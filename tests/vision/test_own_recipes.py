@@ -110,5 +110,5 @@ def test_a_study_of_one(folder, monkeypatch, capsys):
     )
     monkeypatch.chdir(folder)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    assert sweep.main(["study.toml"]) == 0, capsys.readouterr()
+    assert sweep.main(["study.toml", "--trust-study"]) == 0, capsys.readouterr()
     assert {path.parts[-3] for path in folder.glob("runs/vision/tiny/*/seed0/result.json")} == {"relu", "golu"}
