@@ -39,8 +39,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from golu_core.activation import kernel
-from golu_core.training.provenance import environment
+from golu_core.activation.compute import kernel
+from golu_core.training.runs.provenance import environment
 from measuring import Row, interleaved, markdown, seconds_of
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def loop_rows() -> list[Row]:
 
 
 def _our_loop(config: VisionConfig, data: ImageData) -> Iterator[None]:
-    from golu_core.training.optim import build_optimizer
-    from golu_core.training.run import Run
+    from golu_core.training.config.optim import build_optimizer
+    from golu_core.training.loop.run import Run
     from golu_vision.models import build_model
     from golu_vision.task import TASK
     from golu_vision.train import epoch_order, training_loss
@@ -99,7 +99,7 @@ def _our_loop(config: VisionConfig, data: ImageData) -> Iterator[None]:
 
 
 def _bare_loop(config: VisionConfig, data: ImageData) -> Iterator[None]:
-    from golu_core.training.optim import build_optimizer
+    from golu_core.training.config.optim import build_optimizer
     from golu_vision.models import build_model
     from golu_vision.transforms import normalized
 
@@ -126,7 +126,7 @@ def image_rows(count: int = 128) -> list[Row]:
 
     The pictures are scikit-learn's two photographs, cut and scaled to 500 x 375 in many ways.
     """
-    from golu_core.training.data import SampleKey
+    from golu_core.training.data.orders import SampleKey
     from golu_vision.config import TorchvisionAugment
     from golu_vision.data import load_data
     from golu_vision.recipes import RECIPES
@@ -216,7 +216,7 @@ def _decoder_difference(paths: list[Path]) -> tuple[float, int]:
     """Mean and largest difference of pixels between our decoder and Pillow."""
     from PIL import Image
 
-    from golu_core.training.images import decode
+    from golu_core.training.data.images import decode
 
     differences = []
     for path in paths:

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from golu_core.activation import eager, gated_golu, golu, golu_expression
-from golu_core.activation.parameters import gompertz_parameters
+from golu_core.activation import gated_golu, golu, golu_expression
+from golu_core.activation.compute import eager
+from golu_core.activation.compute.parameters import gompertz_parameters
 from measuring import Row, interleaved
 
 Provider = Callable[[Tensor], Tensor]

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 from golu_core.studies.reporting.metrics import metric_of
-from golu_core.training.identity import config_sha256
-from golu_core.training.results import PrimaryMetric, Result, SwappedActivations, Throughput, write_result
-from golu_core.training.run_files import run_folder, write_config
-from golu_core.training.tasks import installed_tasks
+from golu_core.training.config.identity import config_sha256
+from golu_core.training.runs.results import PrimaryMetric, Result, SwappedActivations, Throughput, write_result
+from golu_core.training.runs.run_files import run_folder, write_config
+from golu_core.training.tasks.task import installed_tasks
 from measuring import Row
 
 _ACTIVATIONS = ("leaky_relu", "relu", "elu", "gelu", "swish", "mish", "golu")

@@ -27,8 +27,8 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
-from golu_core.training.optim import build_optimizer
-from golu_core.training.run import Run
+from golu_core.training.config.optim import build_optimizer
+from golu_core.training.loop.run import Run
 from golu_detect.annotations import Annotations, read_annotations
 from golu_detect.coco_metrics import coco_metrics
 from golu_detect.config import DetectConfig, FasterRcnn

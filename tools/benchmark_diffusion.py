@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from golu_core.training.data import EpochOrder
-from golu_core.training.optim import build_optimizer
-from golu_core.training.run import Run
+from golu_core.training.config.optim import build_optimizer
+from golu_core.training.data.orders import EpochOrder
+from golu_core.training.loop.run import Run
 from golu_diffusion.config import DiffusionConfig
 from golu_diffusion.data import load_data, scaled
 from golu_diffusion.diffusion import Diffusion, in_fixed_batches, sampled

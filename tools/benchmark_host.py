@@ -17,11 +17,11 @@ from unittest import mock
 import torch
 from accelerate.state import AcceleratorState
 
-from golu_core.training import steps
-from golu_core.training.cli import CommandLine
-from golu_core.training.learner import Learner
-from golu_core.training.loading import TrainingLoader
-from golu_core.training.tasks import task_of
+from golu_core.training.data.loading import TrainingLoader
+from golu_core.training.loop import steps
+from golu_core.training.loop.learner import Learner
+from golu_core.training.tasks.command_line import CommandLine
+from golu_core.training.tasks.task import task_of
 from measuring import Row
 
 RECIPES = {

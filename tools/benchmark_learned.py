@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from golu_core import golu
-from golu_core.activation.expression import golu_learned_expression
+from golu_core.activation.compute.expression import golu_learned_expression
 from measuring import Row, interleaved
 
 _Shapes = dict[str, tuple[tuple[int, ...], tuple[int, ...]]]

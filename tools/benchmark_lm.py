@@ -123,8 +123,8 @@ def bare_loop(size: Size, folder: Path) -> Iterator[None]:
 
 def our_loop(size: Size, folder: Path) -> Iterator[None]:
     """golu-lm's loop, with GELU as in the other."""
-    from golu_core.training.optim import build_optimizer
-    from golu_core.training.run import Run
+    from golu_core.training.config.optim import build_optimizer
+    from golu_core.training.loop.run import Run
     from golu_lm.data import TokenWindows, WindowOrder, load_data
     from golu_lm.recipes import LANGUAGE_MODELS
     from golu_lm.task import TASK

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from golu_core.training.data import SampleKey
+from golu_core.training.data.orders import SampleKey
 from golu_lm.recipes import RECIPES
 from golu_lm.translation.bundles import BundleOrder, TrainingBundles, bundles_of, padded, padding_share
 from golu_lm.translation.config import BeamSearch, Transformer, TranslationConfig
@@ -87,8 +87,8 @@ def _config(size: Size, folder: Path) -> TranslationConfig:
 
 def our_loop(size: Size, folder: Path) -> Iterator[None]:
     """golu-lm's loop, with ReLU as in the other."""
-    from golu_core.training.optim import build_optimizer
-    from golu_core.training.run import Run
+    from golu_core.training.config.optim import build_optimizer
+    from golu_core.training.loop.run import Run
     from golu_lm.task import TASK
     from golu_lm.translation.train import build_translator
 

@@ -18,8 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from golu_core.activation import kernel as cuda
-from golu_core.activation.kernel import KERNEL_DTYPES, kernel_name, kernel_source
+from golu_core.activation.compute import kernel as cuda
+from golu_core.activation.compute.kernel import KERNEL_DTYPES, kernel_name, kernel_source
 from measuring import Row, markdown
 
 _VECTOR_BYTES = 16

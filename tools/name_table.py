@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from golu_core.training.text_sinks import (
+from golu_core.training.messages.text_sinks import (
     csv_line,
     file_name,
     html_text,

@@ -14,7 +14,7 @@ from golu_core.studies.reporting.metrics import metric_of
 from golu_core.studies.reporting.paired import smallest_p
 from golu_core.studies.reporting.summary import Cell, Row, family_of
 from golu_core.studies.reporting.tables import pairs_table, rank_table
-from golu_core.training.tasks import installed_tasks, recipes_of
+from golu_core.training.tasks.task import installed_tasks, recipes_of
 
 SEEDS = 3
 

@@ -23,7 +23,7 @@ from golu_core.studies.reporting.collect import RunResult
 from golu_core.studies.reporting.comparison import over_recipes
 from golu_core.studies.reporting.paired import paired_comparisons
 from golu_core.studies.reporting.summary import Row, rows_of
-from golu_core.training.results import PrimaryMetric, Result, SwappedActivations, Throughput
+from golu_core.training.runs.results import PrimaryMetric, Result, SwappedActivations, Throughput
 from measuring import markdown
 
 ACTIVATIONS = ("relu", "gelu", "swish", "mish", "golu")

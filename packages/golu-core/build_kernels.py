@@ -18,7 +18,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-PACKAGE = Path("golu_core", "activation")
+PACKAGE = Path("golu_core", "activation", "compute")
 # what torch asks of a processor before it calls it AVX2 or AVX512
 INSTRUCTION_SETS = {
     "baseline": (),

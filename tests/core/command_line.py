@@ -18,7 +18,7 @@ import psutil
 import pytest
 from accelerate.state import AcceleratorState
 
-from golu_core.training.cli import CommandLine
+from golu_core.training.tasks.command_line import CommandLine
 
 
 def environment(**changes: str) -> dict[str, str]:

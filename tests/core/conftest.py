@@ -6,7 +6,7 @@ import pytest
 
 from cpu_paths import kernels_of, usable_levels
 from emulation import emulation
-from golu_core.activation import native
+from golu_core.activation.compute import native
 
 
 @pytest.fixture(params=usable_levels())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import platform
 
-from golu_core.activation import native
-from golu_core.activation.layout import KERNEL_DTYPES
+from golu_core.activation.compute import native
+from golu_core.activation.compute.layout import KERNEL_DTYPES
 
 LEVELS = ("baseline", "avx2", "avx512")
 OPERATIONS = "torch's operations"

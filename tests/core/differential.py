@@ -22,7 +22,8 @@ from torch import Tensor
 from cpu_paths import DTYPES, PATHS, kernels_of
 from emulation import emulation, launch_on
 from golu_core import golu
-from golu_core.activation import functional, gated_golu, kernel, learned, learned_cuda, native
+from golu_core.activation import functional, gated_golu
+from golu_core.activation.compute import kernel, learned, learned_cuda, native
 
 EMULATED, TRACED = "emulated CUDA", "what torch.compile traces"
 EVERY_PATH = [*PATHS, EMULATED, TRACED]

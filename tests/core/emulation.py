@@ -14,8 +14,8 @@ import numpy
 import pytest
 import torch
 
-from golu_core.activation import kernel
-from golu_core.activation.kernel import KERNEL_DTYPES, kernel_name, kernel_source
+from golu_core.activation.compute import kernel
+from golu_core.activation.compute.kernel import KERNEL_DTYPES, kernel_name, kernel_source
 
 COMPUTED = {torch.float64: "double", torch.float32: "float", torch.float16: "float", torch.bfloat16: "float"}
 STORED = {

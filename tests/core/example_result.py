@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from golu_core.training.results import PrimaryMetric, Result, SwappedActivations, Throughput
+from golu_core.training.runs.results import PrimaryMetric, Result, SwappedActivations, Throughput
 
 
 def example_result(**changes: Any) -> Result:

@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 
 from command_line import runner_in_this_process
-from golu_core.activation.registry import ACTIVATIONS
-from golu_core.training.cli import CommandLine
-from golu_core.training.variants import alternatives, kind_of, variant_fields
+from golu_core.activation.names.registry import ACTIVATIONS
+from golu_core.training.config.variants import alternatives, kind_of, variant_fields
+from golu_core.training.tasks.command_line import CommandLine
 
 OUTCOMES = ("numbers change", "refused", "place: same numbers", "trains nothing")
 

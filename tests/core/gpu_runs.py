@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from command_line import metrics_without_time, runner_in_this_process, same_outcome
-from golu_core.training.cli import CommandLine
+from golu_core.training.tasks.command_line import CommandLine
 
 ON_A_GPU = [
     pytest.mark.gpu,

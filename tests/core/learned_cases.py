@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from golu_core import golu
-from golu_core.activation import learned_cpu
-from golu_core.activation.expression import golu_learned_expression
+from golu_core.activation.compute import learned_cpu
+from golu_core.activation.compute.expression import golu_learned_expression
 
 ROW = learned_cpu._ROW
 # shape of x, shape of each parameter, and how x lies in memory

@@ -135,7 +135,7 @@ def celeba(root: Path, end: str = "txt") -> None:
 
 
 def read_celeba(root: Path) -> Any:
-    from golu_core.training.images import read_image
+    from golu_core.training.data.images import read_image
     from golu_diffusion.celeba import find_celeba
 
     found = find_celeba(root)
@@ -193,7 +193,7 @@ def read_vision(root: Path, recipe: str, **data: Any) -> Any:
 
 
 def read_cifar(root: Path) -> Any:
-    from golu_core.training.errors import RequestError
+    from golu_core.training.messages.errors import RequestError
 
     try:
         return read_vision(root, "resnet20-cifar10")
@@ -215,7 +215,7 @@ def saved_images(root: Path) -> None:
 
 
 def read_saved_images(root: Path) -> Any:
-    from golu_core.training.hub import encoded_images, load_image_splits
+    from golu_core.training.data.hub import encoded_images, load_image_splits
 
     found = load_image_splits(str(root))
     return len(found.train), len(encoded_images(found.train, found.column, "x")(0)[0])
@@ -366,8 +366,8 @@ def activation(root: Path) -> None:
 
 
 def read_activation(root: Path) -> Any:
-    from golu_core.training.errors import RequestError
-    from golu_core.training.named_activations import named_activation
+    from golu_core.training.config.named_activations import named_activation
+    from golu_core.training.messages.errors import RequestError
 
     named_activation(f"{root / 'mine.py'}:Mine")
     return RequestError
@@ -379,7 +379,7 @@ def recipe(root: Path) -> None:
 
 
 def read_recipe(root: Path) -> Any:
-    from golu_core.training.tasks import named_recipe
+    from golu_core.training.tasks.task import named_recipe
 
     return named_recipe(f"{root / 'mine.py'}:mine")[1].epochs
 
@@ -396,7 +396,7 @@ def weights(root: Path, name: str) -> None:
 
 
 def read_weights(root: Path, name: str) -> Any:
-    from golu_core.training.given_weights import read_given
+    from golu_core.training.finetuning.given_weights import read_given
 
     return {name: tensor.tolist() for name, tensor in read_given(str(root / name), {}).tensors.items()}
 
@@ -427,7 +427,7 @@ def tiny_run(root: Path) -> None:
 
 def read_tiny_run(root: Path, finished: bool) -> Any:
     """Continue a run, or find it finished, and return its numbers."""
-    from golu_core.training.results import read_result
+    from golu_core.training.runs.results import read_result
     from tiny_task import tiny_config, train
 
     folder = root / "runs/tiny/line/golu/seed0"

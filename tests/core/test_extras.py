@@ -18,12 +18,12 @@ from accelerate.state import AcceleratorState
 from detect_program import FAST as DETECT_FAST
 from detect_program import copy_few
 from diffusion_program import TINY as DIFFUSION_TINY
-from golu_core.training import ownership
-from golu_core.training.errors import RequestError
-from golu_core.training.failures import FAILURE_FILE, Failure, read_failure, write_failure
-from golu_core.training.run import Run
-from golu_core.training.steps import Steps
-from golu_core.training.tasks import installed_tasks
+from golu_core.training.loop.run import Run
+from golu_core.training.loop.steps import Steps
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.runs.failures import FAILURE_FILE, Failure, read_failure, write_failure
+from golu_core.training.storage import ownership
+from golu_core.training.tasks.task import installed_tasks
 from golu_detect.samples import write_digit_scenes
 from lm_program import TINY as LM_TINY
 from tiny_task import tiny_config, train
@@ -104,7 +104,7 @@ def test_what_the_disk_refused_is_made_by_the_same_command(tmp_path, monkeypatch
 
     config = tiny_config(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("golu_core.training.folder.save_curves", refuse)
+        patch.setattr("golu_core.training.runs.folder.save_curves", refuse)
         train(config)
     folder = next((tmp_path / "runs").glob("*/*/*/seed0"))
     assert "No space left on device); the same command tries again" in capfd.readouterr().err
@@ -140,7 +140,7 @@ def test_the_result_stays_while_extras_are_made_again(tmp_path, monkeypatch):
 
 
 def test_a_run_that_its_numbers_end_says_so_until_it_goes_on(tmp_path, monkeypatch):
-    from golu_core.training.errors import RunFailure
+    from golu_core.training.messages.errors import RunFailure
 
     config = tiny_config(tmp_path, checkpoint_every=1)
     take = Steps.take

@@ -13,12 +13,12 @@ import tyro
 from command_line import runner_in_this_process
 from flips import flips_of
 from golu_core.studies import aggregate, sweep
-from golu_core.training.config import EpochConfig, RunConfig, checked
-from golu_core.training.errors import RequestError
-from golu_core.training.optim import AdamW, RmsPropTf, Sgd, WeightAverage
-from golu_core.training.schedules import Constant, Cosine, ExponentialDecay, Milestones, Polynomial
-from golu_core.training.tasks import resolved
-from golu_core.training.variants import alternatives, chosen
+from golu_core.training.config.optim import AdamW, RmsPropTf, Sgd, WeightAverage
+from golu_core.training.config.run_config import EpochConfig, RunConfig, checked
+from golu_core.training.config.schedules import Constant, Cosine, ExponentialDecay, Milestones, Polynomial
+from golu_core.training.config.variants import alternatives, chosen
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.tasks.task import resolved
 from golu_detect.cli import COMMAND_LINE as GOLU_DETECT
 from golu_diffusion.cli import COMMAND_LINE as GOLU_DIFFUSION
 from golu_lm.cli import COMMAND_LINE as GOLU_LM
@@ -173,7 +173,7 @@ class AllVariants(EpochConfig):
 @pytest.mark.parametrize("schedule", [Constant(), Milestones(), ExponentialDecay(), Cosine(), Polynomial()])
 @pytest.mark.parametrize("average", [None, WeightAverage()])
 def test_variants_survive_json(optim, schedule, average):
-    from golu_core.training.config import from_json, to_json
+    from golu_core.training.config.run_config import from_json, to_json
 
     config = AllVariants(optim=optim, schedule=schedule, average=average)
     values = to_json(config)

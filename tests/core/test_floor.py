@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import nn
 
-from golu_core.training import tasks
-from golu_core.training.errors import RequestError, RunFailure
-from golu_core.training.run import Run
-from golu_core.training.seeding import Purpose
-from golu_core.training.steps import Piece
-from golu_core.training.tasks import Task, installed_tasks, resolved
-from golu_core.training.watch import LossWatch
+from golu_core.training.data.seeding import Purpose
+from golu_core.training.loop.run import Run
+from golu_core.training.loop.steps import Piece
+from golu_core.training.loop.watch import LossWatch
+from golu_core.training.messages.errors import RequestError, RunFailure
+from golu_core.training.tasks import task as tasks
+from golu_core.training.tasks.task import Task, installed_tasks, resolved
 from tiny_task import TASK, Points, TinyConfig, loss_of, prepared, tiny_config, train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -182,7 +182,7 @@ def test_norms_are_those_of_numpy(tmp_path, clip):
 
 def test_norms_are_taken_in_logged_steps_alone(tmp_path, monkeypatch):
     taken = []
-    from golu_core.training import learner
+    from golu_core.training.loop import learner
 
     real = learner.StepNorms
     monkeypatch.setattr(learner, "StepNorms", lambda parameters: taken.append(1) or real(parameters))
@@ -262,7 +262,7 @@ def _forget_tasks():
     ("value", "words"),
     [
         ("no_such_package:TASK", "cannot be loaded"),
-        ("tiny_task:RECIPES", "is not a golu_core.training.tasks.Task"),
+        ("tiny_task:RECIPES", "is not a golu_core.training.tasks.task.Task"),
     ],
 )
 def test_a_task_that_is_none_is_named(monkeypatch, value, words):

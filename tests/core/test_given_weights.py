@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from golu_core.training.config import RunConfig
-from golu_core.training.errors import RequestError
-from golu_core.training.freezing import freeze, is_frozen, train_mode
-from golu_core.training.given_weights import GivenWeights, load_given, read_given, tensors_of_head
-from golu_core.training.optim import Sgd, parameter_groups
-from golu_core.training.run_files import RunIdentity
+from golu_core.training.config.optim import Sgd, parameter_groups
+from golu_core.training.config.run_config import RunConfig
+from golu_core.training.finetuning.freezing import freeze, is_frozen, train_mode
+from golu_core.training.finetuning.given_weights import GivenWeights, load_given, read_given, tensors_of_head
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.runs.run_files import RunIdentity
 
 
 def network(classes: int = 4, seed: int = 0) -> nn.Module:

@@ -17,7 +17,7 @@ from torch import nn
 
 from command_line import Program, metrics_without_time
 from golu_core import GoLU, replace_activations
-from golu_core.training.tasks import installed_tasks
+from golu_core.training.tasks.task import installed_tasks
 
 GOLDEN = Path(__file__).parent / "golden_losses.json"
 # A detector chooses its boxes by thresholds: GoLU by the plain formula, or computed in float64 and rounded once, each

@@ -17,8 +17,9 @@ from torch.utils.checkpoint import checkpoint
 
 from cpu_paths import PATHS, kernels_of
 from golu_core import GoLU, golu
-from golu_core.activation import golu_expression, native, plain
-from golu_core.activation.parameters import gate_range
+from golu_core.activation import golu_expression
+from golu_core.activation.compute import native, plain
+from golu_core.activation.compute.parameters import gate_range
 from reference import golu_gradient, reference_forward, reference_gradient
 
 

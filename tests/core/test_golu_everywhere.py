@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from cpu_paths import PATHS, kernels_of
 from golu_core import GoLU, golu
-from golu_core.activation import eager, gated_golu, golu_expression, native, replace_activations
+from golu_core.activation import gated_golu, golu_expression, replace_activations
+from golu_core.activation.compute import eager, native
 from reference import golu_gradient, reference_forward, reference_gradient
 
 

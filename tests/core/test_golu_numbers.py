@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from cpu_paths import PATHS, kernels_of
 from golu_core import golu
-from golu_core.activation import eager, gated_golu, golu_expression, native
-from golu_core.activation.layout import KERNEL_DTYPES
+from golu_core.activation import gated_golu, golu_expression
+from golu_core.activation.compute import eager, native
+from golu_core.activation.compute.layout import KERNEL_DTYPES
 from reference import golu_gradient, reference_forward, reference_gradient, ulp_error
 
 HALF_TYPES = [torch.float16, torch.bfloat16]

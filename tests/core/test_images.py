@@ -14,13 +14,13 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from golu_core.training import images
-from golu_core.training.errors import RequestError
-from golu_core.training.image_copies import equal_files
-from golu_core.training.image_files import group_name, image_files, share_by_groups
-from golu_core.training.images import decode
-from golu_core.training.text_sinks import printable
-from golu_core.training.visible_files import left_out
+from golu_core.training.data import images
+from golu_core.training.data.image_copies import equal_files
+from golu_core.training.data.image_lists import group_name, image_files, share_by_groups
+from golu_core.training.data.images import decode
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.messages.text_sinks import printable
+from golu_core.training.storage.user_folders import left_out
 
 SIDE = 24
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from golu_core import GoLU, golu
-from golu_core.activation import gated_golu, golu_expression, kernel
-from golu_core.activation.expression import golu_learned_expression
+from golu_core.activation import gated_golu, golu_expression
+from golu_core.activation.compute import kernel
+from golu_core.activation.compute.expression import golu_learned_expression
 from learned_cases import CASES, assert_as_the_expression, sample
 from reference import reference_forward, reference_gradient, ulp_error
 

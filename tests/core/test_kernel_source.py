@@ -15,10 +15,10 @@ import torch
 
 from emulation import LEARNED_KERNELS, ROW_KERNELS, THREADS, emulation, launch_on
 from golu_core import golu
-from golu_core.activation import kernel, learned, learned_cuda
-from golu_core.activation.channel_layout import layout_of
-from golu_core.activation.kernel import KERNEL_DTYPES, kernel_name, kernel_scalars, kernel_source
-from golu_core.activation.parameters import gate_range, gompertz_parameters
+from golu_core.activation.compute import kernel, learned, learned_cuda
+from golu_core.activation.compute.channel_layout import layout_of
+from golu_core.activation.compute.kernel import KERNEL_DTYPES, kernel_name, kernel_scalars, kernel_source
+from golu_core.activation.compute.parameters import gate_range, gompertz_parameters
 from learned_cases import CASES, assert_as_the_expression, sample
 from reference import reference_forward, reference_gradient, ulp_error
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from golu_core import build_activation, replace_activations
 from golu_core.activation import ACTIVATIONS, find_activations
-from golu_core.activation.calls import activation_of, known_functions
+from golu_core.activation.swap.forward_calls import activation_of, known_functions
 from golu_core.cli import main
 
 X = torch.cat([torch.linspace(-20, 20, 4001), torch.linspace(-1, 1, 201)])

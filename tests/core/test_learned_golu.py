@@ -15,7 +15,7 @@ from torch import nn
 
 from golu_core import GoLU, golu, replace_activations, size_per_channel
 from golu_core.activation import build_activation, gated
-from golu_core.training.optim import AdamW, Sgd, parameter_groups
+from golu_core.training.config.optim import AdamW, Sgd, parameter_groups
 
 VALUES = {"alpha": 1.3, "beta": 0.6, "gamma": 1.7}
 TENSORS = {name: torch.tensor(value, dtype=torch.float64) for name, value in VALUES.items()}

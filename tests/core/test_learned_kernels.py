@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from golu_core import GoLU, golu
-from golu_core.activation import channel_layout, golu_expression, native
-from golu_core.activation.expression import golu_learned_expression
-from golu_core.activation.layout import KERNEL_DTYPES
+from golu_core.activation import golu_expression
+from golu_core.activation.compute import channel_layout, native
+from golu_core.activation.compute.expression import golu_learned_expression
+from golu_core.activation.compute.layout import KERNEL_DTYPES
 from learned_cases import CASES, assert_as_the_expression, sample
 
 pytestmark = pytest.mark.skipif(native.kernels() is None, reason="needs the compiled kernels")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import machine_code
-from golu_core.activation import kernel
+from golu_core.activation.compute import kernel
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="needs cuda-bindings, from the dependency group test")
 

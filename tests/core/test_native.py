@@ -18,9 +18,10 @@ from torch import Tensor
 from cpu_paths import DTYPES, PATHS, kernels_of, usable_levels
 from cpu_paths import LEVELS as EVERY_LEVEL
 from golu_core import golu
-from golu_core.activation import eager, gated_golu, learned_cpu, native
-from golu_core.activation import layout as layout_module
-from golu_core.activation.parameters import gompertz_parameters
+from golu_core.activation import gated_golu
+from golu_core.activation.compute import eager, learned_cpu, native
+from golu_core.activation.compute import layout as layout_module
+from golu_core.activation.compute.parameters import gompertz_parameters
 from reference import golu_gradient, reference_forward, reference_gradient, ulp_error
 
 LEVELS = usable_levels()

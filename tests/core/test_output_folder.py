@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from golu_core.studies.reporting.report import write_report
-from golu_core.training.errors import RequestError
-from golu_core.training.output_folder import check_output_folder, output_folder
-from golu_core.training.ownership import begin_partial, partial_of, write_json
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.storage.output_folders import check_output_folder, output_folder
+from golu_core.training.storage.ownership import begin_partial, partial_of, write_json
 
 FILES = {"a.txt": b"a", "figures/b.png": b"b", "z.md": b"z"}
 OPERATIONS = ("mkdir", "unlink", "rmdir", "rename", "replace", "write_bytes", "write_text", "chmod")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from golu_core.samples import write_digits
-from golu_core.training.errors import RequestError
-from golu_core.training.locks import only_writer
-from golu_core.training.ownership import (
+from golu_core.training.data.digits import write_digits
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.storage.locks import only_writer
+from golu_core.training.storage.ownership import (
     MADE_BY,
     begin_partial,
     discard,
@@ -27,8 +27,8 @@ from golu_core.training.ownership import (
     write_json,
     write_output,
 )
-from golu_core.training.partial_marker import PARTIAL_MARKER
-from golu_core.training.scratch import scratch_folder
+from golu_core.training.storage.partial_marker import PARTIAL_MARKER
+from golu_core.training.storage.scratch import scratch_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [*ROOT.glob("packages/*/src/**/*.py"), *ROOT.glob("tools/**/*.py")]
@@ -65,7 +65,7 @@ def test_one_module_owns_all_removals():
     assert len(SOURCES) > 80
     found = {path.relative_to(ROOT).as_posix(): removals(path.read_text()) for path in SOURCES}
     assert [path for path, calls in found.items() if calls] == [
-        "packages/golu-core/src/golu_core/training/ownership.py"
+        "packages/golu-core/src/golu_core/training/storage/ownership.py"
     ], found
 
 
@@ -303,16 +303,16 @@ def test_digits_of_version_0_1_are_taken(tmp_path):
 
 INSIDE_A_PARTIAL = "fills a folder or file that ownership.py renames"
 WRITERS = {
-    "golu_core/training/checkpoint.py": INSIDE_A_PARTIAL,
-    "golu_core/training/class_details.py": INSIDE_A_PARTIAL,
-    "golu_core/training/exporting.py": INSIDE_A_PARTIAL,
-    "golu_core/training/model_card.py": INSIDE_A_PARTIAL,
-    "golu_core/training/ownership.py": "the atomic writer itself",
-    "golu_core/training/partial_marker.py": "the marker of partial folders",
-    "golu_core/training/run_files.py": "appends lines to metrics.jsonl, which a checkpoint restores",
-    "golu_core/training/sample_folder.py": INSIDE_A_PARTIAL,
-    "golu_core/training/scratch.py": "temporary folders that the next command removes after a kill",
-    "golu_core/training/state.py": INSIDE_A_PARTIAL,
+    "golu_core/training/runs/checkpoint.py": INSIDE_A_PARTIAL,
+    "golu_core/training/figures/class_details.py": INSIDE_A_PARTIAL,
+    "golu_core/training/export/exporting.py": INSIDE_A_PARTIAL,
+    "golu_core/training/export/model_card.py": INSIDE_A_PARTIAL,
+    "golu_core/training/storage/ownership.py": "the atomic writer itself",
+    "golu_core/training/storage/partial_marker.py": "the marker of partial folders",
+    "golu_core/training/runs/run_files.py": "appends lines to metrics.jsonl, which a checkpoint restores",
+    "golu_core/training/storage/sample_folder.py": INSIDE_A_PARTIAL,
+    "golu_core/training/storage/scratch.py": "temporary folders that the next command removes after a kill",
+    "golu_core/training/loop/state.py": INSIDE_A_PARTIAL,
     "golu_core/studies/sweeping/local.py": "logs, and notes of which the presence counts alone",
     "golu_core/studies/sweeping/cluster.py": "notes of which the presence counts alone",
     "golu_detect/predict.py": INSIDE_A_PARTIAL,

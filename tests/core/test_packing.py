@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from golu_core.training.packing import _SMALL, Packed, packed, unpacked
+from golu_core.training.data.packing import _SMALL, Packed, packed, unpacked
 
 DTYPES = [torch.uint8, torch.bool, torch.int64, torch.float64, torch.float32, torch.bfloat16, torch.complex64]
 

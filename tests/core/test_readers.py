@@ -13,16 +13,16 @@ import pytest
 from command_line import runner_in_this_process
 from golu_core.regular_files import open_regular, regular_json
 from golu_core.studies import sweep
-from golu_core.training.errors import RequestError
-from golu_core.training.user_files import read_lines, read_text, read_xml, read_yaml, xml_elements
-from golu_core.training.visible_files import visible_files
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.storage.user_files import read_lines, read_text, read_xml, read_yaml, xml_elements
+from golu_core.training.storage.user_folders import visible_files
 from golu_detect.layouts import find_splits
 from golu_lm.cli import COMMAND_LINE as LM
 from read_sets import voc, yolo
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(ROOT.glob("packages/*/src/**/*.py"))
-READERS = {"golu_core/regular_files.py", "golu_core/training/user_files.py"}
+READERS = {"golu_core/regular_files.py", "golu_core/training/storage/user_files.py"}
 _METHODS = {"read_text", "read_bytes", "open"}
 _FUNCTIONS = {
     "open",
@@ -53,22 +53,22 @@ CHECKED_BEFORE = "the path was checked, since a library opens it by name"
 ITS_OWN = "of the installed package or the system"
 OPENED = "a file that is open"
 OPENS = {
-    ("golu_core/activation/native.py", "SOURCE.read_bytes"): ITS_OWN,
-    ("golu_core/activation/kernel.py", "files(__package__).joinpath('golu.cu').read_text"): ITS_OWN,
-    ("golu_core/training/provenance.py", "Path('/proc/cpuinfo').read_text"): ITS_OWN,
-    ("golu_core/training/cli.py", "os.open"): ITS_OWN,
-    ("golu_core/training/signals.py", "os.open"): ITS_OWN,
+    ("golu_core/activation/compute/native.py", "SOURCE.read_bytes"): ITS_OWN,
+    ("golu_core/activation/compute/kernel.py", "files(__package__).joinpath('golu.cu').read_text"): ITS_OWN,
+    ("golu_core/training/runs/provenance.py", "Path('/proc/cpuinfo').read_text"): ITS_OWN,
+    ("golu_core/training/tasks/command_line.py", "os.open"): ITS_OWN,
+    ("golu_core/training/distributed/signals.py", "os.open"): ITS_OWN,
     ("golu_core/studies/exit_status.py", "os.open"): ITS_OWN,
-    ("golu_core/training/ownership.py", "os.open"): "to sync what was written",
+    ("golu_core/training/storage/ownership.py", "os.open"): "to sync what was written",
     ("golu_core/studies/sweep.py", "tomllib.loads"): "a value of a flag",
-    ("golu_core/training/images.py", "Image.open"): "bytes in memory",
-    ("golu_core/training/examined.py", "Image.open"): OPENED,
+    ("golu_core/training/data/images.py", "Image.open"): "bytes in memory",
+    ("golu_core/training/data/examination.py", "Image.open"): OPENED,
     ("golu_diffusion/drawn_folder.py", "Image.open"): OPENED,
     ("golu_detect/yolo.py", "Pillow.open"): OPENED,
     ("golu_detect/video.py", "av.open"): CHECKED_BEFORE,
-    ("golu_core/training/weights_files.py", "load_file"): CHECKED_BEFORE,
-    ("golu_core/training/weights_files.py", "load_model"): CHECKED_BEFORE,
-    ("golu_core/training/weights_files.py", "torch.load"): CHECKED_BEFORE,
+    ("golu_core/training/storage/weights_files.py", "load_file"): CHECKED_BEFORE,
+    ("golu_core/training/storage/weights_files.py", "load_model"): CHECKED_BEFORE,
+    ("golu_core/training/storage/weights_files.py", "torch.load"): CHECKED_BEFORE,
     ("golu_detect/checks.py", "Pillow.open"): OPENED,
     ("golu_core/studies/analyses/weights.py", "safe_open"): CHECKED_BEFORE,
     ("golu_lm/data.py", "numpy.memmap"): CHECKED_BEFORE,

@@ -210,8 +210,8 @@ def test_scripted_parts_are_named(inputs, traced):
 
 
 def test_a_network_that_never_calls_its_activation_is_refused_for_training():
-    from golu_core.training.activations import swapped_for
-    from golu_core.training.errors import RequestError
+    from golu_core.training.messages.errors import RequestError
+    from golu_core.training.tasks.swapped import swapped_for
 
     model = Unused()
     model.used = nn.Identity()

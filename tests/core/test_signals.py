@@ -14,7 +14,7 @@ from detect_program import DETECT
 from detect_program import FAST as DETECT_FAST
 from diffusion_program import DIFFUSION
 from diffusion_program import TINY as DIFFUSION_TINY
-from golu_core.samples import write_digits
+from golu_core.training.data.digits import write_digits
 from golu_detect.samples import write_digit_scenes
 from lm_program import LM
 from lm_program import TINY as LM_TINY

@@ -17,19 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from golu_core.activation import (
-    ACTIVATIONS,
-    build_activation,
-    canonical_name,
-    load_activation,
-    loading,
-    replace_activations,
-)
-from golu_core.activation.calls import activation_of
-from golu_core.activation.loading import FunctionActivation, source_of
-from golu_core.activation.registry import ALIASES, nothing_loaded, registered_elsewhere
-from golu_core.activation.specs import folder_name, parse_spec
-from golu_core.activation.torch_names import named_in_torch
+from golu_core.activation import ACTIVATIONS, build_activation, canonical_name, load_activation, replace_activations
+from golu_core.activation.names import loading
+from golu_core.activation.names.loading import FunctionActivation, source_of
+from golu_core.activation.names.registry import ALIASES, nothing_loaded, registered_elsewhere
+from golu_core.activation.names.specs import folder_name, parse_spec
+from golu_core.activation.names.torch_names import named_in_torch
+from golu_core.activation.swap.forward_calls import activation_of
 
 SNAKE = """
 import torch

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from golu_core.training.errors import RequestError
-from golu_core.training.locks import claim, is_claimed, only_writer
-from golu_core.training.log import RunLog
+from golu_core.training.loop.log import RunLog
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.storage.locks import claim, is_claimed, only_writer
 from tiny_task import tiny_config, train
 
 

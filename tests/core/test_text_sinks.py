@@ -18,11 +18,9 @@ from PIL import Image
 
 import name_table
 from golu_core.studies.reporting.page import template
-from golu_core.training import text_sinks
-from golu_core.training.figures import new_figure, save_png
-from golu_core.training.locks import only_writer
-from golu_core.training.ownership import discard, new_folder, write_json
-from golu_core.training.text_sinks import (
+from golu_core.training.figures.drawing import new_figure, save_png
+from golu_core.training.messages import text_sinks
+from golu_core.training.messages.text_sinks import (
     LONGEST_NAME,
     console,
     csv_text,
@@ -37,6 +35,8 @@ from golu_core.training.text_sinks import (
     visible,
     yaml_value,
 )
+from golu_core.training.storage.locks import only_writer
+from golu_core.training.storage.ownership import discard, new_folder, write_json
 from hostile_names import HOSTILE_NAMES, assert_harmless
 
 ROOT = Path(__file__).resolve().parents[2]

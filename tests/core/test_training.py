@@ -18,15 +18,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from example_result import example_result
-from golu_core.training.checkpoint import checkpoint_folders, damage_of, newest_whole_checkpoint, save_checkpoint
-from golu_core.training.config import RunConfig, checked, from_json, to_json
-from golu_core.training.data import EpochOrder, EvaluationBatches, TrainBatches, plan_batches
-from golu_core.training.devices import default_device
-from golu_core.training.errors import RequestError, RunFailure
-from golu_core.training.identity import config_sha256, differences, identity
-from golu_core.training.loading import loaded
-from golu_core.training.locks import claim
-from golu_core.training.optim import (
+from golu_core.training.config.identity import config_sha256, differences, identity
+from golu_core.training.config.optim import (
     AdamW,
     Optim,
     RmsPropTf,
@@ -36,10 +29,24 @@ from golu_core.training.optim import (
     build_optimizer,
     parameter_groups,
 )
-from golu_core.training.ownership import write_atomically
-from golu_core.training.results import read_result, write_result
-from golu_core.training.schedules import Cosine, EpochWarmup, ExponentialDecay, Milestones, Polynomial, learning_rate
-from golu_core.training.seeding import derive_seed, seeded
+from golu_core.training.config.run_config import RunConfig, checked, from_json, to_json
+from golu_core.training.config.schedules import (
+    Cosine,
+    EpochWarmup,
+    ExponentialDecay,
+    Milestones,
+    Polynomial,
+    learning_rate,
+)
+from golu_core.training.data.loading import loaded
+from golu_core.training.data.orders import EpochOrder, EvaluationBatches, TrainBatches, plan_batches
+from golu_core.training.data.seeding import derive_seed, seeded
+from golu_core.training.distributed.devices import default_device
+from golu_core.training.messages.errors import RequestError, RunFailure
+from golu_core.training.runs.checkpoint import checkpoint_folders, damage_of, newest_whole_checkpoint, save_checkpoint
+from golu_core.training.runs.results import read_result, write_result
+from golu_core.training.storage.locks import claim
+from golu_core.training.storage.ownership import write_atomically
 
 
 @given(
@@ -113,7 +120,7 @@ def test_a_batch_that_does_not_divide_names_sizes_that_do():
 
 def test_processes_that_do_not_see_each_other_are_refused(monkeypatch, tmp_path):
     """A launcher that started two processes of which each is a world of its own."""
-    from golu_core.training import devices
+    from golu_core.training.distributed import devices
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(devices, "Accelerator", lambda **_: SimpleNamespace(num_processes=1))
@@ -390,7 +397,7 @@ def test_what_is_no_result_is_named(tmp_path, content, message):
             "import torch, golu_core; golu_core.GoLU()(torch.ones(1, requires_grad=True)).backward()",
             ["accelerate", "cupy", "matplotlib", "sympy", "torch._dynamo", "tyro"],
         ),
-        ("import golu_core.activation.registry", ["torch"]),
+        ("import golu_core.activation.names.registry", ["torch"]),
         ("import golu_vision.cli", ["torch", "accelerate", "timm", "rich"]),
     ],
 )

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from golu_core.training.errors import RequestError, RunFailure
-from golu_core.training.provenance import environment
+from golu_core.training.messages.errors import RequestError, RunFailure
+from golu_core.training.runs.provenance import environment
 from read_sets import READ_SETS, ReadSet
 
 _SECONDS = 10  # a hang lasts forever, and a busy machine is slow

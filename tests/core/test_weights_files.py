@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from golu_core.training.errors import RequestError
-from golu_core.training.weights_files import load_into, read_saved, read_tensors
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.storage.weights_files import load_into, read_saved, read_tensors
 from traps import Trap
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,9 +23,9 @@ READERS = re.compile(
 )
 CORE = "packages/golu-core/src/golu_core"
 ALLOWED = {
-    f"{CORE}/training/weights_files.py": {"torch.load", "load_file", "load_model"},
+    f"{CORE}/training/storage/weights_files.py": {"torch.load", "load_file", "load_model"},
     # a batch on its way from a loader process of the same program
-    f"{CORE}/training/packing.py": {"pickle.dumps", "pickle.HIGHEST_PROTOCOL", "pickle.Unpickler", "pickle.loads"},
+    f"{CORE}/training/data/packing.py": {"pickle.dumps", "pickle.HIGHEST_PROTOCOL", "pickle.Unpickler", "pickle.loads"},
     # a module that is pickled on the same line
     f"{CORE}/studies/checking/support.py": {"pickle.dumps", "pickle.loads"},
     # safetensors, tensor by tensor, for numbers of their values
@@ -33,9 +33,9 @@ ALLOWED = {
     # jobs for SLURM, which only writes
     f"{CORE}/studies/sweeping/cluster.py": {"cloudpickle", "cloudpickle.register_pickle_by_value"},
     # a file that the line before has written
-    f"{CORE}/training/exporting.py": {"torch.export.load"},
+    f"{CORE}/training/export/exporting.py": {"torch.export.load"},
     # JSON of the loss scale
-    f"{CORE}/training/state.py": {"self.scaler.load_state_dict"},
+    f"{CORE}/training/loop/state.py": {"self.scaler.load_state_dict"},
 }
 """By file, the names that look like a reader of weights, or of a pickle, and why each may be there."""
 PINNED = {

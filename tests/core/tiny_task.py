@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from golu_core.training.config import EpochConfig
-from golu_core.training.data import EpochOrder, SampleKey
-from golu_core.training.fingerprint import tensors_fingerprint
-from golu_core.training.optim import Sgd, build_optimizer
-from golu_core.training.results import SwappedActivations
-from golu_core.training.run import Run
-from golu_core.training.schedules import Constant
-from golu_core.training.tasks import Metric, Task
+from golu_core.training.config.optim import Sgd, build_optimizer
+from golu_core.training.config.run_config import EpochConfig
+from golu_core.training.config.schedules import Constant
+from golu_core.training.data.orders import EpochOrder, SampleKey
+from golu_core.training.loop.run import Run
+from golu_core.training.runs.results import SwappedActivations
+from golu_core.training.storage.fingerprint import tensors_fingerprint
+from golu_core.training.tasks.task import Metric, Task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ from pycocotools.coco import COCO
 
 from command_line import runner_in_this_process
 from detect_program import DETECT, FAST, shrink
-from golu_core.training.data import SampleKey
-from golu_core.training.run_files import read_config
+from golu_core.training.data.orders import SampleKey
+from golu_core.training.runs.run_files import read_config
 from golu_detect.cli import COMMAND_LINE
 from golu_detect.config import DetectConfig
 from golu_detect.data import load_data

@@ -18,8 +18,8 @@ import torch
 from PIL import Image as Pillow
 
 from command_line import runner_in_this_process
-from golu_core.training.data import SampleKey
-from golu_core.training.errors import RequestError
+from golu_core.training.data.orders import SampleKey
+from golu_core.training.messages.errors import RequestError
 from golu_detect.annotations import read_annotations
 from golu_detect.cli import COMMAND_LINE
 from golu_detect.coco import instance_target, learned_objects, segmentation_target

@@ -13,8 +13,8 @@ from PIL import Image as Pillow
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from golu_core.training.data import BatchPlan, EpochOrder, SampleKey, TrainBatches
-from golu_core.training.errors import RequestError
+from golu_core.training.data.orders import BatchPlan, EpochOrder, SampleKey, TrainBatches
+from golu_core.training.messages.errors import RequestError
 from golu_detect.annotations import Image, read_annotations
 from golu_detect.coco import IGNORED, covered_images, instance_target, segmentation_target, trainable_images
 from golu_detect.data import check_every_image, load_data

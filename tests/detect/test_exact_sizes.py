@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms import v2
 
-from golu_core.training.errors import RunFailure
-from golu_core.training.exporting import Exportable
+from golu_core.training.export.exporting import Exportable
+from golu_core.training.messages.errors import RunFailure
 from golu_detect import export
 from golu_detect.config import DeepLabV3, FasterRcnn, MaskRcnn, Model, RetinaNet
 from golu_detect.exact_sizes import REAL_SIZES, check_sizes, scaled_sides
@@ -135,7 +135,7 @@ def test_a_detector_finds_torchs_boxes_at_65_sizes(model, tmp_path):
 @pytest.mark.slow
 def test_a_segmenter_gives_torchs_logits_at_65_sizes(tmp_path: Path):
     """Its images are scaled before it, as preprocessing.json says."""
-    from golu_core.training.exporting import _write_onnx
+    from golu_core.training.export.exporting import _write_onnx
 
     torch.manual_seed(0)
     network = build_network(DeepLabV3(backbone="small"), 11).eval()

@@ -13,12 +13,12 @@ from torchvision.models import detection, segmentation
 
 from example_result import example_result
 from golu_core.activation import GoLU
-from golu_core.training.config import checked
-from golu_core.training.errors import RequestError
-from golu_core.training.fingerprint import file_digest
-from golu_core.training.optim import build_optimizer, parameter_groups
-from golu_core.training.results import write_result
-from golu_core.training.schedules import learning_rate
+from golu_core.training.config.optim import build_optimizer, parameter_groups
+from golu_core.training.config.run_config import checked
+from golu_core.training.config.schedules import learning_rate
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.runs.results import write_result
+from golu_core.training.storage.fingerprint import file_digest
 from golu_detect.models import backbone_weights, build_model, build_network
 from golu_detect.recipes import RECIPES
 

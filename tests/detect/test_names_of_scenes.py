@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from detect_program import FAST
-from golu_core.training.text_sinks import printable
+from golu_core.training.messages.text_sinks import printable
 from golu_detect.cli import COMMAND_LINE
 from hostile_names import HOSTILE_NAMES, assert_harmless, printed_by
 

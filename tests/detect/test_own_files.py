@@ -18,7 +18,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from golu_core.training.errors import RequestError
+from golu_core.training.messages.errors import RequestError
 from golu_detect.annotations import read_annotations
 from golu_detect.coco_metrics import category_shares, coco_metrics
 from golu_detect.config import Data

@@ -14,7 +14,7 @@ from PIL import Image
 
 from command_line import runner_in_this_process
 from detect_program import DETECT, FAST
-from golu_core.training.errors import RequestError
+from golu_core.training.messages.errors import RequestError
 from golu_detect.cli import COMMAND_LINE
 from golu_detect.video import SUFFIXES, is_video, open_video, upright, write_video
 

@@ -10,7 +10,7 @@ import numpy
 import pytest
 from PIL import Image as Pillow
 
-from golu_core.training.errors import RequestError
+from golu_core.training.messages.errors import RequestError
 from golu_detect.config import Data
 from golu_detect.data import load_data
 from golu_detect.layouts import find_splits

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from golu_core.samples import write_digits
+from golu_core.training.data.digits import write_digits
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from golu_core.training.errors import RequestError
+from golu_core.training.messages.errors import RequestError
 from golu_diffusion.celeba import find_celeba
 
 NUMBERS = range(1, 11)

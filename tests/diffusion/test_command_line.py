@@ -13,8 +13,8 @@ from PIL import Image
 
 from command_line import runner_in_this_process
 from diffusion_program import DIFFUSION, FOLDER, TINY
-from golu_core.training.data import SampleKey
-from golu_core.training.seeding import Purpose, generator
+from golu_core.training.data.orders import SampleKey
+from golu_core.training.data.seeding import Purpose, generator
 from golu_diffusion.cli import COMMAND_LINE
 from golu_diffusion.data import load_data
 from golu_diffusion.recipes import RECIPES

@@ -9,8 +9,8 @@ import torch
 
 from command_line import runner_in_this_process
 from diffusion_program import DIFFUSION, FOLDER, TINY
-from golu_core.training.data import SampleKey
-from golu_core.training.seeding import Purpose, derive_seed
+from golu_core.training.data.orders import SampleKey
+from golu_core.training.data.seeding import Purpose, derive_seed
 from golu_diffusion.cli import COMMAND_LINE
 from golu_diffusion.config import Data, DiffusionConfig
 from golu_diffusion.data import NoisyBatch, NoisyImages

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from golu_core.activation import GoLU
-from golu_core.training.errors import RequestError, RunFailure
-from golu_core.training.schedules import learning_rate
+from golu_core.training.config.schedules import learning_rate
+from golu_core.training.messages.errors import RequestError, RunFailure
 from golu_diffusion.cli import COMMAND_LINE
 from golu_diffusion.config import Model, Noise
 from golu_diffusion.data import _area_weights, fitted, pixels_of, scaled
@@ -207,7 +207,7 @@ def test_an_impossible_schedule_is_refused_before_anything_is_read(flags, recipe
     (tmp_path / "few").mkdir()
     (tmp_path / "few" / "no-image.png").write_text("nothing that could be read")
     own = ["--data.images", "few"] if recipe == "pictures" else []
-    monkeypatch.setattr("golu_core.training.images.read_file", lambda path: pytest.fail("an image was read"))
+    monkeypatch.setattr("golu_core.training.data.images.read_file", lambda path: pytest.fail("an image was read"))
     for more in ([], ["--dry-run"]):
         assert COMMAND_LINE.main(["train", recipe, *own, *flags, *more]) == 2
         printed = capsys.readouterr()
@@ -393,7 +393,7 @@ def test_the_published_rate_never_changes():
 
 def test_a_short_runs_average_does_not_consist_of_its_first_weights():
     """The decay of update n is at most (1 + n) / (10 + n); a recipe that fixes its decay has it from the first on."""
-    from golu_core.training.optim import WeightAverage, averaged_model
+    from golu_core.training.config.optim import WeightAverage, averaged_model
 
     model = nn.Linear(1, 1, bias=False)
     averages = {ramp: averaged_model(model, WeightAverage(decay=0.9999, ramp=ramp)) for ramp in (True, False)}

@@ -14,9 +14,9 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from command_line import runner_in_this_process
 from diffusion_program import FOLDER, TINY
-from golu_core.training.evaluation import Evaluation
-from golu_core.training.finished import FinishedRun
-from golu_core.training.ownership import MADE_BY
+from golu_core.training.loop.evaluation import Evaluation
+from golu_core.training.runs.finished import FinishedRun
+from golu_core.training.storage.ownership import MADE_BY
 from golu_diffusion import drawing, sample
 from golu_diffusion.cli import COMMAND_LINE
 from golu_diffusion.config import DiffusionConfig

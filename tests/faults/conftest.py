@@ -13,7 +13,7 @@ import pytest
 
 from detect_program import copy_few
 from faults import KILL, TRAIN, Ended, FaultyPrograms, run_folder
-from golu_core.samples import write_digits
+from golu_core.training.data.digits import write_digits
 from golu_detect.samples import write_digit_scenes
 
 

@@ -19,7 +19,11 @@ from typing import Any
 
 PROGRAMS = {name: f"golu_{name}.cli:COMMAND_LINE.main" for name in ("vision", "lm", "detect", "diffusion")}
 PROGRAMS["core"] = "golu_core.cli:main"
-_IMPORTED_LATER = ("golu_core.training.run", "golu_core.training.exporting", "matplotlib.backends.backend_agg")
+_IMPORTED_LATER = (
+    "golu_core.training.loop.run",
+    "golu_core.training.export.exporting",
+    "matplotlib.backends.backend_agg",
+)
 _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 _TRAINING = ("golu_vision", "golu_lm", "golu_lm.translation", "golu_detect", "golu_diffusion")
 

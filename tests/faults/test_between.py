@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from faults import TRAIN, run_folder, same_as
-from golu_core.training.locks import claim
+from golu_core.training.storage.locks import claim
 from test_damage import content
 
 TASKS = [pytest.param(task, marks=[] if task == "lm" else [pytest.mark.slow]) for task in TRAIN]

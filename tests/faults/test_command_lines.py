@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from golu_core.studies import aggregate, analyze, check, sweep
-from golu_core.training.config import RunConfig, to_json
-from golu_core.training.errors import RequestError
-from golu_core.training.identity import flattened
-from golu_core.training.tasks import installed_tasks, recipes_of
+from golu_core.training.config.identity import flattened
+from golu_core.training.config.run_config import RunConfig, to_json
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.tasks.task import installed_tasks, recipes_of
 from golu_detect.cli import COMMAND_LINE as DETECT
 from golu_diffusion.cli import COMMAND_LINE as DIFFUSION
 from golu_lm.cli import COMMAND_LINE as LM

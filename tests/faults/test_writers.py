@@ -18,7 +18,7 @@ from torchvision.utils import save_image
 
 from faults import ALL, KILL, NO_SPACE, TRAINED, Ended, FaultyPrograms, files, kinds_of, run_folder
 from golu_core import cli
-from golu_core.training.tasks import installed_tasks, resolved
+from golu_core.training.tasks.task import installed_tasks, resolved
 from translation_program import pairs
 from writers import NO_FILES, TRAINING, WRITERS, Sources
 

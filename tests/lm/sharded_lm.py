@@ -11,9 +11,9 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from golu_core.training.checkpoint import save_checkpoint
-from golu_core.training.optim import AdamW, build_optimizer
-from golu_core.training.state import Position, TrainingState, is_sharded
+from golu_core.training.config.optim import AdamW, build_optimizer
+from golu_core.training.loop.state import Position, TrainingState, is_sharded
+from golu_core.training.runs.checkpoint import save_checkpoint
 from golu_lm.config import Model
 from golu_lm.model import GPT
 

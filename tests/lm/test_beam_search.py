@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from golu_core.training.errors import RunFailure
+from golu_core.training.messages.errors import RunFailure
 from golu_lm.translation.config import BeamSearch, Transformer
 from golu_lm.translation.model import Translator
 from golu_lm.translation.search import Translation, beam_search

@@ -6,8 +6,8 @@ import numpy
 import pytest
 import torch
 
-from golu_core.training.data import SampleKey, TrainBatches, plan_batches
-from golu_core.training.errors import RequestError
+from golu_core.training.data.orders import SampleKey, TrainBatches, plan_batches
+from golu_core.training.messages.errors import RequestError
 from golu_lm.translation.bundles import (
     BundleOrder,
     EvaluatedBundles,

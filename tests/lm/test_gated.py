@@ -12,8 +12,8 @@ from torch import nn
 
 from command_line import runner_in_this_process
 from golu_core.activation import ACTIVATIONS, build_activation, golu
-from golu_core.training.errors import RequestError
-from golu_core.training.identity import config_sha256, identity
+from golu_core.training.config.identity import config_sha256, identity
+from golu_core.training.messages.errors import RequestError
 from golu_lm.cli import COMMAND_LINE
 from golu_lm.config import LmConfig, Model
 from golu_lm.hugging_face import to_hugging_face

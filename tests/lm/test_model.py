@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from golu_core import register_with_transformers
-from golu_core.training.errors import RequestError
-from golu_core.training.optim import AdamW, build_optimizer
-from golu_core.training.schedules import Cosine, StepWarmup, learning_rate
+from golu_core.training.config.optim import AdamW, build_optimizer
+from golu_core.training.config.schedules import Cosine, StepWarmup, learning_rate
+from golu_core.training.messages.errors import RequestError
 from golu_lm import loss as loss_module
 from golu_lm.config import Model
 from golu_lm.generate import generated_tokens

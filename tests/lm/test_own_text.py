@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from command_line import runner_in_this_process
-from golu_core.training.errors import RequestError
+from golu_core.training.messages.errors import RequestError
 from golu_lm.cli import COMMAND_LINE
 from golu_lm.corpora import Reading, open_corpus
 from golu_lm.data import load_data

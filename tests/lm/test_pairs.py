@@ -15,7 +15,7 @@ import numpy
 import pytest
 
 from command_line import runner_in_this_process
-from golu_core.training.errors import RequestError
+from golu_core.training.messages.errors import RequestError
 from golu_lm.cli import COMMAND_LINE
 from golu_lm.translation import prepare as preparation
 from golu_lm.translation.data import codec_of

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from command_line import runner_in_this_process
-from golu_core.training.errors import RequestError
+from golu_core.training.messages.errors import RequestError
 from golu_lm.cli import COMMAND_LINE
 from golu_lm.translation.parallel_text import own_pairs
 from translation_program import EN_DE

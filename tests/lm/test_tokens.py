@@ -19,8 +19,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golu_core.training.data import BatchPlan, SampleKey, TrainBatches
-from golu_core.training.errors import RequestError
+from golu_core.training.data.orders import BatchPlan, SampleKey, TrainBatches
+from golu_core.training.messages.errors import RequestError
 from golu_lm import prepare as prepare_module
 from golu_lm import text_files
 from golu_lm.corpora import Documents, Reading, open_corpus, python_docs

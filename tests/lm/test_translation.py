@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from command_line import runner_in_this_process
-from golu_core.training.errors import RequestError
-from golu_core.training.finished import FinishedRun
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.runs.finished import FinishedRun
 from golu_lm.cli import COMMAND_LINE
 from golu_lm.translation.config import TranslationConfig
 from golu_lm.translation.evaluate import SourceGroups, run_codec

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from golu_core.training.config import limited_steps
-from golu_core.training.optim import LastAverage, averaged_model
-from golu_core.training.schedules import InverseSquareRoot, StepWarmup, learning_rate
+from golu_core.training.config.optim import LastAverage, averaged_model
+from golu_core.training.config.run_config import limited_steps
+from golu_core.training.config.schedules import InverseSquareRoot, StepWarmup, learning_rate
 from golu_lm.recipes import RECIPES
 from golu_lm.translation.config import BeamSearch, Transformer
 from golu_lm.translation.hugging_face import from_fsmt, their_name, to_fsmt

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import tyro
 
-from golu_core.samples import write_digits
 from golu_core.studies import aggregate, analyze, check, sweep
 from golu_core.studies.sweeping.study import planned_runs
-from golu_core.training.errors import RequestError
+from golu_core.training.data.digits import write_digits
+from golu_core.training.messages.errors import RequestError
 from golu_detect.cli import COMMAND_LINE as GOLU_DETECT
 from golu_detect.samples import write_digit_scenes
 from golu_diffusion.cli import COMMAND_LINE as GOLU_DIFFUSION

@@ -54,7 +54,7 @@ def test_the_kernels_are_in_the_wheel_of_a_platform_and_not_in_the_pure_one(whee
 
     platform_wheel = next(wheels.glob("golu_core-*.whl"))
     assert pure_wheel.name.endswith("-py3-none-any.whl") and not libraries(pure_wheel)
-    assert "golu_core/activation/golu_cpu.c" in zipfile.ZipFile(pure_wheel).namelist()
+    assert "golu_core/activation/compute/golu_cpu.c" in zipfile.ZipFile(pure_wheel).namelist()
     if has_compiler():
         assert f"-py3-none-{sysconfig.get_platform().replace('-', '_')}" in platform_wheel.name
         assert "golu_core/activation/_golu_cpu_baseline.so" in libraries(platform_wheel)
@@ -72,9 +72,11 @@ def test_without_a_compiler_the_wheel_is_pure_or_the_build_says_why(tmp_path):
 @pytest.mark.slow
 def test_wheels_hold_what_is_needed(wheels):
     core = zipfile.ZipFile(next(wheels.glob("golu_core-*.whl")))
-    assert {"golu_core/activation/golu.cu", "golu_core/activation/golu_cpu.c", "golu_core/py.typed"} <= set(
-        core.namelist()
-    )
+    assert {
+        "golu_core/activation/compute/golu.cu",
+        "golu_core/activation/compute/golu_cpu.c",
+        "golu_core/py.typed",
+    } <= set(core.namelist())
     beside_code = {
         path for path in (ROOT / "packages/golu-core/src").rglob("*.*") if path.suffix in (".toml", ".jinja")
     }

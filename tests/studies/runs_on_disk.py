@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from golu_core.training.identity import config_sha256
-from golu_core.training.results import PrimaryMetric, Result, SwappedActivations, Throughput, write_result
-from golu_core.training.run_files import write_config
-from golu_core.training.tasks import installed_tasks
+from golu_core.training.config.identity import config_sha256
+from golu_core.training.runs.results import PrimaryMetric, Result, SwappedActivations, Throughput, write_result
+from golu_core.training.runs.run_files import write_config
+from golu_core.training.tasks.task import installed_tasks
 
 HIGHER_IS_BETTER = {"top1", "token_accuracy", "bleu", "miou", "box_map", "mask_map"}
 ENVIRONMENT = {"python": "3.12.1", "torch": "2.15.0", "device": "cpu", "host_cpu": "a processor", "host_cores": "2"}

@@ -13,11 +13,11 @@ import signal
 import sys
 import time
 
-from golu_core.training.cli import CommandLine
-from golu_core.training.errors import RequestError
-from golu_core.training.locks import claim
-from golu_core.training.run_files import run_folder, write_config
-from golu_core.training.tasks import installed_tasks
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.runs.run_files import run_folder, write_config
+from golu_core.training.storage.locks import claim
+from golu_core.training.tasks.command_line import CommandLine
+from golu_core.training.tasks.task import installed_tasks
 from runs_on_disk import write_run
 
 

@@ -463,7 +463,7 @@ def test_a_full_disk_is_said(digits, tmp_path, capsys, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("golu_core.training.ownership.os.fsync", full)
+    monkeypatch.setattr("golu_core.training.storage.ownership.os.fsync", full)
     assert run(digits, "--out", tmp_path / "out") == 1
     assert f"{tmp_path / 'out'} could not be written: No space left on device" in capsys.readouterr().err
 

@@ -15,14 +15,14 @@ from safetensors.torch import save_file
 from scipy import integrate, stats
 
 from golu_core.activation import build_activation
-from golu_core.activation.registry import ACTIVATIONS
+from golu_core.activation.names.registry import ACTIVATIONS
 from golu_core.studies.analyses.gates import moments_of, shape_of
 from golu_core.studies.analyses.spectrum import DEVIATIONS, MEANS, largest_modulus, moduli
 from golu_core.studies.analyses.weights import spread_of
 from golu_core.studies.analyze import ANALYSES, main
-from golu_core.training.fingerprint import file_digest
-from golu_core.training.results import read_result, write_result
-from golu_core.training.tasks import installed_tasks
+from golu_core.training.runs.results import read_result, write_result
+from golu_core.training.storage.fingerprint import file_digest
+from golu_core.training.tasks.task import installed_tasks
 from runs_on_disk import write_run
 
 X = numpy.linspace(-5, 5, 1001)

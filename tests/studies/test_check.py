@@ -10,7 +10,7 @@ from torch import nn
 
 from golu_core import cli
 from golu_core.activation import ACTIVATIONS, load_activation
-from golu_core.activation.loading import FunctionActivation, LoadedActivation
+from golu_core.activation.names.loading import FunctionActivation, LoadedActivation
 from golu_core.studies import check
 from golu_core.studies.checking import numerics, shape, support
 from golu_core.studies.checking.subject import Subject, outcome_of

@@ -26,12 +26,12 @@ import lm_program
 import translation_program
 import vision_program
 from command_line import environment
-from golu_core.training import exporting
-from golu_core.training.cli import CommandLine
-from golu_core.training.errors import RunFailure
-from golu_core.training.exporting import Exportable, _compared
-from golu_core.training.results import base_of
-from golu_core.training.tasks import task_of
+from golu_core.training.export import exporting
+from golu_core.training.export.exporting import Exportable, _compared
+from golu_core.training.messages.errors import RunFailure
+from golu_core.training.runs.results import base_of
+from golu_core.training.tasks.command_line import CommandLine
+from golu_core.training.tasks.task import task_of
 
 VISION = [*vision_program.FAST, "--epochs", "1", "--max-steps", "2"]
 DETECT = [*detect_program.FAST, "--max-steps", "2"]

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from command_line import metrics_without_time, runner_in_this_process
-from golu_core.training.cli import CommandLine
-from golu_core.training.tasks import task_of
+from golu_core.training.tasks.command_line import CommandLine
+from golu_core.training.tasks.task import task_of
 from short_runs import SHORT, cut, only_run
 
 
 def test_every_task_is_here():
-    from golu_core.training.tasks import installed_tasks
+    from golu_core.training.tasks.task import installed_tasks
 
     assert {task_of(recipe).name for recipe in SHORT} == set(installed_tasks())
 

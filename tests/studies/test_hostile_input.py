@@ -10,7 +10,7 @@ from golu_core.studies import aggregate
 from golu_core.studies.reporting.collect import collect
 from golu_core.studies.reporting.summary import rows_of
 from golu_core.studies.sweeping.study import planned_runs, study_from
-from golu_core.training.errors import RequestError
+from golu_core.training.messages.errors import RequestError
 from runs_on_disk import change_result, write_run
 
 EXPERIMENT = {"recipes": ["digits"], "activations": ["golu"], "seeds": [0]}

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from golu_core.training.model_card import Use, write_card
-from golu_core.training.results import PrimaryMetric, Result, read_result
-from golu_core.training.tasks import installed_tasks
+from golu_core.training.export.model_card import Use, write_card
+from golu_core.training.runs.results import PrimaryMetric, Result, read_result
+from golu_core.training.tasks.task import installed_tasks
 from runs_on_disk import write_run
 
 TASKS = installed_tasks()

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from golu_core import cli
-from golu_core.activation.specs import parse_spec
+from golu_core.activation.names.specs import parse_spec
 from golu_core.studies import aggregate, analyze, sweep
-from golu_core.training.identity import config_sha256
-from golu_core.training.text_sinks import latex_text, markdown_text, visible
+from golu_core.training.config.identity import config_sha256
+from golu_core.training.messages.text_sinks import latex_text, markdown_text, visible
 from hostile_names import HOSTILE_NAMES, assert_harmless, printed_by
 from runs_on_disk import change_result, recipe, write_run
 

@@ -18,10 +18,10 @@ import diffusion_program
 import lm_program
 import translation_program
 import vision_program
-from golu_core.training.cli import CommandLine
-from golu_core.training.fingerprint import file_digest
-from golu_core.training.results import read_result, write_result
-from golu_core.training.tasks import installed_tasks, task_of
+from golu_core.training.runs.results import read_result, write_result
+from golu_core.training.storage.fingerprint import file_digest
+from golu_core.training.tasks.command_line import CommandLine
+from golu_core.training.tasks.task import installed_tasks, task_of
 from golu_detect.samples import write_digit_scenes
 from short_runs import only_run
 

@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 
 from command_line import environment, runner_in_this_process
-from golu_core.samples import write_digits
 from golu_core.studies.sweeping.study import planned_runs, study_from
-from golu_core.training.cli import CommandLine
-from golu_core.training.errors import RequestError
-from golu_core.training.identity import identity
-from golu_core.training.own_data import cut_batch, passes, power_of_two, with_test_share
-from golu_core.training.tasks import installed_tasks, recipes_of, task_of
+from golu_core.training.config.identity import identity
+from golu_core.training.config.own_data import cut_batch, passes, power_of_two, with_test_share
+from golu_core.training.data.digits import write_digits
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.tasks.command_line import CommandLine
+from golu_core.training.tasks.task import installed_tasks, recipes_of, task_of
 from golu_detect.samples import write_digit_scenes
 
 OWN = [name for task in installed_tasks().values() for name in task.own_data]

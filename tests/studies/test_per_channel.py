@@ -8,8 +8,8 @@ import pytest
 from safetensors.torch import load_file
 
 from command_line import metrics_without_time, runner_in_this_process
-from golu_core.training.cli import CommandLine
-from golu_core.training.tasks import task_of
+from golu_core.training.tasks.command_line import CommandLine
+from golu_core.training.tasks.task import task_of
 from short_runs import SHORT, cut, only_run
 
 PER_CHANNEL = "golu(learnable=true, per_channel=true)"

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score
 
-from golu_core.training.class_details import Curve, write_curves
+from golu_core.training.figures.class_details import Curve, write_curves
 from golu_detect.coco_metrics import category_curves
 from golu_detect.details import _curve as curve_of_coco
 from golu_vision.details import _curve as curve_of_scikit_learn

@@ -16,13 +16,13 @@ import torch
 from PIL import Image
 
 from command_line import runner_in_this_process
-from golu_core.training import examined, image_copies
-from golu_core.training.cli import CommandLine
-from golu_core.training.errors import RequestError
-from golu_core.training.examined import Header, color_of, header_of, of_examined
-from golu_core.training.image_copies import equal_files, said_of_copies
-from golu_core.training.images import read_image
-from golu_core.training.tasks import task_of
+from golu_core.training.data import examined, image_copies
+from golu_core.training.data.examination import Header, color_of, header_of, of_examined
+from golu_core.training.data.image_copies import equal_files, said_of_copies
+from golu_core.training.data.images import read_image
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.tasks.command_line import CommandLine
+from golu_core.training.tasks.task import task_of
 from golu_detect.layouts import find_splits
 from golu_lm import data as lm_data
 

@@ -29,7 +29,7 @@ from golu_core.studies.reporting.paired import (
     signed_rank_p,
 )
 from golu_core.studies.reporting.summary import Cell, Row, rows_of
-from golu_core.training.results import PrimaryMetric, Result, SwappedActivations, Throughput
+from golu_core.training.runs.results import PrimaryMetric, Result, SwappedActivations, Throughput
 from runs_on_disk import ENVIRONMENT
 from simulate_reports import FAMILIES, claims_of, simulated_rows
 

@@ -27,12 +27,12 @@ from golu_core.studies import sweep
 from golu_core.studies.sweeping import local, view
 from golu_core.studies.sweeping.cluster import ContinuedCommand
 from golu_core.studies.sweeping.study import find_study, planned_runs, read_study, study_from
-from golu_core.training.cli import CommandLine
-from golu_core.training.errors import RequestError
-from golu_core.training.identity import config_sha256
-from golu_core.training.locks import BUSY, claim, is_claimed
-from golu_core.training.signals import STOP_SIGNALS
-from golu_core.training.tasks import installed_tasks
+from golu_core.training.config.identity import config_sha256
+from golu_core.training.distributed.signals import STOP_SIGNALS
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.storage.locks import BUSY, claim, is_claimed
+from golu_core.training.tasks.command_line import CommandLine
+from golu_core.training.tasks.task import installed_tasks
 from runs_on_disk import write_run
 
 PLANS = Path(sweep.__file__).parent / "plans"
@@ -337,7 +337,7 @@ def test_a_closed_terminal_does_not_break_what_is_still_printed():
     """A program on a terminal of its own, which is closed while it runs."""
     program = (
         "import signal, time\n"
-        "from golu_core.training.signals import leave_closed_terminal\n"
+        "from golu_core.training.distributed.signals import leave_closed_terminal\n"
         "seen = []\n"
         "signal.signal(signal.SIGHUP, lambda number, frame: (leave_closed_terminal(number), seen.append(number)))\n"
         "print('ready', flush=True)\n"

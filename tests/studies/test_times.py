@@ -12,10 +12,10 @@ from scipy.stats import wilcoxon
 from golu_core.studies import analyze
 from golu_core.studies.analyses import times
 from golu_core.studies.analyses.times import Times
-from golu_core.training.config import checked
-from golu_core.training.errors import RequestError
-from golu_core.training.tasks import Task, installed_tasks
-from golu_core.training.workloads import make_workload
+from golu_core.training.config.run_config import checked
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.tasks.task import Task, installed_tasks
+from golu_core.training.tasks.workloads import make_workload
 
 OFFLINE = [
     (task, name)

@@ -21,8 +21,8 @@ from golu_core.studies.analyses.noise import SHARES, metric_under_noise, noisy_w
 from golu_core.studies.analyses.trained import mean_and_half_width
 from golu_core.studies.analyses.variance import before_activations, layer_spreads, slope_of
 from golu_core.studies.analyze import main
-from golu_core.training.probes import Probe, spread_keys, with_noise
-from golu_core.training.tasks import installed_tasks
+from golu_core.training.tasks.probes import Probe, spread_keys, with_noise
+from golu_core.training.tasks.task import installed_tasks
 
 RESULT = SimpleNamespace(recipe="tiny", model="tiny", primary_metric=SimpleNamespace(name="loss"))
 
@@ -308,7 +308,7 @@ def test_an_analysis_of_runs_writes_its_files(task, analysis, runs, tmp_path, ca
 @pytest.mark.parametrize("task", SMALL)
 def test_a_probe_measures_what_evaluate_does(task, runs):
     """Over the whole test set the metrics are those of result.json."""
-    from golu_core.training.probes import make_probe
+    from golu_core.training.tasks.probes import make_probe
 
     (folder,) = (path.parent for path in (runs / task).rglob("result.json") if "golu" in path.parts)
     probe = make_probe(installed_tasks()[task], folder, 10**6, None)

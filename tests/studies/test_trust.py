@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from golu_core import cli
-from golu_core.activation import loading
+from golu_core.activation.names import loading
 from golu_core.studies.analyze import ANALYSES
-from golu_core.training.cli import CommandLine
-from golu_core.training.config import RunConfig
-from golu_core.training.named_activations import ACTIVATION_FILE
-from golu_core.training.tasks import installed_tasks, resolved
+from golu_core.training.config.named_activations import ACTIVATION_FILE
+from golu_core.training.config.run_config import RunConfig
+from golu_core.training.tasks.command_line import CommandLine
+from golu_core.training.tasks.task import installed_tasks, resolved
 from runs_on_disk import write_run
 
 EVIL = "from pathlib import Path\nPath(__file__).parent.joinpath('marker').touch()\nPath('marker').touch()\n"

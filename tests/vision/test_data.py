@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from golu_core.training.data import BatchPlan, SampleKey
-from golu_core.training.errors import RequestError
-from golu_core.training.fields import check_fields
-from golu_core.training.images import decode
+from golu_core.training.config.fields import check_fields
+from golu_core.training.data.images import decode
+from golu_core.training.data.orders import BatchPlan, SampleKey
+from golu_core.training.messages.errors import RequestError
 from golu_vision.config import Crop, Data, Mix, TimmAugment, TorchvisionAugment
 from golu_vision.data import ImageData, StoredImages, check_every_image, load_data
 from golu_vision.evaluate import classification_metrics

@@ -13,7 +13,7 @@ import torchvision
 from safetensors.torch import load_file
 
 from command_line import runner_in_this_process
-from golu_core.activation import loading
+from golu_core.activation.names import loading
 from golu_vision.cli import COMMAND_LINE
 from runs_on_disk import change_result
 from vision_program import FAST

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from golu_core.training.errors import RequestError
+from golu_core.training.messages.errors import RequestError
 from golu_vision.folders import TEST_FOLDERS, find_class_folders
 
 

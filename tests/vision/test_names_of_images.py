@@ -12,7 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from golu_core.training.text_sinks import printable
+from golu_core.training.messages.text_sinks import printable
 from golu_vision.cli import COMMAND_LINE
 from hostile_names import HOSTILE_NAMES, assert_harmless, printed_by
 from vision_program import FAST

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from command_line import runner_in_this_process, same_outcome, survives_kills
-from golu_core.activation import loading
+from golu_core.activation.names import loading
 from golu_core.studies import aggregate, sweep
-from golu_core.training.named_activations import ACTIVATION_FILE
-from golu_core.training.tasks import installed_tasks
+from golu_core.training.config.named_activations import ACTIVATION_FILE
+from golu_core.training.tasks.task import installed_tasks
 from golu_vision.cli import COMMAND_LINE
 from vision_program import FAST, VISION
 

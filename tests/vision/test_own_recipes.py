@@ -8,8 +8,8 @@ import pytest
 
 from command_line import runner_in_this_process
 from golu_core.studies import aggregate, sweep
-from golu_core.training import tasks
-from golu_core.training.errors import RequestError
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.tasks import task as tasks
 from golu_lm.cli import COMMAND_LINE as LANGUAGE_MODELS
 from golu_vision.cli import COMMAND_LINE
 from golu_vision.recipes import RECIPES

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from command_line import runner_in_this_process
-from golu_core.training.data import SampleKey
-from golu_core.training.finished import FinishedRun
-from golu_core.training.results import read_result, write_result
+from golu_core.training.data.orders import SampleKey
+from golu_core.training.runs.finished import FinishedRun
+from golu_core.training.runs.results import read_result, write_result
 from golu_vision.cli import COMMAND_LINE
 from golu_vision.config import VisionConfig
 from golu_vision.data import load_data
@@ -65,7 +65,7 @@ def test_a_picture_of_another_size_is_scaled_as_in_evaluation(trained, images, t
     picture = Image.open(images[0]).convert("RGB").resize((90, 61))
     picture.save(tmp_path / "large.png")
     classifier = Classifier(trained / PLACE)
-    from golu_core.training.images import read_image
+    from golu_core.training.data.images import read_image
     from golu_vision.transforms import evaluation_transform
 
     expected = evaluation_transform(classifier.config.data)(read_image(tmp_path / "large.png"))

@@ -11,10 +11,10 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from golu_core.training.config import from_json, to_json
-from golu_core.training.data import plan_batches
-from golu_core.training.errors import RequestError
-from golu_core.training.schedules import learning_rate
+from golu_core.training.config.run_config import from_json, to_json
+from golu_core.training.config.schedules import learning_rate
+from golu_core.training.data.orders import plan_batches
+from golu_core.training.messages.errors import RequestError
 from golu_vision.config import Model, VisionConfig
 from golu_vision.mixing import check_mixing
 from golu_vision.models import build_model, build_network, check_model_name

@@ -11,7 +11,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 
 from command_line import metrics_without_time, runner_in_this_process, same_outcome
-from golu_core.training.locks import claim
+from golu_core.training.storage.locks import claim
 from golu_vision.cli import COMMAND_LINE
 from vision_program import FAST
 
@@ -133,7 +133,7 @@ def test_overwrite_goes_through_no_symbolic_link(finished, tmp_path, run_here):
 
 
 def test_overwrite_waits_for_no_run_in_progress(finished, tmp_path, run_here, monkeypatch):
-    monkeypatch.setattr("golu_core.training.locks._PATIENCE_S", 0.1)
+    monkeypatch.setattr("golu_core.training.storage.locks._PATIENCE_S", 0.1)
     monkeypatch.setattr(claim, "__defaults__", (0.1,))
     lock = claim(finished)
     before = snapshot(finished)
@@ -252,7 +252,7 @@ def test_data_may_move(finished, data, tmp_path, run_here):
 
 def test_all_content_is_compared_where_it_was_read(data, tmp_path, run_here, monkeypatch):
     """Of a large folder every thousandth file is sampled; a change in another is found with --check-data."""
-    monkeypatch.setattr("golu_core.training.fingerprint._FILES_SAMPLED", 1)
+    monkeypatch.setattr("golu_core.training.storage.fingerprint._FILES_SAMPLED", 1)
     plain = command("--data.no-in-memory", "--check-data")
     assert run_here(*plain, cwd=tmp_path).returncode == 0
     path = sorted((data / "train" / "3").iterdir())[5]
@@ -359,7 +359,7 @@ def test_a_checkpoint_of_a_later_version_is_a_message(stopped, tmp_path, run_her
     ],
 )
 def test_what_only_malice_makes_is_refused_in_words(name, content, stopped, tmp_path, run_here):
-    from golu_core.training.fingerprint import file_digest
+    from golu_core.training.storage.fingerprint import file_digest
 
     for checkpoint in (stopped / "checkpoints").iterdir():
         (checkpoint / name).write_bytes(content)

@@ -11,9 +11,9 @@ from torch import nn
 
 from command_line import runner_in_this_process
 from golu_core.activation import GoLU, find_activations
-from golu_core.training.activations import swapped_for
-from golu_core.training.errors import RequestError
-from golu_core.training.results import SwappedActivations
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.runs.results import SwappedActivations
+from golu_core.training.tasks.swapped import swapped_for
 from golu_vision.cli import COMMAND_LINE
 from golu_vision.models import build_model
 from golu_vision.recipes import RECIPES

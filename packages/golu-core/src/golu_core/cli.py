@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .training.text_sinks import complain, prepare_streams, say
+from .training.messages.text_sinks import complain, prepare_streams, say
 
 _STUDIES = {
     "sweep": "train a study: recipes x activations x seeds",
@@ -65,7 +65,7 @@ def _run_study_command(command: str, arguments: Sequence[str]) -> int:
 
 def print_activations() -> int:
     """Prints the registry, and what other packages have registered."""
-    from .activation.registry import ACTIVATIONS, registered_elsewhere
+    from .activation.names.registry import ACTIVATIONS, registered_elsewhere
 
     for name, activation in ACTIVATIONS.items():
         parameters = ", ".join(f"{key}={_as_typed(value)}" for key, value in activation.parameters.items())
@@ -86,7 +86,7 @@ def print_report() -> int:
     """Prints versions, devices and what computes GoLU on each."""
     import torch
 
-    from .activation import kernel, native
+    from .activation.compute import kernel, native
 
     say(f"golu-core {__version__}, torch {torch.__version__}, Python {platform.python_version()}")
     reason = native.why_not()

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from golu_core.training.errors import RequestError
-from golu_core.training.text_sinks import printable
-from golu_core.training.user_files import excerpt, parsed_json, read_text
+from golu_core.training import RequestError
+from golu_core.training.messages import printable
+from golu_core.training.storage import excerpt, parsed_json, read_text
 
 from .packed import PackedObjects, packed_content
 from .segmentations import Entry

@@ -11,9 +11,9 @@ import numpy
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from golu_core.regular_files import open_regular
-from golu_core.training.errors import RequestError
-from golu_core.training.text_sinks import printable
+from golu_core.training import RequestError
+from golu_core.training.messages import printable
+from golu_core.training.storage import open_regular
 
 from .annotations import Annotations
 from .scenes import Scenes

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
-from golu_core.training.errors import RequestError
-from golu_core.training.text_sinks import printable
+from golu_core.training import RequestError
+from golu_core.training.messages import printable
 
 from .annotations import Annotations, Image
 from .config import VOC_CATEGORIES

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy
 from numpy.typing import NDArray
 
-from golu_core.training.processes import Processes
+from golu_core.training import Processes
 
 from .scenes import Scenes
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from golu_core.training.config import EpochConfig, placement
-from golu_core.training.errors import RequestError
-from golu_core.training.fields import Amount, Background, Count, FolderName, NotNegative, Range
+from golu_core.training import Amount, Count, EpochConfig, NotNegative, RequestError, placement
+from golu_core.training.config import Background, FolderName, Range
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

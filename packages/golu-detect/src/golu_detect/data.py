@@ -11,12 +11,17 @@ from typing import Any
 import numpy
 from torchvision.transforms import v2
 
-from golu_core.training.errors import RequestError
-from golu_core.training.fingerprint import Fingerprint, files_fingerprint, joined, whole_files_fingerprint
-from golu_core.training.loading import evaluation_loader, loaded
-from golu_core.training.scratch import dry_run_folder
-from golu_core.training.text_sinks import printable
-from golu_core.training.visible_files import remark_on, visible_files
+from golu_core.training import Fingerprint, RequestError
+from golu_core.training.data import evaluation_loader, loaded
+from golu_core.training.messages import printable
+from golu_core.training.storage import (
+    dry_run_folder,
+    files_fingerprint,
+    joined,
+    remark_on,
+    visible_files,
+    whole_files_fingerprint,
+)
 
 from .annotations import Annotations, read_annotations
 from .checks import check_headers, check_outlines

@@ -14,7 +14,7 @@ from pycocotools import mask as rle
 from torch import Tensor
 from torchvision.utils import draw_bounding_boxes
 
-from golu_core.training.class_details import Curve, write_confusion, write_curves, write_table
+from golu_core.training.figures import Curve, write_confusion, write_curves, write_table
 
 from .coco import IGNORED
 from .coco_metrics import CategoryCurves, Detection, category_curves

@@ -14,10 +14,9 @@ from pycocotools import mask as rle
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from golu_core.training.evaluation import Evaluation
-from golu_core.training.finished import EvaluationFlags, FinishedRun
-from golu_core.training.finite import finite_outputs
-from golu_core.training.output_folder import check_output_folder, output_folder
+from golu_core.training import Evaluation, EvaluationFlags, FinishedRun
+from golu_core.training.runs import finite_outputs
+from golu_core.training.storage import check_output_folder, output_folder
 
 from .coco import IGNORED
 from .coco_metrics import Detection, coco_metrics

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.onnx import operators
 
-from golu_core.training.errors import RunFailure
+from golu_core.training import RunFailure
 
 Size = tuple[int, int]
 """Height and width in pixels."""

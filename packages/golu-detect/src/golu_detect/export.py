@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from golu_core.training.errors import RequestError, RunFailure
-from golu_core.training.exporting import (
+from golu_core.training import FinishedRun, RequestError, RunFailure
+from golu_core.training.export import (
     LARGEST_DIFFERENCE,
     Exportable,
     activation_file,
@@ -20,8 +20,7 @@ from golu_core.training.exporting import (
     remove_origins,
     spec_in_export,
 )
-from golu_core.training.finished import FinishedRun
-from golu_core.training.results import Result
+from golu_core.training.runs import Result
 
 from .config import IMAGENET_MEAN, IMAGENET_STD, DetectConfig, MaskRcnn, SegmentationAugment
 from .evaluate import load_run

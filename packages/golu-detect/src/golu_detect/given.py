@@ -7,16 +7,17 @@ from functools import partial
 import torch
 from torch import nn
 
-from golu_core.training.given_weights import (
+from golu_core.training import Processes
+from golu_core.training.finetuning import (
     GivenWeights,
     Library,
+    Start,
     classes_there,
     read_given,
+    start_given,
     tensors_of_head,
     torchvisions_weights,
 )
-from golu_core.training.processes import Processes
-from golu_core.training.starting import Start, start_given
 
 from .config import DetectConfig, Model
 from .data import DetectData

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from golu_core.training.errors import RequestError
-from golu_core.training.image_files import EXTENSIONS, share_by_groups
-from golu_core.training.text_sinks import printable
-from golu_core.training.visible_files import is_hidden, subfolders
+from golu_core.training import RequestError
+from golu_core.training.data import EXTENSIONS, share_by_groups
+from golu_core.training.messages import printable
+from golu_core.training.storage import is_hidden, subfolders
 
 from .annotations import Annotations, read_annotations
 from .voc import read_voc, voc_splits

@@ -23,13 +23,10 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from torchvision.models.segmentation.fcn import FCNHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from golu_core.training.activations import swapped_for
-from golu_core.training.errors import RequestError
-from golu_core.training.given_weights import torchvisions_weights
-from golu_core.training.results import RESULT_FILE, SwappedActivations, read_result
-from golu_core.training.run_files import WEIGHTS_FILE, damaged_files, read_activation_source
-from golu_core.training.seeding import Purpose, seed_global_generators
-from golu_core.training.weights_files import read_tensors
+from golu_core.training import Purpose, RequestError, SwappedActivations, seed_global_generators, swapped_for
+from golu_core.training.finetuning import torchvisions_weights
+from golu_core.training.runs import RESULT_FILE, WEIGHTS_FILE, damaged_files, read_activation_source, read_result
+from golu_core.training.storage import read_tensors
 
 from .config import DeepLabV3, DetectConfig, FasterRcnn, MaskRcnn, Model, RetinaNet
 

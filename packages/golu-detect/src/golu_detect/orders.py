@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from golu_core.training.data import EpochOrder, MissingSamples
+from golu_core.training import EpochOrder
+from golu_core.training.data import MissingSamples
 
 from .config import DetectConfig
 from .scenes import Scenes

@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from golu_core.training.optim import AdamW, Optim, Sgd
-from golu_core.training.own_data import (
+from golu_core.training import AdamW, Sgd, StepWarmup
+from golu_core.training.config import (
     Fitted,
+    Optim,
     fitting_batch,
     median,
     passes,
@@ -16,7 +17,6 @@ from golu_core.training.own_data import (
     rounded,
     with_test_share,
 )
-from golu_core.training.schedules import StepWarmup
 
 from .config import DeepLabV3, DetectConfig, DetectionAugment, Model, RetinaNet, SegmentationAugment
 from .data import DetectData, load_data

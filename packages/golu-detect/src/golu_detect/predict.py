@@ -16,17 +16,12 @@ from torch.nn import functional as F
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 
-from golu_core.regular_files import regular_json
-from golu_core.training.cli import parsed_flags, run_directory
-from golu_core.training.data import SampleKey
-from golu_core.training.devices import default_device
-from golu_core.training.errors import RequestError, RunFailure
-from golu_core.training.fields import Count, Probability
-from golu_core.training.finished import FinishedRun
-from golu_core.training.image_files import named_images
-from golu_core.training.images import png_writer, read_image
-from golu_core.training.ownership import MADE_BY, check_output, write_atomically, write_output
-from golu_core.training.text_sinks import complain, fitting_name, printable, say, visible
+from golu_core.training import Count, FinishedRun, Probability, RequestError, RunFailure, SampleKey
+from golu_core.training.data import named_images, png_writer, read_image
+from golu_core.training.distributed import default_device
+from golu_core.training.messages import complain, fitting_name, printable, say, visible
+from golu_core.training.storage import MADE_BY, check_output, regular_json, write_atomically, write_output
+from golu_core.training.tasks import parsed_flags, run_directory
 
 from .config import DetectConfig, DetectionAugment, SegmentationAugment
 from .data import DetectData

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from golu_core.training.config import PaperRow, published
-from golu_core.training.optim import AdamW, Optim, Sgd
-from golu_core.training.schedules import Cosine, Milestones, Polynomial, StepWarmup
+from golu_core.training import AdamW, Cosine, Sgd, StepWarmup
+from golu_core.training.config import Milestones, Optim, PaperRow, Polynomial, published
 
 from .config import (
     Data,

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from golu_core.training.errors import RequestError
-from golu_core.training.sample_folder import written_once
-from golu_core.training.text_sinks import say
+from golu_core.training import RequestError
+from golu_core.training.messages import say
+from golu_core.training.storage import written_once
 
 if TYPE_CHECKING:
     import numpy

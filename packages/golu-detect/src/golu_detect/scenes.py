@@ -11,12 +11,10 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from golu_core.training.data import SampleKey
-from golu_core.training.errors import RequestError
-from golu_core.training.fields import Background
-from golu_core.training.images import decode, read_file
-from golu_core.training.seeding import Purpose, seeded
-from golu_core.training.text_sinks import printable
+from golu_core.training import Purpose, RequestError, SampleKey, seeded
+from golu_core.training.config import Background
+from golu_core.training.data import decode, read_file
+from golu_core.training.messages import printable
 
 from .annotations import Annotations, Image
 from .coco import IGNORED, instance_target, segmentation_target

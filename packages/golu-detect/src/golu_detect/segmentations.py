@@ -11,7 +11,7 @@ import msgspec
 import numpy
 from pycocotools import mask as rle
 
-from golu_core.training.errors import RequestError
+from golu_core.training import RequestError
 
 Entry = dict[str, Any]
 """An annotation as COCO writes it."""

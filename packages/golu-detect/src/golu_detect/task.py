@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from golu_core.training.tasks import Command, Metric, Task
+from golu_core.training import Command, Metric, Task
 
 from .config import DetectConfig
 from .recipes import RECIPES
@@ -45,7 +45,7 @@ TASK: Task[DetectConfig] = Task(
             "a finished run's network for ONNX Runtime, torch.export or torchvision",
             "golu_detect.export:export_command",
             "RUN_DIR [flags]",
-            "golu_core.training.exporting:ExportFlags",
+            "golu_core.training.export.exporting:ExportFlags",
         ),
         "predict": Command(
             "what a finished run sees in images",

@@ -10,16 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from golu_core.training.checked_data import load_checked
+from golu_core.training import Processes, RequestError, Run, build_optimizer, load_checked, tensors_fingerprint
 from golu_core.training.data import BatchPlan
-from golu_core.training.errors import RequestError
-from golu_core.training.fingerprint import tensors_fingerprint
-from golu_core.training.freezing import train_mode
-from golu_core.training.optim import build_optimizer
-from golu_core.training.ownership import write_json
-from golu_core.training.processes import Processes
-from golu_core.training.run import Run
-from golu_core.training.starting import head_of_start, inputs_of_start, measure_start
+from golu_core.training.finetuning import head_of_start, inputs_of_start, measure_start, train_mode
+from golu_core.training.storage import write_json
 
 from .coco import IGNORED
 from .config import DeepLabV3, DetectConfig

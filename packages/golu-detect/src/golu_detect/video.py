@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from golu_core.regular_files import check_regular
-from golu_core.training.errors import RequestError
-from golu_core.training.text_sinks import printable
+from golu_core.training import RequestError
+from golu_core.training.messages import printable
+from golu_core.training.storage import check_regular
 
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 _USUAL_RATE = Fraction(25)

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from xml.etree import ElementTree
 
-from golu_core.training.errors import RequestError
-from golu_core.training.text_sinks import printable
-from golu_core.training.user_files import LONGEST_PATH, excerpt, read_lines, read_xml
+from golu_core.training import RequestError
+from golu_core.training.messages import printable
+from golu_core.training.storage import LONGEST_PATH, excerpt, read_lines, read_xml
 
 from .annotations import Annotations, Image
 from .packed import PackedObjects

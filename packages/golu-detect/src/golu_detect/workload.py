@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from golu_core.training.workloads import Workload
+from golu_core.training.tasks import Workload
 
 from .config import DeepLabV3, DetectConfig, MaskRcnn, SegmentationAugment
 from .evaluate import normalized, unit_range
@@ -17,7 +17,7 @@ _OBJECTS = 7  # COCO's mean in a picture is 7.3
 
 
 def workload(config: DetectConfig, samples: int, device: torch.device) -> Workload:
-    """Pictures at the recipe's size with seven objects each; see `golu_core.training.workloads.MakeWorkload`."""
+    """Pictures at the recipe's size with seven objects each; see `golu_core.training.tasks.workloads.MakeWorkload`."""
     classes = config.data.expected_classes
     model = build_model(config, classes)[0].to(device)
     side = _side(config)

@@ -9,11 +9,10 @@ from typing import Any
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
-from golu_core.regular_files import open_regular
-from golu_core.training.errors import RequestError
-from golu_core.training.image_files import image_files
-from golu_core.training.text_sinks import printable
-from golu_core.training.user_files import LONGEST_PATH, excerpt, read_lines, read_yaml
+from golu_core.training import RequestError
+from golu_core.training.data import image_files
+from golu_core.training.messages import printable
+from golu_core.training.storage import LONGEST_PATH, excerpt, open_regular, read_lines, read_yaml
 
 from .annotations import Annotations, Image
 from .packed import PackedObjects

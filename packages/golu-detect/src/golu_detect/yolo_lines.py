@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from golu_core.training.errors import RequestError
-from golu_core.training.text_sinks import printable
-from golu_core.training.user_files import excerpt
+from golu_core.training import RequestError
+from golu_core.training.messages import printable
+from golu_core.training.storage import excerpt
 
 _BEYOND = 1e-3  # boxes are cut off by rounding
 _CORNERS = 8  # numbers of an oriented box

@@ -6,10 +6,9 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from golu_core.training.errors import RequestError
-from golu_core.training.text_sinks import printable
-from golu_core.training.user_files import LONGEST_PATH, excerpt, read_lines
-from golu_core.training.visible_files import subfolders
+from golu_core.training import RequestError
+from golu_core.training.messages import printable
+from golu_core.training.storage import LONGEST_PATH, excerpt, read_lines, subfolders
 
 _PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")
 _IMAGES = ("img_align_celeba", "img_align_celeba_png")

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from golu_core.training.config import EpochConfig, placement
-from golu_core.training.errors import RequestError
-from golu_core.training.fields import Amount, Background, Count, FolderName, Range, Share, later
-from golu_core.training.optim import WeightAverage
+from golu_core.training import Amount, Count, EpochConfig, RequestError, Share, WeightAverage, later, placement
+from golu_core.training.config import Background, FolderName, Range
 
 OWN_PICTURES = "pictures"
 """Name of data that are a folder of the user's pictures."""

@@ -12,27 +12,33 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import center_crop, resize
 
-from golu_core.samples import write_digits
-from golu_core.training.data import SampleKey
-from golu_core.training.errors import RequestError
-from golu_core.training.examined import Color, Header, color_of, header_of
-from golu_core.training.fingerprint import (
-    Fingerprint,
+from golu_core.training import Fingerprint, Purpose, RequestError, SampleKey
+from golu_core.training.data import (
+    Color,
+    Header,
+    color_of,
+    decode,
+    encoded_images,
+    evaluation_loader,
+    generator,
+    header_of,
+    image_files,
+    load_image_splits,
+    loaded,
+    read_file,
+    said_of_copies,
+    write_digits,
+)
+from golu_core.training.messages import printable
+from golu_core.training.runs import finite
+from golu_core.training.storage import (
+    dry_run_folder,
     encoded_fingerprint,
     files_fingerprint,
     joined,
     pixels_fingerprint,
+    remark_on,
 )
-from golu_core.training.finite import finite
-from golu_core.training.hub import encoded_images, load_image_splits
-from golu_core.training.image_copies import said_of_copies
-from golu_core.training.image_files import image_files
-from golu_core.training.images import decode, read_file
-from golu_core.training.loading import evaluation_loader, loaded
-from golu_core.training.scratch import dry_run_folder
-from golu_core.training.seeding import Purpose, generator
-from golu_core.training.text_sinks import printable
-from golu_core.training.visible_files import remark_on
 
 from .celeba import find_celeba
 from .config import OWN_PICTURES, Data, DiffusionConfig

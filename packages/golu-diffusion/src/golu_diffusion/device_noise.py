@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from golu_core.training.seeding import Purpose, derive_seed
+from golu_core.training import Purpose
+from golu_core.training.data import derive_seed
 
 from .config import DiffusionConfig
 from .data import NoisyBatch

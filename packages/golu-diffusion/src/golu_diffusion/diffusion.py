@@ -12,9 +12,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from golu_core.training.errors import RequestError
-from golu_core.training.fields import check_fields
-from golu_core.training.seeding import Purpose, generator
+from golu_core.training import Purpose, RequestError
+from golu_core.training.config import check_fields
+from golu_core.training.data import generator
 
 from .config import Noise
 

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from golu_core.training.processes import Processes
+from golu_core.training import Processes
 
 from .data import pixels_of
 from .diffusion import Diffusion, Predictor, Variance, in_fixed_batches, sampled

@@ -16,19 +16,19 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
-from golu_core.regular_files import open_regular
-from golu_core.training.errors import RequestError
-from golu_core.training.images import png_writer
-from golu_core.training.locks import FolderLock
-from golu_core.training.ownership import (
+from golu_core.training import RequestError
+from golu_core.training.data import png_writer
+from golu_core.training.messages import printable
+from golu_core.training.storage import (
+    FolderLock,
     check_output,
     is_vacant,
+    open_regular,
     read_marker,
     sweep_partials,
     write_json,
     write_output,
 )
-from golu_core.training.text_sinks import printable
 
 MARKER = "samples.json"
 _FORMAT = "golu-samples/1"

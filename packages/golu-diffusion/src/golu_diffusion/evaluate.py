@@ -8,10 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from golu_core.training.errors import RequestError
-from golu_core.training.evaluation import Evaluation
-from golu_core.training.finished import BatchEvaluationFlags, FinishedRun
-from golu_core.training.run_files import AVERAGE_FILE, WEIGHTS_FILE
+from golu_core.training import BatchEvaluationFlags, Evaluation, FinishedRun, RequestError
+from golu_core.training.runs import AVERAGE_FILE, WEIGHTS_FILE
 
 from .config import DiffusionConfig
 from .data import DiffusionData, NoisyBatch, load_data, scaled

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from golu_core.training.exporting import Exportable, activation_file, export_run, spec_in_export
-from golu_core.training.finished import FinishedRun
-from golu_core.training.results import Result
+from golu_core.training import FinishedRun
+from golu_core.training.export import Exportable, activation_file, export_run, spec_in_export
+from golu_core.training.runs import Result
 
 from .config import DiffusionConfig
 from .diffusers_form import activation_name, why_not, write_pipeline

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from golu_core.training.errors import RequestError
-from golu_core.training.finite import finite_metrics
-from golu_core.training.scratch import scratch_folder
-from golu_core.training.weights_files import read_tensors
+from golu_core.training import RequestError
+from golu_core.training.runs import finite_metrics
+from golu_core.training.storage import read_tensors, scratch_folder
 
 from .config import DiffusionConfig
 from .data import NoisyImages

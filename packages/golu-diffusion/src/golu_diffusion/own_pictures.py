@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from golu_core.training.examined import HEADERS, examined, of_examined
-from golu_core.training.fields import check_fields
-from golu_core.training.optim import WeightAverage
-from golu_core.training.own_data import Fitted, fitting_batch, median, passes, power_of_two, rounded
-from golu_core.training.schedules import Cosine, StepWarmup
+from golu_core.training import Cosine, StepWarmup, WeightAverage
+from golu_core.training.config import Fitted, check_fields, fitting_batch, median, passes, power_of_two, rounded
+from golu_core.training.data import HEADERS, examined, of_examined
 
 from .config import DiffusionConfig
 from .data import load_data

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from golu_core.training.devices import default_device
-from golu_core.training.finished import FinishedRun
-from golu_core.training.probes import Batch, Probe, spread_keys, with_noise
+from golu_core.training import FinishedRun
+from golu_core.training.distributed import default_device
+from golu_core.training.tasks import Batch, Probe, spread_keys, with_noise
 
 from .config import DiffusionConfig
 from .data import load_data, scaled
@@ -20,7 +20,7 @@ from .evaluate import load_run
 
 
 def probe(folder: Path, samples: int, data_dir: Path | None) -> Probe:
-    """Batches of noised images, their steps and their noise; see `golu_core.training.probes.MakeProbe`."""
+    """Batches of noised images, their steps and their noise; see `golu_core.training.tasks.probes.MakeProbe`."""
     finished = FinishedRun.at(folder, DiffusionConfig)
     config = finished.config if data_dir is None else dataclasses.replace(finished.config, data_dir=data_dir)
     data = load_data(config)

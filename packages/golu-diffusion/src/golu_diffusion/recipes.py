@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from golu_core.samples import DIGITS_TEST, DIGITS_TRAIN
+from golu_core.training import AdamW, Constant, Cosine, StepWarmup, WeightAverage
 from golu_core.training.config import PaperRow, published
-from golu_core.training.optim import AdamW, WeightAverage
-from golu_core.training.schedules import Constant, Cosine, StepWarmup
+from golu_core.training.data import DIGITS_TEST, DIGITS_TRAIN
 
 from .config import OWN_PICTURES, Data, DiffusionConfig, Model
 

@@ -14,16 +14,19 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 
-from golu_core.training.cli import parsed_flags, run_directory
-from golu_core.training.errors import RequestError
-from golu_core.training.evaluation import Evaluation
-from golu_core.training.fields import Amount, Count, Range, Samples, Seed
-from golu_core.training.finished import FinishedRun
-from golu_core.training.images import png_writer, read_image
-from golu_core.training.ownership import MADE_BY, check_output, no_empty_parents, write_atomically, write_output
-from golu_core.training.processes import Processes
-from golu_core.training.text_sinks import console
-from golu_core.training.writable import to_be_written
+from golu_core.training import Amount, Count, Evaluation, FinishedRun, Processes, RequestError, Seed
+from golu_core.training.config import Range, Samples
+from golu_core.training.data import png_writer, read_image
+from golu_core.training.messages import console
+from golu_core.training.storage import (
+    MADE_BY,
+    check_output,
+    no_empty_parents,
+    to_be_written,
+    write_atomically,
+    write_output,
+)
+from golu_core.training.tasks import parsed_flags, run_directory
 
 from .config import DiffusionConfig
 from .data import as_trained_on, pixels_of, scaled

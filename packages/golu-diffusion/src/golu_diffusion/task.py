@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from golu_core.training.tasks import Command, Metric, Task
+from golu_core.training import Command, Metric, Task
 
 from .config import DiffusionConfig
 from .recipes import RECIPES
@@ -26,7 +26,7 @@ TASK: Task[DiffusionConfig] = Task(
             "a finished run's network for ONNX Runtime or torch.export",
             "golu_diffusion.export:export_command",
             "RUN_DIR [flags]",
-            "golu_core.training.exporting:ExportFlags",
+            "golu_core.training.export.exporting:ExportFlags",
         ),
         "sample": Command(
             "images from a finished run",

@@ -7,17 +7,27 @@ from functools import partial
 
 import torch
 
-from golu_core.training.activations import swapped_for
-from golu_core.training.checked_data import load_checked
-from golu_core.training.data import EpochOrder
-from golu_core.training.freezing import train_mode
-from golu_core.training.given_weights import read_given
-from golu_core.training.optim import build_optimizer
-from golu_core.training.processes import Processes
-from golu_core.training.results import RESULT_FILE, SwappedActivations, amend_result
-from golu_core.training.run import Run
-from golu_core.training.seeding import Purpose, seed_global_generators
-from golu_core.training.starting import Start, head_of_start, inputs_of_start, measure_start, start_given
+from golu_core.training import (
+    EpochOrder,
+    Processes,
+    Purpose,
+    Run,
+    SwappedActivations,
+    build_optimizer,
+    load_checked,
+    seed_global_generators,
+    swapped_for,
+)
+from golu_core.training.finetuning import (
+    Start,
+    head_of_start,
+    inputs_of_start,
+    measure_start,
+    read_given,
+    start_given,
+    train_mode,
+)
+from golu_core.training.runs import RESULT_FILE, amend_result
 
 from .config import DiffusionConfig
 from .data import DiffusionData, check_every_image, load_data

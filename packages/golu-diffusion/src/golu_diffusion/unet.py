@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from golu_core.activation import build_activation
-from golu_core.training.fields import check_fields
+from golu_core.training.config import check_fields
 
 from .config import Model
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from golu_core.training.workloads import Workload
+from golu_core.training.tasks import Workload
 
 from .config import DiffusionConfig
 from .train import build_model
 
 
 def workload(config: DiffusionConfig, samples: int, device: torch.device) -> Workload:
-    """Noise to be predicted at random steps; see `golu_core.training.workloads.MakeWorkload`."""
+    """Noise to be predicted at random steps; see `golu_core.training.tasks.workloads.MakeWorkload`."""
     model = build_model(config)[0].to(device)
     shape = (samples, *config.data.shape)
     images, noise = torch.randn(shape, device=device), torch.randn(shape, device=device)

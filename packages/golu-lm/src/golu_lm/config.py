@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from golu_core.training.config import RunConfig, RunLength, placement
-from golu_core.training.errors import RequestError
-from golu_core.training.fields import Amount, Count, FolderName, Share, later
-from golu_core.training.schedules import check_steps_only
+from golu_core.training import Amount, Count, RequestError, RunConfig, Share, later, placement
+from golu_core.training.config import FolderName, RunLength, check_steps_only
 
 TokenizerName = Literal["gpt2", "bytes", "none"]
 

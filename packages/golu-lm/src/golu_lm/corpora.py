@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from golu_core.training.errors import RequestError
-from golu_core.training.scratch import scratch_folder
-from golu_core.training.visible_files import check_files
+from golu_core.training import RequestError
+from golu_core.training.storage import check_files, scratch_folder
 
 from .own_files import OwnFiles, own_files, uncompressed_name
 from .text_files import Piece, TextCorpus, check_utf8, is_converted, opened

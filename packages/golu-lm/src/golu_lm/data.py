@@ -12,13 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from golu_core.regular_files import regular_json
-from golu_core.training.data import SampleKey
-from golu_core.training.errors import RequestError
-from golu_core.training.fingerprint import Fingerprint, file_digest, file_size, whole_files_fingerprint
-from golu_core.training.locks import only_writer, remove_left_lock
-from golu_core.training.scratch import dry_run_folder
-from golu_core.training.seeding import Purpose, generator
+from golu_core.training import Fingerprint, Purpose, RequestError, SampleKey
+from golu_core.training.data import generator
+from golu_core.training.storage import (
+    dry_run_folder,
+    file_digest,
+    file_size,
+    only_writer,
+    regular_json,
+    remove_left_lock,
+    whole_files_fingerprint,
+)
 
 from .config import Data, LmConfig
 from .corpora import HUB_CORPORA, Reading, open_files, python_docs

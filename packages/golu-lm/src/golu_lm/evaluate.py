@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from golu_core.training.evaluation import Evaluation
-from golu_core.training.finished import BatchEvaluationFlags, FinishedRun
+from golu_core.training import BatchEvaluationFlags, Evaluation, FinishedRun
 
 from .config import LmConfig
 from .data import LmData, TokenWindows, Windows, load_data, random_windows, whole_split

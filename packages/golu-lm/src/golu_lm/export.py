@@ -7,11 +7,10 @@ from pathlib import Path
 
 import torch
 
-from golu_core.training.cli import parsed_flags, run_directory
-from golu_core.training.errors import RequestError
-from golu_core.training.exporting import Exportable, ExportFlags, export_run
-from golu_core.training.finished import FinishedRun
-from golu_core.training.results import Result
+from golu_core.training import FinishedRun, RequestError
+from golu_core.training.export import Exportable, ExportFlags, export_run
+from golu_core.training.runs import Result
+from golu_core.training.tasks import parsed_flags, run_directory
 
 from .config import LmConfig
 from .families import is_translator

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import torch
 
-from golu_core.training.errors import RequestError
-from golu_core.training.probes import Probe
-from golu_core.training.run_files import read_fields, read_recipe
-from golu_core.training.workloads import Workload
+from golu_core.training import RequestError
+from golu_core.training.runs import read_fields, read_recipe
+from golu_core.training.tasks import Probe, Workload
 
 from .config import LmConfig
 from .recipes import RECIPES
@@ -58,7 +57,7 @@ def probe(folder: Path, samples: int, data_dir: Path | None) -> Probe:
 
 
 def workload(config: LmConfig | TranslationConfig, samples: int, device: torch.device) -> Workload:
-    """A network of either family on random tokens; see `golu_core.training.workloads.MakeWorkload`."""
+    """A network of either family on random tokens; see `golu_core.training.tasks.workloads.MakeWorkload`."""
     from .workload import language_model_workload, translator_workload
 
     if isinstance(config, TranslationConfig):

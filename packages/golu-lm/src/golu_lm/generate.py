@@ -10,14 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from golu_core.training.cli import parsed_flags, run_directory
-from golu_core.training.devices import default_device
-from golu_core.training.errors import RequestError
-from golu_core.training.fields import Count, NotNegative, Seed
-from golu_core.training.finished import FinishedRun
-from golu_core.training.finite import finite
-from golu_core.training.seeding import Purpose, generator
-from golu_core.training.text_sinks import say, say_data
+from golu_core.training import Count, FinishedRun, NotNegative, Purpose, RequestError, Seed
+from golu_core.training.data import generator
+from golu_core.training.distributed import default_device
+from golu_core.training.messages import say, say_data
+from golu_core.training.runs import finite
+from golu_core.training.tasks import parsed_flags, run_directory
 
 from .config import LmConfig
 from .families import require_language_model

@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 
 from golu_core import register_with_transformers
-from golu_core.training.errors import RequestError
-from golu_core.training.finished import FinishedRun
-from golu_core.training.model_card import Use, write_card
-from golu_core.training.output_folder import output_folder
-from golu_core.training.text_sinks import complain, say
-from golu_core.training.visible_files import check_files
+from golu_core.training import FinishedRun, RequestError
+from golu_core.training.export import Use, write_card
+from golu_core.training.messages import complain, say
+from golu_core.training.storage import check_files, output_folder
 
 from .config import LmConfig, Model
 from .families import is_translator

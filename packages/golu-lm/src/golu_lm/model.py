@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from golu_core.activation import build_activation, gated
-from golu_core.training.fields import check_fields
+from golu_core.training.config import check_fields
 
 from .config import Model
 from .loss import TokenScores, mean_cross_entropy, token_scores

@@ -6,11 +6,9 @@ from typing import Any, cast
 
 import numpy
 
+from golu_core.training import Fingerprint, Opening, SwappedActivations, parameter_count
 from golu_core.training.config import limited_steps
-from golu_core.training.fingerprint import Fingerprint
-from golu_core.training.opening import Opening, parameter_count
-from golu_core.training.results import SwappedActivations
-from golu_core.training.starting import Start, shown_start
+from golu_core.training.finetuning import Start, shown_start
 
 from .config import LmConfig
 from .data import LmData

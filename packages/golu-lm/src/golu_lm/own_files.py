@@ -7,11 +7,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from golu_core.training.errors import RequestError
-from golu_core.training.fingerprint import file_digest
-from golu_core.training.text_sinks import printable
-from golu_core.training.user_files import not_there
-from golu_core.training.visible_files import left_out, remark_on, visible_files
+from golu_core.training import RequestError
+from golu_core.training.messages import printable
+from golu_core.training.storage import file_digest, left_out, not_there, remark_on, visible_files
 
 TABLES = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
 """Suffixes of files whose text is in a column, with the loader of `datasets` that reads them."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from golu_core.training.own_data import Fitted, passes, power_of_two, rounded
-from golu_core.training.schedules import Cosine, StepWarmup
+from golu_core.training import Cosine, StepWarmup
+from golu_core.training.config import Fitted, passes, power_of_two, rounded
 
 from .config import LmConfig
 from .data import load_data

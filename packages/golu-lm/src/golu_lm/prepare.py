@@ -12,26 +12,26 @@ from typing import Annotated, Any
 
 import numpy
 
-from golu_core.regular_files import regular_json
-from golu_core.training.cli import parsed_flags
-from golu_core.training.errors import RequestError
-from golu_core.training.fields import FolderName, Range, Seed
-from golu_core.training.fingerprint import file_digest
-from golu_core.training.ownership import (
+from golu_core.training import RequestError, Seed
+from golu_core.training.config import FolderName, Range
+from golu_core.training.messages import console, say
+from golu_core.training.storage import (
     TOKENS_MARKER,
     begin_partial,
     discard,
+    file_digest,
     foreign_files,
     is_ours,
     partial_of,
     publish,
     read_marker,
+    regular_json,
     remove_file,
     sweep_partials,
     truncate_file,
     write_json,
 )
-from golu_core.training.text_sinks import console, say
+from golu_core.training.tasks import parsed_flags
 
 from .corpora import SPLITS, Corpus, Reading, checked_dataset, open_corpus, title
 from .own_files import text_name

@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from golu_core.training.devices import default_device
-from golu_core.training.errors import RequestError
-from golu_core.training.finished import FinishedRun
-from golu_core.training.probes import Batch, Probe, spread_keys
+from golu_core.training import FinishedRun, RequestError
+from golu_core.training.distributed import default_device
+from golu_core.training.tasks import Batch, Probe, spread_keys
 
 from .config import LmConfig
 from .data import load_data, whole_split
@@ -23,7 +22,7 @@ _WINDOWS_AT_ONCE = 16
 
 
 def language_model_probe(folder: Path, samples: int, data_dir: Path | None) -> Probe:
-    """Batches of windows (N, T + 1); a sample is a window. See `golu_core.training.probes.MakeProbe`.
+    """Batches of windows (N, T + 1); a sample is a window. See `golu_core.training.tasks.probes.MakeProbe`.
 
     Raises:
         RequestError: see there; or the test split is shorter than a window.

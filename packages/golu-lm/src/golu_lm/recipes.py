@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from golu_core.training import AdamW, Cosine, StepWarmup
 from golu_core.training.config import PaperRow, published
-from golu_core.training.optim import AdamW
-from golu_core.training.schedules import Cosine, StepWarmup
 
 from .config import Data, LmConfig, Model
 from .translation.config import TranslationConfig

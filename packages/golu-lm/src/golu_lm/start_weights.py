@@ -11,13 +11,10 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from golu_core.training.errors import RequestError
-from golu_core.training.given_weights import GivenWeights, read_given
-from golu_core.training.ownership import RUN_MARKER
-from golu_core.training.processes import Processes
-from golu_core.training.results import RESULT_FILE
-from golu_core.training.run_files import read_config, run_folder
-from golu_core.training.starting import Start, start_given
+from golu_core.training import Processes, RequestError
+from golu_core.training.finetuning import GivenWeights, Start, read_given, start_given
+from golu_core.training.runs import RESULT_FILE, read_config, run_folder
+from golu_core.training.storage import RUN_MARKER
 
 from .config import LmConfig
 from .task import TASK

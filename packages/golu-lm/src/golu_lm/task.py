@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from golu_core.training.tasks import Command, Metric, Task
+from golu_core.training import Command, Metric, Task
 
 from .recipes import RECIPES
 
@@ -57,7 +57,7 @@ TASK: Task[Any] = Task(
             "a finished run's network for transformers, ONNX Runtime or torch.export",
             "golu_lm.export:export_command",
             "RUN_DIR [flags]",
-            "golu_core.training.exporting:ExportFlags",
+            "golu_core.training.export.exporting:ExportFlags",
         ),
     },
     order=2,

@@ -18,9 +18,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from golu_core.regular_files import marked_encoding, open_regular
-from golu_core.training.errors import RequestError
-from golu_core.training.user_files import decoded_parts, has_null, not_text
+from golu_core.training import RequestError
+from golu_core.training.storage import decoded_parts, has_null, marked_encoding, not_text, open_regular
 
 from .tokenizers import END_OF_TEXT
 

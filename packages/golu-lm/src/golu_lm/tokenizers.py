@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy
 from numpy.typing import NDArray
 
-from golu_core.training.errors import RequestError
-from golu_core.training.scratch import scratch_folder
-from golu_core.training.user_files import read_text
+from golu_core.training import RequestError
+from golu_core.training.storage import read_text, scratch_folder
 
 if TYPE_CHECKING:
     import tiktoken

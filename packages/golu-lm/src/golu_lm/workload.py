@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from golu_core.training.workloads import Workload
+from golu_core.training.tasks import Workload
 
 from .config import LmConfig
 from .train import build_model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from golu_core.training.cli import CommandLine
+from golu_core.training import CommandLine
 
 from .task import TASK
 

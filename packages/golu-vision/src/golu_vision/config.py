@@ -6,21 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from golu_core.training.config import EpochConfig, placement
-from golu_core.training.errors import RequestError
-from golu_core.training.fields import (
+from golu_core.training import (
     Amount,
-    Background,
     Count,
-    FolderName,
+    EpochConfig,
     NotNegative,
-    Positive,
     Probability,
-    Range,
-    Samples,
+    RequestError,
     Share,
+    WeightAverage,
+    placement,
 )
-from golu_core.training.optim import WeightAverage
+from golu_core.training.config import Background, FolderName, Positive, Range, Samples
 
 GRAY_SOURCES = ("digits", "mnist")
 """Sources whose images have three equal channels."""

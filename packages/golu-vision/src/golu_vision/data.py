@@ -12,25 +12,30 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from golu_core.samples import write_digits
-from golu_core.training.data import BatchDataset, SampleKey
-from golu_core.training.errors import RequestError
-from golu_core.training.examined import Header, header_of
-from golu_core.training.fields import Background
-from golu_core.training.fingerprint import (
-    Fingerprint,
+from golu_core.training import Fingerprint, Purpose, RequestError, SampleKey, seeded
+from golu_core.training.config import Background
+from golu_core.training.data import (
+    BatchDataset,
+    Header,
+    decode,
+    encoded_images,
+    evaluation_loader,
+    generator,
+    header_of,
+    load_image_splits,
+    loaded,
+    read_file,
+    write_digits,
+)
+from golu_core.training.storage import (
+    check_files,
+    dry_run_folder,
     encoded_fingerprint,
     files_fingerprint,
     joined,
     pixels_fingerprint,
     text_fingerprint,
 )
-from golu_core.training.hub import encoded_images, load_image_splits
-from golu_core.training.images import decode, read_file
-from golu_core.training.loading import evaluation_loader, loaded
-from golu_core.training.scratch import dry_run_folder
-from golu_core.training.seeding import Purpose, generator, seeded
-from golu_core.training.visible_files import check_files
 
 from .config import Crop, Data, VisionConfig
 from .folders import find_class_folders

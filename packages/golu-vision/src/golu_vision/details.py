@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from golu_core.training.class_details import Curve, write_confusion, write_curves, write_table
-from golu_core.training.data import SampleKey
+from golu_core.training import SampleKey
+from golu_core.training.figures import Curve, write_confusion, write_curves, write_table
 
 from .data import ImageBatch, ImageData
 

@@ -9,11 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from golu_core.training.data import BatchDataset, SampleKey
-from golu_core.training.evaluation import Evaluation
-from golu_core.training.finished import BatchEvaluationFlags, FinishedRun
-from golu_core.training.output_folder import check_output_folder, output_folder
-from golu_core.training.ownership import write_atomically
+from golu_core.training import BatchEvaluationFlags, Evaluation, FinishedRun, SampleKey
+from golu_core.training.data import BatchDataset
+from golu_core.training.storage import check_output_folder, output_folder, write_atomically
 
 from .config import Data, VisionConfig
 from .data import ImageBatch, ImageData, load_data

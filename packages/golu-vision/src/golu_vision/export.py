@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from golu_core.training.exporting import Exportable, activation_file, export_run, spec_in_export
-from golu_core.training.finished import FinishedRun
-from golu_core.training.results import Result
+from golu_core.training import FinishedRun
+from golu_core.training.export import Exportable, activation_file, export_run, spec_in_export
+from golu_core.training.runs import Result
 
 from .config import VisionConfig
 from .models import build_model

@@ -6,15 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from golu_core.training.errors import RequestError
-from golu_core.training.image_copies import said_of_copies
-from golu_core.training.image_files import (
-    EXTENSIONS,
-    image_files,
-    share_by_groups,
-)
-from golu_core.training.text_sinks import printable
-from golu_core.training.visible_files import is_hidden, remark_on, subfolders
+from golu_core.training import RequestError
+from golu_core.training.data import EXTENSIONS, image_files, said_of_copies, share_by_groups
+from golu_core.training.messages import printable
+from golu_core.training.storage import is_hidden, remark_on, subfolders
 
 TEST_FOLDERS = ("val", "valid", "validation", "test")
 """The first of these that is there has the test images."""

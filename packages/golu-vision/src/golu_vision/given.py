@@ -8,17 +8,17 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from golu_core.training.errors import RequestError
-from golu_core.training.given_weights import (
+from golu_core.training import Processes, RequestError
+from golu_core.training.finetuning import (
     GivenWeights,
     Library,
+    Start,
     classes_there,
     read_given,
+    start_given,
     tensors_of_head,
     torchvisions_weights,
 )
-from golu_core.training.processes import Processes
-from golu_core.training.starting import Start, start_given
 
 from .config import Model, VisionConfig
 from .models import build_network

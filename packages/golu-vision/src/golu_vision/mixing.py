@@ -6,9 +6,8 @@ import numpy
 import torch
 from torch import Tensor
 
-from golu_core.training.data import BatchPlan
-from golu_core.training.errors import RequestError
-from golu_core.training.seeding import Purpose, derive_seed
+from golu_core.training import Purpose, RequestError
+from golu_core.training.data import BatchPlan, derive_seed
 
 from .config import Mix
 

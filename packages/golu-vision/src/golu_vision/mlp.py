@@ -6,7 +6,7 @@ import re
 
 from torch import Tensor, nn
 
-from golu_core.training.errors import RequestError
+from golu_core.training import RequestError
 
 from .config import GRAY_SOURCES, Data
 

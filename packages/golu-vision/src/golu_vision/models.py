@@ -10,10 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from golu_core.training.activations import swapped_for
-from golu_core.training.errors import RequestError
-from golu_core.training.results import SwappedActivations
-from golu_core.training.seeding import Purpose, seed_global_generators
+from golu_core.training import Purpose, RequestError, SwappedActivations, seed_global_generators, swapped_for
 
 from .cifar import CIFAR_MODELS
 from .config import Data, Model, VisionConfig

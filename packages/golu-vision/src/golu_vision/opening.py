@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from golu_core.training.data import EpochOrder, MissingSamples
-from golu_core.training.fingerprint import Fingerprint
-from golu_core.training.opening import Opening, parameter_count
-from golu_core.training.results import SwappedActivations
-from golu_core.training.starting import Start, shown_start
+from golu_core.training import EpochOrder, Fingerprint, Opening, SwappedActivations, parameter_count
+from golu_core.training.data import MissingSamples
+from golu_core.training.finetuning import Start, shown_start
 
 from .config import VisionConfig
 from .data import ImageData

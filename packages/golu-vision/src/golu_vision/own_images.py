@@ -6,17 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-from golu_core.training.examined import HEADERS, examined, of_examined
-from golu_core.training.own_data import (
-    Fitted,
-    fitting_batch,
-    median,
-    passes,
-    power_of_two,
-    rounded,
-    with_test_share,
-)
-from golu_core.training.schedules import Cosine, EpochWarmup
+from golu_core.training import Cosine, EpochWarmup
+from golu_core.training.config import Fitted, fitting_batch, median, passes, power_of_two, rounded, with_test_share
+from golu_core.training.data import HEADERS, examined, of_examined
 
 from .config import Crop, Data, TorchvisionAugment, VisionConfig
 from .data import EncodedImages, ImageData, TransformedImages, load_data

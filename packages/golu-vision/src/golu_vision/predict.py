@@ -12,18 +12,14 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
-from golu_core.regular_files import regular_json
-from golu_core.training.cli import parsed_flags, run_directory
-from golu_core.training.devices import default_device
-from golu_core.training.errors import RequestError, RunFailure
-from golu_core.training.fields import Samples
-from golu_core.training.finished import FinishedRun
-from golu_core.training.finite import finite
-from golu_core.training.image_files import named_images
-from golu_core.training.images import read_image
-from golu_core.training.ownership import check_output, write_output
-from golu_core.training.text_sinks import complain, console, csv_line, printable, say, say_data
-from golu_core.training.writable import to_be_written
+from golu_core.training import FinishedRun, RequestError, RunFailure
+from golu_core.training.config import Samples
+from golu_core.training.data import named_images, read_image
+from golu_core.training.distributed import default_device
+from golu_core.training.messages import complain, console, csv_line, printable, say, say_data
+from golu_core.training.runs import finite
+from golu_core.training.storage import check_output, regular_json, to_be_written, write_output
+from golu_core.training.tasks import parsed_flags, run_directory
 
 from .config import VisionConfig
 from .data import load_data

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from golu_core.training.devices import default_device
-from golu_core.training.finished import FinishedRun
-from golu_core.training.probes import Batch, Probe, spread_keys, with_noise
+from golu_core.training import FinishedRun
+from golu_core.training.distributed import default_device
+from golu_core.training.tasks import Batch, Probe, spread_keys, with_noise
 
 from .config import VisionConfig
 from .data import load_data
@@ -21,7 +21,7 @@ from .transforms import normalized
 
 
 def probe(folder: Path, samples: int, data_dir: Path | None) -> Probe:
-    """Batches of normalized images and their labels; see `golu_core.training.probes.MakeProbe`."""
+    """Batches of normalized images and their labels; see `golu_core.training.tasks.probes.MakeProbe`."""
     finished = FinishedRun.at(folder, VisionConfig)
     config = finished.config if data_dir is None else dataclasses.replace(finished.config, data_dir=data_dir)
     data = load_data(config)

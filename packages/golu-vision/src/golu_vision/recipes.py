@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from golu_core.samples import DIGITS_TEST, DIGITS_TRAIN
-from golu_core.training.config import PaperRow, published
-from golu_core.training.optim import AdamW, Optim, RmsPropTf, Sgd, WeightAverage
-from golu_core.training.schedules import Constant, Cosine, EpochWarmup, ExponentialDecay, Milestones, Schedule
+from golu_core.training import AdamW, Constant, Cosine, EpochWarmup, Sgd, WeightAverage
+from golu_core.training.config import ExponentialDecay, Milestones, Optim, PaperRow, RmsPropTf, Schedule, published
+from golu_core.training.data import DIGITS_TEST, DIGITS_TRAIN
 
 from .config import Crop, Data, Mix, Model, TimmAugment, TorchvisionAugment, VisionConfig
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from golu_core.training.tasks import Command, Metric, Task
+from golu_core.training import Command, Metric, Task
 
 from .config import VisionConfig
 from .recipes import RECIPES
@@ -27,7 +27,7 @@ TASK: Task[VisionConfig] = Task(
             "a finished run's network for ONNX Runtime, torch.export or timm",
             "golu_vision.export:export_command",
             "RUN_DIR [flags]",
-            "golu_core.training.exporting:ExportFlags",
+            "golu_core.training.export.exporting:ExportFlags",
         ),
         "predict": Command(
             "classes of images by a finished run",

@@ -8,14 +8,10 @@ from functools import partial
 import torch
 from torch import nn
 
-from golu_core.training.checked_data import load_checked
-from golu_core.training.data import BatchPlan, EpochOrder
-from golu_core.training.freezing import train_mode
-from golu_core.training.optim import build_optimizer
-from golu_core.training.ownership import write_json
-from golu_core.training.processes import Processes
-from golu_core.training.run import Run
-from golu_core.training.starting import head_of_start, inputs_of_start, measure_start
+from golu_core.training import EpochOrder, Processes, Run, build_optimizer, load_checked
+from golu_core.training.data import BatchPlan
+from golu_core.training.finetuning import head_of_start, inputs_of_start, measure_start, train_mode
+from golu_core.training.storage import write_json
 
 from .config import VisionConfig
 from .data import ImageBatch, ImageData, check_every_image, load_data

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2
 
-from golu_core.training.errors import RequestError
+from golu_core.training import RequestError
 
 from .config import Crop, Data, TimmAugment, TorchvisionAugment
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from golu_core.training.workloads import Workload
+from golu_core.training.tasks import Workload
 
 from .config import VisionConfig
 from .models import build_model
 
 
 def workload(config: VisionConfig, samples: int, device: torch.device) -> Workload:
-    """Images of the recipe's size and random labels; see `golu_core.training.workloads.MakeWorkload`."""
+    """Images of the recipe's size and random labels; see `golu_core.training.tasks.workloads.MakeWorkload`."""
     classes, size = config.data.classes, config.data.size
     model = build_model(config, classes)[0].to(device).to(memory_format=torch.channels_last)
     images = torch.randn(samples, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-from . import eager, kernel, native
-from .expression import golu_compiled, golu_slope_expression
-from .expression import golu_expression as golu_expression
-from .learned import golu_learned
-from .parameters import GompertzParameters, gompertz_parameters
-from .plain import are_plain_and_alike, is_plain, is_transformed, nobody_watches
+from .compute import eager, kernel, native
+from .compute.expression import golu_compiled, golu_slope_expression
+from .compute.expression import golu_expression as golu_expression
+from .compute.learned import golu_learned
+from .compute.parameters import GompertzParameters, gompertz_parameters
+from .compute.plain import are_plain_and_alike, is_plain, is_transformed, nobody_watches
 
 
 def golu(x: Tensor, alpha: float | Tensor = 1.0, beta: float | Tensor = 1.0, gamma: float | Tensor = 1.0) -> Tensor:

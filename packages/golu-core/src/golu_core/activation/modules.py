@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from .expression import golu_expression
+from .compute.expression import golu_expression
+from .compute.parameters import check_parameter
 from .functional import gated_golu, golu
-from .parameters import check_parameter
 
 LEARNED = ("alpha", "beta", "gamma")
 UNSIZED = (

@@ -21,10 +21,10 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from golu_core.activation.registry import canonical_name
-from golu_core.training.errors import RequestError
-from golu_core.training.fields import Range, check_fields
-from golu_core.training.text_sinks import say
+from golu_core.activation.names.registry import canonical_name
+from golu_core.training.config.fields import Range, check_fields
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.messages.text_sinks import say
 
 from .exit_status import exit_status
 from .reporting.collect import Collection, collect

@@ -26,10 +26,15 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from golu_core.training.errors import RequestError
-from golu_core.training.fields import Range, check_fields
-from golu_core.training.named_activations import NamedActivation, activations_of_words, named_activation, named_function
-from golu_core.training.text_sinks import say
+from golu_core.training.config.fields import Range, check_fields
+from golu_core.training.config.named_activations import (
+    NamedActivation,
+    activations_of_words,
+    named_activation,
+    named_function,
+)
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.messages.text_sinks import say
 
 from .analyses.findings import Findings, show
 from .exit_status import exit_status

@@ -22,11 +22,11 @@ from markupsafe import Markup
 from rich.console import Console
 from rich.progress import track
 
-from golu_core.training.devices import default_device
-from golu_core.training.errors import RequestError
-from golu_core.training.named_activations import named_function
-from golu_core.training.provenance import environment
-from golu_core.training.text_sinks import say
+from golu_core.training.config.named_activations import named_function
+from golu_core.training.distributed.devices import default_device
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.messages.text_sinks import say
+from golu_core.training.runs.provenance import environment
 
 from .checking import numerics, support
 from .checking.shape import Fact, facts_of, figure_of
@@ -101,7 +101,7 @@ def card_of(text: str, speed: bool = True, output: Console | None = None) -> Car
     """The card of an activation; RequestError where the text names none.
 
     Args:
-        text: see `golu_core.activation.specs`.
+        text: see `golu_core.activation.names.specs`.
         speed: measure it.
         output: where progress is shown.
     """
@@ -121,7 +121,7 @@ def card_of(text: str, speed: bool = True, output: Console | None = None) -> Car
 
 
 def _subject(text: str) -> Subject:
-    from golu_core.activation.loading import load_activation
+    from golu_core.activation.names.loading import load_activation
 
     named_function(text)
     try:

@@ -7,9 +7,9 @@ import signal
 import sys
 from collections.abc import Callable
 
-from golu_core.activation.registry import nothing_loaded
-from golu_core.training.errors import Interrupted, RequestError, status_of
-from golu_core.training.text_sinks import complain, prepare_streams
+from golu_core.activation.names.registry import nothing_loaded
+from golu_core.training.messages.errors import Interrupted, RequestError, status_of
+from golu_core.training.messages.text_sinks import complain, prepare_streams
 
 
 def exit_status(command: str, run: Callable[[], int]) -> int:

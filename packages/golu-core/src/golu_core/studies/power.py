@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy
 
-from golu_core.training.config import RunConfig
+from golu_core.training.config.run_config import RunConfig
 
 from .reporting.collect import collect
 from .reporting.metrics import in_table_order, paper_name

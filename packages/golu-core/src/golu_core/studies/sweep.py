@@ -28,10 +28,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from golu_core.training.errors import RequestError
-from golu_core.training.fields import Range, check_fields
-from golu_core.training.named_activations import named_activation, planned_activation
-from golu_core.training.text_sinks import say, say_data
+from golu_core.training.config.fields import Range, check_fields
+from golu_core.training.config.named_activations import named_activation, planned_activation
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.messages.text_sinks import say, say_data
 
 from .exit_status import exit_status
 from .sweeping.consent import refuse_code
@@ -174,7 +174,7 @@ def _parallel(study: Study, runs: list[PlannedRun], gpus: int) -> int:
 
 def submit_all(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
     """Submits the study, waits if asked to, and returns the exit status."""
-    from golu_core.training.locks import BUSY
+    from golu_core.training.storage.locks import BUSY
 
     from .sweeping.cluster import submit
     from .sweeping.local import State, jobs_of

@@ -12,9 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from golu_core.training.data import SampleKey
-from golu_core.training.errors import RequestError
-from golu_core.training.seeding import Purpose, derive_seed, generator
+from golu_core.training import Purpose, RequestError, SampleKey
+from golu_core.training.data import derive_seed, generator
 
 from .data import Split
 from .vocabulary import END, PAD

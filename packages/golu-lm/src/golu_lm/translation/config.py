@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from golu_core.training.config import RunConfig, RunLength, placement
-from golu_core.training.errors import RequestError
-from golu_core.training.fields import Amount, Count, FolderName, NotNegative, Range, Share
-from golu_core.training.optim import LastAverage
-from golu_core.training.schedules import check_steps_only
+from golu_core.training import Amount, Count, NotNegative, RequestError, RunConfig, Share, placement
+from golu_core.training.config import FolderName, LastAverage, Range, RunLength, check_steps_only
 
 Beams = Annotated[int, Range(least=1, most=1000)]
 

@@ -12,11 +12,8 @@ import numpy
 import torch
 from torch import nn
 
-from golu_core.training.data import SampleKey
-from golu_core.training.errors import RequestError
-from golu_core.training.evaluation import Evaluation
-from golu_core.training.finished import FinishedRun
-from golu_core.training.ownership import write_text
+from golu_core.training import Evaluation, FinishedRun, RequestError, SampleKey
+from golu_core.training.storage import write_text
 
 from .bundles import EvaluatedBundles, padded
 from .config import BeamSearch, TranslationConfig

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from golu_core.training.errors import RequestError
-from golu_core.training.finished import FinishedRun
-from golu_core.training.text_sinks import complain
+from golu_core.training import FinishedRun, RequestError
+from golu_core.training.messages import complain
 
 from .config import TranslationConfig
 from .evaluate import run_codec

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from golu_core.training.fields import NotNegative
-from golu_core.training.finished import BatchEvaluationFlags
+from golu_core.training import BatchEvaluationFlags, NotNegative
 
 from .config import Beams
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from golu_core.training.errors import RequestError
-from golu_core.training.scratch import scratch_folder
+from golu_core.training import RequestError
+from golu_core.training.storage import scratch_folder
 
 from ..hugging_face import config_of, their_activation, transformers_library
 from .config import BeamSearch, Transformer

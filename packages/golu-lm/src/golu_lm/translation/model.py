@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from golu_core.activation import build_activation
-from golu_core.training.fields import check_fields
+from golu_core.training.config import check_fields
 
 from ..loss import TokenScores, token_scores
 from .config import Transformer

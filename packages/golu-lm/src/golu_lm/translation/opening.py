@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from golu_core.training import Opening, SwappedActivations, parameter_count
 from golu_core.training.config import limited_steps
-from golu_core.training.opening import Opening, parameter_count
-from golu_core.training.results import SwappedActivations
-from golu_core.training.starting import Start, shown_start
+from golu_core.training.finetuning import Start, shown_start
 
 from .bundles import TrainingBundles, padding_share
 from .config import TranslationConfig

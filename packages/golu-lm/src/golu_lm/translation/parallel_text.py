@@ -9,10 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from golu_core.training.errors import RequestError
-from golu_core.training.fingerprint import file_digest
-from golu_core.training.user_files import not_there
-from golu_core.training.visible_files import remark_on, visible_files
+from golu_core.training import RequestError
+from golu_core.training.storage import file_digest, not_there, remark_on, visible_files
 
 from ..corpora import load_dataset
 from ..own_files import uncompressed_name

@@ -21,17 +21,17 @@ from typing import Annotated, Any
 
 import numpy
 
-from golu_core.regular_files import regular_json
-from golu_core.training.errors import RequestError
-from golu_core.training.fields import Count, Positive, Range
-from golu_core.training.fingerprint import file_digest
-from golu_core.training.ownership import (
+from golu_core.training import Count, RequestError
+from golu_core.training.config import Positive, Range
+from golu_core.training.storage import (
     TOKENS_MARKER,
     begin_partial,
     discard,
+    file_digest,
     is_ours,
     partial_of,
     publish,
+    regular_json,
     remove_file,
     truncate_file,
     write_atomically,

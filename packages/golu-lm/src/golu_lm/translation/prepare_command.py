@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from golu_core.training.cli import parsed_flags
-from golu_core.training.errors import RequestError
-from golu_core.training.fields import Count, FolderName, Positive, Range
-from golu_core.training.ownership import discard, foreign_files, partial_of, read_marker, sweep_partials
-from golu_core.training.text_sinks import say
+from golu_core.training import Count, RequestError
+from golu_core.training.config import FolderName, Positive, Range
+from golu_core.training.messages import say
+from golu_core.training.storage import discard, foreign_files, partial_of, read_marker, sweep_partials
+from golu_core.training.tasks import parsed_flags
 
 from .parallel_text import SPLITS, Languages, own_pairs, wmt14
 from .prepare import FORMAT, META_FILE, SUBWORDS_FILE, Cutting, prepare_pairs

@@ -7,9 +7,8 @@ where it does not, of Vaswani et al. (2017); `docs/reproduction.md` says which.
 
 from __future__ import annotations
 
-from golu_core.training.config import PaperRow, published
-from golu_core.training.optim import AdamW, LastAverage
-from golu_core.training.schedules import InverseSquareRoot, StepWarmup
+from golu_core.training import AdamW, StepWarmup
+from golu_core.training.config import InverseSquareRoot, LastAverage, PaperRow, published
 
 from .config import Pairs, Transformer, TranslationConfig
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from golu_core.training.errors import RequestError
+from golu_core.training import RequestError
 
 if TYPE_CHECKING:
     from sacrebleu.metrics import BLEU

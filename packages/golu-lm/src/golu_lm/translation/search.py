@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from golu_core.training.finite import finite, not_finite
+from golu_core.training.runs import finite, not_finite
 
 from .config import BeamSearch
 from .model import DecoderState, Translator, first_symbols

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy
 from numpy.typing import NDArray
 
-from golu_core.regular_files import regular_json
-from golu_core.training.errors import RequestError
+from golu_core.training import RequestError
+from golu_core.training.storage import regular_json
 
 from .vocabulary import END, SYMBOLS, UNKNOWN
 

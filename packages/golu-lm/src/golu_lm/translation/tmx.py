@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
-from golu_core.training.errors import RequestError
-from golu_core.training.user_files import xml_elements
+from golu_core.training import RequestError
+from golu_core.training.storage import xml_elements
 
 from ..text_files import opened
 

@@ -9,18 +9,19 @@ from typing import Any
 
 import torch
 
-from golu_core.regular_files import regular_json
-from golu_core.training.activations import swapped_for
-from golu_core.training.checked_data import load_checked
-from golu_core.training.errors import RequestError
-from golu_core.training.freezing import train_mode
-from golu_core.training.optim import build_optimizer
-from golu_core.training.ownership import write_json
-from golu_core.training.processes import Processes
-from golu_core.training.results import SwappedActivations
-from golu_core.training.run import Run
-from golu_core.training.seeding import Purpose, seed_global_generators
-from golu_core.training.starting import Start, head_of_start, inputs_of_start, measure_start
+from golu_core.training import (
+    Processes,
+    Purpose,
+    RequestError,
+    Run,
+    SwappedActivations,
+    build_optimizer,
+    load_checked,
+    seed_global_generators,
+    swapped_for,
+)
+from golu_core.training.finetuning import Start, head_of_start, inputs_of_start, measure_start, train_mode
+from golu_core.training.storage import regular_json, write_json
 
 from ..start_weights import start_of_run, with_sizes_of_source
 from ..task import TASK

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from golu_core.training.cli import parsed_flags, run_directory
-from golu_core.training.devices import default_device
-from golu_core.training.errors import RequestError
-from golu_core.training.fields import Count, NotNegative
-from golu_core.training.finished import FinishedRun
-from golu_core.training.text_sinks import say_data
+from golu_core.training import Count, FinishedRun, NotNegative, RequestError
+from golu_core.training.distributed import default_device
+from golu_core.training.messages import say_data
+from golu_core.training.tasks import parsed_flags, run_directory
 
 from ..families import require_translator
 from ..text_files import lines_of

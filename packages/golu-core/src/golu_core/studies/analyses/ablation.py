@@ -19,9 +19,9 @@ import numpy
 from numpy.typing import NDArray
 
 from golu_core.regular_files import regular_text
-from golu_core.training.errors import RequestError
-from golu_core.training.figures import new_figure
-from golu_core.training.run_files import METRICS_FILE
+from golu_core.training.figures.drawing import new_figure
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.runs.run_files import METRICS_FILE
 
 from ..reporting.collect import RunResult, collect, shown
 from ..reporting.figures import NamedFigure, color, plain_style

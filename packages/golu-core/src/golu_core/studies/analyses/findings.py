@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from golu_core.training.text_sinks import markdown_text, say
+from golu_core.training.messages.text_sinks import markdown_text, say
 
 from ..reporting.figures import NamedFigure, figure_files
 from ..reporting.formats import console, markdown, print_table

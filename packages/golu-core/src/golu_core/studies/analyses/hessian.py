@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from golu_core.training.figures import new_figure
-from golu_core.training.probes import Probe
-from golu_core.training.seeding import Purpose, generator
+from golu_core.training.data.seeding import Purpose, generator
+from golu_core.training.figures.drawing import new_figure
+from golu_core.training.tasks.probes import Probe
 
 from ..reporting.figures import NamedFigure, color, plain_style
 from ..reporting.metrics import paper_name

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from golu_core.training.figures import new_figure
-from golu_core.training.probes import Batch, Probe
-from golu_core.training.seeding import Purpose, generator
+from golu_core.training.data.seeding import Purpose, generator
+from golu_core.training.figures.drawing import new_figure
+from golu_core.training.tasks.probes import Batch, Probe
 
 from ..reporting.figures import NamedFigure, color, plain_style
 from ..reporting.metrics import paper_name

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from golu_core.activation import build_activation
-from golu_core.training.figures import new_figure
+from golu_core.training.figures.drawing import new_figure
 
 from ..reporting.figures import NamedFigure, plain_style
 from ..reporting.metrics import paper_name

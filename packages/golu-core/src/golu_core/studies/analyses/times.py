@@ -18,13 +18,13 @@ from typing import Any, Literal
 import torch
 from rich.progress import track
 
-from golu_core.training.config import RunConfig, checked
-from golu_core.training.devices import default_device
-from golu_core.training.errors import RequestError
-from golu_core.training.figures import new_figure
-from golu_core.training.optim import build_optimizer
-from golu_core.training.tasks import named_recipe
-from golu_core.training.workloads import Workload, make_workload
+from golu_core.training.config.optim import build_optimizer
+from golu_core.training.config.run_config import RunConfig, checked
+from golu_core.training.distributed.devices import default_device
+from golu_core.training.figures.drawing import new_figure
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.tasks.task import named_recipe
+from golu_core.training.tasks.workloads import Workload, make_workload
 
 from ..reporting.figures import NamedFigure, color, plain_style
 from ..reporting.formats import console

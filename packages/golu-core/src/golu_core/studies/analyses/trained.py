@@ -11,9 +11,9 @@ from typing import Any, Generic, TypeVar
 
 from rich.progress import track
 
-from golu_core.training.errors import RequestError
-from golu_core.training.probes import Probe, make_probe
-from golu_core.training.tasks import Task, installed_tasks
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.tasks.probes import Probe, make_probe
+from golu_core.training.tasks.task import Task, installed_tasks
 
 from ..reporting.collect import RunResult, collect
 from ..reporting.formats import console

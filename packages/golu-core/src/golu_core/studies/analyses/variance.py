@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from golu_core.activation import GoLU, build_activation
-from golu_core.activation.calls import activation_of
-from golu_core.training.errors import RequestError
-from golu_core.training.figures import new_figure
-from golu_core.training.probes import Probe
-from golu_core.training.seeding import Purpose, seed_global_generators
+from golu_core.activation.swap.forward_calls import activation_of
+from golu_core.training.data.seeding import Purpose, seed_global_generators
+from golu_core.training.figures.drawing import new_figure
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.tasks.probes import Probe
 
 from ..reporting.figures import NamedFigure, color, plain_style
 from ..reporting.metrics import paper_name

@@ -16,10 +16,10 @@ import numpy
 from numpy.typing import NDArray
 
 from golu_core.regular_files import check_regular
-from golu_core.training.errors import RequestError
-from golu_core.training.figures import new_figure
-from golu_core.training.fingerprint import file_digest
-from golu_core.training.run_files import WEIGHTS_FILE
+from golu_core.training.figures.drawing import new_figure
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.runs.run_files import WEIGHTS_FILE
+from golu_core.training.storage.fingerprint import file_digest
 
 from ..reporting.collect import RunResult, collect, shown
 from ..reporting.figures import NamedFigure, color, plain_style

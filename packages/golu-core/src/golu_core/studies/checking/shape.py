@@ -8,7 +8,7 @@ import numpy
 import torch
 from matplotlib.figure import Figure
 
-from golu_core.training.figures import new_figure
+from golu_core.training.figures.drawing import new_figure
 
 from ..analyses.gates import Shape, Values, moments_of, shape_of
 from ..reporting.figures import NamedFigure, plain_style

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from golu_core.activation import build_activation
-from golu_core.activation.loading import LoadedActivation
+from golu_core.activation.names.loading import LoadedActivation
 
 from .subject import quiet
 

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from golu_core.activation.loading import LoadedActivation
+from golu_core.activation.names.loading import LoadedActivation
 
 _LONGEST = 120
 Outcome = Literal["pass", "fail", "not applicable"]

@@ -11,7 +11,7 @@ import shutil
 import torch
 from torch import Tensor, nn
 
-from golu_core.activation.loading import LoadedActivation
+from golu_core.activation.names.loading import LoadedActivation
 
 from .subject import Check, Failed, NotApplicable, Subject, quiet
 

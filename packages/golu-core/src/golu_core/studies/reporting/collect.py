@@ -13,11 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
-from golu_core.activation.specs import folder_name
+from golu_core.activation.names.specs import folder_name
 from golu_core.regular_files import regular_json
-from golu_core.training.config import ACTIVATION_SOURCE, RunConfig
-from golu_core.training.errors import RequestError
-from golu_core.training.identity import (
+from golu_core.training.config.identity import (
     flat_identity,
     flattened,
     identity,
@@ -25,9 +23,11 @@ from golu_core.training.identity import (
     later_fields,
     placement_fields,
 )
-from golu_core.training.results import RESULT_FILE, SCHEMA, Result, result_from_json
-from golu_core.training.run_files import CONFIG_FILE
-from golu_core.training.tasks import installed_tasks, recipes_of
+from golu_core.training.config.run_config import ACTIVATION_SOURCE, RunConfig
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.runs.results import RESULT_FILE, SCHEMA, Result, result_from_json
+from golu_core.training.runs.run_files import CONFIG_FILE
+from golu_core.training.tasks.task import installed_tasks, recipes_of
 
 _NOT_SEARCHED = {"checkpoints", "samples"}
 _NAMED = 10

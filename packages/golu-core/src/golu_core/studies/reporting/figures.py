@@ -17,9 +17,9 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from golu_core.regular_files import regular_bytes
-from golu_core.training.figures import new_figure
-from golu_core.training.run_files import METRICS_FILE
-from golu_core.training.text_sinks import file_name, visible
+from golu_core.training.figures.drawing import new_figure
+from golu_core.training.messages.text_sinks import file_name, visible
+from golu_core.training.runs.run_files import METRICS_FILE
 
 from .comparison import OverRecipes
 from .metrics import in_table_order, paper_name

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from golu_core.training.text_sinks import console as plain_console
-from golu_core.training.text_sinks import latex_text, markdown_text, visible
+from golu_core.training.messages.text_sinks import console as plain_console
+from golu_core.training.messages.text_sinks import latex_text, markdown_text, visible
 
 from .collect import Collection, shown
 from .comparison import OverRecipes, bootstrap_interval

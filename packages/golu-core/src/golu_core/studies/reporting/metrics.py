@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from golu_core.activation.registry import ACTIVATIONS
-from golu_core.training.tasks import Metric, installed_tasks
+from golu_core.activation.names.registry import ACTIVATIONS
+from golu_core.training.tasks.task import Metric, installed_tasks
 
 # the order of the paper's tables; further activations follow in the registry's order
 _FIRST = ("leaky_relu", "relu", "elu", "gelu", "swish", "mish")

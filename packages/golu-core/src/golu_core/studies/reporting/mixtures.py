@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from golu_core.training.errors import RequestError
+from golu_core.training.messages.errors import RequestError
 
 from .collect import RunResult, shown
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from golu_core.training.text_sinks import html_text
+from golu_core.training.messages.text_sinks import html_text
 
 from .card import Card
 from .collect import LeftOut, RunResult, shown

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from golu_core.training.errors import RequestError
-from golu_core.training.output_folder import output_folder
-from golu_core.training.ownership import (
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.messages.text_sinks import csv_text, markdown_text
+from golu_core.training.storage.output_folders import output_folder
+from golu_core.training.storage.ownership import (
     REPORT_MARKER,
     bytes_writer,
     is_vacant,
@@ -16,7 +17,6 @@ from golu_core.training.ownership import (
     sweep_partials,
     write_atomically,
 )
-from golu_core.training.text_sinks import csv_text, markdown_text
 
 from .answer import answer, findings_over_recipes
 from .card import Card, card

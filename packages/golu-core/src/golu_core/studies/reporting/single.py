@@ -11,11 +11,11 @@ from typing import Any
 from markupsafe import Markup
 
 from golu_core.regular_files import regular_json, regular_text
-from golu_core.training.errors import RequestError
-from golu_core.training.figures import new_figure
-from golu_core.training.results import RESULT_FILE
-from golu_core.training.run_files import CONFIG_FILE, METRICS_FILE
-from golu_core.training.text_sinks import csv_text, say
+from golu_core.training.figures.drawing import new_figure
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.messages.text_sinks import csv_text, say
+from golu_core.training.runs.results import RESULT_FILE
+from golu_core.training.runs.run_files import CONFIG_FILE, METRICS_FILE
 
 from .collect import collect
 from .figures import NamedFigure, as_bytes, as_inline_svg, color, plain_style

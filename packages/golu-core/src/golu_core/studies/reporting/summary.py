@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from golu_core.training.config import RunConfig
-from golu_core.training.tasks import Metric, installed_tasks, recipes_of
+from golu_core.training.config.run_config import RunConfig
+from golu_core.training.tasks.task import Metric, installed_tasks, recipes_of
 
 from .collect import DATA, TOKENIZER, RunResult, recipe_of, recipe_settings
 from .metrics import in_table_order, metric_of, secondary_metrics

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from golu_core.training.tasks import installed_tasks
+from golu_core.training.tasks.task import installed_tasks
 
 from .comparison import OverRecipes, rank_intervals
 from .metrics import in_table_order, paper_name

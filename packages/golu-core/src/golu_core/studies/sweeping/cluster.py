@@ -16,9 +16,9 @@ from submitit.core.utils import FailedJobError
 from submitit.helpers import CommandFunction, DelayedSubmission
 
 from golu_core.regular_files import regular_json
-from golu_core.training.errors import RequestError
-from golu_core.training.locks import BUSY
-from golu_core.training.ownership import remove_file, write_text
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.storage.locks import BUSY
+from golu_core.training.storage.ownership import remove_file, write_text
 
 from .local import Job, State, make_log_folder, with_this_python
 from .study import ClusterNeeds

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from golu_core.training.errors import RequestError
-from golu_core.training.named_activations import runs_no_code
+from golu_core.training.config.named_activations import runs_no_code
+from golu_core.training.messages.errors import RequestError
 
 from .study import Study
 

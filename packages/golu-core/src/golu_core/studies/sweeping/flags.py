@@ -8,7 +8,7 @@ import string
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from golu_core.training.errors import RequestError
+from golu_core.training.messages.errors import RequestError
 
 _SET_BY_STUDY = {
     "recipe": "recipes",

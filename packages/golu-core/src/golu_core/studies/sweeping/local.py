@@ -20,13 +20,13 @@ from typing import IO, Any, Protocol
 import psutil
 
 from golu_core.regular_files import open_regular
-from golu_core.training.errors import Interrupted
-from golu_core.training.folder import RunFolder
-from golu_core.training.locks import BUSY, is_claimed
-from golu_core.training.ownership import STUDY_MARKER, read_marker, remove_file, write_json
-from golu_core.training.results import RESULT_FILE, read_result
-from golu_core.training.run_files import CONFIG_FILE, METRICS_FILE
-from golu_core.training.signals import STOP_SIGNALS, leave_closed_terminal
+from golu_core.training.distributed.signals import STOP_SIGNALS, leave_closed_terminal
+from golu_core.training.messages.errors import Interrupted
+from golu_core.training.runs.folder import RunFolder
+from golu_core.training.runs.results import RESULT_FILE, read_result
+from golu_core.training.runs.run_files import CONFIG_FILE, METRICS_FILE
+from golu_core.training.storage.locks import BUSY, is_claimed
+from golu_core.training.storage.ownership import STUDY_MARKER, read_marker, remove_file, write_json
 
 from .study import PlannedRun
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from golu_core.activation.specs import folder_name
-from golu_core.training.cli import CommandLine
-from golu_core.training.config import RunConfig
-from golu_core.training.errors import RequestError
-from golu_core.training.named_activations import NamedActivation, planned_activation
-from golu_core.training.run_files import run_folder
-from golu_core.training.tasks import Task, named_recipe, task_of
-from golu_core.training.user_files import read_toml
+from golu_core.activation.names.specs import folder_name
+from golu_core.training.config.named_activations import NamedActivation, planned_activation
+from golu_core.training.config.run_config import RunConfig
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.runs.run_files import run_folder
+from golu_core.training.storage.user_files import read_toml
+from golu_core.training.tasks.command_line import CommandLine
+from golu_core.training.tasks.task import Task, named_recipe, task_of
 
 from .flags import variants
 

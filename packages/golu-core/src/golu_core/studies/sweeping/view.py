@@ -17,8 +17,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from golu_core.training.results import RESULT_FILE, read_result
-from golu_core.training.text_sinks import console as plain_console
+from golu_core.training.messages.text_sinks import console as plain_console
+from golu_core.training.runs.results import RESULT_FILE, read_result
 
 from .local import Job, State
 

@@ -1,0 +1,16 @@
+from .compute.expression import golu_expression as golu_expression
+from .functional import gated_golu as gated_golu
+from .functional import golu as golu
+from .modules import GoLU as GoLU
+from .modules import gated as gated
+from .names.hugging_face import register_with_transformers as register_with_transformers
+from .names.loading import build_activation as build_activation
+from .names.loading import load_activation as load_activation
+from .names.registry import ACTIVATIONS as ACTIVATIONS
+from .names.registry import canonical_name as canonical_name
+from .swap.forward_calls import FunctionalCall as FunctionalCall
+from .swap.forward_calls import functional_activations as functional_activations
+from .swap.per_channel import size_per_channel as size_per_channel
+from .swap.replace import ReplacementReport as ReplacementReport
+from .swap.replace import find_activations as find_activations
+from .swap.replace import replace_activations as replace_activations

@@ -1,0 +1,1 @@
+"""Which activations a model calls, and how they are replaced."""

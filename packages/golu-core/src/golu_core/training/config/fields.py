@@ -1,0 +1,163 @@
+"""What a field of a config may hold: said by its type, and checked in one place before anything is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from ..messages.errors import RequestError
+
+_LARGEST = 2**31 - 1
+_LONGEST_NAME = 200  # bytes: file systems take 255, and a partial file's name is longer than its own
+_FORBIDDEN_IN_NAMES = '/\\:*?"<>|'
+
+
+class Rule(Protocol):
+    """What a value must be.
+
+    Attributes:
+        of: the types of the values that it is for.
+    """
+
+    of: ClassVar[tuple[type, ...]]
+
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with a value, to stand after the flag's name; None if nothing is."""
+        ...
+
+
+@dataclass(frozen=True)
+class Range:
+    """Finite numbers between two bounds.
+
+    Attributes:
+        least, above: the lower bound, with itself or without.
+        most, below: the upper bound, with itself or without.
+    """
+
+    of: ClassVar[tuple[type, ...]] = (int, float)
+
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+
+    def problem(self, value: Any) -> str | None:
+        if not math.isfinite(value):
+            return f"must be finite, but is {value}"
+        if self.least is not None and value < self.least:
+            return f"must be at least {self.least}, not {value}"
+        if self.above is not None and value <= self.above:
+            return f"must be above {self.above}, not {value}"
+        if self.most is not None and value > self.most:
+            return f"must be at most {self.most}, not {value}"
+        if self.below is not None and value >= self.below:
+            return f"must be below {self.below}, not {value}"
+        return None
+
+
+@dataclass(frozen=True)
+class PathComponent:
+    """Names of one file or folder, valid on every file system."""
+
+    of: ClassVar[tuple[type, ...]] = (str,)
+
+    def problem(self, value: Any) -> str | None:
+        if not value or value.startswith(".") or value != value.strip():
+            return f"must be the name of a folder, not {value!r}"
+        if any(letter in _FORBIDDEN_IN_NAMES or not letter.isprintable() for letter in value):
+            return f"must be the name of a folder, without any of {_FORBIDDEN_IN_NAMES} in it, not {value!r}"
+        if len(value.encode("utf-8", "surrogateescape")) > _LONGEST_NAME:
+            return f"must be at most {_LONGEST_NAME} bytes long, not {len(value.encode('utf-8', 'surrogateescape'))}"
+        return None
+
+
+def later(default: Any) -> Any:
+    """A field that older runs do not have: at its default it is no part of the identity, so that theirs stays."""
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
+Background = Literal["white", "black"]
+"""What transparent pixels of an image are put on."""
+Count = Annotated[int, Range(least=1, most=_LARGEST)]
+"""1, 2, 3, …"""
+Amount = Annotated[int, Range(least=0, most=_LARGEST)]
+"""0, 1, 2, …"""
+Samples = Annotated[int, Range(least=1, most=1 << 20)]
+"""Samples of one step, or of one piece of it."""
+Positive = Annotated[float, Range(above=0)]
+"""A number above 0."""
+NotNegative = Annotated[float, Range(least=0)]
+"""0 or more."""
+Share = Annotated[float, Range(least=0, below=1)]
+"""From 0 to below 1: a probability, a momentum, a decay."""
+Probability = Annotated[float, Range(least=0, most=1)]
+"""From 0 to 1."""
+Seed = Annotated[int, Range(least=0, most=2**63 - 1)]
+"""Of random numbers."""
+FolderName = Annotated[str, PathComponent()]
+"""One component of a path."""
+
+
+@runtime_checkable
+class SelfChecking(Protocol):
+    """A dataclass whose fields must also fit each other."""
+
+    def check(self, flag: str) -> None:
+        """Raises RequestError where they do not; `flag` is how the command line calls the dataclass, `--optim`."""
+        ...
+
+
+def check_fields(values: Any, prefix: str = "--") -> None:
+    """Checks each field of a dataclass, and those of the dataclasses in it, against its type.
+
+    Raises:
+        RequestError: a value is impossible; the message has its flag.
+    """
+    hints = typing.get_type_hints(type(values), include_extras=True)
+    for f in dataclasses.fields(values):
+        flag = prefix + f.name.replace("_", "-")
+        value = getattr(values, f.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            check_fields(value, f"{flag}.")
+        else:
+            _check_value(value, hints[f.name], flag)
+    if isinstance(values, SelfChecking):
+        values.check(prefix.rstrip("."))
+
+
+def _check_value(value: Any, hint: Any, flag: str) -> None:
+    for item in _leaves(value):
+        rules = [rule for rule in _rules(hint) if isinstance(item, rule.of)]
+        if isinstance(item, bool):
+            continue
+        if isinstance(item, (int, float)) and not rules:
+            rules = [Range(least=-_LARGEST, most=_LARGEST) if isinstance(item, int) else Range()]
+        if isinstance(item, (str, Path)) and "\0" in str(item):
+            raise RequestError(f"{flag} must not have a NUL character in it")
+        for rule in rules:
+            problem = rule.problem(item)
+            if problem is not None:
+                raise RequestError(f"{flag} {problem}")
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _leaves(item)
+    elif value is not None:
+        yield value
+
+
+def _rules(hint: Any) -> Iterator[Rule]:
+    """The rules in a type, however deep: of the members of a union, and of a tuple's items."""
+    for part in getattr(hint, "__metadata__", ()):
+        if hasattr(part, "problem"):
+            yield part
+    for part in typing.get_args(hint):
+        yield from _rules(part)

@@ -1,0 +1,195 @@
+"""Activations of a person's own in runs: loaded where the command line names them, and never because a folder does.
+
+Importing this module does not import torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+from golu_core.activation.names.registry import ACTIVATIONS, canonical_spec
+from golu_core.activation.names.specs import ActivationSpec
+
+from ...regular_files import regular_bytes
+from ..messages.errors import RequestError
+from ..messages.text_sinks import complain
+from .run_config import RunConfig
+
+ACTIVATION_FILE = "activation.py"
+"""In a run's folder, the file that its activation is of."""
+TRUST = "--trust-activation"
+_trusted = ContextVar("trusted", default=False)
+
+
+@dataclass(frozen=True)
+class NamedActivation:
+    """What a command line names.
+
+    Attributes:
+        text: in the one spelling under which results store it.
+        source: what its code is; empty for a built-in one.
+        argument: the text as another process can take it, from any working directory.
+    """
+
+    text: str
+    source: str
+    argument: str
+
+
+def named_activation(text: str) -> NamedActivation:
+    """Loads what a text of the command line names; RequestError where it names no activation.
+
+    A plain name of the registry loads nothing.
+    """
+    try:
+        spec = canonical_spec(text)
+        if _is_built_in(spec) and not spec.parameters:
+            return NamedActivation(spec.text, "", spec.text)
+        from golu_core.activation.names.loading import load_activation
+
+        loaded = load_activation(text)
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+    return NamedActivation(loaded.text, loaded.source, _argument(spec))
+
+
+def planned_activation(text: str) -> NamedActivation:
+    """As `named_activation`, without running any code: whether it is an activation shows when it is loaded.
+
+    Raises:
+        RequestError: it names nothing, or there is no such file or package.
+    """
+    try:
+        spec = canonical_spec(text)
+        if _is_built_in(spec):
+            return NamedActivation(spec.text, "", spec.text)
+        from golu_core.activation.names.loading import source_of
+
+        return NamedActivation(spec.text, source_of(text), _argument(spec))
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+
+
+def runs_no_code(text: str) -> bool:
+    """Whether an activation may be built although only a file names it: a built-in one, or one of torch's classes.
+
+    Raises:
+        ValueError: the text names nothing.
+    """
+    spec = canonical_spec(text)
+    if _is_built_in(spec):
+        return True
+    from golu_core.activation.names.torch_names import is_torch_class
+
+    return is_torch_class(spec)
+
+
+def _argument(spec: ActivationSpec) -> str:
+    """The text as another process can take it, from any working directory."""
+    return spec.text if spec.path is None else f"{spec.path.expanduser().absolute().parent}/{spec.text}"
+
+
+def named_function(text: str) -> NamedActivation:
+    """As `named_activation`, where one function is looked at and not a network.
+
+    Raises:
+        RequestError: it names no activation, or one that has parameters for each channel of a network.
+    """
+    named = named_activation(text)
+    spec = canonical_spec(named.text)
+    if _is_built_in(spec) and spec.parameters.get("per_channel"):
+        raise RequestError(f"{named.text} is a function for each channel of a network: take golu(learnable=true)")
+    return named
+
+
+def loaded_code(text: str) -> bytes | None:
+    """The content of the file that an activation of this process is of; None if it is of none."""
+    if _is_built_in(canonical_spec(text)):
+        return None
+    from golu_core.activation.names.loading import loaded_activation
+
+    loaded = loaded_activation(text)
+    return None if loaded is None else loaded.code
+
+
+def require_activation(config: RunConfig, folder: Path) -> None:
+    """Makes sure that the activation of a run's config can be built, without importing what only its folder names.
+
+    Raises:
+        RequestError: it is neither built in, nor named by the command line, nor trusted; or it is another one by now.
+    """
+    spec = canonical_spec(config.activation)
+    if _is_built_in(spec):
+        return
+    from golu_core.activation.names.loading import load_activation, loaded_activation
+
+    loaded = loaded_activation(spec.text)
+    if loaded is None:
+        if not (_trusted.get() or runs_no_code(spec.text)):
+            raise RequestError(_untrusted(spec, folder))
+        try:
+            loaded = load_activation(spec.text, _copied_code(config, folder) if spec.kind == "file" else None)
+        except ValueError as error:
+            raise RequestError(f"the activation of {folder}: {error}") from None
+    if loaded.source == config.activation_source:
+        return
+    difference = f"{folder} was trained with {spec.text} of {config.activation_source}, and this is {loaded.source}"
+    if spec.kind == "file":
+        raise RequestError(f"{difference}: {TRUST} takes the copy that lies in the folder")
+    complain(f"warning: {difference}")
+
+
+def _is_built_in(spec: ActivationSpec) -> bool:
+    return spec.kind == "name" and spec.head in ACTIVATIONS
+
+
+def _untrusted(spec: ActivationSpec, folder: Path) -> str:
+    where = f"{folder / ACTIVATION_FILE}" if spec.kind == "file" else f"the installed package of {spec.head}"
+    return (
+        f"{folder} was trained with {spec.text}, whose code is not golu's: read it, and add {TRUST} to run the code of "
+        f"{where}, or name it by --activation as in training"
+    )
+
+
+def _copied_code(config: RunConfig, folder: Path) -> bytes:
+    path = folder / ACTIVATION_FILE
+    try:
+        code = regular_bytes(path)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}; name it by --activation") from None
+    if f"sha256:{hashlib.sha256(code).hexdigest()}" != config.activation_source:
+        raise RequestError(f"{path} is not the file that the run was trained with: it was changed")
+    return code
+
+
+@contextmanager
+def activations_of_words(words: Sequence[str]) -> Iterator[list[str]]:
+    """Takes `--trust-activation` and `--activation SPEC` from a command's words, and heeds them while it runs.
+
+    Yields:
+        The words that are left.
+
+    Raises:
+        RequestError: what is named is no activation.
+    """
+    left, trusts = [], False
+    rest = iter(words)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        if word == TRUST:
+            trusts = True
+        elif flag == "--activation":
+            spec = value if equals else next(rest, "")
+            named_activation(spec)
+        else:
+            left.append(word)
+    token = _trusted.set(trusts)
+    try:
+        yield left
+    finally:
+        _trusted.reset(token)

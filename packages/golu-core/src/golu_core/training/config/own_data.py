@@ -1,0 +1,143 @@
+"""Recipes for data of the user's own: what is not given by a flag is chosen from the data, by rules that are stated.
+
+A task names such recipes in `Task.own_data`, each with a function that looks at the data. The command line calls it
+before it reads the other flags, so that any of them overrides a choice; what was chosen is said, and is in config.json
+like any other value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from ..messages.errors import RequestError
+from .identity import flattened, placement_fields
+from .run_config import Config, to_json
+from .variants import KIND
+
+TEST_SHARE = 0.2
+"""Share of the data that is kept for the test where they have no split."""
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Fitted(Generic[Config]):
+    """A recipe that was fitted to data.
+
+    Attributes:
+        recipe: with what was chosen.
+        found: in the data, as a sentence without its period.
+        samples: for training; None where a batch may have a sample twice, so that none is too large.
+    """
+
+    recipe: Config
+    found: str
+    samples: int | None
+
+
+Fit = Callable[[Any, Any, frozenset[str]], Fitted[Any] | None]
+"""Takes the recipe as it is written, a config with what was asked for, and the names of the fields that flags gave,
+such as `batch_size`, even where they gave the recipe's own value. Gives None where there are no data yet."""
+
+
+def given_fields(flags: Sequence[str]) -> frozenset[str]:
+    """Names of the fields that flags give, as `optim.lr` and `data.in_memory`."""
+    words = (word[2:].partition("=")[0].replace("-", "_") for word in flags if word.startswith("--"))
+    return frozenset(".".join(part.removeprefix("no_") for part in word.split(".")) for word in words)
+
+
+def cut_batch(config: Config, fitted: Fitted[Config]) -> tuple[Config, tuple[str, ...]]:
+    """The config with a batch that the data fill, and a sentence where it was cut."""
+    if fitted.samples is None or config.batch_size <= fitted.samples:
+        return config, ()
+    batch = fitting_batch(config.batch_size, fitted.samples)
+    limit = None if config.max_device_batch is None else min(config.max_device_batch, batch)
+    cut = dataclasses.replace(config, batch_size=batch, max_device_batch=limit)
+    return cut, (f"the batch of {config.batch_size:,} is cut to {batch:,}: there are {fitted.samples:,} to train on",)
+
+
+def choices(base: Config, fitted: Fitted[Config], config: Config) -> str:
+    """The flags that would have chosen what a config takes from the data."""
+    left_out = frozenset((*placement_fields(config), "recipe"))
+    before, chosen, final = (flattened(to_json(values), left_out) for values in (base, fitted.recipe, config))
+    return " ".join(
+        _flag(name, value)
+        for name, value in chosen.items()
+        if value != before.get(name) and name in final and final[name] == value
+    )
+
+
+def _flag(name: str, value: Any) -> str:
+    flag = name.removesuffix(f".{KIND}").replace("_", "-")
+    if isinstance(value, bool):
+        owner, _, switch = flag.rpartition(".")
+        return f"--{flag}" if value else f"--{owner}{'.' if owner else ''}no-{switch}"
+    return f"--{flag} {' '.join(_words(value))}"
+
+
+def _words(value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _words(item)
+    else:
+        yield f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# ------------------------------------------------------------------------------------------------------------ the rules
+
+
+def power_of_two(value: float, least: int, most: int) -> int:
+    """The largest power of two that is not above a value, within limits that are at least 1."""
+    return max(least, min(most, int(2 ** math.floor(math.log2(max(1.0, value))))))
+
+
+def fitting_batch(batch: int, samples: int) -> int:
+    """A batch that the samples fill: as asked for or, where there are fewer, the largest power of two of them."""
+    return batch if batch <= samples else power_of_two(samples, 1, samples)
+
+
+def rounded(value: float) -> float:
+    """To four digits, so that what is said of it is all of it."""
+    return float(f"{value:.4g}")
+
+
+def passes(samples: int, at_10_000: float, least: float, most: float) -> float:
+    """How often data are seen: `at_10_000` times where there are 10,000 samples, and with the root of their rarity.
+
+    A hundredth of the data is seen ten times as often, and so gets a tenth of the steps at the same batch.
+    """
+    return max(least, min(most, at_10_000 * math.sqrt(10_000 / samples)))
+
+
+def median(values: list[int]) -> int:
+    """The lower of the middle ones."""
+    return sorted(values)[(len(values) - 1) // 2]
+
+
+def with_test_share(load: Callable[[float | None], Found], given: float | None) -> tuple[Found, float | None]:
+    """Loads data as they are or, where they have no split, with a share of them for the test.
+
+    Args:
+        load: takes the share.
+        given: the share that was asked for.
+
+    Returns:
+        What was loaded, and the share.
+
+    Raises:
+        RequestError: they can be loaded neither way.
+    """
+    try:
+        return load(given), given
+    except RequestError as error:
+        as_they_are = error
+    if given is None:
+        try:
+            return load(TEST_SHARE), TEST_SHARE
+        except RequestError as error:
+            if "--data.test-share" not in str(error):  # which would say that the data have a split
+                raise
+    raise as_they_are

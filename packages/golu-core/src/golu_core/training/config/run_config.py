@@ -1,0 +1,242 @@
+"""`RunConfig`: the fields that every recipe has, and which of them make up a run's identity."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from golu_core.activation.names.registry import canonical_name
+
+from ..messages.errors import RequestError
+from .fields import Count, Positive, Range, Samples, Seed, check_fields, later
+from .optim import Optim, Sgd
+from .schedules import Constant, Schedule
+from .variants import KIND, kind_of, read_variants
+
+Config = TypeVar("Config", bound="RunConfig")
+
+ACTIVATION_SOURCE = "activation_source"
+"""The field that says what the code of an activation is that is not built in: a checksum, or a package's version."""
+_LARGEST_EVALUATION_BATCH = 256
+_TABLE_COLUMNS = ("relu", "gelu", "swish", "mish", "golu")
+
+
+def placement(default: Any) -> Any:
+    """A field that says where and how a run runs, not what it computes: it may change between stop and continuation."""
+    return field(default=default, metadata={"identity": False})
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """The row of the paper that a recipe stands for.
+
+    Attributes:
+        model, dataset: as the paper writes them.
+        metric: by which runs are compared; the key of `metrics` in result.json.
+        size: parameters of the model.
+        results: published mean and spread over 3 seeds, by metric and activation, in the metric's unit; empty where the
+            paper prints none.
+    """
+
+    model: str
+    dataset: str
+    metric: str
+    size: int
+    results: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+
+
+def published(columns: str) -> dict[str, tuple[float, float]]:
+    """Mean and spread of the activations that the paper's tables compare.
+
+    Args:
+        columns: `69.74±0.07 70.66±0.05 …`, in the tables' order: ReLU, GELU, Swish, Mish, GoLU.
+    """
+    cells = [tuple(map(float, cell.split("±"))) for cell in columns.split()]
+    return {name: (mean, spread) for name, (mean, spread) in zip(_TABLE_COLUMNS, cells, strict=True)}
+
+
+@dataclass(frozen=True)
+class RunLength:
+    """How long a run is, in the epochs that its schedule counts."""
+
+    epochs: int
+    steps_per_epoch: int
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps."""
+        return self.epochs * self.steps_per_epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What every recipe has. Task packages inherit from it and add their own fields."""
+
+    recipe: Annotated[str, tyro.conf.Suppress] = ""
+    paper: Annotated[PaperRow | None, tyro.conf.Suppress] = placement(None)
+
+    activation: str = "golu"
+    """Activation function: `golu`, `relu`, `gelu`, `swish` and more (`golu-core activations`), `golu(beta=0.5)`; or one
+    of your own, `./file.py:Name` or `package.module:Name`, whose code is run."""
+    activation_source: Annotated[str, tyro.conf.Suppress, tyro.conf.Fixed] = later("")
+    seed: Seed = 0
+    """Seed of the initial weights, the order of the data, augmentation and dropout."""
+    max_steps: Count | None = None
+    """Stop after this many optimizer steps, as a finished run of that length."""
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    """Autocast to a half type."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    deterministic: bool = False
+    """Use only deterministic kernels on the GPU: slower, but a resumed run is bit for bit the uninterrupted one."""
+
+    init_from: str | None = later(None)
+    """Start from weights that are given: a finished run's folder, a `.safetensors` file, a state dict that torch.save
+    wrote, or by name where the task has them: `torchvision:IMAGENET1K_V2`, `timm:default`, or a Hugging Face model's
+    folder or `hf:ID`, whose sizes are taken."""
+    freeze: tuple[str, ...] = later(())
+    """Parts of the network that keep the given weights, by patterns of module names such as `layer1`; batch norms in
+    them keep their statistics."""
+
+    optim: Optim = Sgd()
+    """Optimizer."""
+    schedule: Schedule = Constant()
+    """Learning rate over the run."""
+    batch_size: Samples = 256
+    """Samples of one optimizer step, over all processes."""
+    max_device_batch: Samples | None = None
+    """Most samples that a device takes at once; a larger share of the batch is split, and gradients are accumulated.
+    Batch norm and dropout see the parts, so this changes the numbers."""
+    clip: Positive | None = None
+    """Clip the gradient to this norm."""
+
+    data_dir: Path = placement(Path("data"))
+    """Folder that holds the data sets."""
+    output_dir: Path = placement(Path("runs"))
+    """Folder for runs: OUTPUT_DIR/<task>/<recipe>/<activation>/seed<N>."""
+    num_workers: Annotated[int, Range(least=0, most=512)] | None = placement(None)
+    """Loader processes per training process; by default its share of the cores, and 0 for data in memory."""
+    checkpoint_every: Count | None = placement(None)
+    """Steps between checkpoints, in addition to the one at the end of each epoch."""
+    keep_checkpoints: Count = placement(2)
+    """How many checkpoints are kept."""
+    log_every: Count = placement(50)
+    """Steps between lines of training metrics in metrics.jsonl."""
+    tracker: Literal["none", "tensorboard", "wandb"] = placement("none")
+    """Experiment tracker, in addition to metrics.jsonl."""
+    overwrite: bool = placement(False)
+    """Delete the existing run and start again, once: typed again after a stop, the same command continues."""
+    dry_run: bool = placement(False)
+    """Read the data, build the model, print what would run, and refuse what training would refuse; write nothing."""
+    check_data: bool = placement(False)
+    """Read every sample before training, and name the first one that cannot be decoded."""
+
+    @property
+    def own_activation(self) -> str:
+        """The activation of the architecture as published, with which training times are compared."""
+        raise NotImplementedError
+
+    @property
+    def primary_metric(self) -> str:
+        """The metric by which runs of this config are compared, as result.json names it."""
+        raise NotImplementedError
+
+    def length(self, steps_per_epoch: int) -> RunLength:
+        """How long the run is as planned, without `max_steps`.
+
+        Args:
+            steps_per_epoch: of the training set's order.
+        """
+        raise NotImplementedError
+
+    @property
+    def units_per_sample(self) -> int:
+        """How many of the throughput's units a sample has."""
+        return 1
+
+    @property
+    def evaluation_batch(self) -> int:
+        """Samples that a device takes at once in evaluation.
+
+        It follows from the training batch and is not a field: networks round differently for other batches, and
+        so a number would depend on where a run was evaluated.
+        """
+        return min(self.max_device_batch or self.batch_size, _LARGEST_EVALUATION_BATCH)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochConfig(RunConfig):
+    """What recipes have whose runs are passes over a training set."""
+
+    epochs: Count = 90
+    """Passes over the training set."""
+    drop_last: bool = False
+    """Drop the samples that do not fill the epoch's last batch; otherwise the epoch's first samples fill it."""
+
+    def length(self, steps_per_epoch: int) -> RunLength:
+        return RunLength(self.epochs, steps_per_epoch)
+
+
+def checked(config: Config) -> Config:
+    """The config with its activation's canonical name; RequestError where a field has an impossible value."""
+    try:
+        activation = canonical_name(config.activation)
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+    check_fields(config)
+    _check_given(config)
+    return dataclasses.replace(config, activation=activation)
+
+
+def require_tracker(config: RunConfig) -> None:
+    """Raise RequestError if the tracker's package is not installed; only training needs it."""
+    if config.tracker != "none" and importlib.util.find_spec(config.tracker) is None:
+        raise RequestError(f"--tracker {config.tracker} needs the package: pip install {config.tracker}")
+
+
+def _check_given(config: RunConfig) -> None:
+    """Raises RequestError where a flag is of weights that are given, and none are."""
+    if config.init_from is not None:
+        return
+    if config.freeze:
+        raise RequestError("--freeze keeps weights that are given: name them by --init-from")
+    if config.optim.backbone_lr_scale != 1:
+        raise RequestError("--optim.backbone-lr-scale is of weights that are given: name them by --init-from")
+
+
+def limited_steps(config: RunConfig, planned: int) -> int:
+    """Optimizer steps of a run: as planned, or `max_steps` if that is fewer."""
+    return planned if config.max_steps is None else min(planned, config.max_steps)
+
+
+def to_json(value: Any) -> Any:
+    """A config as JSON values: dataclasses to objects, tuples to lists, paths to strings; variants have a `kind`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind = {KIND: kind_of(value)} if hasattr(value, KIND) else {}
+        return {**kind, **{f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def from_json(config_type: type[Config], values: Mapping[str, Any]) -> Config:
+    """The config that `to_json` wrote; RequestError if the values are of another shape, or impossible."""
+    import cattrs
+
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_structure_hook(Path, lambda value, _: Path(value))
+    read_variants(converter)
+    try:
+        config = converter.structure(dict(values), config_type)
+    except Exception as error:
+        problems = "; ".join(cattrs.transform_error(error))
+        raise RequestError(f"this config is not one of {config_type.__name__}: {problems}") from None
+    return checked(config)

@@ -1,0 +1,5 @@
+"""Samples in an order that the seed decides, from files, images, and the hub, to batches."""
+
+from ..._front_door import front_door
+
+__getattr__, __dir__ = front_door(__name__)

@@ -1,0 +1,80 @@
+"""Images from data sets that `datasets` loads: of the hub, or saved on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...regular_files import regular_bytes
+from ..messages.errors import RequestError
+from ..storage.user_folders import check_files
+
+_TEST_SPLITS = ("validation", "valid", "val", "test")
+
+
+class ImageSplits(NamedTuple):
+    """A data set of images.
+
+    Attributes:
+        train, test: of `datasets`.
+        column: holds the images.
+        remarks: which split the test images are from where several could be meant.
+    """
+
+    train: Any
+    test: Any
+    column: str
+    remarks: tuple[str, ...]
+
+
+def load_image_splits(path: str, revision: str | None = None) -> ImageSplits:
+    """The training and test split of a data set; the validation split is the test split where both are there.
+
+    Args:
+        path: id on the hub, or a folder that `save_to_disk` wrote.
+        revision: of a data set on the hub.
+
+    Raises:
+        RequestError: it cannot be loaded, or has no such splits or column.
+    """
+    import datasets
+
+    if Path(path).is_dir():
+        check_files(Path(path))
+    try:
+        if (Path(path) / "dataset_dict.json").exists():
+            splits = datasets.load_from_disk(path)
+        else:
+            splits = datasets.load_dataset(path, revision=revision)
+    except Exception as error:  # datasets, huggingface_hub and the network have their own
+        raise RequestError(f"datasets cannot load {path!r}: {type(error).__name__}: {str(error)[:300]}") from None
+    if not isinstance(splits, dict):
+        raise RequestError(f"{path!r} has no splits: train and one of {', '.join(_TEST_SPLITS)} are needed")
+    tests = [name for name in _TEST_SPLITS if name in splits]
+    if "train" not in splits or not tests:
+        raise RequestError(
+            f"{path!r} has the splits {', '.join(splits)}: train and one of {', '.join(_TEST_SPLITS)} are needed"
+        )
+    features = splits["train"].features
+    column = next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
+    if column is None:
+        raise RequestError(f"{path!r} has the columns {', '.join(features)}: one with images is needed")
+    others = [name for name in splits if name not in ("train", tests[0])]
+    remarks = (
+        (f"the test images are those of {path}'s split {tests[0]}; {', '.join(others)} is not used",) if others else ()
+    )
+    return ImageSplits(splits["train"], splits[tests[0]], column, remarks)
+
+
+def encoded_images(rows: Any, column: str, name: str) -> Callable[[int], tuple[bytes, str]]:
+    """A function that takes a row's number and returns its encoded image, and a name for messages."""
+    import datasets
+
+    undecoded = rows.cast_column(column, datasets.Image(decode=False))
+
+    def read(number: int) -> tuple[bytes, str]:
+        value = undecoded[number][column]
+        return value["bytes"] or regular_bytes(value["path"]), f"{name}[{number}]"
+
+    return read

@@ -1,0 +1,5 @@
+"""Processes, devices, and the signals that end them."""
+
+from ..._front_door import front_door
+
+__getattr__, __dir__ = front_door(__name__)

@@ -1,0 +1,1 @@
+from .devices import default_device as default_device

@@ -1,0 +1,160 @@
+"""The processes that the launcher started: which one this is, what it says, and what they know together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..config.run_config import RunConfig
+from ..messages.text_sinks import complain, say
+from .devices import build_accelerator
+
+Item = TypeVar("Item")
+
+
+class Processes:
+    """The processes of one program, each with its own device.
+
+    Args:
+        config: precision, determinism and tracker follow from it.
+        folder: for the tracker's files.
+
+    Raises:
+        RequestError: the launcher's processes do not see each other, or the device lacks the precision.
+    """
+
+    def __init__(self, config: RunConfig, folder: Path) -> None:
+        self.accelerator: Accelerator = build_accelerator(config, folder)
+        self._print: Callable[[str], None] = say
+
+    @property
+    def device(self) -> torch.device:
+        """The device of this process."""
+        return self.accelerator.device
+
+    @property
+    def device_name(self) -> str:
+        """As result.json names it."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+
+    @property
+    def count(self) -> int:
+        """How many processes there are."""
+        return self.accelerator.num_processes
+
+    @property
+    def rank(self) -> int:
+        """Which of them this is, counted from 0."""
+        return self.accelerator.process_index
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes and speaks."""
+        return self.accelerator.is_main_process
+
+    @property
+    def is_sharding(self) -> bool:
+        """Whether the launcher spreads the model over the processes."""
+        return bool(self.accelerator.distributed_type == DistributedType.FSDP)
+
+    # ---------------------------------------------------------------------------------------------------- what is said
+
+    def say(self, message: str) -> None:
+        """Prints a line, on the main process only."""
+        if self.is_main:
+            self._print(message)
+
+    def say_through(self, print_line: Callable[[str], None]) -> None:
+        """Prints lines by another function from now on, as a progress bar needs it."""
+        self._print = print_line
+
+    def warn(self, message: str) -> None:
+        """Prints a warning on standard error, on the main process only."""
+        if self.is_main:
+            complain(f"warning: {message}")
+
+    # ------------------------------------------------------------------------------------------------ what they share
+
+    def main_first(self) -> AbstractContextManager[None]:
+        """A block that the main process runs before the others: what it writes, they find."""
+        first: AbstractContextManager[None] = self.accelerator.main_process_first()
+        return first
+
+    def wait_for_all(self) -> None:
+        """Returns once every process has come here."""
+        self.accelerator.wait_for_everyone()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The elementwise sum of a small tensor over all processes."""
+        reduced: Tensor = self.accelerator.reduce(values, reduction="sum")
+        return reduced
+
+    def any(self, condition: bool) -> bool:
+        """Whether something holds on at least one process."""
+        return condition if self.count == 1 else bool(self.sum(torch.tensor(float(condition), device=self.device)) > 0)
+
+    def gathered(self, items: list[Item]) -> list[Item]:
+        """The items of all processes, in the order of their ranks, on each of them."""
+        if self.count == 1:
+            return items
+        parts: list[list[Item]] = [[] for _ in range(self.count)]
+        torch.distributed.all_gather_object(parts, items)
+        return [item for part in parts for item in part]
+
+    def gathered_from(self, make: Callable[[], list[Item]]) -> list[Item]:
+        """The items that a function makes on each process, on all of them; what it raises on one is raised on all."""
+        mine: list[Item] = []
+        problems: list[Exception] = []
+        try:
+            mine = make()
+        except Exception as error:  # or the others would wait forever
+            problems = [error]
+        parts = self.gathered([(mine, problems)])
+        for _, raised in parts:
+            if raised:
+                raise raised[0]
+        return [item for items, _ in parts for item in items]
+
+    def from_main(self, make: Callable[[], Item]) -> Item:
+        """What a function returns on the main process, on all of them; what it raises there is raised on all."""
+        found: list[Any] = [None, None]
+        if self.is_main:
+            try:
+                found[0] = make()
+            except Exception as error:  # or the others would wait forever
+                found[1] = error
+        if self.count > 1:
+            torch.distributed.broadcast_object_list(found)
+        if found[1] is not None:
+            raise found[1]
+        value: Item = found[0]
+        return value
+
+    # ------------------------------------------------------------------------------------------------------- networks
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The run's precision, for a forward pass outside the prepared model."""
+        context: AbstractContextManager[None] = self.accelerator.autocast()
+        return context
+
+    def with_common_batch_norm(self, model: nn.Module) -> nn.Module:
+        """The model with one batch norm over all processes, so that their number does not change what it computes."""
+        if self.count == 1 or not any(isinstance(module, _BatchNorm) for module in model.modules()):
+            return model
+        if self.device.type == "cuda":
+            common: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            return common
+        self.warn("each process normalizes by its own images: without CUDA torch has no batch norm over processes")
+        return model
+
+    def end(self) -> None:
+        """Ends the tracker and the world of processes."""
+        self.accelerator.end_training()

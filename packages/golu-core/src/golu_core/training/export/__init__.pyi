@@ -1,0 +1,9 @@
+from .exporting import LARGEST_DIFFERENCE as LARGEST_DIFFERENCE
+from .exporting import Exportable as Exportable
+from .exporting import ExportFlags as ExportFlags
+from .exporting import activation_file as activation_file
+from .exporting import export_run as export_run
+from .exporting import remove_origins as remove_origins
+from .exporting import spec_in_export as spec_in_export
+from .model_card import Use as Use
+from .model_card import write_card as write_card

@@ -1,0 +1,5 @@
+"""Curves, tables, and pictures for a person."""
+
+from ..._front_door import front_door
+
+__getattr__, __dir__ = front_door(__name__)

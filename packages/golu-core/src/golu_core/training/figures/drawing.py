@@ -1,0 +1,98 @@
+"""matplotlib's figures with text that is drawn as it is: no formulas, no labels that a legend hides.
+
+Every figure of the project comes from `new_figure`; import it inside functions, as it loads matplotlib.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from ..messages.text_sinks import visible
+from ..storage.ownership import MADE_BY
+
+_KEPT = "\u200b"  # before a label that matplotlib would leave out of the legend; taken off before it is drawn
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches."""
+    return _PlainFigure(figsize=(width, height), layout="constrained")
+
+
+def save_png(figure: Figure, path: Path, dpi: int = 120) -> None:
+    """Writes a figure as PNG with our mark in it, so that it may be replaced."""
+    figure.savefig(path, dpi=dpi, format="png", metadata={"Software": MADE_BY})
+
+
+class _PlainAxes(Axes):
+    """Axes whose legend has all labels, also those that begin with `_`, and whose ticks are named as they are."""
+
+    def add_line(self, line: Any) -> Any:
+        return super().add_line(_named(line))
+
+    def add_collection(self, collection: Any, *arguments: Any, **settings: Any) -> Any:
+        return super().add_collection(_named(collection), *arguments, **settings)
+
+    def add_patch(self, p: Any) -> Any:
+        return super().add_patch(_named(p))
+
+    def add_artist(self, a: Any) -> Any:
+        return super().add_artist(_named(a))
+
+    def add_container(self, container: Any) -> Any:
+        return super().add_container(_named(container))
+
+    def set_xticks(self, ticks: Any, labels: Any = None, **settings: Any) -> Any:
+        return super().set_xticks(ticks, **_tick_names(labels), **settings)
+
+    def set_yticks(self, ticks: Any, labels: Any = None, **settings: Any) -> Any:
+        return super().set_yticks(ticks, **_tick_names(labels), **settings)
+
+
+class _PlainFigure(Figure):
+    """A figure that looks through its texts before it is drawn: matplotlib would read formulas in them."""
+
+    def add_subplot(self, *arguments: Any, **settings: Any) -> Any:
+        if "projection" not in settings:
+            settings.setdefault("axes_class", _PlainAxes)
+        return super().add_subplot(*arguments, **settings)
+
+    def draw(self, renderer: Any) -> None:
+        numbers = {id(text) for text in _numbers(self)}
+        for text in self.findobj(Text):
+            if isinstance(text, Text) and id(text) not in numbers:
+                text.set_parse_math(False)
+                text.set_text(visible(text.get_text().removeprefix(_KEPT)))
+        super().draw(renderer)
+
+
+def _named(artist: Any) -> Any:
+    """An artist or a container with the label that it was given, so that a legend has it."""
+    label = artist.get_label()
+    if isinstance(label, str) and label.startswith("_") and not _is_matplotlibs(label):
+        artist.set_label(_KEPT + label)
+    return artist
+
+
+def _is_matplotlibs(label: str) -> bool:
+    return label == "_nolegend_" or re.fullmatch(r"_(child|container)\d+", label) is not None
+
+
+def _tick_names(labels: Any) -> dict[str, Any]:
+    return {} if labels is None else {"labels": [visible(str(label)) for label in labels], "parse_math": False}
+
+
+def _numbers(figure: Figure) -> Iterator[Artist]:
+    """Texts of axes that matplotlib writes by itself, powers of ten among them."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            yield axis.offsetText
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+                yield from (tick.label1, tick.label2)

@@ -1,0 +1,5 @@
+"""Runs that start from given weights."""
+
+from ..._front_door import front_door
+
+__getattr__, __dir__ = front_door(__name__)

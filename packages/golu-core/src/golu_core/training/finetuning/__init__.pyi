@@ -1,0 +1,13 @@
+from .freezing import train_mode as train_mode
+from .given_weights import GivenWeights as GivenWeights
+from .given_weights import Library as Library
+from .given_weights import classes_there as classes_there
+from .given_weights import read_given as read_given
+from .given_weights import tensors_of_head as tensors_of_head
+from .given_weights import torchvisions_weights as torchvisions_weights
+from .starting import Start as Start
+from .starting import head_of_start as head_of_start
+from .starting import inputs_of_start as inputs_of_start
+from .starting import measure_start as measure_start
+from .starting import shown_start as shown_start
+from .starting import start_given as start_given

@@ -1,0 +1,186 @@
+"""Where a run starts that is given weights: they are loaded, and measured before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from ..config.run_config import Config, RunConfig
+from ..distributed.processes import Processes
+from ..figures.curves import read_metrics
+from ..loop.run import Run
+from ..messages.errors import RequestError
+from ..runs.run_files import METRICS_FILE, run_folder
+from ..storage.fingerprint import Fingerprint, tensors_fingerprint
+from ..storage.ownership import RUN_MARKER, read_marker
+from .freezing import freeze
+from .given_weights import Fit, GivenWeights, load_given
+
+_GIVEN, _SWAPPED = "given", "swapped"
+_COUNTS = ("loaded", "made_new", "left_over")
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from.
+
+    Attributes:
+        fingerprint: of the weights.
+        head: names of the network's tensors whose shape follows from the number of classes.
+        with_head: whether a head that fits is loaded.
+        given: the weights; None where a run is continued whose source is gone.
+        fit: what became of them.
+    """
+
+    fingerprint: Fingerprint
+    head: frozenset[str]
+    with_head: bool = True
+    given: GivenWeights | None = None
+    fit: Fit | None = None
+
+
+def inputs_of_start(start: Start | None) -> dict[str, Fingerprint]:
+    """What a run reads besides its data, for `Run.prepare`: the given weights, if there are any."""
+    return {} if start is None else {"init_from": start.fingerprint}
+
+
+def shown_start(start: Start | None) -> list[tuple[str, str]]:
+    """Lines of `--dry-run`: what is loaded, made new and left over; none where the run starts at random."""
+    return [] if start is None or start.fit is None else [("starts from", start.fit.sentence())]
+
+
+def head_of_start(start: Start | None) -> frozenset[str]:
+    """Names of the tensors that `--optim.backbone-lr-scale` leaves alone; empty where the run starts at random."""
+    return frozenset() if start is None else start.head
+
+
+def start_given(
+    config: RunConfig,
+    task: str,
+    model: nn.Module,
+    processes: Processes,
+    read: Callable[[str], GivenWeights],
+    *,
+    head: frozenset[str] = frozenset(),
+    with_head: Callable[[GivenWeights], bool | None] = lambda given: True,
+) -> Start | None:
+    """Loads what `--init-from` names, and freezes what `--freeze` names; None where the run starts at random.
+
+    A run that has a checkpoint continues also where the source is gone: everything is in the checkpoint.
+
+    Args:
+        config: of the run.
+        task: its name.
+        model: is changed in place.
+        processes: of the run.
+        read: reads the weights that a text names.
+        head: names of the network's tensors whose shape follows from the number of classes.
+        with_head: whether these weights' classes are those of the run; None where the weights do not name theirs. A
+            head that fits is then loaded, with a warning.
+
+    Raises:
+        RequestError: the weights cannot be read or are of another network, or what is to be frozen cannot be.
+    """
+    if config.init_from is None:
+        return None
+    source = config.init_from
+    try:
+        if processes.count > 1:  # one process downloads, or finds that the source is gone, for all
+            processes.from_main(lambda: _discarded(read(source)))
+        given = read(source)
+    except RequestError:
+        known = _known_fingerprint(config, task)
+        if known is None:
+            raise
+        processes.warn(f"{config.init_from} cannot be read any more; the run continues from its checkpoint")
+        freeze(model, config.freeze)
+        return Start(Fingerprint(lambda: known), head)
+    same_classes = with_head(given)
+    takes_head = same_classes is not False
+    fit = load_given(model, given, head, takes_head)
+    if same_classes is None and head & set(fit.loaded):
+        processes.warn(f"{given.source} does not name its classes: its head fits, and is loaded as it is")
+    freeze(model, config.freeze, fit.made_new)
+    if given.activation and given.activation != config.activation:
+        processes.warn(f"{given.source} was trained with {given.activation}; the run goes on with {config.activation}")
+    return Start(tensors_fingerprint(given.tensors), head, takes_head, given, fit)
+
+
+def _discarded(given: GivenWeights) -> None:
+    """Nothing: the weights are too large to be sent from process to process, and all can read them."""
+
+
+def _known_fingerprint(config: RunConfig, task: str) -> str | None:
+    """Of the weights that the run in the folder began with, if it can be continued."""
+    folder = run_folder(config, task)
+    known = (read_marker(folder, RUN_MARKER) or {}).get("inputs", {}).get("init_from")
+    can_continue = not config.overwrite and any((folder / "checkpoints").glob("step-*"))
+    return str(known) if known is not None and can_continue else None
+
+
+def measure_start(
+    run: Run[Config],
+    start: Start | None,
+    build: Callable[[str], nn.Module],
+    evaluate: Callable[[nn.Module], dict[str, float]],
+) -> None:
+    """Takes the test metrics before any training: of the network as given, and with the run's activation in it.
+
+    They are lines of metrics.jsonl, `given` and `swapped`, once; a head that is new has none, as it is random.
+
+    Args:
+        run: after `prepare`.
+        start: of the run; None where it starts at random.
+        build: makes the network with an activation, on the CPU.
+        evaluate: takes the test metrics of a network on the run's device.
+    """
+    if start is None or start.given is None or start.fit is None or run.position.step:
+        return
+    done = run.processes.from_main(lambda: _splits(run))
+    own = start.given.activation or run.config.own_activation
+    if _GIVEN not in done:
+        counts = {name: len(getattr(start.fit, name)) for name in _COUNTS}
+        run.processes.say(f"starting from {start.given.source}: {start.fit.sentence()}")
+        metrics = _metrics_as_given(run, start, own, build, evaluate)
+        run.log.given(_GIVEN, own, {**counts, **metrics})
+    if _SWAPPED not in done and own != run.config.activation and _is_measured(start):
+        metrics, primary = evaluate(run.evaluated_model), run.config.primary_metric
+        run.log.given(_SWAPPED, run.config.activation, metrics)
+        run.processes.say(f"with {run.config.activation} in it, before training: {primary} {metrics[primary]:.5g}")
+
+
+def _splits(run: Run[Any]) -> set[str]:
+    path = run.folder / METRICS_FILE
+    return {line["split"] for line in read_metrics(path)} if path.exists() else set()
+
+
+def _is_measured(start: Start) -> bool:
+    """Whether the head, if there is one, is that of the given weights."""
+    return start.fit is not None and not start.head & set(start.fit.made_new)
+
+
+def _metrics_as_given(
+    run: Run[Config],
+    start: Start,
+    activation: str,
+    build: Callable[[str], nn.Module],
+    evaluate: Callable[[nn.Module], dict[str, float]],
+) -> dict[str, float]:
+    """Of the network with the activation that it was trained with."""
+    assert start.given is not None
+    if not _is_measured(start):
+        run.processes.say("its head is new: there are no test metrics before training")
+        return {}
+    try:
+        network = build(activation)
+    except (RequestError, ValueError) as error:  # an activation of somebody's own, which only its run names
+        run.processes.warn(f"{start.given.source} is not measured with {activation}: {error}")
+        return {}
+    load_given(network, start.given, start.head, start.with_head)
+    metrics = evaluate(network.to(run.device))
+    primary = run.config.primary_metric
+    run.processes.say(f"as given, with {activation}: {primary} {metrics[primary]:.5g}")
+    return metrics

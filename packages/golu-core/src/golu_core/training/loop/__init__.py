@@ -1,0 +1,1 @@
+"""A run: steps, state, log, evaluation."""

@@ -1,0 +1,72 @@
+"""What evaluation needs besides the model: the config, the processes, and this one's share of the test set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic
+
+import torch
+from torch.utils.data import DataLoader
+
+from ..config.run_config import Config
+from ..data.loading import evaluation_loader, loaded
+from ..data.orders import BatchDataset
+from ..distributed.processes import Processes
+
+
+class Evaluation(Generic[Config]):
+    """The processes that evaluate a model together. `Run` is one that trains, too.
+
+    Args:
+        config: of the run.
+        folder: of the run.
+
+    Raises:
+        RequestError: the launcher's processes do not see each other.
+    """
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.config = config
+        self.folder = folder
+        self.processes = Processes(config, folder)
+        self._test_loader: DataLoader[Any] | None = None
+        self._loaded_from: tuple[BatchDataset, int] | None = None
+
+    def __enter__(self) -> Evaluation[Config]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        if error is None:  # a process that failed must not wait for the others
+            self.processes.end()
+        return None
+
+    @property
+    def device(self) -> torch.device:
+        """The device of this process."""
+        return self.processes.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes."""
+        return self.processes.is_main
+
+    def test_batches(self, dataset: BatchDataset, at_once: int | None = None) -> Iterator[Any]:
+        """This process's batches of a test set, which all processes together see once.
+
+        Args:
+            dataset: the test set.
+            at_once: samples of a batch; by default as the config's training follows.
+        """
+        size = at_once or self.config.evaluation_batch
+        if self._loaded_from is None or self._loaded_from[0] is not dataset or self._loaded_from[1] != size:
+            processes = self.processes
+            self._test_loader = evaluation_loader(
+                dataset, size, processes.count, processes.rank, self.config.num_workers
+            )
+            self._loaded_from = dataset, size
+        assert self._test_loader is not None
+        yield from loaded(self._test_loader)

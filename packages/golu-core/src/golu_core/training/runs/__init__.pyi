@@ -1,0 +1,16 @@
+from .finite_numbers import finite as finite
+from .finite_numbers import finite_metrics as finite_metrics
+from .finite_numbers import finite_outputs as finite_outputs
+from .finite_numbers import not_finite as not_finite
+from .results import RESULT_FILE as RESULT_FILE
+from .results import Result as Result
+from .results import amend_result as amend_result
+from .results import read_result as read_result
+from .run_files import AVERAGE_FILE as AVERAGE_FILE
+from .run_files import WEIGHTS_FILE as WEIGHTS_FILE
+from .run_files import damaged_files as damaged_files
+from .run_files import read_activation_source as read_activation_source
+from .run_files import read_config as read_config
+from .run_files import read_fields as read_fields
+from .run_files import read_recipe as read_recipe
+from .run_files import run_folder as run_folder

@@ -1,0 +1,201 @@
+"""The files of a run: where they are, what they are called, and how its config is written and read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from golu_core.activation.names.specs import folder_name
+
+from ...regular_files import regular_json
+from ..config.identity import config_sha256
+from ..config.named_activations import ACTIVATION_FILE, loaded_code
+from ..config.run_config import Config, RunConfig, from_json, to_json
+from ..messages.errors import RequestError
+from ..storage.fingerprint import file_digest
+from ..storage.ownership import CHECKPOINT_MARKER, RUN_MARKER, bytes_writer, write_atomically, write_json
+from .failures import FAILURE_FILE
+from .results import RESULT_FILE, Result
+
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.jsonl"
+WEIGHTS_FILE = "model.safetensors"
+AVERAGE_FILE = "model_ema.safetensors"
+POSITION_FILE = "position.json"
+CURVES_FILE = "curves.png"
+# is there from the result until pictures and the like are tried; a kill leaves it, and the same command makes them
+PENDING_FILE = "extras-pending.json"
+# what a checkpoint needs, and what may lie in one
+CHECKPOINT_FILES = (WEIGHTS_FILE, "optimizer.pt", POSITION_FILE, METRICS_FILE, RUN_MARKER)
+_IN_CHECKPOINTS = (*CHECKPOINT_FILES, CHECKPOINT_MARKER, "average.safetensors", "scaler.json")
+# all files of a run but those of its task, relative to its folder
+LAYOUT = (
+    CONFIG_FILE,
+    ACTIVATION_FILE,
+    METRICS_FILE,
+    RESULT_FILE,
+    RUN_MARKER,
+    WEIGHTS_FILE,
+    AVERAGE_FILE,
+    CURVES_FILE,
+    PENDING_FILE,
+    FAILURE_FILE,
+    *(f"checkpoints/step-????????/{name}" for name in _IN_CHECKPOINTS),
+    "checkpoints/.step-*.partial/*",
+    "checkpoints/.step-*.discarded/*",
+    ".*.partial/*",
+    "golu-*/*events.out.tfevents*",
+)
+_CONFIG_FORMAT = "golu-config/2"
+_RUN_FORMAT = "golu-run/2"
+
+
+def run_folder(config: RunConfig, task: str) -> Path:
+    """OUTPUT_DIR/<task>/<recipe>/<activation>/seed<N>."""
+    return config.output_dir / task / config.recipe / folder_name(config.activation) / f"seed{config.seed}"
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What a run is: all that its numbers follow from.
+
+    Attributes:
+        config: the resolved config.
+        inputs: fingerprints of what the run reads: `data`, `data_whole` where all of it was read, `backbone` and so on.
+        environment: versions of the code; they may change, and that is said.
+
+    Raises:
+        RequestError: weights are to be given, and the task has not read them.
+    """
+
+    config: RunConfig
+    inputs: Mapping[str, str]
+    environment: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if self.config.init_from is not None and "init_from" not in self.inputs:
+            raise RequestError("--init-from: this task does not start from given weights")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": _RUN_FORMAT,
+            "config_sha256": config_sha256(self.config),
+            "inputs": dict(self.inputs),
+            "environment": dict(self.environment),
+            "config": config_to_file(self.config),
+        }
+
+    def inputs_to_result(self) -> dict[str, Any]:
+        """What result.json says of the inputs: the data, all of its content if that was read, and the others."""
+        found: dict[str, Any] = {"fingerprint": self.inputs["data"]}
+        whole = {name: text for name, text in self.inputs.items() if name.endswith("_whole")}
+        others = {name: text for name, text in self.inputs.items() if name != "data" and name not in whole}
+        if others:
+            found["inputs"] = others
+        return found | ({"content": whole} if whole else {})
+
+
+def config_to_file(config: RunConfig) -> dict[str, Any]:
+    """What config.json holds."""
+    return {"format": _CONFIG_FORMAT, **to_json(config)}
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Writes config.json, and beside it the file that the activation is of, each whole or not at all."""
+    loaded = loaded_code(config.activation)
+    if loaded is not None:
+        write_atomically(folder / ACTIVATION_FILE, bytes_writer(loaded))
+    write_json(folder / CONFIG_FILE, config_to_file(config))
+
+
+def read_config(folder: Path, config_type: type[Config]) -> Config:
+    """The config of a run folder; RequestError where there is none or it cannot be read."""
+    return config_from_file(_config_values(folder), config_type, folder / CONFIG_FILE)
+
+
+def read_recipe(folder: Path) -> str:
+    """The recipe of a run folder, of any task; RequestError where there is none or it cannot be read."""
+    values = _config_values(folder)
+    return str(values.get("recipe", "")) if isinstance(values, dict) else ""
+
+
+def read_activation_source(folder: Path) -> str:
+    """What the code of a run's activation is, of any task; empty for a built-in one, or where no config says."""
+    values = _config_values(folder) if (folder / CONFIG_FILE).exists() else {}
+    return str(values.get("activation_source", "")) if isinstance(values, dict) else ""
+
+
+def read_average(folder: Path) -> bool:
+    """Whether a run's metrics are of the average of its weights, of any task."""
+    values = _config_values(folder)
+    average = values.get("average") if isinstance(values, dict) else None
+    return isinstance(average, dict) and bool(average.get("evaluate"))
+
+
+def read_fields(folder: Path) -> frozenset[str]:
+    """The names of the fields in a run folder's config; RequestError where there is none or it cannot be read."""
+    values = _config_values(folder)
+    return frozenset(values) if isinstance(values, dict) else frozenset()
+
+
+def _config_values(folder: Path) -> Any:
+    path = folder / CONFIG_FILE
+    try:
+        return regular_json(path)
+    except FileNotFoundError:
+        raise RequestError(f"{folder} is not a run folder: it has no {CONFIG_FILE}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RequestError(f"{path} cannot be read: {error}") from None
+
+
+def config_from_file(values: Any, config_type: type[Config], path: Path) -> Config:
+    """The config that JSON values from a file hold; RequestError if they hold none, or another version's."""
+    if not isinstance(values, dict):
+        raise RequestError(f"{path} is not a config: it holds no object")
+    written_as = values.get("format")
+    if written_as != _CONFIG_FORMAT:
+        version = "version 0.1 of golu" if written_as is None else f"another version of golu ({written_as})"
+        raise RequestError(
+            f"{path} was written by {version}, whose runs this version can put into tables, but not evaluate or "
+            f"continue: use that version for them"
+        )
+    return from_json(config_type, {name: value for name, value in values.items() if name != "format"})
+
+
+def append_metrics(folder: Path, line: dict[str, Any]) -> None:
+    """Adds a line to metrics.jsonl, and makes sure that it is on the disk."""
+    with (folder / METRICS_FILE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def damaged_files(folder: Path, result: Result) -> list[str]:
+    """Which of a finished run's files are missing or do not have the checksum that its result.json names."""
+    problems = []
+    for name, expected in result.files.items():
+        try:
+            if file_digest(folder / name) != expected:
+                problems.append(f"{folder / name} does not have the checksum that {RESULT_FILE} names")
+        except FileNotFoundError:
+            problems.append(f"{folder / name} is missing")
+        except OSError as error:
+            problems.append(f"{folder / name} cannot be read: {error.strerror}")
+    return problems
+
+
+def damaged_settings(folder: Path, config_type: type[Config], result: Result) -> list[str]:
+    """Which of the files that say what a finished run is are missing, or are not of its result."""
+    problems = []
+    if not (folder / RUN_MARKER).is_file():
+        problems.append(f"{folder / RUN_MARKER} is missing")
+    try:
+        if config_sha256(read_config(folder, config_type)) != result.config_sha256:
+            problems.append(f"{folder / CONFIG_FILE} is not the config that {RESULT_FILE} names")
+    except RequestError as error:
+        problems.append(str(error))
+    return problems

@@ -1,0 +1,143 @@
+"""One writer at a time: of data that several runs want at once, and of a run's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..messages.errors import RequestError
+from ..messages.text_sinks import fitting_name
+from .ownership import no_empty_parents, remove_lock
+
+# the loader processes of a killed run hold its lock for some seconds, until they notice that it is gone
+_PATIENCE_S = 15.0
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+"""What `flock` answers on a file system without locks, such as Lustre or NFS that is mounted without them."""
+
+BUSY = "another process is training in"
+"""How the message begins of a run that another process trains, which is neither a failure nor a success."""
+
+
+class FolderLock:
+    """A lock beside a folder that is to be written; the system lets it go when this process ends, however it ends.
+
+    The lock's file goes with it. Who waited for a file that is gone by then takes the new one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder.with_name(f".{fitting_name(folder.name, '..lock')}.lock")
+        self._lock: FileLock | None = None
+
+    def acquire(self, patience_s: float) -> None:
+        """Takes the lock.
+
+        Args:
+            patience_s: how long to wait for another process; -1 waits forever.
+
+        Raises:
+            Timeout: another process keeps it.
+            RequestError: the file system has no locks.
+        """
+        with no_empty_parents(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._acquire(patience_s)
+
+    def _acquire(self, patience_s: float) -> None:
+        while True:
+            lock = FileLock(self.path)
+            try:
+                lock.acquire(timeout=patience_s)
+            except (OSError, NotImplementedError) as error:
+                if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+                    raise
+                with contextlib.suppress(OSError):
+                    remove_lock(self.path)
+                raise RequestError(
+                    f"the file system of {self.path.parent} has no locks (flock: {error}), which keep two processes "
+                    f"from writing the same files: name a folder on another one, such as a local disk, or have it "
+                    f"mounted with locks (Lustre: -o flock)"
+                ) from None
+            held = lock._context.lock_file_fd  # the library has no public name for it
+            with contextlib.suppress(OSError):
+                if held is not None and os.path.samestat(os.fstat(held), os.stat(self.path)):
+                    self._lock = lock
+                    return
+            lock.release()
+
+    def release(self) -> None:
+        """Lets it go."""
+        if self._lock is not None:
+            remove_lock(self.path)
+            self._lock.release()
+            self._lock = None
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Waits until no other process is inside for the same folder; look again what is there.
+
+    Args:
+        folder: that is to be written. Nothing is left beside it.
+
+    Raises:
+        RequestError: the file system has no locks.
+    """
+    lock = FolderLock(folder)
+    lock.acquire(-1)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def remove_left_lock(folder: Path) -> None:
+    """Removes the lock beside a folder that is there, if a killed writer left it and nobody holds it.
+
+    Args:
+        folder: that was written. Where its parent cannot be written, the lock stays.
+    """
+    lock = FolderLock(folder)
+    if lock.path.exists():
+        with contextlib.suppress(Timeout, OSError, RequestError):
+            lock.acquire(0)
+            lock.release()
+
+
+def claim(folder: Path, patience_s: float = _PATIENCE_S) -> FolderLock:
+    """Keeps a second process from training in the same run folder: both would write the same files.
+
+    Args:
+        folder: of the run; its parent is made.
+        patience_s: how long to wait for another process.
+
+    Raises:
+        RequestError: another process has the folder, or its file system has no locks.
+    """
+    lock = FolderLock(folder)
+    try:
+        lock.acquire(patience_s)
+    except Timeout:
+        raise RequestError(f"{BUSY} {folder}; wait for it, or stop it") from None
+    return lock
+
+
+def is_claimed(folder: Path) -> bool:
+    """Return whether another process trains in a run folder right now; nothing is written."""
+    lock = FolderLock(folder)
+    if not lock.path.exists():
+        return False
+    try:
+        lock.acquire(0)
+    except Timeout:
+        return True
+    except (OSError, RequestError):  # a lock that this process may not open: the run itself finds out
+        return False
+    lock.release()
+    return False

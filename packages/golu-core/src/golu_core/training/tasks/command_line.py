@@ -1,0 +1,282 @@
+"""The command line that all tasks share: `recipes`, `train RECIPE`, `evaluate RUN_DIR`, and its exit statuses.
+
+Nothing here imports torch, so that help, the table of recipes and most refusals answer at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from golu_core.activation.names.registry import nothing_loaded
+
+from ..config.fields import check_fields
+from ..config.named_activations import NamedActivation, activations_of_words, named_activation, planned_activation
+from ..config.run_config import Config, PaperRow, checked
+from ..config.variants import chosen, help_of
+from ..messages.errors import Interrupted, RequestError, RunFailure, status_of
+from ..messages.text_sinks import complain, console, prepare_streams, say
+from .task import Command, Task, named_recipe, recipes_of, resolved
+
+if TYPE_CHECKING:
+    from ..config.own_data import Fitted
+
+Flags = TypeVar("Flags")
+
+
+@dataclass(frozen=True)
+class CommandLine(Generic[Config]):
+    """The command line of a task."""
+
+    task: Task[Config]
+
+    @property
+    def program(self) -> str:
+        """The console script's name, such as `golu-vision`."""
+        return self.task.program
+
+    @property
+    def recipes(self) -> Mapping[str, Config]:
+        """By name."""
+        return recipes_of(self.task)
+
+    def main(self, arguments: Sequence[str] | None = None) -> int:
+        """Runs the command line and returns its exit status."""
+        prepare_streams()
+        try:
+            with nothing_loaded():
+                self._dispatch(sys.argv[1:] if arguments is None else arguments)
+        except RequestError as error:
+            return _complain(f"{self.program}: {error}", 2)
+        except RunFailure as error:
+            return _complain(f"{self.program}: {error}", 1)
+        except Interrupted as stop:
+            return _complain(f"{self.program}: {stop}", 128 + stop.signal_number)
+        except KeyboardInterrupt:
+            return _complain(f"{self.program}: interrupted", 130)
+        except BrokenPipeError:  # the reader of `recipes | head` is gone
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except OSError as error:
+            return _complain(f"{self.program}: {error or type(error).__name__}", status_of(error))
+        except (MemoryError, RuntimeError) as error:
+            problem = str(error).strip().partition("\n")[0] or type(error).__name__
+            if not _is_lack_of_memory(error):
+                raise
+            return _complain(f"{self.program}: not enough memory: {problem}", 1)
+        return 0
+
+    def _dispatch(self, arguments: Sequence[str]) -> None:
+        commands = {
+            "recipes": Command("table of recipes", self._recipes),
+            "train": Command("train a recipe, or continue its run", self._train, "RECIPE [flags]"),
+            "evaluate": Command(
+                "test metrics of a finished run", self._evaluate, "RUN_DIR [flags]", self.task.evaluation_flags
+            ),
+            **self.task.commands,
+        }
+        first, *rest = arguments or ["--help"]
+        if first in ("-h", "--help"):
+            say(self._help(commands))
+        elif first == "--version":
+            from importlib.metadata import version
+
+            say(version(self.program))
+        elif first in commands and first != "train" and any(word in ("-h", "--help") for word in rest):
+            self._print_help_of(first, commands[first])
+        elif first in ("recipes", "train"):
+            resolved(commands[first].run)(rest)
+        elif first in commands:
+            with activations_of_words(rest) as words:
+                resolved(commands[first].run)(words)
+        else:
+            raise RequestError(f"unknown command {first!r}{_nearest(first, commands)}; try {self.program} --help")
+
+    def _print_help_of(self, name: str, command: Command) -> None:
+        usage = f"{self.program} {name} {command.usage}".strip()
+        if command.flags is None:
+            say(f"usage: {usage}\n\n{command.help}")
+        else:
+            parsed_flags(resolved(command.flags), ["--help"], usage.removesuffix(" [flags]"))
+
+    def _help(self, commands: Mapping[str, Command]) -> str:
+        width = max(len(f"{name} {command.usage}") for name, command in commands.items()) + 2
+        lines = [f"  {f'{name} {c.usage}'.ljust(width)}{c.help}" for name, c in commands.items()]
+        first = next(iter(self.recipes))
+        return "\n".join(
+            [
+                f"usage: {self.program} COMMAND",
+                "",
+                *lines,
+                "",
+                f"recipes: {', '.join(self.recipes)}",
+                f"flags of a recipe: {self.program} train {first} --help",
+                "commands on runs with an activation of your own: --trust-activation, or --activation as in training",
+                f"several processes: accelerate launch -m {self.task.package} train RECIPE [flags]",
+            ]
+        )
+
+    def _recipes(self, arguments: Sequence[str]) -> None:
+        if arguments:
+            raise RequestError(f"recipes takes no argument, but got {' '.join(arguments)}")
+        print_recipes(self.program, self.recipes)
+
+    def _train(self, arguments: Sequence[str]) -> None:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            say(f"usage: {self.program} train RECIPE [flags]\n\nrecipes: {', '.join(self.recipes)}")
+            say(f"flags of a recipe: {self.program} train {next(iter(self.recipes))} --help")
+            return
+        config, said = self._resolved(arguments, named_activation)
+        if os.environ.get("RANK", "0") == "0":
+            say("".join(f"{sentence}\n" for sentence in said), end="")
+        resolved(self.task.train)(config)
+
+    def config(self, arguments: Sequence[str]) -> Config:
+        """The config of `RECIPE [flags]`; the code of its activation is not run.
+
+        Raises:
+            RequestError: there is no such recipe, or a value is impossible. For a wrong flag tyro exits with status 2.
+        """
+        return self._resolved(arguments, planned_activation)[0]
+
+    def _resolved(
+        self, arguments: Sequence[str], named: Callable[[str], NamedActivation]
+    ) -> tuple[Config, tuple[str, ...]]:
+        """The config, and what is to be said of values that were chosen from the user's data."""
+
+        def with_activation(config: Config) -> Config:
+            activation = named(config.activation)
+            return replace(config, activation=activation.text, activation_source=activation.source)
+
+        name, *flags = arguments
+        recipe = self._recipe(name)
+        fitted = self._fitted(recipe, flags)
+        if fitted is None:
+            return checked(with_activation(self._parsed(recipe, flags))), ()
+        from ..config.own_data import choices, cut_batch
+
+        config, cut = cut_batch(self._parsed(fitted.recipe, flags), fitted)
+        chosen_flags = choices(recipe, fitted, config)
+        said = (f"{name}: {fitted.found}", f"chosen for them: {chosen_flags or 'nothing, all is given'}", *cut)
+        return checked(with_activation(config)), said
+
+    def _parsed(self, recipe: Config, flags: Sequence[str]) -> Config:
+        """A recipe with flags; tyro exits with status 2 for a wrong one."""
+        import tyro
+
+        recipe, left = chosen(recipe, flags)
+        return tyro.cli(
+            type(recipe),
+            default=recipe,
+            args=left,
+            prog=f"{self.program} train {recipe.recipe}",
+            description=help_of(recipe),
+            config=(tyro.conf.AvoidSubcommands,),
+        )
+
+    def _fitted(self, recipe: Config, flags: Sequence[str]) -> Fitted[Config] | None:
+        """The recipe fitted to the user's data; None where it is not fitted to any, or they are not named."""
+        import tyro
+
+        fit = self.task.own_data.get(recipe.recipe)
+        if fit is None or any(word in ("-h", "--help") for word in flags):
+            return None
+        with_choices, left = chosen(recipe, flags)
+        # flags of what the data decide, such as another augmentation's, are understood after it is decided
+        asked: Any
+        asked, _ = tyro.cli(
+            type(recipe),
+            default=with_choices,
+            args=left,
+            prog=f"{self.program} train {recipe.recipe}",
+            config=(tyro.conf.AvoidSubcommands,),
+            return_unknown_args=True,
+        )
+        check_fields(asked.data, "--data.")
+        from ..config.own_data import given_fields
+
+        found: Fitted[Config] | None = resolved(fit)(recipe, asked, given_fields(flags))
+        return found
+
+    def _recipe(self, name: str) -> Config:
+        if name in self.recipes:
+            return self.recipes[name]
+        if ":" not in name:
+            raise RequestError(
+                f"unknown recipe {name!r}{_nearest(name, self.recipes)}; the recipes are {', '.join(self.recipes)}; "
+                f"one of your own: ./file.py:name"
+            )
+        task, recipe = named_recipe(name)
+        if task.name != self.task.name:
+            raise RequestError(f"{name} is a recipe of {task.program}, not of {self.program}")
+        own: Config = recipe
+        return own
+
+    def _evaluate(self, arguments: Sequence[str]) -> None:
+        folder, rest = run_directory(arguments, f"{self.program} evaluate RUN_DIR")
+        flags: Any = parsed_flags(resolved(self.task.evaluation_flags), rest, f"{self.program} evaluate RUN_DIR")
+        resolved(self.task.evaluate)(folder, flags)
+
+
+def run_directory(arguments: Sequence[str], usage: str) -> tuple[Path, list[str]]:
+    """The run folder that a command begins with, and the arguments after it; RequestError if it is not there."""
+    if not arguments or arguments[0].startswith("-"):
+        raise RequestError(f"name a run's folder: {usage}")
+    folder = Path(arguments[0])
+    if not folder.is_dir():
+        raise RequestError(f"there is no run folder {folder}")
+    return folder, list(arguments[1:])
+
+
+def parsed_flags(flags: type[Flags], arguments: Sequence[str], usage: str) -> Flags:
+    """The flags of a command, checked; exits with status 2 and tyro's message on a wrong one."""
+    import tyro
+
+    parsed = tyro.cli(flags, args=list(arguments), prog=usage)
+    check_fields(parsed)
+    return parsed
+
+
+def print_recipes(program: str, recipes: Mapping[str, Config]) -> None:
+    """Prints the table of recipes with the paper's results."""
+    from rich.table import Table
+
+    table = Table(title=f"Recipes of {program}, with the paper's results", box=None, header_style="bold")
+    for column in ("recipe", "model", "dataset", "metric", "parameters", "paper: ReLU", "GELU", "GoLU"):
+        numeric = column in ("parameters", "paper: ReLU", "GELU", "GoLU")
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
+    for name, recipe in recipes.items():
+        row = recipe.paper or PaperRow("-", "-", recipe.primary_metric, 0)
+        means = {name: mean for name, (mean, _) in row.results.get(row.metric, {}).items()}
+        results = [f"{means[name]:g}" if name in means else "-" for name in ("relu", "gelu", "golu")]
+        size = _shown_size(row.size) if row.size else "-"
+        table.add_row(name, row.model, row.dataset, row.metric, size, *results)
+    console(width=max(120, console().width)).print(table)
+
+
+def _shown_size(parameters: int) -> str:
+    return f"{parameters / 1e6:.1f} M" if parameters >= 1e6 else f"{parameters / 1e3:.0f} k"
+
+
+def _nearest(word: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _is_lack_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        words in text for words in ("allocate memory", "out of memory", "size calculation overflowed")
+    )
+
+
+def _complain(message: str, status: int) -> int:
+    """Prints a message on standard error, from one process of many."""
+    if os.environ.get("RANK", "0") == "0":
+        complain(message)
+    return status

@@ -1,0 +1,94 @@
+"""What a run prints before its first step: which network trains on which data, where, and for how long.
+
+A dry run stops after this block, so both print the same lines and refuse the same requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from ..config.run_config import RunConfig
+from ..data.orders import BatchPlan
+from ..runs.results import SwappedActivations
+
+_LABEL_WIDTH = 13
+_PRECISIONS = {"no": "float32", "bf16": "bfloat16 autocast", "fp16": "float16 autocast"}
+
+Line = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The lines that only a task can write.
+
+    Attributes:
+        data: The sizes of the splits; not printed where the data are missing.
+        model: The network's name and size.
+        swapped: What was swapped in the network.
+        batch: What an optimizer step trains on, such as `256 images`.
+        length: How many steps make an epoch or a pass, printed after the steps, such as `, 23 an epoch`.
+        more: Further lines, each a label and a text.
+    """
+
+    data: str
+    model: str
+    swapped: SwappedActivations
+    batch: str
+    length: str = ""
+    more: Sequence[Line] = ()
+
+
+def opening_lines(
+    config: RunConfig,
+    opening: Opening,
+    *,
+    folder: str,
+    device: str,
+    plan: BatchPlan,
+    steps: int,
+    data_are_missing: bool,
+) -> list[Line]:
+    """Return the block as pairs of a label and a text.
+
+    Args:
+        config: The run's configuration.
+        opening: What the task knows.
+        folder: The run folder, and whether a run is continued there.
+        device: The device of the main process.
+        plan: How a batch is split among processes.
+        steps: Optimizer steps of the whole run.
+        data_are_missing: Whether the data could not be read, and the sizes are those of the published ones.
+    """
+    parts = f"{_count(plan.processes, 'process')} x {_count(plan.accumulation, 'micro-batch')} of {plan.device_size}"
+    compiled = ", compiled" if config.compile else ""
+    return [
+        ("recipe", f"{config.recipe}, activation {config.activation}, seed {config.seed}"),
+        ("run folder", folder),
+        ("device", f"{device}, {_PRECISIONS[config.mixed_precision]}{compiled}"),
+        ("data", "missing or unreadable" if data_are_missing else opening.data),
+        ("model", opening.model),
+        *opening.more,
+        ("activations", f"{opening.swapped.swapped} {config.own_activation} swapped for {config.activation}"),
+        *(("", line) for line in opening.swapped.lines()),
+        ("steps", f"{steps:,} of {opening.batch} ({parts}){opening.length}"),
+    ]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'es' * (number != 1)}"
+
+
+def shown_line(line: Line) -> str:
+    """Return a line of the block as it is printed."""
+    label, text = line
+    return f"{label:<{_LABEL_WIDTH}}{text}"
+
+
+def parameter_count(model: nn.Module, trained_only: bool = False) -> int:
+    """Return the number of parameters of a model, or of those that are trained."""
+    parameters: Any = model.parameters()
+    return sum(p.numel() for p in parameters if p.requires_grad or not trained_only)

@@ -1,0 +1,100 @@
+"""A finished run's network on its test data, in the form that analyses of trained networks take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..data.orders import SampleKey
+from ..messages.errors import RequestError
+from ..runs.results import Result
+
+Batch = tuple[Tensor, ...]
+"""Tensors that the task's loss takes, on the network's device; the first dimension of each is that of the samples."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A finished run's network on some of its test data.
+
+    Attributes:
+        result: of the run.
+        model: with the weights that the run's metrics are of, in evaluation mode, on the device.
+        batches: test samples in a fixed order, all batches of one size but the last.
+        loss: takes a model and a batch, and gives the mean test loss: a scalar, twice differentiable.
+        metrics: takes a model and batches, and gives the task's test metrics over them.
+        noisy: takes a batch, a share and a generator, and gives the batch with normal noise on its inputs, whose
+            deviation is that share of the inputs' own; None where inputs are no numbers.
+    """
+
+    result: Result
+    model: nn.Module
+    batches: Sequence[Batch]
+    loss: Callable[[nn.Module, Batch], Tensor]
+    metrics: Callable[[nn.Module, Sequence[Batch]], Mapping[str, float]]
+    noisy: Callable[[Batch, float, torch.Generator], Batch] | None = None
+
+    @property
+    def samples(self) -> int:
+        """How many there are in all batches."""
+        return sum(len(batch[0]) for batch in self.batches)
+
+    def mean_loss(self, model: nn.Module) -> float:
+        """The mean test loss of a model over all samples."""
+        with torch.no_grad():
+            total = sum(len(batch[0]) * float(self.loss(model, batch)) for batch in self.batches)
+        return total / self.samples
+
+
+class MakeProbe(Protocol):
+    """What a task offers, so that its runs can be analyzed."""
+
+    def __call__(self, folder: Path, samples: int, data_dir: Path | None) -> Probe:
+        """The probe of a finished run.
+
+        Args:
+            folder: of the run.
+            samples: test samples that are taken, or all if there are fewer.
+            data_dir: folder that holds the data sets; None takes that of the run.
+
+        Raises:
+            RequestError: the run is not finished or damaged, or its data are missing or others.
+        """
+
+
+def spread_keys(length: int, count: int, at_once: int = 128) -> list[list[SampleKey]]:
+    """Keys of test samples that lie evenly over the test set, in batches.
+
+    Raises:
+        RequestError: the test set is empty.
+    """
+    if length < 1:
+        raise RequestError("the test set is empty")
+    taken = min(count, length)
+    chosen = [n * length // taken for n in range(taken)]
+    return [[SampleKey(n, -1, n) for n in chosen[start : start + at_once]] for start in range(0, taken, at_once)]
+
+
+def with_noise(values: Tensor, share: float, random: torch.Generator) -> Tensor:
+    """Values of any shape plus normal noise, whose deviation is a share of theirs.
+
+    Args:
+        random: on the CPU, so that the noise is the same on every device.
+    """
+    noise = torch.randn(values.shape, generator=random, dtype=torch.float32).to(values.device, values.dtype)
+    return values + share * values.std() * noise
+
+
+def make_probe(task: Any, folder: Path, samples: int, data_dir: Path | None) -> Probe:
+    """The probe of a finished run of a task; RequestError if the task offers none, or for what it refuses."""
+    from .task import resolved
+
+    if task.probe is None:
+        raise RequestError(f"{folder} is a run of {task.program}, whose networks cannot be analyzed this way")
+    found: Probe = resolved(task.probe)(folder, samples, data_dir)
+    return found

@@ -1,0 +1,184 @@
+"""A task, such as image classification: what one package tells the others of itself. Found by entry points."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Generic
+
+from ..config.run_config import Config
+from ..messages.errors import RequestError
+
+GROUP = "golu.tasks"
+RECIPES_GROUP = "golu.recipes"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of result.json.
+
+    Attributes:
+        label: as tables write it, with its unit.
+        decimals: that tables show, as the paper does.
+        higher_is_better: its direction.
+        secondary: shown below the metric by which runs are compared, where results have it.
+    """
+
+    label: str
+    decimals: int
+    higher_is_better: bool
+    secondary: bool = False
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand of a task.
+
+    Attributes:
+        help: one line.
+        run: takes the arguments after the subcommand's name; a function, or where to find it as `package.module:name`.
+        usage: what stands after the name.
+        flags: the dataclass of the flags that `--help` lists, or where to find it; None if there are none.
+    """
+
+    help: str
+    run: str | Callable[..., None]
+    usage: str = ""
+    flags: str | type | None = None
+
+
+@dataclass(frozen=True)
+class Task(Generic[Config]):
+    """What a package says of its task. Functions are named as `package.module:name` and imported when they are called.
+
+    Attributes:
+        name: a folder of OUTPUT_DIR and a field of result.json, such as `vision`.
+        title: over its tables.
+        package: that is imported, such as `golu_vision`; its console script and distribution are called `golu-vision`.
+        recipes: by name.
+        metrics: by their names in result.json; at least the one by which runs are compared.
+        unit: what throughput counts, such as `images/s`.
+        outputs: patterns of the files that the task itself writes into a run's folder, such as `samples/*.png`.
+        train: takes a config and trains it; a dry run ends in `Run.prepare`.
+        evaluate: takes a run's folder and flags, and prints the test metrics of its final weights.
+        evaluation_flags: the dataclass of these flags.
+        commands: subcommands of its own.
+        order: where its tables stand among those of other tasks.
+        probe: a `probes.MakeProbe`, which lets `golu-core analyze` look into its networks; None if it offers none.
+        workload: a `workloads.MakeWorkload`, which lets `golu-core analyze times` measure them; None if it offers none.
+        own_data: for each recipe that is fitted to the user's data, the `own_data.Fit` that does it.
+    """
+
+    name: str
+    title: str
+    package: str
+    recipes: Mapping[str, Config]
+    metrics: Mapping[str, Metric]
+    unit: str
+    train: str
+    evaluate: str
+    evaluation_flags: str = "golu_core.training.runs.finished:BatchEvaluationFlags"
+    outputs: tuple[str, ...] = ()
+    commands: Mapping[str, Command] = field(default_factory=dict)
+    order: int = 100
+    probe: str | None = None
+    workload: str | None = None
+    own_data: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def program(self) -> str:
+        """The console script, and the distribution that holds it."""
+        return self.package.replace("_", "-")
+
+
+def resolved(reference: Any) -> Any:
+    """What a reference such as `golu_vision.train:train` names; anything else as it is."""
+    return pkgutil.resolve_name(reference) if isinstance(reference, str) else reference
+
+
+@cache
+def installed_tasks() -> dict[str, Task[Any]]:
+    """The tasks of all installed packages, by name.
+
+    Raises:
+        RequestError: two packages call their task the same, or one's entry point cannot be loaded.
+    """
+    found: dict[str, Task[Any]] = {}
+    for entry in entry_points(group=GROUP):
+        try:
+            task = entry.load()
+        except Exception as error:  # another package's code
+            raise RequestError(f"the task {entry.name} ({entry.value}) cannot be loaded: {error}") from error
+        if not isinstance(task, Task):
+            raise RequestError(f"the task {entry.name} ({entry.value}) is not a golu_core.training.tasks.task.Task")
+        if found.setdefault(task.name, task) is not task:
+            raise RequestError(f"{found[task.name].package} and {task.package} both have a task named {task.name}")
+    return dict(sorted(found.items(), key=lambda item: (item[1].order, item[0])))
+
+
+def recipes_of(task: Task[Config]) -> Mapping[str, Config]:
+    """A task's recipes by name: its own, then those that packages register under `golu.recipes.<task>`.
+
+    Raises:
+        RequestError: one that is registered cannot be loaded, or is no config of the task.
+    """
+    return {**_registered_recipes(task.name), **task.recipes}
+
+
+@cache
+def _registered_recipes(task_name: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for entry in entry_points(group=f"{RECIPES_GROUP}.{task_name}"):
+        try:
+            recipe = entry.load()
+        except Exception as error:  # another package's code
+            raise RequestError(f"the recipe {entry.name} ({entry.value}) cannot be loaded: {error}") from error
+        if task_of_config(recipe).name != task_name:
+            raise RequestError(f"the recipe {entry.name} ({entry.value}) is not one of {task_name}")
+        found[entry.name] = replace(recipe, recipe=entry.name)
+    return found
+
+
+def task_of_config(recipe: Any) -> Task[Any]:
+    """The task whose config a recipe is; RequestError if it is none's."""
+    for task in installed_tasks().values():
+        if type(recipe) in {type(known) for known in task.recipes.values()}:
+            return task
+    kinds = {type(known).__name__ for task in installed_tasks().values() for known in task.recipes.values()}
+    raise RequestError(f"a {type(recipe).__name__} is no recipe: it must be a {' or a '.join(sorted(kinds))}")
+
+
+def named_recipe(text: str) -> tuple[Task[Any], Any]:
+    """The recipe that a text names, and the task that it belongs to.
+
+    Args:
+        text: a recipe's name; or `./file.py:name` or `package.module:name`, which is imported. That recipe is called by
+            the name after the colon, and is its fields: what else the file holds does not matter.
+
+    Raises:
+        RequestError: no installed package has it, or what is named is no recipe.
+    """
+    if ":" in text:
+        from golu_core.activation.names.loading import named_object
+
+        try:
+            name, found = named_object(text)
+        except ValueError as error:
+            raise RequestError(str(error)) from None
+        task = task_of_config(found)
+        if name in recipes_of(task):
+            raise RequestError(f"{text}: {name} is a recipe of {task.program} already: give yours another name")
+        return task, replace(found, recipe=name)
+    for task in installed_tasks().values():
+        if text in recipes_of(task):
+            return task, recipes_of(task)[text]
+    known = [name for task in installed_tasks().values() for name in recipes_of(task)]
+    raise RequestError(f"unknown recipe {text!r}; the installed packages have {', '.join(known)}")
+
+
+def task_of(recipe: str) -> Task[Any]:
+    """The task that a recipe belongs to; RequestError as of `named_recipe`."""
+    return named_recipe(recipe)[0]

@@ -1,0 +1,57 @@
+"""What a task lets `golu-core analyze times` measure: a recipe's own network at work on a batch that is made up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..config.run_config import RunConfig
+from ..messages.errors import RequestError
+from .task import Task, resolved
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A recipe's own network, and one batch of made-up samples of the recipe's sizes: how fast, not how good.
+
+    Attributes:
+        model: new, with the config's activation, on the device.
+        training_loss: takes the model in training mode and gives the loss of the batch: a scalar.
+        infer: takes the model in evaluation mode and computes its outputs for the batch.
+        samples: of the batch.
+    """
+
+    model: nn.Module
+    training_loss: Callable[[nn.Module], Tensor]
+    infer: Callable[[nn.Module], Any]
+    samples: int
+
+
+class MakeWorkload(Protocol):
+    """What a task offers, so that its recipes' networks can be timed."""
+
+    def __call__(self, config: Any, samples: int, device: torch.device) -> Workload:
+        """The workload of a config.
+
+        Args:
+            config: of one of the task's recipes; its activation is the one that is measured.
+            samples: of the batch.
+            device: that computes.
+        """
+
+
+def make_workload(task: Task[Any], config: RunConfig, samples: int, device: torch.device) -> Workload:
+    """The workload of a task's config; RequestError if the task offers none.
+
+    Args:
+        samples: of the batch.
+        device: that computes.
+    """
+    if task.workload is None:
+        raise RequestError(f"the networks of {task.package} cannot be timed: the task offers no workload")
+    make: MakeWorkload = resolved(task.workload)
+    return make(config, samples, device)
