@@ -173,8 +173,8 @@ def test_no_flipped_byte_takes_the_process_down():
     code = f"""
 import random, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from golu_core.training.errors import RequestError
-from golu_core.training.images import decode
+from golu_core.training.messages.errors import RequestError
+from golu_core.training.data.images import decode
 from test_images import READ
 draws = random.Random(0)
 read = refused = 0

@@ -279,8 +279,9 @@ def test_the_source_has_no_undefined_behavior(tmp_path):
 import torch
 from pathlib import Path
 from golu_core import golu
-from golu_core.activation import gated_golu, native
-from golu_core.activation.layout import KERNEL_DTYPES
+from golu_core.activation import gated_golu
+from golu_core.activation.compute import native
+from golu_core.activation.compute.layout import KERNEL_DTYPES
 kernels = native.Kernels(native.load_library(Path({str(library)!r})), native._torch_parallel_for())
 native.kernels = lambda: kernels
 for dtype in KERNEL_DTYPES:

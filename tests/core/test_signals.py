@@ -100,7 +100,7 @@ def test_a_program_that_fails_does_not_wait_for_its_loaders():
     code = """
 import torch
 from golu_core.training.data import EpochOrder, plan_batches
-from golu_core.training.loading import TrainingLoader
+from golu_core.training.data.loading import TrainingLoader
 
 class Numbers:
     in_memory = False

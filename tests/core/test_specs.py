@@ -434,7 +434,7 @@ def test_a_file_beside_is_not_imported(tmp_path, monkeypatch):
 def test_entry_points(monkeypatch):
     entries = {"wavy": _Entry("wavy", nn.Hardswish), "broken": _Entry("broken", None)}
     for module in ("registry", "loading"):
-        monkeypatch.setattr(f"golu_core.activation.{module}.registered_elsewhere", lambda: entries)
+        monkeypatch.setattr(f"golu_core.activation.names.{module}.registered_elsewhere", lambda: entries)
     assert canonical_name("Wavy") == "wavy" and isinstance(build_activation("wavy"), nn.Hardswish)
     assert load_activation("wavy").source == "their-package 1.2"
     with pytest.raises(ValueError, match=r"broken.*cannot be loaded: no such thing"):
