@@ -82,7 +82,7 @@ def loop_rows() -> list[Row]:
 def _our_loop(config: VisionConfig, data: ImageData) -> Iterator[None]:
     from golu_core.training.config.optim import build_optimizer
     from golu_core.training.loop.run import Run
-    from golu_vision.models import build_model
+    from golu_vision.model import build_model
     from golu_vision.task import TASK
     from golu_vision.train import epoch_order, training_loss
 
@@ -100,7 +100,7 @@ def _our_loop(config: VisionConfig, data: ImageData) -> Iterator[None]:
 
 def _bare_loop(config: VisionConfig, data: ImageData) -> Iterator[None]:
     from golu_core.training.config.optim import build_optimizer
-    from golu_vision.models import build_model
+    from golu_vision.model import build_model
     from golu_vision.transforms import normalized
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -34,7 +34,7 @@ from golu_detect.coco_metrics import coco_metrics
 from golu_detect.config import DetectConfig, FasterRcnn
 from golu_detect.data import load_data
 from golu_detect.evaluate import detections
-from golu_detect.models import build_model
+from golu_detect.model import build_model
 from golu_detect.orders import training_order
 from golu_detect.recipes import RECIPES
 from golu_detect.task import TASK

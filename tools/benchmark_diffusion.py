@@ -22,9 +22,9 @@ from golu_diffusion.config import DiffusionConfig
 from golu_diffusion.data import load_data, scaled
 from golu_diffusion.diffusion import Diffusion, in_fixed_batches, sampled
 from golu_diffusion.evaluate import squared_errors
+from golu_diffusion.model import build_model
 from golu_diffusion.recipes import RECIPES
 from golu_diffusion.task import TASK
-from golu_diffusion.train import build_model
 from measuring import Row, interleaved, peak_resident_mib, seconds_of
 
 

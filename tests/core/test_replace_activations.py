@@ -139,7 +139,7 @@ def test_unknown_names():
 def test_networks_of_the_recipes(model, own, count, left):
     """All modules of the class are gone, as many as an independent count of classes finds, and no other."""
     from golu_vision.config import Data, Model
-    from golu_vision.models import build_network
+    from golu_vision.model import build_network
 
     network = build_network(Model(model), 10, Data())
     classes = {"relu": (nn.ReLU,), "gelu": (nn.GELU,), "swish": (nn.SiLU,)}[own]

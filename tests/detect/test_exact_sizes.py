@@ -20,7 +20,7 @@ from golu_core.training.messages.errors import RunFailure
 from golu_detect import export
 from golu_detect.config import DeepLabV3, FasterRcnn, MaskRcnn, Model, RetinaNet
 from golu_detect.exact_sizes import REAL_SIZES, check_sizes, scaled_sides
-from golu_detect.models import build_network
+from golu_detect.model import build_network
 
 # shorter and longer side: the paper's, torchvision's multiples for own data, and the digit recipes'
 LIMITS = [(800, 1333), (640, 1067), (320, 533), (96, 160), (64, 112)]

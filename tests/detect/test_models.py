@@ -19,7 +19,7 @@ from golu_core.training.config.schedules import learning_rate
 from golu_core.training.messages.errors import RequestError
 from golu_core.training.runs.results import write_result
 from golu_core.training.storage.fingerprint import file_digest
-from golu_detect.models import backbone_weights, build_model, build_network
+from golu_detect.model import backbone_weights, build_model, build_network
 from golu_detect.recipes import RECIPES
 
 BUILDERS = {

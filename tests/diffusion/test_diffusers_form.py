@@ -14,8 +14,8 @@ from golu_core import build_activation, replace_activations
 from golu_diffusion.config import DiffusionConfig, Model
 from golu_diffusion.diffusers_form import why_not, write_pipeline
 from golu_diffusion.diffusion import Diffusion
+from golu_diffusion.model import build_model
 from golu_diffusion.recipes import RECIPES
-from golu_diffusion.train import build_model
 
 diffusers = pytest.importorskip("diffusers")
 

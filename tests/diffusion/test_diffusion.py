@@ -16,8 +16,8 @@ from golu_diffusion.cli import COMMAND_LINE
 from golu_diffusion.config import Model, Noise
 from golu_diffusion.data import _area_weights, fitted, pixels_of, scaled
 from golu_diffusion.diffusion import Diffusion, batch_noise, check_sampling, in_fixed_batches, sampled
+from golu_diffusion.model import Attention, UNet
 from golu_diffusion.recipes import RECIPES
-from golu_diffusion.unet import Attention, UNet
 
 DIFFUSION = Diffusion(Noise())
 

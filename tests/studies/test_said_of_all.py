@@ -225,12 +225,12 @@ def test_a_median_is_of_all_or_says_of_how_many(recipe, tmp_path, run_here, monk
         for number in range(30):
             Image.new("L", (20 + number, 70), number).save(folder / f"{number:02d}.png")
     flag = "--data.images" if recipe == "pictures" else "--data.root"
-    import golu_diffusion.own_pictures
-    import golu_vision.own_images
+    import golu_diffusion.auto_recipe
+    import golu_vision.auto_recipe
 
     done = run_here(recipe, flag, "d", cwd=tmp_path)
     assert re.search(r"shorter side is (3[2-6]) pixels at the median\n", done.stdout), done
-    for module in (golu_vision.own_images, golu_diffusion.own_pictures):
+    for module in (golu_vision.auto_recipe, golu_diffusion.auto_recipe):
         monkeypatch.setattr(module, "HEADERS", 5)
     done = run_here(recipe, flag, "d", cwd=tmp_path)
     assert "pixels at the median of 5 examined\n" in done.stdout

@@ -16,7 +16,7 @@ from torch import nn
 from command_line import runner_in_this_process
 from golu_core.training.messages.errors import RequestError
 from golu_vision.cli import COMMAND_LINE
-from golu_vision.models import check_network
+from golu_vision.model import check_network
 from golu_vision.recipes import RECIPES
 from vision_program import FAST, VISION
 

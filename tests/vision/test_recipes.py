@@ -17,7 +17,7 @@ from golu_core.training.data.orders import plan_batches
 from golu_core.training.messages.errors import RequestError
 from golu_vision.config import Model, VisionConfig
 from golu_vision.mixing import check_mixing
-from golu_vision.models import build_model, build_network, check_model_name
+from golu_vision.model import build_model, build_network, check_model_name
 from golu_vision.recipes import RECIPES
 from golu_vision.train import epoch_order
 

@@ -15,7 +15,7 @@ from golu_core.training.messages.errors import RequestError
 from golu_core.training.runs.results import SwappedActivations
 from golu_core.training.tasks.swapped import swapped_for
 from golu_vision.cli import COMMAND_LINE
-from golu_vision.models import build_model
+from golu_vision.model import build_model
 from golu_vision.recipes import RECIPES
 from vision_program import FAST
 

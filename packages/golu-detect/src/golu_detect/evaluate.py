@@ -23,7 +23,7 @@ from .coco_metrics import Detection, coco_metrics
 from .config import IMAGENET_MEAN, IMAGENET_STD, DetectConfig, MaskRcnn
 from .data import DetectData, load_data
 from .details import SeenSegments, write_detection_details, write_segmentation_details
-from .models import build_model
+from .model import build_model
 from .scenes import SceneBatch
 
 

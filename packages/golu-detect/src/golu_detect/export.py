@@ -236,7 +236,7 @@ def _loading(config: DetectConfig, classes: int) -> list[str]:
         "import torch",
         "from safetensors.torch import load_model",
         f"from golu_detect.config import {kind}",
-        "from golu_detect.models import build_network",
+        "from golu_detect.model import build_network",
         f"model = build_network({kind}(**{fields!r}), {classes})",
         *(swap if activation != own else []),
         'load_model(model, "model.safetensors")',

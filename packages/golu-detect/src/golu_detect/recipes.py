@@ -139,7 +139,7 @@ MASKRCNN_DIGITS = _on_digits(MaskRcnn(**_SMALL), "box_map", 1_545_585, epochs=4)
 
 
 def _own(name: str, model: Model, metric: str, size: int) -> DetectConfig:
-    """Not in the paper: annotated images of the user's own (`--data.root`); `own_scenes` chooses most of this."""
+    """Not in the paper: annotated images of the user's own (`--data.root`); `auto_recipe` chooses most of this."""
     segments = isinstance(model, DeepLabV3)
     warmup = StepWarmup(steps=1000, start_factor=1e-3)
     return DetectConfig(

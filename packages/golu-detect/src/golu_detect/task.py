@@ -58,6 +58,6 @@ TASK: Task[DetectConfig] = Task(
         ),
     },
     order=3,
-    workload="golu_detect.workload:workload",
-    own_data=dict.fromkeys(("objects", "instances", "segments"), "golu_detect.own_scenes:fit_scenes"),
+    workload="golu_detect.analysis:workload",
+    own_data=dict.fromkeys(("objects", "instances", "segments"), "golu_detect.auto_recipe:fit_scenes"),
 )

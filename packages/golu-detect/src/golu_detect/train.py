@@ -19,8 +19,8 @@ from .coco import IGNORED
 from .config import DeepLabV3, DetectConfig
 from .data import DetectData, check_every_image, load_data
 from .evaluate import Detection, evaluate, normalized, padded_targets, unit_range
-from .given import start_of_run
-from .models import backbone_weights, build_model
+from .initial_weights import start_of_run
+from .model import backbone_weights, build_model
 from .opening import opening, published_sizes
 from .orders import training_order
 from .predict import CLASSES_FILE, save_predictions

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import DiffusionConfig
-from .unet import Attention, Downsample, ResidualBlock, UNet, Upsample
+from .model import Attention, Downsample, ResidualBlock, UNet, Upsample
 
 _OLDEST = "0.30.0"  # of diffusers whose folders look like this
 

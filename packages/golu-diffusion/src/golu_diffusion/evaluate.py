@@ -14,7 +14,7 @@ from golu_core.training.runs import AVERAGE_FILE, WEIGHTS_FILE
 from .config import DiffusionConfig
 from .data import DiffusionData, NoisyBatch, load_data, scaled
 from .diffusion import Diffusion
-from .unet import UNet
+from .model import UNet
 
 
 def squared_errors(model: nn.Module, batch: NoisyBatch, diffusion: Diffusion, device: torch.device) -> Tensor:

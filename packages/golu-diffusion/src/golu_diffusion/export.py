@@ -14,7 +14,7 @@ from golu_core.training.runs import Result
 
 from .config import DiffusionConfig
 from .diffusers_form import activation_name, why_not, write_pipeline
-from .train import build_model
+from .model import build_model
 
 
 def export_command(arguments: Sequence[str]) -> None:
@@ -53,7 +53,7 @@ def _loading(config: DiffusionConfig) -> list[str]:
         "import torch",
         "from safetensors.torch import load_model",
         "from golu_diffusion.config import Model",
-        "from golu_diffusion.unet import UNet",
+        "from golu_diffusion.model import UNet",
         f"sizes = Model(**{dataclasses.asdict(config.model)!r})",
         f"model = UNet(sizes, {spec_in_export(config.activation)!r}, {config.data.channels})",
         'load_model(model, "model.safetensors")',

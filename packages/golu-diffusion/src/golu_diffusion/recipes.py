@@ -73,7 +73,7 @@ PICTURES = DiffusionConfig(
     sample_steps=50,
     clip=1.0,
 )
-"""Not in the paper: any folder of pictures, `--data.images FOLDER`; `own_pictures` chooses most of this from them.
+"""Not in the paper: any folder of pictures, `--data.images FOLDER`; `auto_recipe` chooses most of this from them.
 Rate, clipping and average are those of Ho et al. (2020), appendix B."""
 
 RECIPES: dict[str, DiffusionConfig] = {

@@ -42,7 +42,7 @@ TASK: Task[DiffusionConfig] = Task(
         ),
     },
     order=4,
-    probe="golu_diffusion.probe:probe",
-    workload="golu_diffusion.workload:workload",
-    own_data={"pictures": "golu_diffusion.own_pictures:fit_pictures"},
+    probe="golu_diffusion.analysis:probe",
+    workload="golu_diffusion.analysis:workload",
+    own_data={"pictures": "golu_diffusion.auto_recipe:fit_pictures"},
 )

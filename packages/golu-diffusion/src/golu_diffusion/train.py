@@ -5,18 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-import torch
-
 from golu_core.training import (
     EpochOrder,
     Processes,
-    Purpose,
     Run,
-    SwappedActivations,
     build_optimizer,
     load_checked,
-    seed_global_generators,
-    swapped_for,
 )
 from golu_core.training.finetuning import (
     Start,
@@ -36,10 +30,10 @@ from .diffusion import Diffusion
 from .drawing import Sampling, draw
 from .evaluate import evaluate, squared_errors
 from .fid import check_fid, frechet_distance
+from .model import UNet, build_model
 from .opening import opening, published_sizes
 from .sample import save_grid
 from .task import TASK
-from .unet import UNet
 
 _GRIDS, _DISTANCE = "samples/epoch-*.png", "the Frechet distance of --fid-images"
 
@@ -95,15 +89,6 @@ def train(config: DiffusionConfig) -> None:
             swapped=swapped,
             extras=distance,
         )
-
-
-def build_model(config: DiffusionConfig) -> tuple[UNet, SwappedActivations]:
-    """The UNet, its weights a function of the seed alone, and what became of its activations."""
-    seed_global_generators(config.seed, Purpose.WEIGHTS)
-    model = UNet(config.model, config.own_activation, config.data.channels)
-    side = config.model.factor
-    example = (torch.zeros(1, config.data.channels, side, side), torch.zeros(1, dtype=torch.int64))
-    return model, swapped_for(model, config.own_activation, config.activation, example)
 
 
 def start_of_run(config: DiffusionConfig, model: UNet, processes: Processes) -> Start | None:

@@ -16,7 +16,7 @@ from golu_core.training.storage import check_output_folder, output_folder, write
 from .config import Data, VisionConfig
 from .data import ImageBatch, ImageData, load_data
 from .details import SeenImages, write_details
-from .models import build_model
+from .model import build_model
 from .transforms import normalized
 
 _WORST = 25

@@ -14,7 +14,7 @@ from golu_core.training.export import Exportable, activation_file, export_run, s
 from golu_core.training.runs import Result
 
 from .config import VisionConfig
-from .models import build_model
+from .model import build_model
 from .predict import classes_of_run
 
 _PREPROCESSING = "preprocessing.json"

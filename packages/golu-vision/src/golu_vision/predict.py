@@ -23,8 +23,8 @@ from golu_core.training.tasks import parsed_flags, run_directory
 
 from .config import VisionConfig
 from .data import load_data
-from .given import CLASSES_FILE
-from .models import build_model
+from .initial_weights import CLASSES_FILE
+from .model import build_model
 from .transforms import evaluation_transform, normalized
 
 _AT_ONCE = 32

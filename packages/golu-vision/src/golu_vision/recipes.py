@@ -313,7 +313,7 @@ MLP_MNIST = _mlp(
 MLP_CIFAR10 = _mlp("mlp-cifar10", CIFAR10, "CIFAR-10", 1_843_210)
 
 IMAGES = VisionConfig(
-    # Not in the paper: class folders of the user's own (`--data.root`); `own_images` chooses most of this from them.
+    # Not in the paper: class folders of the user's own (`--data.root`); `auto_recipe` chooses most of this from them.
     recipe="images",
     paper=PaperRow("ResNet-18", "images of your own", "top1", 11_689_512),
     model=Model("torchvision/resnet18"),

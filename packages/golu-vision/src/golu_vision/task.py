@@ -37,7 +37,7 @@ TASK: Task[VisionConfig] = Task(
         ),
     },
     order=1,
-    probe="golu_vision.probe:probe",
-    workload="golu_vision.workload:workload",
-    own_data={"images": "golu_vision.own_images:fit_images"},
+    probe="golu_vision.analysis:probe",
+    workload="golu_vision.analysis:workload",
+    own_data={"images": "golu_vision.auto_recipe:fit_images"},
 )

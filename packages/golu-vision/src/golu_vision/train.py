@@ -16,9 +16,9 @@ from golu_core.training.storage import write_json
 from .config import VisionConfig
 from .data import ImageBatch, ImageData, check_every_image, load_data
 from .evaluate import Mistake, evaluate, save_mistakes
-from .given import CLASSES_FILE, start_of_run
+from .initial_weights import CLASSES_FILE, start_of_run
 from .mixing import check_mixing, mix_batch
-from .models import build_model, check_model_name, check_network
+from .model import build_model, check_model_name, check_network
 from .opening import opening, published_sizes
 from .task import TASK
 from .transforms import normalized

@@ -1,4 +1,4 @@
-"""A finished classifier on its test images, for `golu-core analyze`."""
+"""Networks for `golu-core analyze`: finished classifiers on their test images, and recipes at work on random ones."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from golu_core.training import FinishedRun
 from golu_core.training.distributed import default_device
-from golu_core.training.tasks import Batch, Probe, spread_keys, with_noise
+from golu_core.training.tasks import Batch, Probe, Workload, spread_keys, with_noise
 
 from .config import VisionConfig
 from .data import load_data
 from .evaluate import classification_metrics
-from .models import build_model
+from .model import build_model
 from .transforms import normalized
 
 
@@ -54,3 +54,16 @@ def _metrics(model: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
 def _noisy(batch: Batch, share: float, random: torch.Generator) -> Batch:
     images, labels = batch
     return with_noise(images, share, random), labels
+
+
+def workload(config: VisionConfig, samples: int, device: torch.device) -> Workload:
+    """Images of the recipe's size and random labels; see `golu_core.training.tasks.workloads.MakeWorkload`."""
+    classes, size = config.data.classes, config.data.size
+    model = build_model(config, classes)[0].to(device).to(memory_format=torch.channels_last)
+    images = torch.randn(samples, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(classes, (samples,), device=device)
+
+    def training_loss(network: nn.Module) -> torch.Tensor:
+        return nn.functional.cross_entropy(network(images), labels, label_smoothing=config.label_smoothing)
+
+    return Workload(model, training_loss, lambda network: network(images), samples)

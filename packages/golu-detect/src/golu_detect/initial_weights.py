@@ -21,7 +21,7 @@ from golu_core.training.finetuning import (
 
 from .config import DetectConfig, Model
 from .data import DetectData
-from .models import build_network
+from .model import build_network
 from .predict import CLASSES_FILE
 from .task import TASK
 

@@ -1,4 +1,4 @@
-"""A finished denoiser on its test images, for `golu-core analyze`."""
+"""Networks for `golu-core analyze`: finished denoisers on their test images, and recipes at work on random ones."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from golu_core.training import FinishedRun
 from golu_core.training.distributed import default_device
-from golu_core.training.tasks import Batch, Probe, spread_keys, with_noise
+from golu_core.training.tasks import Batch, Probe, Workload, spread_keys, with_noise
 
 from .config import DiffusionConfig
 from .data import load_data, scaled
 from .diffusion import Diffusion
 from .evaluate import load_run
+from .model import build_model
 
 
 def probe(folder: Path, samples: int, data_dir: Path | None) -> Probe:
@@ -50,3 +51,16 @@ def _metrics(model: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
 def _noisy(batch: Batch, share: float, random: torch.Generator) -> Batch:
     noisy, steps, noise = batch
     return with_noise(noisy, share, random), steps, noise
+
+
+def workload(config: DiffusionConfig, samples: int, device: torch.device) -> Workload:
+    """Noise to be predicted at random steps; see `golu_core.training.tasks.workloads.MakeWorkload`."""
+    model = build_model(config)[0].to(device)
+    shape = (samples, *config.data.shape)
+    images, noise = torch.randn(shape, device=device), torch.randn(shape, device=device)
+    steps = torch.randint(config.noise.steps, (samples,), device=device)
+
+    def training_loss(network: nn.Module) -> torch.Tensor:
+        return nn.functional.mse_loss(network(images, steps).float(), noise)
+
+    return Workload(model, training_loss, lambda network: network(images, steps), samples)

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from golu_core.activation import build_activation
+from golu_core.training import Purpose, SwappedActivations, seed_global_generators, swapped_for
 from golu_core.training.config import check_fields
 
-from .config import Model
+from .config import DiffusionConfig, Model
 
 # shapes: N images, C channels, E = 4 * width of the time embedding
 
@@ -177,3 +178,12 @@ class UNet(nn.Module):
             x = layer(x) if isinstance(layer, Upsample) else layer(torch.cat([x, skips.pop()], dim=1), embedded)
         noise: Tensor = self.tail(x)
         return noise
+
+
+def build_model(config: DiffusionConfig) -> tuple[UNet, SwappedActivations]:
+    """The UNet, its weights a function of the seed alone, and what became of its activations."""
+    seed_global_generators(config.seed, Purpose.WEIGHTS)
+    model = UNet(config.model, config.own_activation, config.data.channels)
+    side = config.model.factor
+    example = (torch.zeros(1, config.data.channels, side, side), torch.zeros(1, dtype=torch.int64))
+    return model, swapped_for(model, config.own_activation, config.activation, example)

@@ -9,7 +9,7 @@ from golu_core.training.tasks import Workload
 
 from .config import DeepLabV3, DetectConfig, MaskRcnn, SegmentationAugment
 from .evaluate import normalized, unit_range
-from .models import build_model
+from .model import build_model
 from .scenes import SceneBatch
 from .train import training_loss
 

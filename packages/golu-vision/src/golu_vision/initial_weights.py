@@ -21,7 +21,7 @@ from golu_core.training.finetuning import (
 )
 
 from .config import Model, VisionConfig
-from .models import build_network
+from .model import build_network
 from .task import TASK
 
 CLASSES_FILE = "classes.json"
