@@ -205,15 +205,17 @@ def _what_is_there(one: _Judged, data: DetectData) -> str:
 
 
 def _draw_mistakes(path: Path, wrong: Sequence[_Judged], data: DetectData) -> None:
-    """The surest mistakes, each in its image."""
+    """Draw the most confident mistakes, each in its image."""
+    from golu_core.training.figures import TitledImage, image_grid, save_png
+
     categories = data.test.annotations.categories
-    pictures = []
+    drawn = []
     for one in wrong[:_WORST]:
         pixels, _ = data.test.scene(one.image)
         boxed = draw_bounding_boxes(pixels, _corners([one.found]), colors="red", width=max(1, pixels.shape[-1] // 150))
         name, score = categories[one.found["category_id"]], one.found["score"]
-        pictures.append((boxed, f"{name} {score:.2f}\nis {_what_is_there(one, data)}"))
-    _draw_grid(path, pictures, f"The surest of {len(wrong):,} mistakes", columns=4)
+        drawn.append(TitledImage(boxed, f"{name} {score:.2f}\nis {_what_is_there(one, data)}"))
+    save_png(image_grid(drawn, 4, f"The most confident of {len(wrong):,} mistakes", 2.6), path, dpi=100)
 
 
 # -------------------------------------------------------------------------------------------------------- segmentation
@@ -297,15 +299,18 @@ def write_segmentation_details(folder: Path, images: Sequence[_SeenScene], data:
         {"image": data.test.images[image.sample].file_name, "right pixels (%)": 100 * image.right} for image in worst
     ]
     write_table(folder / "mistakes.csv", table)
-    pictures: list[tuple[Tensor, str]] = []
+    from golu_core.training.figures import TitledImage, image_grid, save_png
+
+    drawn = []
     for image in worst[: _WORST // 3]:
         picture, target = data.test.scene(image.sample)
         assert image.chosen is not None
         name = Path(data.test.images[image.sample].file_name).name
-        pictures.append((picture, name))
-        pictures.append((_colored(target["segmentation"].numpy()), "right"))
-        pictures.append((_colored(image.chosen), f"chosen, {100 * image.right:.0f} % right"))
-    _draw_grid(folder / "mistakes.png", pictures, "The images with the fewest right pixels", columns=3)
+        drawn.append(TitledImage(picture, name))
+        drawn.append(TitledImage(_colored(target["segmentation"].numpy()), "right"))
+        drawn.append(TitledImage(_colored(image.chosen), f"chosen, {100 * image.right:.0f}% right"))
+    figure = image_grid(drawn, 3, "The images with the fewest right pixels", 2.6)
+    save_png(figure, folder / "mistakes.png", dpi=100)
 
 
 def _colored(labels: NDArray[Any]) -> Tensor:
@@ -315,18 +320,3 @@ def _colored(labels: NDArray[Any]) -> Tensor:
     palette = (numpy.asarray(colormaps["tab20"](numpy.arange(256) % 20))[:, :3] * 255).astype(numpy.uint8)
     palette[0], palette[IGNORED] = 0, 255
     return torch.from_numpy(palette[labels]).permute(2, 0, 1)
-
-
-def _draw_grid(path: Path, pictures: Sequence[tuple[Tensor, str]], title: str, columns: int) -> None:
-    """Pictures (3, H, W) uint8 with their titles."""
-    from golu_core.training.figures import new_figure, save_png
-
-    rows = -(-len(pictures) // columns)
-    figure = new_figure(2.6 * columns, 2.9 * rows + 0.5)
-    figure.suptitle(title)
-    for number, (picture, text) in enumerate(pictures):
-        axes = figure.add_subplot(rows, columns, number + 1)
-        axes.imshow(picture.permute(1, 2, 0).numpy())
-        axes.set_title(text, fontsize=9)
-        axes.axis("off")
-    save_png(figure, path, dpi=100)

@@ -129,19 +129,13 @@ def _of_mistake(mistake: SeenImage, data: ImageData) -> dict[str, object]:
 
 def _draw_mistakes(path: Path, mistakes: Sequence[SeenImage], data: ImageData) -> None:
     """The most confident mistakes, with the chosen and the right class."""
-    from golu_core.training.figures import new_figure, save_png
+    from golu_core.training.figures import TitledImage, image_grid, save_png
 
     drawn = mistakes[:_DRAWN]
-    columns = min(5, len(drawn))
-    rows = -(-len(drawn) // columns)
-    figure = new_figure(max(6.0, 2.1 * columns), 2.5 * rows + 0.5)
-    figure.suptitle(f"The most confident of {len(mistakes):,} mistakes")
     batch: ImageBatch = data.test.__getitems__([SampleKey(m.position, -1, m.position) for m in drawn])
-    for number, (mistake, image) in enumerate(zip(drawn, batch.images, strict=True)):
-        axes = figure.add_subplot(rows, columns, number + 1)
-        axes.imshow(image.permute(1, 2, 0).numpy())
+    images = []
+    for mistake, image in zip(drawn, batch.images, strict=True):
         chosen = int(mistake.probabilities.argmax())
-        title = f"{data.classes[chosen]} {100 * mistake.probabilities[chosen]:.0f} %\nis {data.classes[mistake.label]}"
-        axes.set_title(title, fontsize=9)
-        axes.axis("off")
-    save_png(figure, path, dpi=100)
+        title = f"{data.classes[chosen]} {100 * mistake.probabilities[chosen]:.0f}%\nis {data.classes[mistake.label]}"
+        images.append(TitledImage(image, title))
+    save_png(image_grid(images, 5, f"The most confident of {len(mistakes):,} mistakes"), path, dpi=100)

@@ -113,20 +113,18 @@ def _worst_of(mistakes: list[Mistake]) -> list[Mistake]:
 
 def save_mistakes(path: Path, mistakes: list[Mistake], test: BatchDataset, classes: Sequence[str], data: Data) -> None:
     """Draws the worst test images with their right and chosen classes; wrong ones are red."""
-    from golu_core.training.figures import new_figure, save_png
+    from golu_core.training.figures import TitledImage, image_grid, save_png
 
-    figure = new_figure(10, 11)
     wrong = sum(m.right != m.chosen for m in mistakes)
-    figure.suptitle(f"The {len(mistakes)} test images with the least probable right class ({wrong} misclassified)")
     batch: ImageBatch = test.__getitems__([SampleKey(m.index, -1, m.index) for m in mistakes])
-    for number, (mistake, image) in enumerate(zip(mistakes, batch.images, strict=True)):
-        axes = figure.add_subplot(5, 5, number + 1)
-        axes.imshow(image.permute(1, 2, 0).numpy())
+    images = []
+    for mistake, image in zip(mistakes, batch.images, strict=True):
         chosen, right = classes[mistake.chosen], classes[mistake.right]
         title = f"{chosen}, is {right}" if chosen != right else f"{right}, right"
-        axes.set_title(f"{title}\np({right}) = {mistake.probability:.2f}", fontsize=8)
-        axes.title.set_color("tab:red" if chosen != right else "black")
-        axes.axis("off")
+        title += f"\np({right}) = {mistake.probability:.2f}"
+        images.append(TitledImage(image, title, "tab:red" if chosen != right else "black"))
+    heading = f"The {len(mistakes)} test images with the least probable right class ({wrong} misclassified)"
+    figure = image_grid(images, 5, heading)
     write_atomically(path, lambda partial: save_png(figure, partial, dpi=100))
 
 

@@ -200,16 +200,10 @@ _WRITERS: dict[str, type[_Table | _Csv | _JsonLines]] = {"table": _Table, "csv":
 
 def _draw(path: Path, drawn: Sequence[tuple[Prediction, Tensor]]) -> None:
     """A picture of images with their most probable classes."""
-    from golu_core.training.figures import new_figure, save_png
+    from golu_core.training.figures import TitledImage, image_grid, save_png
 
-    columns = min(5, len(drawn))
-    rows = -(-len(drawn) // columns)
-    figure = new_figure(2 * columns, 2.3 * rows)
-    for number, (found, image) in enumerate(drawn):
-        axes = figure.add_subplot(rows, columns, number + 1)
-        axes.imshow(image.permute(1, 2, 0).numpy())
-        name, probability = found.classes[0]
-        axes.set_title(f"{name} {100 * probability:.0f} %", fontsize=9)
-        axes.axis("off")
+    titles = [f"{name} {100 * probability:.0f}%" for name, probability in (found.classes[0] for found, _ in drawn)]
+    images = [TitledImage(image, title) for (_, image), title in zip(drawn, titles, strict=True)]
+    figure = image_grid(images, 5)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_output(path, lambda partial: save_png(figure, partial, dpi=100))

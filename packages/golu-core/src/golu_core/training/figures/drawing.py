@@ -6,14 +6,15 @@ Every figure of the project comes from `new_figure`; import it inside functions,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from torch import Tensor
 
 from ..messages.text_sinks import visible
 from ..storage.ownership import MADE_BY
@@ -29,6 +30,42 @@ def new_figure(width: float, height: float) -> Figure:
 def save_png(figure: Figure, path: Path, dpi: int = 120) -> None:
     """Writes a figure as PNG with our mark in it, so that it may be replaced."""
     figure.savefig(path, dpi=dpi, format="png", metadata={"Software": MADE_BY})
+
+
+class TitledImage(NamedTuple):
+    """An image of a grid.
+
+    Attributes:
+        image: (3, H, W) uint8.
+        title: One or two short lines above it.
+        color: The title's color.
+    """
+
+    image: Tensor
+    title: str
+    color: str = "black"
+
+
+def image_grid(images: Sequence[TitledImage], columns: int, title: str = "", width: float = 2.1) -> Figure:
+    """Return a figure of images with titles, row by row.
+
+    Args:
+        images: At least one.
+        columns: Images in a row.
+        title: The title above all of them.
+        width: The width of one image, in inches.
+    """
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    figure = new_figure(max(6.0 if title else 0.0, width * columns), (width + 0.4) * rows + (0.5 if title else 0.0))
+    if title:
+        figure.suptitle(title)
+    for number, shown in enumerate(images):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        axes.imshow(shown.image.permute(1, 2, 0).numpy())
+        axes.set_title(shown.title, fontsize=9, color=shown.color)
+        axes.axis("off")
+    return figure
 
 
 class _PlainAxes(Axes):
