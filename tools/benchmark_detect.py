@@ -58,7 +58,7 @@ def _config(folder: Path) -> DetectConfig:
         data_dir=folder / "data",
         output_dir=folder / "runs",
         batch_size=_BATCH,
-        max_device_batch=_BATCH,
+        micro_batch_size=_BATCH,
         group_size=1,
         log_every=10**9,
         num_workers=0,

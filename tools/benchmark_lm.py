@@ -139,7 +139,7 @@ def our_loop(size: Size, folder: Path) -> Iterator[None]:
         data_dir=folder / "data",
         output_dir=folder / f"runs-{time.monotonic_ns()}",
         batch_size=size.batch,
-        max_device_batch=size.batch,
+        micro_batch_size=size.batch,
         mixed_precision="bf16" if size.mixed_precision == "bf16" else "no",
         compile=size.compile,
         log_every=10**9,

@@ -17,7 +17,7 @@ _TASKS = {
     "vision": ("digits", ["--batch-size", "16"]),
     "lm": ("babygpt-pydocs", ["--eval-sequences", "4", "--sample-tokens", "1"]),
     "detect": ("fasterrcnn-digits", ["--batch-size", "2"]),
-    "diffusion": ("ddpm-digits", ["--samples", "0", "--eval-draws", "1"]),
+    "diffusion": ("ddpm-digits", ["--samples", "0", "--eval-noise-draws", "1"]),
 }
 
 

@@ -20,10 +20,10 @@ IMAGES = """
 ## Images
 
 All tasks read images the same way. JPEG goes through libjpeg-turbo, everything else through Pillow. Images are turned
-as their EXIF data say, but not in golu-detect, where annotations are on the pixels as they are stored (`--data.turn`
-for others). Transparent pixels are put on white (`--data.background black`). Of an animation the first frame is taken,
-which is said once. Samples of 16 bits are scaled by the range that the file states. At most 178,956,970 pixels are
-decoded.
+as their EXIF data say, but not in golu-detect, where annotations are on the pixels as they are stored
+(`--data.apply-exif` for others). Transparent pixels are put on white (`--data.background black`). Of an animation the
+first frame is taken, which is said once. Samples of 16 bits are scaled by the range that the file states. At most
+178,956,970 pixels are decoded.
 
 Folders are searched at any depth; links are followed once. Hidden files, `Thumbs.db`, `__MACOSX` and the like are
 passed over; other files are counted and named.

@@ -38,7 +38,7 @@ def metrics(folder: Path) -> list[dict[str, float]]:
 def test_every_step_sees_the_whole_batch(tmp_path):
     """Nothing but the config says how large a batch is and how it is split: 4 steps of 4 points, in 4 pieces each."""
     points = Points()
-    train(tiny_config(tmp_path, max_device_batch=1), points)
+    train(tiny_config(tmp_path, micro_batch_size=1), points)
     assert len(points.asked) == 4 * 4
     assert sorted(points.asked[:8]) == list(range(8))
     result = json.loads((tmp_path / FOLDER / "result.json").read_text())
@@ -47,7 +47,7 @@ def test_every_step_sees_the_whole_batch(tmp_path):
 
 def test_pieces_add_up_to_the_batch(tmp_path):
     train(tiny_config(tmp_path / "whole"))
-    train(tiny_config(tmp_path / "pieces", max_device_batch=2))
+    train(tiny_config(tmp_path / "pieces", micro_batch_size=2))
     whole, pieces = (metrics(tmp_path / name)[-1]["loss"] for name in ("whole", "pieces"))
     assert pieces == pytest.approx(whole, rel=1e-6)
 

@@ -27,7 +27,7 @@ STEPS = {"vision": 12, "lm": 12, "detect": 3, "diffusion": 12}
 RECIPES = {"vision": "digits", "lm": "babygpt-pydocs", "detect": "fasterrcnn-digits", "diffusion": "ddpm-digits"}
 FLAGS = {
     "lm": ["--eval-sequences", "4", "--sample-tokens", "1", "--eval-every", "1000"],
-    "diffusion": ["--samples", "0", "--eval-draws", "1"],
+    "diffusion": ["--samples", "0", "--eval-noise-draws", "1"],
 }
 
 

@@ -292,13 +292,6 @@ def test_digits_are_not_written_over_anything_else(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["digits", "empty"]
 
 
-def test_digits_of_version_0_1_are_taken(tmp_path):
-    folder = write_digits(tmp_path / "digits")
-    (folder / "complete.json").write_text('{"train": 1442, "test": 355}')
-    assert write_digits(folder) == folder
-    assert (folder / "complete.json").read_text() == '{"train": 1442, "test": 355}'
-
-
 # ---------------------------------------------------------------------------------------------------------- who writes
 
 INSIDE_A_PARTIAL = "fills a folder or file that ownership.py renames"

@@ -35,7 +35,7 @@ def shrink(name: str) -> list[str]:
         "--batch-size",
         "3" if recipe.segments else "5",
     ]
-    flags += ["--max-device-batch", "None", "--schedule.warmup", "steps", "--schedule.warmup.steps", "2"]
+    flags += ["--micro-batch-size", "None", "--schedule.warmup", "steps", "--schedule.warmup.steps", "2"]
     flags += ["--schedule.warmup.no-within-epoch", "--group-size", "1"]
     if recipe.segments:
         flags += ["--augment.resize", "64", "96", "--augment.crop", "48", "--augment.eval-side", "64"]

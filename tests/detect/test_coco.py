@@ -201,7 +201,7 @@ def test_images_that_are_not_rgb_are_read(mode, copied):
             "train_annotations": notes / "instances_train2017.json",
             "test_annotations": notes / "instances_val2017.json",
         }
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, turn=True, **own))
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, apply_exif=True, **own))
     picture.save(path, format=kind, **({"exif": exif, "quality": 95} if kind == "JPEG" else {}))
     data = load_data(config)
     read = next(data.test.scene(n)[0] for n, image in enumerate(data.test.images) if image.file_name == path.name)

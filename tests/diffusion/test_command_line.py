@@ -115,7 +115,7 @@ def test_each_flag_of_the_noise_changes_the_picture(case, finished, run_here):
 def test_interpolation_begins_and_ends_with_the_images(finished, few_images, run_here):
     cwd, _ = finished
     paths = [str(path) for path in sorted(few_images.iterdir())[:2]]
-    done = run_here("interpolate", str(FOLDER), *paths, "--at", "5", "--points", "3", cwd=cwd)
+    done = run_here("interpolate", str(FOLDER), *paths, "--timestep", "5", "--points", "3", cwd=cwd)
     assert done.returncode == 0, done.stderr
     assert Image.open(cwd / "interpolation.png").size == (5 * 66 + 2, 68)
 
@@ -187,7 +187,7 @@ def test_noise_is_that_of_a_generator_for_each_image(training, few_images):
 
 
 def test_noise_of_a_test_image_is_the_same_in_every_run_of_a_seed(few_images):
-    config = replace(RECIPES["ddpm-digits"], eval_draws=4)
+    config = replace(RECIPES["ddpm-digits"], eval_noise_draws=4)
     made = [
         load_data(replace(config, data=replace(config.data, images=few_images), activation=name, seed=seed))
         for name, seed in (("golu", 0), ("relu", 0), ("golu", 1))
@@ -219,7 +219,7 @@ WRONG = [
     (["train", "ddpm-digits", "--data.images", "torn", "--check-data"], ["cannot be decoded", "05.png"]),
     (["train", "ddpm-digits", "--noise.steps", "0"], ["--noise.steps must be at least 1"]),
     (["train", "ddpm-digits", "--sample-steps", "2000"], ["not between 1 and the 1000"]),
-    (["train", "ddpm-digits", "--eval-draws", "0"], ["--eval-draws must be at least 1"]),
+    (["train", "ddpm-digits", "--eval-noise-draws", "0"], ["--eval-noise-draws must be at least 1"]),
     (["train", "ddpm-digits", "--fid-images", "10"], ["pip install 'golu-diffusion[fid]'"]),
     (["train", "ddpm-digits", "--model.groups", "5"], ["--model.groups 5 does not divide"]),
     (["train", "ddpm-digits", "--data.hub", "./nowhere"], ["datasets cannot load"]),

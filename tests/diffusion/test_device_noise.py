@@ -62,7 +62,7 @@ def test_losses_do_not_depend_on_pieces(few_images, tmp_path, monkeypatch, capfd
     # dropout is seeded for each piece
     for name, flags in {
         "whole": ["--device-noise"],
-        "pieces": ["--device-noise", "--max-device-batch", "4"],
+        "pieces": ["--device-noise", "--micro-batch-size", "4"],
         "images": [],
     }.items():
         (tmp_path / name).mkdir()

@@ -142,27 +142,29 @@ def test_ddims_times():
         check_sampling("euler", None, 1000)
 
 
-@pytest.mark.parametrize("noise", [Noise(steps=0), Noise(first=0.0), Noise(first=0.5, last=0.1), Noise(last=1.0)])
+@pytest.mark.parametrize(
+    "noise", [Noise(steps=0), Noise(beta_start=0.0), Noise(beta_start=0.5, beta_end=0.1), Noise(beta_end=1.0)]
+)
 def test_an_impossible_process_is_refused(noise):
-    with pytest.raises(RequestError, match=r"--noise\.(steps|first|last)"):
+    with pytest.raises(RequestError, match=r"--noise\.(steps|beta-start|beta-end)"):
         Diffusion(noise)
 
 
 UNDERFLOWS = [
-    Noise(last=0.5),
-    Noise(last=0.99),
-    Noise(last=0.2),
+    Noise(beta_end=0.5),
+    Noise(beta_end=0.99),
+    Noise(beta_end=0.2),
     Noise(steps=100_000),
     Noise(steps=10_000),
-    Noise(first=1e-9),
-    Noise(first=1e-300, last=1e-300),
-    Noise(first=1e-12, last=1e-8, steps=50),
+    Noise(beta_start=1e-9),
+    Noise(beta_start=1e-300, beta_end=1e-300),
+    Noise(beta_start=1e-12, beta_end=1e-8, steps=50),
 ]
 
 
 @pytest.mark.parametrize("noise", UNDERFLOWS)
 def test_a_schedule_that_underflows_is_refused(noise):
-    with pytest.raises(RequestError, match=r"--noise\.(steps|first|last).* in float32|in float32.*--noise\.steps"):
+    with pytest.raises(RequestError, match=r"--noise\.(steps|beta).* in float32|in float32.*--noise\.steps"):
         Diffusion(noise)
 
 
@@ -171,7 +173,7 @@ def test_a_schedule_that_underflows_is_refused(noise):
 @pytest.mark.parametrize("last", [6e-8, 1e-4, 0.02, 0.08, 0.3, 0.999])
 def test_what_is_not_refused_is_finite_in_every_sampler(steps, first, last):
     """With each kind of noise, and whatever steps the sampler visits."""
-    noise = Noise(steps=steps, first=first, last=last)
+    noise = Noise(steps=steps, beta_start=first, beta_end=last)
     try:
         process = Diffusion(noise)
     except RequestError:
@@ -196,11 +198,13 @@ def test_what_is_not_refused_is_finite_in_every_sampler(steps, first, last):
 
 
 def test_what_is_left_of_the_image_is_computed_as_torch_does():
-    for noise in (Noise(), Noise(steps=7, first=0.1, last=0.3), Noise(steps=1)):
+    for noise in (Noise(), Noise(steps=7, beta_start=0.1, beta_end=0.3), Noise(steps=1)):
         assert noise.log_remaining == pytest.approx(Diffusion(noise).alpha_bar[-1].log().item(), rel=1e-9)
 
 
-@pytest.mark.parametrize("flags", [["--noise.last", "0.5"], ["--noise.steps", "100000"], ["--noise.first", "1e-9"]])
+@pytest.mark.parametrize(
+    "flags", [["--noise.beta-end", "0.5"], ["--noise.steps", "100000"], ["--noise.beta-start", "1e-9"]]
+)
 @pytest.mark.parametrize("recipe", ["ddpm-digits", "pictures"])
 def test_an_impossible_schedule_is_refused_before_anything_is_read(flags, recipe, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

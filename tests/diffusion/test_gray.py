@@ -48,7 +48,7 @@ def test_a_gray_set_is_trained_on_and_drawn_in_gray(few_images, tmp_path, run_he
     assert done.returncode == 0, done.stderr
     assert {Image.open(path).mode for path in (*(tmp_path / "drawn").glob("*.png"), tmp_path / "samples.png")} == {"L"}
     first, last = sorted(few_images.iterdir())[:2]
-    done = run_here("interpolate", str(FOLDER), str(first), str(last), "--at", "5", "--points", "3", cwd=tmp_path)
+    done = run_here("interpolate", str(FOLDER), str(first), str(last), "--timestep", "5", "--points", "3", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     row = numpy.asarray(Image.open(tmp_path / "interpolation.png"))
     assert row.shape == (68, 5 * 66 + 2)

@@ -22,7 +22,7 @@ COMMANDS = {
         [RUN, "--count", "2", "--sampler", "ddim", "--steps", "2", "--grid", "grid.png", "--out", f"drawn {NAMES[16]}"]
     ],
     "interpolate": [
-        [RUN, *(f"pictures/{name}.png" for name in NAMES[-3:-1]), "--at", "10", "--grid", "grid between.png"]
+        [RUN, *(f"pictures/{name}.png" for name in NAMES[-3:-1]), "--timestep", "10", "--grid", "grid between.png"]
     ],
 }
 """Of each command, what its arguments are here."""

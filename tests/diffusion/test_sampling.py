@@ -188,7 +188,7 @@ def test_a_place_that_cannot_be_written_is_noticed_before_anything_is_drawn(
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     if flag == "--grid":
         Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
-        done = run_here("interpolate", str(run), "a.png", "a.png", "--at", "3", flag, path, cwd=tmp_path)
+        done = run_here("interpolate", str(run), "a.png", "a.png", "--timestep", "3", flag, path, cwd=tmp_path)
         assert done.returncode in (1, 2) and parent in done.stderr
 
 

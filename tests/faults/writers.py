@@ -103,7 +103,7 @@ WRITERS: dict[str, Writer] = {
             "interpolate",
             str(s.run("diffusion")),
             *(str(s.files / "images" / f"{n}.png") for n in range(2)),
-            *("--at", "5", "--points", "2"),
+            *("--timestep", "5", "--points", "2"),
         ],
     ),
     "golu-core aggregate": Writer("core", lambda s: ["aggregate", str(s.run("vision")), "--out", "report"], _STUDIES),

@@ -53,7 +53,7 @@ def test_two_processes_and_accumulation_change_no_loss(tmp_path):
     losses, tests = [], []
     for processes, most in ((1, 4), (2, 1), (2, 2), (1, 1)):
         out = f"runs-{processes}-{most}"
-        flags = ["--model.dropout", "0", "--max-device-batch", str(most), "--output-dir", out]
+        flags = ["--model.dropout", "0", "--micro-batch-size", str(most), "--output-dir", out]
         done = LM.run(*ARGUMENTS, *flags, cwd=tmp_path, processes=processes)
         assert done.returncode == 0, done.stderr
         lines = metrics_without_time(tmp_path / out / FOLDER.relative_to("runs"))

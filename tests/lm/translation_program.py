@@ -17,7 +17,7 @@ EN_DE = Languages("en", "de")
 NAME = "numbers-en-de"
 MODEL = ["--model.layers", "1", "--model.heads", "2", "--model.width", "32", "--model.feed-forward", "64"]
 SHORT = ["--steps", "12", "--eval-every", "4", "--eval-sentences", "5", "--schedule.warmup.steps", "3"]
-BATCH = ["--batch-size", "4", "--max-device-batch", "1", "--data.bundle-tokens", "256"]
+BATCH = ["--batch-size", "4", "--micro-batch-size", "1", "--data.bundle-tokens", "256"]
 TINY = [*MODEL, *SHORT, *BATCH, "--model.dropout", "0.1", "--average.every", "2", "--log-every", "1"]
 FOLDER = Path("runs/lm/transformer-numbers/golu/seed0")
 
@@ -42,7 +42,7 @@ def codec(folder: Path) -> Codec:
 
 def shrink(name: str) -> list[str]:
     """Flags that make a recipe of golu-lm, a language model's or a translator's, a matter of seconds."""
-    rest = ["--batch-size", "4", "--max-device-batch", "2", "--mixed-precision", "no", "--schedule.warmup.steps", "2"]
+    rest = ["--batch-size", "4", "--micro-batch-size", "2", "--mixed-precision", "no", "--schedule.warmup.steps", "2"]
     sizes = ["--steps", "6", "--eval-every", "3"]
     if name in TRANSLATION_RECIPES:
         data = ["--data.name", NAME, "--data.bundle-tokens", "256", "--eval-sentences", "4", "--average.every", "1"]

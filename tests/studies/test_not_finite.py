@@ -44,7 +44,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "evaluate": [[], ["--details", "out"]],
     "export": [["--out", "out"], ["--out", "out", "--format", "safetensors"]],
     "sample": [["--count", "2", "--out", "out", "--gif", "out.gif"], ["--sampler", "ddim", "--steps", "3"]],
-    "interpolate": [["picture.png", "picture.png", "--at", "3", "--points", "2"]],
+    "interpolate": [["picture.png", "picture.png", "--timestep", "3", "--points", "2"]],
     "predict": [["picture.png"], ["clip.mp4"], ["picture.png", "--format", "csv", "--grid", "out.png"]],
     "generate": [["--tokens", "3"], ["--tokens", "3", "--temperature", "0", "--prompt", "if"]],
     "translate": [[], ["--n-best", "1"]],

@@ -43,7 +43,7 @@ SHORT = {
     "segments": ["--epochs", "1"],
     "pictures": [
         *("--epochs", "1", "--model.width", "8", "--model.groups", "4", "--samples", "1", "--sample-steps", "1"),
-        *("--noise.steps", "10", "--eval-draws", "1"),
+        *("--noise.steps", "10", "--eval-noise-draws", "1"),
     ],
 }
 

@@ -247,7 +247,7 @@ SMALL = {
     "vision": ["digits", "--epochs", "1", "--max-steps", "3", "--schedule.warmup", "none"],
     "diffusion": [
         *["ddpm-digits", "--max-steps", "2", "--model.width", "8", "--model.multipliers", "1", "2"],
-        *["--model.groups", "4", "--noise.steps", "20", "--samples", "0", "--eval-draws", "1"],
+        *["--model.groups", "4", "--noise.steps", "20", "--samples", "0", "--eval-noise-draws", "1"],
         *["--schedule.warmup.steps", "1"],
     ],
     "lm": [

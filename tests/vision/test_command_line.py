@@ -129,7 +129,7 @@ UNTRAINABLE = [
     ("torchvision/fcn_resnet50", [], "there is no model 'torchvision/fcn_resnet50'"),
     ("timm/vit_tiny_patch16_224", ["--data.size", "64"], "Input height (64) doesn't match model (224)"),
     ("timm/resnet18", ["--data.size", "16", "--batch-size", "1"], "Expected more than 1 value per channel"),
-    ("timm/resnet18", ["--data.size", "16", "--max-device-batch", "1"], "Expected more than 1 value per channel"),
+    ("timm/resnet18", ["--data.size", "16", "--micro-batch-size", "1"], "Expected more than 1 value per channel"),
 ]
 
 
@@ -290,7 +290,7 @@ def test_help_and_recipes_answer_at_once(arguments, tmp_path):
 
 @pytest.mark.slow
 def test_mixed_precision_accumulation_and_average(few_digits, tmp_path):
-    flags = ["--data.root", str(few_digits), "--epochs", "2", "--mixed-precision", "bf16", "--max-device-batch", "8"]
+    flags = ["--data.root", str(few_digits), "--epochs", "2", "--mixed-precision", "bf16", "--micro-batch-size", "8"]
     flags += ["--average.decay", "0.5", "--mix.mixup", "0.2", "--mix.cutmix", "1.0", "--mix.group", "8", "--clip", "1"]
     done = VISION.run("train", "digits", *flags, *FAST, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

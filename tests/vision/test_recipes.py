@@ -86,7 +86,7 @@ def test_learning_rates_and_epoch_lengths(name, steps, rates):
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_batches_divide_and_can_be_mixed(name, processes):
     recipe = RECIPES[name]
-    plan = plan_batches(recipe.batch_size, processes, recipe.max_device_batch)
+    plan = plan_batches(recipe.batch_size, processes, recipe.micro_batch_size)
     if recipe.mix is not None:
         check_mixing(recipe.mix, plan)
 

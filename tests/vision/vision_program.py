@@ -15,7 +15,7 @@ def shrink(name: str) -> list[str]:
     recipe = RECIPES[name]
     size, resize = SIZES[recipe.model.own_activation]
     flags = ["--model.name", SMALL[recipe.model.own_activation], "--data.size", size, "--data.resize", resize]
-    flags += ["--epochs", "2", "--batch-size", "16", "--max-device-batch", "None", "--mixed-precision", "no"]
+    flags += ["--epochs", "2", "--batch-size", "16", "--micro-batch-size", "None", "--mixed-precision", "no"]
     flags += ["--max-steps", "None"]
     if recipe.schedule.kind == "milestones":
         flags += ["--schedule.milestones", "1", "--schedule.factors", "0.1"]

@@ -67,7 +67,7 @@ def fit_scenes(recipe: DetectConfig, asked: DetectConfig, given: frozenset[str])
         schedule=replace(recipe.schedule, warmup=warmup),
         epochs=epochs,
         batch_size=batch,
-        max_device_batch=min(batch, 8 if backbone == "small" or recipe.segments else 4),
+        micro_batch_size=min(batch, 8 if backbone == "small" or recipe.segments else 4),
         clip=_CLIP if backbone == "small" else None,
     )
     found = (

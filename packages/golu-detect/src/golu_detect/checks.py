@@ -64,7 +64,7 @@ def _agrees(scenes: Scenes, sample: int) -> bool:
     try:
         with open_regular(scenes.folder / image.file_name) as file, Pillow.open(file) as picture:
             width, height = picture.size
-            header: Any = picture.getexif() if scenes.turn else {}
+            header: Any = picture.getexif() if scenes.apply_exif else {}
             sideways = header.get(_ORIENTATION) in _SIDEWAYS
     except Exception:  # Pillow raises many kinds
         return False

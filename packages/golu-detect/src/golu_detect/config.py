@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -96,12 +97,15 @@ class Data:
         test_annotations: COCO file of your own test annotations.
         classes: `coco`: COCO's category ids as they are, for 91 outputs; `voc`: PASCAL VOC's 21 classes among them;
             `file`: the file's categories, numbered from 1 in the order of their ids.
-        turn: Turn images as their EXIF data say, where they were annotated so; COCO's and torchvision's readers do not.
+        apply_exif: Rotate images as their EXIF data say, if they were annotated that way; the readers of COCO and
+            torchvision do not.
         background: What transparent pixels are put on.
         train_size: Training images of the published data set after filtering, 0 if not known; a difference is said and
             noted in result.json.
         test_size: Test images of the published data set, 0 if not known.
     """
+
+    FORMER_NAMES: ClassVar[Mapping[str, str]] = {"apply_exif": "turn"}
 
     name: FolderName = placement("coco")
     root: Path | None = placement(None)
@@ -111,7 +115,7 @@ class Data:
     test_images: Path | None = placement(None)
     test_annotations: Path | None = placement(None)
     classes: Literal["coco", "voc", "file"] = "coco"
-    turn: bool = False
+    apply_exif: bool = False
     background: Background = "white"
     train_size: Amount = placement(117_266)
     test_size: Amount = placement(5_000)
@@ -121,9 +125,9 @@ class Data:
             raise RequestError(f"{flag}.root and files of your own cannot be combined")
         if self.test_share is not None and self.root is None:
             raise RequestError(f"{flag}.test-share is for a folder of your own: name it with {flag}.root")
-        if self.name == "digit-scenes" and not self.is_own and (self.turn or self.background != "white"):
+        if self.name == "digit-scenes" and not self.is_own and (self.apply_exif or self.background != "white"):
             raise RequestError(
-                f"the digit scenes have no EXIF data and no transparent pixels: leave out {flag}.turn and "
+                f"the digit scenes have no EXIF data and no transparent pixels: leave out {flag}.apply-exif and "
                 f"{flag}.background"
             )
 

@@ -89,7 +89,7 @@ def load_data(config: DetectConfig) -> DetectData:
     if kind != "boxes":
         check_outlines(train, learned_objects(train, kept, labels, kind))
         check_outlines(test, numpy.ones(len(test.objects.owners), bool))  # pycocotools takes all of them
-    reading = data.turn, data.background
+    reading = data.apply_exif, data.background
     splits = (
         Scenes(train_folder, train, kept, labels, kind, training_transform(augment), config.seed, *reading),
         Scenes(test_folder, test, test.images, labels, kind, evaluation_transform(augment), None, *reading),
@@ -208,7 +208,7 @@ def check_every_image(data: DetectData, workers: int | None) -> int:
             split.kind,
             v2.Identity(),
             None,
-            split.turn,
+            split.apply_exif,
             split.background,
         )
         for batch in loaded(evaluation_loader(plain, 1, 1, 0, workers)):

@@ -81,7 +81,7 @@ def preprocessing_of(config: DetectConfig, names: dict[str, str]) -> dict[str, A
     common: dict[str, Any] = {
         "channels": "RGB",
         "transparent_pixels_on": config.data.background,
-        "turn_as_exif_says": config.data.turn,
+        "turn_as_exif_says": config.data.apply_exif,
         "scale": "pixels / 255",
     }
     if isinstance(config.augment, SegmentationAugment):

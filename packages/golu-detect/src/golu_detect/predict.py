@@ -272,7 +272,7 @@ class _Network:
 
     def read(self, path: Path) -> Tensor:
         """An image as evaluation reads it, (3, H, W) uint8; RequestError if it cannot be read."""
-        return read_image(path, upright=self.config.data.turn, background=self.config.data.background)
+        return read_image(path, upright=self.config.data.apply_exif, background=self.config.data.background)
 
     def see(self, image: Tensor, threshold: float) -> Sighting:
         """What it sees in a (3, H, W) uint8 image; RunFailure if the network's outputs are not finite."""

@@ -47,7 +47,7 @@ def _detector(name: str, paper: PaperRow, model: Model, optim: Optim) -> DetectC
         ),
         epochs=26,
         batch_size=16,
-        max_device_batch=4,
+        micro_batch_size=4,
         group_size=4,
     )
 
@@ -66,7 +66,7 @@ DEEPLABV3_RESNET50_COCO = DetectConfig(
     schedule=Polynomial(power=0.9, per="step"),
     epochs=30,
     batch_size=32,
-    max_device_batch=8,
+    micro_batch_size=8,
     group_size=1,
 )
 """The learning rate is that of the published table; the public code has 0.02 (`--optim.lr 0.02`)."""
@@ -124,7 +124,7 @@ def _on_digits(model: Model, metric: str, size: int, epochs: int) -> DetectConfi
         ),
         epochs=epochs,
         batch_size=8,
-        max_device_batch=8,
+        micro_batch_size=8,
         group_size=1,
         clip=5.0,
     )
@@ -152,7 +152,7 @@ def _own(name: str, model: Model, metric: str, size: int) -> DetectConfig:
         schedule=Polynomial(power=0.9, per="step", warmup=warmup) if segments else Cosine(per="step", warmup=warmup),
         epochs=26,
         batch_size=16,
-        max_device_batch=8 if segments else 4,
+        micro_batch_size=8 if segments else 4,
         group_size=1,
     )
 

@@ -50,7 +50,7 @@ class Scenes:
         kind: of target: `segmentation`, `boxes` or `masks`.
         transform: of image and target.
         seed: of the augmentation; None in evaluation.
-        turn: images as their EXIF data say.
+        apply_exif: Whether images are rotated as their EXIF data say.
         background: what transparent pixels are put on.
     """
 
@@ -65,7 +65,7 @@ class Scenes:
         kind: str,
         transform: Callable[[Any], Any],
         seed: int | None,
-        turn: bool = False,
+        apply_exif: bool = False,
         background: Background = "white",
     ) -> None:
         self.folder = folder
@@ -75,7 +75,7 @@ class Scenes:
         self.kind = kind
         self.transform = transform
         self.seed = seed
-        self.turn = turn
+        self.apply_exif = apply_exif
         self.background = background
 
     def __len__(self) -> int:
@@ -100,7 +100,7 @@ class Scenes:
             RequestError: The image is missing, cannot be decoded, or is of another size than its annotation says.
         """
         image = self.images[sample]
-        return _read_image(self.folder / image.file_name, image, self.turn, self.background)
+        return _read_image(self.folder / image.file_name, image, self.apply_exif, self.background)
 
     def _transformed(self, key: SampleKey) -> tuple[Tensor, Target]:
         pixels, target = self.scene(key.sample)
@@ -129,21 +129,21 @@ class Scenes:
         )
 
 
-def _read_image(path: Path, image: Image, turn: bool, background: Background) -> Tensor:
+def _read_image(path: Path, image: Image, apply_exif: bool, background: Background) -> Tensor:
     """The image as it was annotated: its pixels as they are stored, or turned as its EXIF data say."""
     encoded = read_file(path)
     expected = image.height, image.width
-    pixels = decode(encoded, str(path), upright=turn, background=background)
+    pixels = decode(encoded, str(path), upright=apply_exif, background=background)
     if tuple(pixels.shape[-2:]) == expected:
         return pixels
-    other = decode(encoded, str(path), upright=not turn, background=background)
+    other = decode(encoded, str(path), upright=not apply_exif, background=background)
     if tuple(other.shape[-2:]) == expected:
         raise RequestError(
             f"the annotations of {printable(path)} have the size of the image "
             + (
-                "as it is stored, not turned: pass --data.no-turn"
-                if turn
-                else "turned by its EXIF data: pass --data.turn"
+                "as it is stored: pass --data.no-apply-exif"
+                if apply_exif
+                else "rotated by its EXIF data: pass --data.apply-exif"
             )
         )
     raise RequestError(

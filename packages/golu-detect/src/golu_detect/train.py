@@ -88,7 +88,7 @@ def check_request(config: DetectConfig, processes: Processes, plan: BatchPlan) -
     if config.segments and plan.device_size == 1 and not common:
         raise RequestError(
             "DeepLabV3 normalizes over the images that a device takes at once, and one image is too few: "
-            "use a larger --batch-size or --max-device-batch"
+            "use a larger --batch-size or --micro-batch-size"
         )
 
 

@@ -69,7 +69,7 @@ def fit_pictures(
         average=WeightAverage(decay=min(_LONGEST_AVERAGE, round(1 - 1 / max(2.0, _AVERAGED * steps), 4))),
         epochs=epochs,
         batch_size=batch,
-        eval_draws=power_of_two(256 / loaded.test.source.count, 1, 64),
+        eval_noise_draws=power_of_two(256 / loaded.test.source.count, 1, 64),
     )
     found = (
         f"{count:,} training and {loaded.test.source.count:,} test pictures{' without color' if is_gray else ''}, "

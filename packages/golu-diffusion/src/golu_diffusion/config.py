@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from golu_core.training import Amount, Count, EpochConfig, RequestError, Share, WeightAverage, later, placement
 from golu_core.training.config import Background, FolderName, Range
@@ -58,32 +59,34 @@ class Noise:
 
     Attributes:
         steps: Number of steps, T.
-        first: Variance of the first step, beta_1.
-        last: Variance of the last step, beta_T.
+        beta_start: Variance of the first step, beta_1.
+        beta_end: Variance of the last step, beta_T.
     """
 
+    FORMER_NAMES: ClassVar[Mapping[str, str]] = {"beta_start": "first", "beta_end": "last"}
+
     steps: Annotated[int, Range(least=1, most=100_000)] = 1000
-    first: Annotated[float, Range(above=0, below=1)] = 1e-4
-    last: Annotated[float, Range(above=0, below=1)] = 0.02
+    beta_start: Annotated[float, Range(above=0, below=1)] = 1e-4
+    beta_end: Annotated[float, Range(above=0, below=1)] = 0.02
 
     @property
     def log_remaining(self) -> float:
         """The logarithm of alpha_bar_T: of the image's variance that is left after the last step."""
-        rise = (self.last - self.first) / max(1, self.steps - 1)
-        return math.fsum(math.log1p(-(self.first + step * rise)) for step in range(self.steps))
+        rise = (self.beta_end - self.beta_start) / max(1, self.steps - 1)
+        return math.fsum(math.log1p(-(self.beta_start + step * rise)) for step in range(self.steps))
 
     def check(self, flag: str) -> None:
-        if self.first > self.last:
-            raise RequestError(f"{flag}.first {self.first} must not be above {flag}.last {self.last}")
-        if self.first < _BELOW_ONE:
+        if self.beta_start > self.beta_end:
+            raise RequestError(f"{flag}.beta-start {self.beta_start} must not be above {flag}.beta-end {self.beta_end}")
+        if self.beta_start < _BELOW_ONE:
             raise RequestError(
-                f"{flag}.first {self.first:g} vanishes next to 1 in float32: use at least {_BELOW_ONE:.1e}"
+                f"{flag}.beta-start {self.beta_start:g} vanishes next to 1 in float32: use at least {_BELOW_ONE:.1e}"
             )
         if self.log_remaining < math.log(_SMALLEST_NORMAL):
             raise RequestError(
-                f"{self.steps:,} steps with variances from {self.first:g} to {self.last:g} leave "
+                f"{self.steps:,} steps with variances from {self.beta_start:g} to {self.beta_end:g} leave "
                 f"10^{self.log_remaining / math.log(10):.0f} of an image's variance, which underflows in float32, so "
-                f"that every drawn image would be NaN: lower {flag}.steps or {flag}.last"
+                f"that every drawn image would be NaN: lower {flag}.steps or {flag}.beta-end"
             )
 
 
@@ -149,12 +152,14 @@ class Data:
 class DiffusionConfig(EpochConfig):
     """A golu-diffusion recipe: everything that a run of it needs."""
 
+    FORMER_NAMES: ClassVar[Mapping[str, str]] = {"eval_noise_draws": "eval_draws"}
+
     model: Model = Model()
     noise: Noise = Noise()
     data: Data = Data()
     average: WeightAverage | None = None
     """Moving average of the weights."""
-    eval_draws: Count = 1
+    eval_noise_draws: Count = 1
     """How many times each test image is noised in evaluation."""
     samples: Amount = placement(16)
     """Images drawn after each epoch, as a grid in samples/; 0 for none."""

@@ -260,7 +260,7 @@ def load_data(config: DiffusionConfig) -> DiffusionData:
         fingerprint = files_fingerprint([(f"{split}/{p.name}", p) for split, paths in listed.items() for p in paths])
     steps = config.noise.steps
     train = NoisyImages(sources["train"], data, steps, config.seed, training=True, noisy=not config.device_noise)
-    test = NoisyImages(sources["test"], data, steps, config.seed, training=False, draws=config.eval_draws)
+    test = NoisyImages(sources["test"], data, steps, config.seed, training=False, draws=config.eval_noise_draws)
     published = {"train": data.train_size, "test": data.test_size}
     found = {split: source.count for split, source in sources.items()}
     differing = {split: count for split, count in published.items() if count and found[split] != count}

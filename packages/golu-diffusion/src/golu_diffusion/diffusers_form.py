@@ -88,8 +88,8 @@ def scheduler_config(config: DiffusionConfig) -> dict[str, object]:
     return {
         "_class_name": "DDPMScheduler",
         "num_train_timesteps": config.noise.steps,
-        "beta_start": config.noise.first,
-        "beta_end": config.noise.last,
+        "beta_start": config.noise.beta_start,
+        "beta_end": config.noise.beta_end,
         "beta_schedule": "linear",
         "variance_type": "fixed_large",
         "clip_sample": True,

@@ -36,7 +36,7 @@ class Diffusion:
     def __init__(self, noise: Noise, device: torch.device | str = "cpu") -> None:
         check_fields(noise, "--noise.")
         self.steps = noise.steps
-        beta = torch.linspace(noise.first, noise.last, noise.steps, dtype=torch.float64)
+        beta = torch.linspace(noise.beta_start, noise.beta_end, noise.steps, dtype=torch.float64)
         alpha_bar = (1 - beta).cumprod(0)
         before = torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])
 

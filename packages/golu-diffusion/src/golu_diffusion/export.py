@@ -89,7 +89,7 @@ def schedule_of(config: DiffusionConfig) -> dict[str, object]:
     return {
         "predicts": "the noise in images",
         "steps": noise.steps,
-        "variances": {"first": noise.first, "last": noise.last, "growth": "linear"},
+        "variances": {"first": noise.beta_start, "last": noise.beta_end, "growth": "linear"},
         "steps_counted_from": 0,
         "images": {"channels": data.channels, "size": data.size, "range": [-1, 1]},
     }

@@ -54,7 +54,7 @@ DDPM_DIGITS = DiffusionConfig(
     schedule=Cosine(final_lr=0.0, per="step", warmup=StepWarmup(steps=50, start_factor=0.1, then="begins_whole")),
     epochs=30,
     batch_size=32,
-    eval_draws=2,
+    eval_noise_draws=2,
     sample_steps=20,
     clip=1.0,
 )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -253,7 +253,9 @@ def _bar(processes: Processes, steps: int, count: int) -> Iterator[Callable[[int
 class InterpolateFlags:
     """How `golu-diffusion interpolate` goes from one image to another."""
 
-    at: Amount = 500
+    FORMER_NAMES: ClassVar[Mapping[str, str]] = {"timestep": "at"}
+
+    timestep: Amount = 500
     """Step of the forward process at which the two are mixed: the later, the freer."""
     points: Count = 10
     """Images between the two."""
@@ -281,8 +283,8 @@ def interpolate_command(arguments: Sequence[str]) -> None:
     check_output(flags.grid)
     finished = FinishedRun.at(folder, DiffusionConfig)
     config = finished.config
-    if flags.at >= config.noise.steps:
-        raise RequestError(f"--at must be 0 to {config.noise.steps - 1}, not {flags.at}")
+    if flags.timestep >= config.noise.steps:
+        raise RequestError(f"--timestep must be 0 to {config.noise.steps - 1}, not {flags.timestep}")
     data = config.data
     ends = torch.stack([as_trained_on(read_image(Path(p), background=data.background), data) for p in rest[:2]])
     model = load_run(finished, flags.weights)
@@ -292,7 +294,7 @@ def interpolate_command(arguments: Sequence[str]) -> None:
         model.to(device).eval()
         # one noise for both, as in the paper's figure 8, so that only the images are mixed
         noise = batch_noise(flags.seed, [0], "interpolate", ends.shape[1:], device)
-        noisy = diffusion.noised(scaled(ends, device), torch.tensor([flags.at] * 2, device=device), noise)
+        noisy = diffusion.noised(scaled(ends, device), torch.tensor([flags.timestep] * 2, device=device), noise)
         weights = torch.linspace(0, 1, flags.points + 2, device=device)[1:-1, None, None, None]
         between = (1 - weights) * noisy[:1] + weights * noisy[1:]
         numbers = [0] * flags.points  # the same draws for all, for the same reason
@@ -303,7 +305,7 @@ def interpolate_command(arguments: Sequence[str]) -> None:
             ends.shape[1:],
             seed=flags.seed,
             start=between,
-            from_step=flags.at,
+            from_step=flags.timestep,
             device=device,
         )
         x = deque(steps, maxlen=1).pop()

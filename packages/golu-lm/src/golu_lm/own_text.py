@@ -78,7 +78,7 @@ def fit_text(recipe: LmConfig, asked: LmConfig, given: frozenset[str]) -> Fitted
         schedule=Cosine(final_lr=rounded(lr / 10), per="step", warmup=StepWarmup(steps=max(1, min(100, steps // 10)))),
         steps=steps,
         batch_size=batch,
-        max_device_batch=batch,
+        micro_batch_size=batch,
         eval_every=max(1, steps // _EVALUATIONS),
         eval_sequences=max(1, min(20 * batch, test // context)),
     )

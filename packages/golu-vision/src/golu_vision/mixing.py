@@ -25,7 +25,7 @@ def check_mixing(mix: Mix, plan: BatchPlan) -> None:
     if plan.device_size % BLOCK:
         raise RequestError(
             f"MixUp and CutMix pair images within blocks of {BLOCK}, but a device takes {plan.device_size} at once: "
-            f"choose a batch size or --max-device-batch that is a multiple of {BLOCK}"
+            f"choose a batch size or --micro-batch-size that is a multiple of {BLOCK}"
         )
 
 

@@ -94,7 +94,7 @@ def check_network(network: nn.Module, config: VisionConfig, images: int, classes
     except Exception as error:  # each network has its own
         raise RequestError(
             f"{config.model.name} cannot be trained on micro-batches of {asked} ({_first_line(error)}): "
-            f"change --data.size, --batch-size or --max-device-batch"
+            f"change --data.size, --batch-size or --micro-batch-size"
         ) from None
     if not isinstance(logits, Tensor) or logits.shape != (count, classes):
         found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"

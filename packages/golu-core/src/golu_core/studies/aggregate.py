@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 from rich.console import Console
 
 from golu_core.activation.names.registry import canonical_name
 from golu_core.training.config.fields import Range, check_fields
+from golu_core.training.config.former_names import with_new_names
 from golu_core.training.messages.errors import RequestError
-from golu_core.training.messages.text_sinks import say
+from golu_core.training.messages.text_sinks import complain, say
 
 from .exit_status import exit_status
 from .reporting.collect import Collection, collect
@@ -40,6 +41,8 @@ _LEFT_OUT_SHOWN = 10
 class Flags:
     """Collects finished runs into tables with statistics, next to the published values."""
 
+    FORMER_NAMES: ClassVar[Mapping[str, str]] = {"equivalence_margin": "no_larger_than"}
+
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Folders; results are found at any depth below."""
     out: Path | None = None
@@ -50,7 +53,7 @@ class Flags:
     """Show runs of one recipe with different configs as separate rows, instead of refusing them."""
     reference: str = "golu"
     """Activation that is compared with each of the others."""
-    no_larger_than: Annotated[float, Range(above=0.0, most=100.0)] | None = None
+    equivalence_margin: Annotated[float, Range(above=0.0, most=100.0)] | None = None
     """Claim, where the seeds show it, that no difference is larger than this many percent of the other's mean."""
     figures: Literal["png", "pdf", "svg"] = "png"
     """Format of the figures beside the HTML report."""
@@ -95,7 +98,7 @@ def _report_of(flags: Flags) -> Report:
     refuse_two_sources(collection.runs)
     if not flags.allow_mixed:
         refuse_mixed(collection.runs)
-    return Report(collection, reference, flags.no_larger_than)
+    return Report(collection, reference, flags.equivalence_margin)
 
 
 def _print(report: Report) -> None:
@@ -126,7 +129,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _aggregate(arguments: list[str] | None) -> int:
-    flags = tyro.cli(Flags, args=arguments, prog="golu-core aggregate", config=(tyro.conf.FlagCreatePairsOff,))
+    words, notes = with_new_names(Flags, sys.argv[1:] if arguments is None else arguments)
+    for note in notes:
+        complain(f"golu-core aggregate: {note}")
+    flags = tyro.cli(Flags, args=words, prog="golu-core aggregate", config=(tyro.conf.FlagCreatePairsOff,))
     check_fields(flags)
     if bool(flags.runs) == (flags.run is not None):
         raise RequestError("name the folders of runs, or one run by --run; see --help")

@@ -29,7 +29,7 @@ TRANSFORMER_WMT14 = TranslationConfig(
     label_smoothing=0.1,
     steps=100_000,
     batch_size=8,
-    max_device_batch=1,
+    micro_batch_size=1,
     eval_every=5_000,
     mixed_precision="fp16",
 )
@@ -49,7 +49,7 @@ TRANSFORMER_NUMBERS = TranslationConfig(
     label_smoothing=0.1,
     steps=800,
     batch_size=2,
-    max_device_batch=1,
+    micro_batch_size=1,
     eval_every=200,
     eval_sentences=100,
 )

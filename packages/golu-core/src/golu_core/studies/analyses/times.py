@@ -111,7 +111,7 @@ def analyze_times(
         config: RunConfig = replace(recipe, mixed_precision=precision or recipe.mixed_precision)
         if config.mixed_precision == "fp16" and device.type == "cpu":
             raise RequestError("fp16 needs a GPU; on a CPU use --mixed-precision bf16 or no")
-        most = config.max_device_batch or config.batch_size
+        most = config.micro_batch_size or config.batch_size
         count = samples or (min(most, _CPU_SAMPLES) if device.type == "cpu" else most)
         names = in_table_order({config.own_activation, *activations})
         steps: dict[str, dict[str, Callable[[], None]]] = {part: {} for part in _PARTS}

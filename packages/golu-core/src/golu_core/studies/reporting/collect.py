@@ -15,14 +15,7 @@ from typing import Any, overload
 
 from golu_core.activation.names.specs import folder_name
 from golu_core.regular_files import regular_json
-from golu_core.training.config.identity import (
-    flat_identity,
-    flattened,
-    identity,
-    identity_sha256,
-    later_fields,
-    placement_fields,
-)
+from golu_core.training.config.identity import IdentityRules, identity
 from golu_core.training.config.run_config import ACTIVATION_SOURCE, RunConfig
 from golu_core.training.messages.errors import RequestError
 from golu_core.training.runs.results import RESULT_FILE, SCHEMA, Result, result_from_json
@@ -36,12 +29,6 @@ DATA = "data (fingerprint)"
 """The name under which the settings of runs have what their data are."""
 TOKENIZER = "(tokenizer)"
 """How the names of settings end that have what metrics were taken with."""
-_PLACEMENTS_OF_0_1 = frozenset(
-    {"paper", "data_dir", "output_dir", "num_workers", "checkpoint_every", "keep_checkpoints", "log_every", "tracker"}
-    | {"overwrite", "dry_run", "check_data", "data.download", "data.vocab_file", "max_device_batch", "eval_batch"}
-    | {"sample_tokens", "samples", "sample_steps", "fid_images", "fid_weights"}
-)
-"""What did not count as a run's identity in version 0.1, whose config.json names no format."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +215,7 @@ class _Settings:
     """Joins results with the settings of their configs; equal settings are one object, however many runs have them."""
 
     def __init__(self) -> None:
-        self._rules: dict[tuple[str, str], list[tuple[frozenset[str], dict[str, Any]]]] = {}
+        self._rules: dict[tuple[str, str], list[IdentityRules]] = {}
         self._shared: dict[str, dict[str, Any]] = {}
 
     def joined(
@@ -241,6 +228,9 @@ class _Settings:
             if config is None:
                 without.append(RunResult(result, folder, None))
                 continue
+            if "format" not in config:
+                left_out.append(LeftOut(folder, "version 0.1 of golu wrote it"))
+                continue
             settings, fits = self._settings(result, config)
             if not fits:
                 left_out.append(LeftOut(folder, "its config.json is not the config that its result.json names"))
@@ -249,9 +239,9 @@ class _Settings:
             runs.append(RunResult(result, folder, settings, str(config.get(ACTIVATION_SOURCE, ""))))
         for run in without:
             candidates = [*known[run.result.task, run.result.recipe].values(), *self._of_recipe(run.result)]
-            fitting = (
-                settings for settings in candidates if _sha256_with(settings, run.result) == run.result.config_sha256
-            )
+            rules = self._identity_rules(run.result.task, run.result.recipe) or [_ANY_TASK]
+            wanted = run.result.config_sha256
+            fitting = (s for s in candidates if any(_sha256_with(s, run.result, rule) == wanted for rule in rules))
             runs.append(dataclasses.replace(run, settings=next(fitting, None)))
         runs, strangers = _without_strangers(runs)
         return [self._with_data(run) for run in runs], [*left_out, *strangers]
@@ -263,32 +253,26 @@ class _Settings:
         return dataclasses.replace(run, settings=self._share({**run.settings, **data, **_tokenizers(run.result)}))
 
     def _settings(self, result: Result, config: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        values = {name: value for name, value in config.items() if name != "format"}
         rules = self._identity_rules(result.task, result.recipe)
-        if "format" not in config:
-            flat = flattened(config, _PLACEMENTS_OF_0_1)
-            return self._share(_generic(flat, result)), not rules or identity_sha256(flat) == result.config_sha256
-        for placements, defaults in rules:
-            flat = flat_identity(config, placements | {"format"}, defaults)
-            if identity_sha256(flat) == result.config_sha256:
+        for rule in rules:
+            flat = rule.flat(values)
+            if rule.sha256(flat) == result.config_sha256:
                 return self._share(_generic(flat, result)), True
         # which fields of an unknown task's config are placement is not known, so its checksum cannot be checked
-        flat = flat_identity(config, _BASE_PLACEMENTS | {"format"}, dict(later_fields(RunConfig())))
-        return self._share(_generic(flat, result)), not rules
+        return self._share(_generic(_ANY_TASK.flat(values), result)), not rules
 
     def _share(self, settings: dict[str, Any]) -> dict[str, Any]:
         return self._shared.setdefault(json.dumps(settings, sort_keys=True), settings)
 
-    def _identity_rules(self, task: str, recipe: str) -> list[tuple[frozenset[str], dict[str, Any]]]:
-        """Which fields are placement, and which count only off their default: of the recipe, else of each kind.
-
-        None for a task that no package has.
-        """
+    def _identity_rules(self, task: str, recipe: str) -> list[IdentityRules]:
+        """How fields count: of the recipe, else of each kind of config; none for a task that no package has."""
         if (task, recipe) not in self._rules:
             known = installed_tasks().get(task)
             recipes = {} if known is None else recipes_of(known)
             kinds = {type(example): example for example in recipes.values()}
             examples = [recipes[recipe]] if recipe in recipes else list(kinds.values())
-            self._rules[task, recipe] = [(frozenset(placement_fields(e)), dict(later_fields(e))) for e in examples]
+            self._rules[task, recipe] = [IdentityRules.of(example) for example in examples]
         return self._rules[task, recipe]
 
     def _of_recipe(self, result: Result) -> list[dict[str, Any]]:
@@ -304,7 +288,7 @@ def _tokenizers(result: Result) -> dict[str, str]:
     return {f"{name} {TOKENIZER}": found["tok"] for name, found in parts.items() if "tok" in found}
 
 
-_BASE_PLACEMENTS = frozenset(placement_fields(RunConfig()))
+_ANY_TASK = IdentityRules.of(RunConfig())
 
 
 def recipe_of(result: Result) -> RunConfig | None:
@@ -334,11 +318,11 @@ def _place(result: Result) -> str:
     return f"/{folder_name(result.activation)}/seed{result.seed}"
 
 
-def _sha256_with(settings: Mapping[str, Any], result: Result) -> str:
+def _sha256_with(settings: Mapping[str, Any], result: Result, rules: IdentityRules) -> str:
     """Checksum that a config of these settings has for the result's activation and seed."""
     own, any_run = _place(result), "/{activation}/seed{seed}"
     flat = {name: v.replace(any_run, own) if isinstance(v, str) else v for name, v in settings.items()}
-    return identity_sha256({**flat, "activation": result.activation, "seed": result.seed})
+    return rules.sha256({**flat, "activation": result.activation, "seed": result.seed})
 
 
 def _without_strangers(runs: Sequence[RunResult]) -> tuple[list[RunResult], list[LeftOut]]:

@@ -48,8 +48,9 @@ METHODS = [
         "as a whole. They are given where the seeds can carry one below 0.05: from 6 seeds on against one activation "
         "in one recipe, from 8 against four, from 12 in sixteen recipes. With 3 seeds not even an uncorrected p can "
         "fall below 0.25. A seed at which one activation failed is its largest loss. Where mean and estimate have "
-        "different signs, nothing is claimed. With --no-larger-than D, a difference above D percent of the other mean "
-        "is claimed to be absent where two one-sided signed-rank tests exclude it, corrected by Bonferroni's method.",
+        "different signs, nothing is claimed. With --equivalence-margin D, a difference above D percent of the other "
+        "mean is claimed to be absent where two one-sided signed-rank tests exclude it, corrected by Bonferroni's "
+        "method.",
     ),
     (
         "Over recipes",

@@ -6,37 +6,65 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from .former_names import renamed_fields
 from .run_config import RunConfig, to_json
 
 
-def identity(config: RunConfig) -> dict[str, Any]:
-    """The fields that change a run's numbers, flat, as `optim.lr: 0.1`."""
-    return flat_identity(to_json(config), frozenset(placement_fields(config)), dict(later_fields(config)))
+@dataclass(frozen=True)
+class IdentityRules:
+    """How the fields of a kind of config count.
 
-
-def flat_identity(values: Mapping[str, Any], placements: frozenset[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """`identity` of a config that is at hand as JSON values.
-
-    Args:
-        values: what `to_json` gives, or config.json holds.
-        placements: the `placement_fields` of any config of the same recipe.
-        defaults: its `later_fields`.
+    Attributes:
+        runtime: Names of the fields that say where and how a run runs; they are no part of its identity.
+        added: Fields that older runs do not have, with their defaults, at which they do not count either.
+        former: The names under which renamed fields enter the checksum, so that a run keeps the one it has.
     """
-    flat = {name: _canonical(value) for name, value in flattened(values, placements).items()}
-    return {name: value for name, value in flat.items() if name not in defaults or value != defaults[name]}
+
+    runtime: frozenset[str]
+    added: Mapping[str, Any]
+    former: Mapping[str, str]
+
+    @classmethod
+    def of(cls, config: RunConfig) -> IdentityRules:
+        """Return the rules of a config, which hold for any other of the same recipe."""
+        return cls(frozenset(placement_fields(config)), dict(later_fields(config)), dict(renamed_fields(type(config))))
+
+    def flat(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what `identity` does, for a config that is at hand as JSON values, under old names or new ones."""
+        new = {old: name for name, old in self.former.items()}
+        left_out = self.runtime | {self.former[name] for name in self.runtime & set(self.former)}
+        flat = {new.get(name, name): _canonical(value) for name, value in flattened(values, left_out).items()}
+        return {name: value for name, value in flat.items() if name not in self.added or value != self.added[name]}
+
+    def sha256(self, flat: Mapping[str, Any]) -> str:
+        """Return the checksum of what `flat` or `identity` gives."""
+        named = {self.former.get(name, name): value for name, value in flat.items()}
+        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """Return the fields that change a run's numbers, flat, as `optim.lr: 0.1`."""
+    return IdentityRules.of(config).flat(to_json(config))
+
+
+def config_sha256(config: RunConfig) -> str:
+    """Return the checksum of a run's identity."""
+    rules = IdentityRules.of(config)
+    return rules.sha256(rules.flat(to_json(config)))
 
 
 def flattened(values: Mapping[str, Any], left_out: frozenset[str]) -> dict[str, Any]:
-    """JSON values with nested names, as `optim.lr`, without some."""
+    """Return JSON values with nested names, as `optim.lr`, without some."""
     flat: dict[str, Any] = {}
     _flatten(values, "", left_out, flat)
     return flat
 
 
 def placement_fields(config: Any, prefix: str = "") -> Iterator[str]:
-    """Names of the fields that say where and how a run runs, as `data.download`."""
+    """Yield the names of the fields that say where and how a run runs, as `data.download`."""
     for f in dataclasses.fields(config):
         if not f.metadata.get("identity", True):
             yield prefix + f.name
@@ -45,12 +73,23 @@ def placement_fields(config: Any, prefix: str = "") -> Iterator[str]:
 
 
 def later_fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Names of the fields that older runs do not have, with their defaults."""
+    """Yield the names of the fields that older runs do not have, with their defaults."""
     for f in dataclasses.fields(config):
         if f.metadata.get("later", False):
             yield prefix + f.name, to_json(f.default)
         elif dataclasses.is_dataclass(value := getattr(config, f.name)):
             yield from later_fields(value, f"{prefix}{f.name}.")
+
+
+def differences(config: RunConfig, other: RunConfig) -> list[str]:
+    """Return the identity fields in which two configs differ, as `optim.lr: 0.1 there, 0.05 asked for`."""
+    asked, there = identity(config), identity(other)
+    missing = "absent"
+    return [
+        f"{name}: {there.get(name, missing)} there, {asked.get(name, missing)} asked for"
+        for name in sorted({*asked, *there})
+        if there.get(name, missing) != asked.get(name, missing)
+    ]
 
 
 def _flatten(values: Mapping[str, Any], prefix: str, left_out: frozenset[str], flat: dict[str, Any]) -> None:
@@ -69,24 +108,3 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, list):
         return [_canonical(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def config_sha256(config: RunConfig) -> str:
-    """Checksum of a run's identity."""
-    return identity_sha256(identity(config))
-
-
-def identity_sha256(flat: Mapping[str, Any]) -> str:
-    """Checksum of what `identity` gives."""
-    return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()
-
-
-def differences(config: RunConfig, other: RunConfig) -> list[str]:
-    """The identity fields in which two configs differ, as `optim.lr: 0.1 there, 0.05 asked for`."""
-    asked, there = identity(config), identity(other)
-    missing = "absent"
-    return [
-        f"{name}: {there.get(name, missing)} there, {asked.get(name, missing)} asked for"
-        for name in sorted({*asked, *there})
-        if there.get(name, missing) != asked.get(name, missing)
-    ]

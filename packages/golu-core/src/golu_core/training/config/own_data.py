@@ -54,8 +54,8 @@ def cut_batch(config: Config, fitted: Fitted[Config]) -> tuple[Config, tuple[str
     if fitted.samples is None or config.batch_size <= fitted.samples:
         return config, ()
     batch = fitting_batch(config.batch_size, fitted.samples)
-    limit = None if config.max_device_batch is None else min(config.max_device_batch, batch)
-    cut = dataclasses.replace(config, batch_size=batch, max_device_batch=limit)
+    limit = None if config.micro_batch_size is None else min(config.micro_batch_size, batch)
+    cut = dataclasses.replace(config, batch_size=batch, micro_batch_size=limit)
     return cut, (f"the batch of {config.batch_size:,} is cut to {batch:,}: there are {fitted.samples:,} to train on",)
 
 

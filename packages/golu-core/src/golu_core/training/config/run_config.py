@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import tyro
 
@@ -78,6 +78,8 @@ class RunLength:
 class RunConfig:
     """What every recipe has. Task packages inherit from it and add their own fields."""
 
+    FORMER_NAMES: ClassVar[Mapping[str, str]] = {"micro_batch_size": "max_device_batch"}
+
     recipe: Annotated[str, tyro.conf.Suppress] = ""
     paper: Annotated[PaperRow | None, tyro.conf.Suppress] = placement(None)
 
@@ -110,9 +112,9 @@ class RunConfig:
     """Learning rate over the run."""
     batch_size: Samples = 256
     """Samples of one optimizer step, over all processes."""
-    max_device_batch: Samples | None = None
-    """Most samples that a device takes at once; a larger share of the batch is split, and gradients are accumulated.
-    Batch norm and dropout see the parts, so this changes the numbers."""
+    micro_batch_size: Samples | None = None
+    """Maximum micro-batch size per device. A larger share of the batch is split and its gradients are accumulated;
+    batch norm and dropout then see micro-batches, so this changes the numbers."""
     clip: Positive | None = None
     """Clip the gradient to this norm."""
 
@@ -167,7 +169,7 @@ class RunConfig:
         It follows from the training batch and is not a field: networks round differently for other batches, and
         so a number would depend on where a run was evaluated.
         """
-        return min(self.max_device_batch or self.batch_size, _LARGEST_EVALUATION_BATCH)
+        return min(self.micro_batch_size or self.batch_size, _LARGEST_EVALUATION_BATCH)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..messages.errors import RequestError
+from .former_names import former_names, with_new_keys
 
 if TYPE_CHECKING:
     import cattrs
@@ -94,7 +95,7 @@ def kind_of(value: Any) -> str:
 
 
 def read_variants(converter: cattrs.Converter) -> None:
-    """Makes a converter of JSON values understand the `kind` of dataclasses."""
+    """Make a converter of JSON values understand the `kind` of dataclasses, and former names of their fields."""
     from cattrs.gen import make_dict_structure_fn
 
     def one_of_several(value: Any, hint: Any) -> Any:
@@ -109,14 +110,23 @@ def read_variants(converter: cattrs.Converter) -> None:
 
     def of_one_kind(hint: Any) -> Any:
         structure = make_dict_structure_fn(hint, converter, _cattrs_forbid_extra_keys=True)
-        return lambda value, _: structure({k: v for k, v in value.items() if (k, v) != (KIND, kind_of(hint))}, hint)
 
-    converter.register_structure_hook_factory(_has_kind, of_one_kind)
+        def read(value: Any, _: Any) -> Any:
+            without_kind = {k: v for k, v in value.items() if not (_has_kind(hint) and (k, v) == (KIND, kind_of(hint)))}
+            return structure(with_new_keys(hint, without_kind), hint)
+
+        return read
+
+    converter.register_structure_hook_factory(lambda hint: _has_kind(hint) or _has_former_names(hint), of_one_kind)
     converter.register_structure_hook_func(lambda hint: alternatives(hint) is not None, one_of_several)
 
 
 def _has_kind(hint: Any) -> bool:
     return dataclasses.is_dataclass(hint) and hasattr(hint, KIND)
+
+
+def _has_former_names(hint: Any) -> bool:
+    return dataclasses.is_dataclass(hint) and isinstance(hint, type) and bool(former_names(hint))
 
 
 def help_of(values: Any) -> str:

@@ -37,7 +37,7 @@ def _are_there(folder: Path) -> bool:
 
     with contextlib.suppress(OSError, ValueError):
         marker = regular_json(folder / SAMPLE_MARKER)
-        return marker in ({"format": _FORMAT, **_COUNTS}, _COUNTS)  # version 0.1 wrote no format
+        return bool(marker == {"format": _FORMAT, **_COUNTS})
     return False
 
 

@@ -73,7 +73,7 @@ class Run(Evaluation[Config]):
     @cached_property
     def plan(self) -> BatchPlan:
         """How the batch is split among the processes; RequestError if it does not divide."""
-        return plan_batches(self.config.batch_size, self.processes.count, self.config.max_device_batch)
+        return plan_batches(self.config.batch_size, self.processes.count, self.config.micro_batch_size)
 
     # --------------------------------------------------------------------------------------------- begin and continue
 

@@ -159,10 +159,7 @@ def config_from_file(values: Any, config_type: type[Config], path: Path) -> Conf
     written_as = values.get("format")
     if written_as != _CONFIG_FORMAT:
         version = "version 0.1 of golu" if written_as is None else f"another version of golu ({written_as})"
-        raise RequestError(
-            f"{path} was written by {version}, whose runs this version can put into tables, but not evaluate or "
-            f"continue: use that version for them"
-        )
+        raise RequestError(f"{path} was written by {version}, and only that version can use it")
     return from_json(config_type, {name: value for name, value in values.items() if name != "format"})
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from golu_core.activation.names.registry import nothing_loaded
 
 from ..config.fields import check_fields
+from ..config.former_names import with_new_names
 from ..config.named_activations import NamedActivation, activations_of_words, named_activation, planned_activation
 from ..config.run_config import Config, PaperRow, checked
 from ..config.variants import chosen, help_of
@@ -153,8 +154,10 @@ class CommandLine(Generic[Config]):
             activation = named(config.activation)
             return replace(config, activation=activation.text, activation_source=activation.source)
 
-        name, *flags = arguments
+        name, *typed = arguments
         recipe = self._recipe(name)
+        flags, notes = with_new_names(type(recipe), typed)
+        _tell(self.program, notes)
         fitted = self._fitted(recipe, flags)
         if fitted is None:
             return checked(with_activation(self._parsed(recipe, flags))), ()
@@ -237,7 +240,9 @@ def parsed_flags(flags: type[Flags], arguments: Sequence[str], usage: str) -> Fl
     """The flags of a command, checked; exits with status 2 and tyro's message on a wrong one."""
     import tyro
 
-    parsed = tyro.cli(flags, args=list(arguments), prog=usage)
+    words, notes = with_new_names(flags, arguments)
+    _tell(usage.partition(" ")[0], notes)
+    parsed = tyro.cli(flags, args=words, prog=usage)
     check_fields(parsed)
     return parsed
 
@@ -273,6 +278,12 @@ def _is_lack_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(
         words in text for words in ("allocate memory", "out of memory", "size calculation overflowed")
     )
+
+
+def _tell(program: str, notes: Sequence[str]) -> None:
+    """Prints notes on standard error, from one process of many."""
+    for note in notes:
+        _complain(f"{program}: {note}", 0)
 
 
 def _complain(message: str, status: int) -> int:
