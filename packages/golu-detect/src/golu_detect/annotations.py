@@ -109,7 +109,7 @@ def _content(text: str, path: Path) -> dict[str, Any]:
     return found
 
 
-def whole_number(value: Any) -> int | None:
+def _whole_number(value: Any) -> int | None:
     """An id as a number, also where it stands in quotes; None if it is not one."""
     if isinstance(value, bool):
         return None
@@ -126,12 +126,12 @@ def _image(entry: Any, path: Path) -> Image:
     lacking = [key for key in ("id", "file_name", "height", "width") if entry.get(key) is None]
     if lacking:
         raise RequestError(f"{printable(path)} has an image without {lacking[0]}: {printable(str(entry)[:200])}")
-    number = whole_number(entry["id"])
+    number = _whole_number(entry["id"])
     if number is None:
         raise RequestError(
             f"{printable(path)} has the image id {entry['id']!r}: COCO's results need ids that are whole numbers"
         )
-    height, width = whole_number(entry["height"]), whole_number(entry["width"])
+    height, width = _whole_number(entry["height"]), _whole_number(entry["width"])
     if height is None or width is None or height < 1 or width < 1:
         raise RequestError(f"{printable(path)}: image {number} has the size {entry['width']!r} x {entry['height']!r}")
     return Image(number, str(entry["file_name"]).replace("\\", "/"), height, width)
@@ -142,7 +142,7 @@ def _categories(entries: list[Any], path: Path) -> dict[int, str]:
     for entry in entries:
         if not isinstance(entry, dict) or entry.get("id") is None or entry.get("name") is None:
             raise RequestError(f"{printable(path)} has a category without id or name: {printable(str(entry)[:200])}")
-        number = whole_number(entry["id"])
+        number = _whole_number(entry["id"])
         if number is None:
             raise RequestError(f"{printable(path)} has the category id {entry['id']!r}: ids must be whole numbers")
         if number in found:
@@ -190,7 +190,7 @@ def _completed(
 
 def _number_or(value: Any) -> int:
     """An id as a number; one that no file has where it is none."""
-    number = whole_number(value)
+    number = _whole_number(value)
     return -(2**62) if number is None else number
 
 

@@ -55,7 +55,7 @@ class DetectData:
     fingerprint: Fingerprint
 
 
-def target_kind(config: DetectConfig) -> str:
+def _target_kind(config: DetectConfig) -> str:
     """What the network learns from: `segmentation`, `boxes` or `masks`."""
     return {"deeplabv3": "segmentation", "maskrcnn": "masks"}.get(config.model.kind, "boxes")
 
@@ -66,7 +66,7 @@ def load_data(config: DetectConfig) -> DetectData:
     Raises:
         RequestError: a file is missing or malformed, or there is nothing to learn from.
     """
-    data, kind = config.data, target_kind(config)
+    data, kind = config.data, _target_kind(config)
     splits_found = _splits(config)
     (train_folder, train), (test_folder, test) = ((split.folder, split.annotations) for split in splits_found)
     for folder in (train_folder, test_folder):

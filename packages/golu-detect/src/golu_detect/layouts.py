@@ -15,7 +15,7 @@ from .annotations import Annotations, read_annotations
 from .voc import read_voc, voc_splits
 from .yolo import read_yolo, yolo_splits
 
-TEST_NAMES = ("val", "valid", "validation", "test")
+_TEST_NAMES = ("val", "valid", "validation", "test")
 _NAMED = 6
 _FOR_CLASSES = "; a folder for each class is for golu-vision"
 
@@ -83,7 +83,7 @@ def _coco_pair(root: Path) -> tuple[Path, Path] | None:
 def _coco_names(root: Path) -> Iterator[tuple[Path, Path]]:
     notes = root / "annotations"
     yield notes / "instances_train2017.json", notes / "instances_val2017.json"
-    for test in TEST_NAMES:
+    for test in _TEST_NAMES:
         yield notes / "instances_train.json", notes / f"instances_{test}.json"
         yield notes / "train.json", notes / f"{test}.json"
         yield root / "train" / "_annotations.coco.json", root / test / "_annotations.coco.json"

@@ -73,7 +73,7 @@ def predict(
     drawn = _enlarged(image)
     factor = drawn.shape[-1] // image.shape[-1]
     if isinstance(augment, SegmentationAugment):
-        chosen = segmented(model, image, device, augment)
+        chosen = _segmented(model, image, device, augment)
         found = [label for label in chosen.unique().tolist() if label > 0]
         drawn = _with_masks(drawn, [chosen == label for label in found], found, factor)
         shares = {names.get(k, str(k)): float((chosen == k).float().mean()) for k in found}
@@ -98,7 +98,7 @@ def predict(
     return Sighting(drawn, {"detections": entries})
 
 
-def segmented(model: nn.Module, image: Tensor, device: torch.device, augment: SegmentationAugment) -> Tensor:
+def _segmented(model: nn.Module, image: Tensor, device: torch.device, augment: SegmentationAugment) -> Tensor:
     """The class of each pixel, (H, W) int64 on the CPU, by a network that sees the image at evaluation's size.
 
     Args:

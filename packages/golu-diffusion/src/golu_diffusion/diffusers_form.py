@@ -46,13 +46,13 @@ def write_pipeline(model: UNet, config: DiffusionConfig, folder: Path) -> None:
             "unet": ["diffusers", "UNet2DModel"],
         },
     )
-    _write(folder / "unet" / "config.json", common | unet_config(config))
-    _write(folder / "scheduler" / "scheduler_config.json", common | scheduler_config(config))
+    _write(folder / "unet" / "config.json", common | _unet_config(config))
+    _write(folder / "scheduler" / "scheduler_config.json", common | _scheduler_config(config))
     tensors = {name: tensor.contiguous() for name, tensor in _tensors(model)}
     save_file(tensors, folder / "unet" / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
 
 
-def unet_config(config: DiffusionConfig) -> dict[str, object]:
+def _unet_config(config: DiffusionConfig) -> dict[str, object]:
     """The arguments of UNet2DModel. `act_fn` is a name that it does not know, unless the network is the published one.
 
     For it has SiLU built into two places: with a name that it knows, it would load and give other numbers.
@@ -83,7 +83,7 @@ def activation_name(config: DiffusionConfig) -> str:
     return "silu" if config.activation == config.own_activation else f"golu-core:{config.activation}".lower()
 
 
-def scheduler_config(config: DiffusionConfig) -> dict[str, object]:
+def _scheduler_config(config: DiffusionConfig) -> dict[str, object]:
     """The arguments of DDPMScheduler that sample as `golu-diffusion sample` does by default."""
     return {
         "_class_name": "DDPMScheduler",

@@ -35,7 +35,7 @@ def _of_run(folder: Path) -> tuple[Exportable, Result]:
         inputs=("images", "steps"),
         output="noise",
         pipeline="unconditional-image-generation",
-        files={"diffusion.json": schedule_of(config), **activation_file(config.activation)},
+        files={"diffusion.json": _schedule_of(config), **activation_file(config.activation)},
         loading=_loading(config) if problem is not None else _loading_by_diffusers(config),
         needs=f"golu-diffusion; diffusers has no form of it: {problem}"
         if problem is not None
@@ -83,7 +83,7 @@ def _needs_of_diffusers(config: DiffusionConfig) -> str:
     return "diffusers, and golu-core for the activation; without it diffusers says that it does not know the activation"
 
 
-def schedule_of(config: DiffusionConfig) -> dict[str, object]:
+def _schedule_of(config: DiffusionConfig) -> dict[str, object]:
     """What sampling needs besides the network (Ho et al., 2020, section 4)."""
     noise, data = config.noise, config.data
     return {

@@ -78,9 +78,9 @@ def train(config: DiffusionConfig) -> None:
                 run.step(piece, squared_errors(prepared, batch, diffusion, run.device).mean())
             metrics = evaluate(run, run.evaluated_model, data, diffusion)
             run.report(metrics)
-            run.extra(_GRIDS, partial(draw_grid, run, diffusion, epoch + 1))
+            run.extra(_GRIDS, partial(_draw_grid, run, diffusion, epoch + 1))
 
-        distance = {_DISTANCE: partial(add_frechet_distance, run, data, diffusion)} if config.fid_images else {}
+        distance = {_DISTANCE: partial(_add_frechet_distance, run, data, diffusion)} if config.fid_images else {}
         run.finish(
             metrics,
             dataset=config.data.title,
@@ -115,7 +115,7 @@ def epoch_order(config: DiffusionConfig, images: int) -> EpochOrder:
     return EpochOrder(images, config.batch_size, config.seed, config.drop_last)
 
 
-def draw_grid(run: Run[DiffusionConfig], diffusion: Diffusion, epoch: int) -> None:
+def _draw_grid(run: Run[DiffusionConfig], diffusion: Diffusion, epoch: int) -> None:
     """Draws images and saves them as `samples/epoch-001.png`, always from the same noise."""
     config = run.config
     if config.samples == 0:
@@ -127,7 +127,7 @@ def draw_grid(run: Run[DiffusionConfig], diffusion: Diffusion, epoch: int) -> No
         save_grid(run.folder / "samples" / f"epoch-{epoch:03d}.png", images)
 
 
-def add_frechet_distance(run: Run[DiffusionConfig], data: DiffusionData, diffusion: Diffusion) -> None:
+def _add_frechet_distance(run: Run[DiffusionConfig], data: DiffusionData, diffusion: Diffusion) -> None:
     """Draws images and adds their distance to the result, which is written already."""
     config = run.config
     sampling = Sampling("ddpm", None, config.seed, config.evaluation_batch)

@@ -42,7 +42,7 @@ def _of_run(folder: Path) -> tuple[Exportable, Result]:
         pipeline="image-classification",
         files={
             _PREPROCESSING: preprocessing_of(config, classes),
-            **({"config.json": timm_config(config, classes, model)} if is_timm else {}),
+            **({"config.json": _timm_config(config, classes, model)} if is_timm else {}),
             **activation_file(config.activation),
         },
         loading=_loading(config, len(classes)),
@@ -70,7 +70,7 @@ def preprocessing_of(config: VisionConfig, classes: Sequence[str]) -> dict[str, 
     }
 
 
-def timm_config(config: VisionConfig, classes: Sequence[str], model: nn.Module) -> dict[str, Any]:
+def _timm_config(config: VisionConfig, classes: Sequence[str], model: nn.Module) -> dict[str, Any]:
     """What `timm.create_model("local-dir:...")` reads beside model.safetensors.
 
     With another activation than the network's own, timm does not know its architecture and refuses it:

@@ -47,20 +47,20 @@ def start_of_run(config: VisionConfig, model: nn.Module, classes: Sequence[str],
         TASK.name,
         model,
         processes,
-        partial(read_given, libraries=libraries_of(config.model)),
-        head=head_of(config, len(classes)),
+        partial(read_given, libraries=_libraries_of(config.model)),
+        head=_head_of(config, len(classes)),
         with_head=lambda given: _are_classes_of(given, classes),
     )
 
 
-def head_of(config: VisionConfig, classes: int) -> frozenset[str]:
+def _head_of(config: VisionConfig, classes: int) -> frozenset[str]:
     """Names of the tensors whose shape follows from the number of classes."""
     with torch.device("meta"):
         small, large = (build_network(config.model, n, config.data) for n in (classes, classes + 1))
     return tensors_of_head(small, large)
 
 
-def libraries_of(model: Model) -> dict[str, Library]:
+def _libraries_of(model: Model) -> dict[str, Library]:
     """What fetches published weights of a network: the library that it is of."""
     library, _, name = model.name.partition("/")
     fetch: dict[str, Callable[[str, str], Mapping[str, Tensor]]] = {"torchvision": torchvisions_weights, "timm": _timms}

@@ -11,21 +11,21 @@ from golu_core.training.data import BatchPlan, derive_seed
 
 from .config import Mix
 
-BLOCK = 8
+_BLOCK = 8
 """An image's partner is four places away in its block of eight: the order is random, and no process needs another's
 images. Copies of one image under repeated augmentation stand closer and are never mixed with each other."""
 
 
 def check_mixing(mix: Mix, plan: BatchPlan) -> None:
     """Raises RequestError where a device's batch cannot be mixed."""
-    if mix.group % BLOCK:
+    if mix.group % _BLOCK:
         raise RequestError(
-            f"MixUp and CutMix pair images within blocks of {BLOCK}: --mix.group must be a multiple of it"
+            f"MixUp and CutMix pair images within blocks of {_BLOCK}: --mix.group must be a multiple of it"
         )
-    if plan.device_size % BLOCK:
+    if plan.device_size % _BLOCK:
         raise RequestError(
-            f"MixUp and CutMix pair images within blocks of {BLOCK}, but a device takes {plan.device_size} at once: "
-            f"choose a batch size or --micro-batch-size that is a multiple of {BLOCK}"
+            f"MixUp and CutMix pair images within blocks of {_BLOCK}, but a device takes {plan.device_size} at once: "
+            f"choose a batch size or --micro-batch-size that is a multiple of {_BLOCK}"
         )
 
 
@@ -45,7 +45,7 @@ def mix_batch(
         Mixed images and soft targets, of the same shapes.
     """
     count, _, height, width = images.shape
-    partner = torch.arange(count).view(-1, BLOCK).roll(BLOCK // 2, dims=1).flatten().to(images.device)
+    partner = torch.arange(count).view(-1, _BLOCK).roll(_BLOCK // 2, dims=1).flatten().to(images.device)
     other_images, other_targets = images[partner], targets[partner]
     images = images.clone()
     weights = torch.empty(count)

@@ -68,11 +68,11 @@ def train(config: VisionConfig) -> None:
             data=data.facts,
             swapped=swapped,
             files=(CLASSES_FILE,),
-            extras={_WORST: lambda: save_worst(run, worst, data)},
+            extras={_WORST: lambda: _save_worst(run, worst, data)},
         )
 
 
-def save_worst(run: Run[VisionConfig], worst: list[Mistake], data: ImageData) -> None:
+def _save_worst(run: Run[VisionConfig], worst: list[Mistake], data: ImageData) -> None:
     """Draw the test images with the least probable right class."""
     if run.is_main:
         save_mistakes(run.folder / _WORST, worst, data.test, data.classes, run.config.data)

@@ -16,7 +16,7 @@ from .compute.parameters import check_parameter
 from .functional import gated_golu, golu
 
 LEARNED = ("alpha", "beta", "gamma")
-UNSIZED = (
+_UNSIZED = (
     "this GoLU learns parameters for each channel, and does not know how many there are: call "
     "size_per_channel(model, example_inputs), or give replace_activations its example_inputs"
 )
@@ -159,7 +159,7 @@ class GoLU(nn.Module):
             return y if gated is None else y * gated
         if self.learnable:
             if not self.is_sized:
-                raise ValueError(UNSIZED)
+                raise ValueError(_UNSIZED)
             alpha, beta, gamma = (getattr(self, f"log_{name}").exp() for name in LEARNED)
             learned = golu(x, alpha, beta, gamma)
             return learned if gated is None else learned * gated

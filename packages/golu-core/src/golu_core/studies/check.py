@@ -38,7 +38,7 @@ from .reporting.formats import console
 from .reporting.page import template
 from .reporting.report import check_report_folder, write_report
 
-CARD_SCHEMA = "golu-card/1"
+_CARD_SCHEMA = "golu-card/1"
 _COLORS = {"pass": "green", "fail": "bold red", "not applicable": "dim"}
 
 
@@ -87,7 +87,7 @@ class Card:
 
     def to_json(self) -> dict[str, object]:
         return {
-            "schema": CARD_SCHEMA,
+            "schema": _CARD_SCHEMA,
             "activation": self.name,
             "source": self.source,
             "checks": [vars(line) for line in self.lines],

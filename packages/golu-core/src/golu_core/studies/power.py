@@ -24,13 +24,13 @@ from .reporting.summary import Row, rows_of
 from .reporting.tables import Table, TableCell, TableRow
 from .sweeping.study import PlannedRun
 
-POWER = 0.8
+_POWER = 0.8
 _FEWEST_FOR_A_SPREAD = 3
 _MOST_SEEDS = 10_000
 _MOST_SIMULATED, _SIMULATED = 60, 4000
 
 
-def seeds_needed(deviation: float, difference: float, comparisons: int, power: float = POWER) -> int | None:
+def seeds_needed(deviation: float, difference: float, comparisons: int, power: float = _POWER) -> int | None:
     """Seeds with which a difference is shown in the given share of studies; None if 10,000 are too few.
 
     Args:
@@ -45,18 +45,18 @@ def seeds_needed(deviation: float, difference: float, comparisons: int, power: f
         return fewest
     effect = abs(difference) / deviation
     high = fewest
-    while power_of(high, effect, level) < power:  # from below: far above, the noncentral t has no number
+    while _power_of(high, effect, level) < power:  # from below: far above, the noncentral t has no number
         if high >= _MOST_SEEDS:
             return None
         high = min(2 * high, _MOST_SEEDS)
     low = max(high // 2, fewest - 1)
     while high - low > 1:  # power grows with the seeds
         middle = (low + high) // 2
-        low, high = (low, middle) if power_of(middle, effect, level) >= power else (middle, high)
+        low, high = (low, middle) if _power_of(middle, effect, level) >= power else (middle, high)
     return high
 
 
-def power_of(n: int, effect: float, level: float) -> float:
+def _power_of(n: int, effect: float, level: float) -> float:
     """The share of studies in which n seeds show a mean difference of `effect` deviations at a level."""
     if n > _MOST_SIMULATED:
         from statsmodels.stats.power import TTestPower
@@ -104,7 +104,7 @@ def power_table(planned: Sequence[PlannedRun], output_dir: Path, percent: float,
         )
         table.rows.append(TableRow((recipe, paper_name(other)), tuple(map(TableCell, texts))))
     table.notes.append(
-        f"With these seeds {100 * POWER:g} % of studies would show a difference of {percent:g} % of the other mean, "
+        f"With these seeds {100 * _POWER:g} % of studies would show a difference of {percent:g} % of the other mean, "
         f"at 5 % over all {len(pairs)} comparisons together. For normal differences; few seeds give a rough spread. "
         "What the paper's ± is, it does not say: taken for a deviation over seeds of independent runs."
     )

@@ -131,7 +131,7 @@ def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def print_commands(runs: list[PlannedRun], parallel: int, gpus: int) -> None:
+def _print_commands(runs: list[PlannedRun], parallel: int, gpus: int) -> None:
     """Prints each run's command as a shell takes it."""
     from .sweeping.local import threads_of
 
@@ -172,7 +172,7 @@ def _parallel(study: Study, runs: list[PlannedRun], gpus: int) -> int:
     return min(study.parallel or gpus, gpus // most)
 
 
-def submit_all(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
+def _submit_all(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
     """Submits the study, waits if asked to, and returns the exit status."""
     from golu_core.training.storage.locks import BUSY
 
@@ -243,10 +243,10 @@ def _sweep(arguments: list[str] | None) -> int:
         from .sweeping.local import visible_gpus
 
         gpus = len(visible_gpus())
-        print_commands(runs, _parallel(study, runs, gpus), gpus)
+        _print_commands(runs, _parallel(study, runs, gpus), gpus)
         return 0
     if flags.cluster is not None and not flags.status:
-        return submit_all(study, runs, flags)
+        return _submit_all(study, runs, flags)
     return run_here(study, runs, flags)
 
 

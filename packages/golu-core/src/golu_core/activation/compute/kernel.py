@@ -19,7 +19,7 @@ from .parameters import GompertzParameters
 
 # CuPy adds -ftz=true to whatever it compiles: named here, so that the tests compile what users run. It takes subnormal
 # numbers for 0, as golu_cpu.c does, and is what `ex2.approx.ftz` does for the half types anyway.
-COMPILE_OPTIONS = ("--std=c++17", "-ftz=true")
+_COMPILE_OPTIONS = ("--std=c++17", "-ftz=true")
 
 
 class Moves(NamedTuple):
@@ -43,7 +43,7 @@ _MOST_BLOCKS_OF_ROWS = 65_535  # of a grid's second dimension
 
 def compile_options() -> tuple[str, ...]:
     """What NVRTC is told, `moves` included."""
-    return (*COMPILE_OPTIONS, f"-DGOLU_VECTORS={moves.vectors}", *(["-DGOLU_STREAMING"] if moves.streaming else []))
+    return (*_COMPILE_OPTIONS, f"-DGOLU_VECTORS={moves.vectors}", *(["-DGOLU_STREAMING"] if moves.streaming else []))
 
 
 def kernel_source() -> str:

@@ -31,7 +31,7 @@ from ..reporting.tables import Table, TableCell, TableRow
 from .findings import Findings
 from .trained import INTERVALS, mean_and_half_width, with_interval
 
-WEIGHT_NORM = "weight_norm"
+_WEIGHT_NORM = "weight_norm"
 """The L2 norm of all weights in the last logged step, beside the metrics of result.json."""
 
 
@@ -129,13 +129,13 @@ def _ordered(value: Any) -> tuple[bool, Any]:
 def _metric_of(run: RunResult, metric: str) -> float:
     if metric in run.result.metrics:
         return float(run.result.metrics[metric])
-    known = ", ".join([*run.result.metrics, WEIGHT_NORM])
-    if metric != WEIGHT_NORM:
+    known = ", ".join([*run.result.metrics, _WEIGHT_NORM])
+    if metric != _WEIGHT_NORM:
         raise RequestError(f"{shown(run.folder)} has no metric {metric!r}; it has {known}")
     path = run.folder / METRICS_FILE
     try:
         lines = [json.loads(line) for line in regular_text(path).splitlines()]
-        return float([line[WEIGHT_NORM] for line in lines if WEIGHT_NORM in line][-1])
+        return float([line[_WEIGHT_NORM] for line in lines if _WEIGHT_NORM in line][-1])
     except (OSError, ValueError, IndexError) as error:
         raise RequestError(f"{shown(path)} has no norm of the weights: {error}") from None
 

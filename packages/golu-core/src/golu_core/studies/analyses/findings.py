@@ -15,7 +15,7 @@ from ..reporting.formats import console, markdown, print_table
 from ..reporting.report import check_report_folder, write_report
 from ..reporting.tables import Table
 
-ANALYSIS_SCHEMA = "golu-analysis/1"
+_ANALYSIS_SCHEMA = "golu-analysis/1"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def show(findings: Findings, out: Path | None, figures: str) -> None:
     if out is None:
         return
     check_report_folder(out)
-    numbers = {"schema": ANALYSIS_SCHEMA, "analysis": findings.name, **findings.numbers}
+    numbers = {"schema": _ANALYSIS_SCHEMA, "analysis": findings.name, **findings.numbers}
     text = "\n".join([*map(markdown, findings.tables), *map(markdown_text, cannot_show), ""])
     files = {
         f"{findings.name}.json": (json.dumps(numbers, indent=1, allow_nan=False) + "\n").encode(),

@@ -34,7 +34,7 @@ from ..reporting.summary import geometric_mean
 from ..reporting.tables import Table, TableCell, TableRow
 from .findings import Findings
 
-FEWEST_ROUNDS = 6  # with fewer, the signed-rank test has no interval of 95 %
+_FEWEST_ROUNDS = 6  # with fewer, the signed-rank test has no interval of 95 %
 _CPU_SAMPLES = 8
 _WARM_UP = 3
 _PARTS = ("training", "inference")
@@ -75,7 +75,7 @@ class Times:
         logarithms = [math.log(one / own) for one, own in pairs]
         interval = signed_rank_interval(logarithms, 0.05)
         if interval is None:
-            raise RequestError(f"an interval needs {FEWEST_ROUNDS} rounds or more")
+            raise RequestError(f"an interval needs {_FEWEST_ROUNDS} rounds or more")
         return math.exp(pseudomedian(logarithms)), (math.exp(interval[0]), math.exp(interval[1]))
 
 

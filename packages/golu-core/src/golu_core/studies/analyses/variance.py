@@ -32,7 +32,7 @@ from ..reporting.tables import Table, TableCell, TableRow
 from .findings import Findings
 from .trained import INTERVALS, RecipeRuns, look_into, with_interval
 
-FLAT = 0.01
+_FLAT = 0.01
 """A slope below which nearly nothing of a gradient passes."""
 
 # ------------------------------------------------------------------------------------------------- of activations
@@ -108,8 +108,8 @@ class LayerSpread:
         module: its name.
         output_variance: of all its outputs together.
         gradient_variance: of the mean test loss by its outputs, a sample's share made whole: times the batch squared.
-        flat: share of its values where its slope is below `FLAT`.
-        dead: share of its units (channels, or features of a token) whose slope is below `FLAT` at every value.
+        flat: share of its values where its slope is below `_FLAT`.
+        dead: share of its units (channels, or features of a token) whose slope is below `_FLAT` at every value.
     """
 
     module: str
@@ -133,7 +133,7 @@ class _Sums:
         self.total += float(wide.sum())
         self.squares += float(wide.square().sum())
         slope = slope_of(activation, x)
-        self.flat += int((slope < FLAT).sum())
+        self.flat += int((slope < _FLAT).sum())
         units = 1 if x.ndim == 4 else x.ndim - 1  # channels of images, features of tokens
         steepest = slope.movedim(units, 0).flatten(1).amax(dim=1)
         self.steepest = steepest if self.steepest is None else torch.maximum(self.steepest, steepest)
@@ -144,7 +144,7 @@ class _Sums:
     def spread(self, name: str) -> LayerSpread:
         assert self.steepest is not None
         mean = self.total / self.count
-        dead = float((self.steepest < FLAT).double().mean())
+        dead = float((self.steepest < _FLAT).double().mean())
         variance = max(self.squares / self.count - mean**2, 0.0)
         return LayerSpread(name, variance, self.gradient_squares / self.count, self.flat / self.count, dead)
 
@@ -209,7 +209,7 @@ def analyze_layers(folders: Sequence[Path], samples: int, data_dir: Path | None)
         "Variances of a trained network follow from its training as much as from its activation.",
         "Activations that are called as functions, and not as modules, are not seen.",
     ]
-    return Findings("variance", tables, figures, {"flat_below": FLAT, "runs": numbers}, [*cannot, runs.left_out])
+    return Findings("variance", tables, figures, {"flat_below": _FLAT, "runs": numbers}, [*cannot, runs.left_out])
 
 
 def _log_mean(values: Sequence[float]) -> float:
@@ -237,7 +237,7 @@ def _table(recipe: RecipeRuns[list[LayerSpread]]) -> Table:
         table.rows.append(TableRow((paper_name(name),), tuple(map(TableCell, [*cells, str(len(several))]))))
     table.notes.append(
         "Variances: geometric means over layers; shares: means over layers. Gradients are of one sample's loss. Flat: "
-        f"a slope below {FLAT:g}; dead: a channel or feature that is flat at every value of the test data. {INTERVALS}"
+        f"a slope below {_FLAT:g}; dead: a channel or feature that is flat at every value of the test data. {INTERVALS}"
     )
     return table
 

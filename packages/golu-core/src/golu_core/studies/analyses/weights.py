@@ -56,7 +56,7 @@ class Spread:
 _SHOWN = {"std": "spread", "kurtosis": "excess kurtosis", "low": "percentile 1", "high": "percentile 99"}
 
 
-def weights_of(folder: Path) -> Values:
+def _weights_of(folder: Path) -> Values:
     """All weights of a finished run that are not vectors, (weights,) float64, layer after layer.
 
     Raises:
@@ -102,7 +102,7 @@ def analyze_weights(folders: Sequence[Path]) -> Findings:
     tables, figures, numbers = [], [], []
     for (task, recipe), by_activation in sorted(groups.items()):
         weights = {
-            name: [weights_of(run.folder) for run in by_activation[name]] for name in in_table_order(by_activation)
+            name: [_weights_of(run.folder) for run in by_activation[name]] for name in in_table_order(by_activation)
         }
         spreads = {name: [spread_of(run) for run in several] for name, several in weights.items()}
         tables.append(_table(recipe, spreads))

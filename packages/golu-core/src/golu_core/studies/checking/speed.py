@@ -13,7 +13,7 @@ from golu_core.activation.names.loading import LoadedActivation
 
 from .subject import quiet
 
-BESIDE = ("relu", "gelu", "swish", "mish")
+_BESIDE = ("relu", "gelu", "swish", "mish")
 _ELEMENTS = {"cpu": 1_000_000, "cuda": 10_000_000}
 _SECONDS = 0.15
 _ROUNDS = 3
@@ -26,7 +26,7 @@ def microseconds(loaded: LoadedActivation, device: torch.device) -> dict[str, di
     """
     builders: Mapping[str, Callable[[], nn.Module]] = {
         loaded.text: loaded.build,
-        **{name: functools.partial(build_activation, name) for name in BESIDE if name != loaded.text},
+        **{name: functools.partial(build_activation, name) for name in _BESIDE if name != loaded.text},
     }
     x = torch.randn(_ELEMENTS.get(device.type, 1_000_000), 1, device=device)
     modules = {name: build().to(device).train() for name, build in builders.items()}

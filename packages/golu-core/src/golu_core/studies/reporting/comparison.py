@@ -143,7 +143,7 @@ def over_recipes(rows: Sequence[Row]) -> OverRecipes:
     ranks = numpy.array([_ranks(row, activations) for row in used]).reshape(len(used), len(activations))
     families = list(dict.fromkeys(row.family for row in used))
     members = [[place for place, row in enumerate(used) if row.family == family] for family in families]
-    family_ranks = rank_rows(_means(ranks, members))
+    family_ranks = _rank_rows(_means(ranks, members))
     reason = ""
     if len(families) < FEWEST_FAMILIES:
         verb = "is" if len(used) == 1 else "are"
@@ -173,7 +173,7 @@ def _means(values: NDArray[numpy.float64], members: Sequence[Sequence[int]]) -> 
     return numpy.array(means).reshape(len(members), values.shape[1])
 
 
-def rank_rows(values: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
+def _rank_rows(values: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
     """Ranks within each row (N, k), of the smallest first; equal values share theirs."""
     from scipy.stats import rankdata
 

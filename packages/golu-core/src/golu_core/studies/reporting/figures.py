@@ -79,7 +79,7 @@ def all_figures(
     """The figures that the runs give: effects, curves of each recipe, ranks, critical differences, relative times."""
     with matplotlib.rc_context(_STYLE):
         found = [forest(paired, reference), *(curves(row) for row in rows if row.is_primary)]
-        found += [ranks(over), critical_differences(over), times(rows)]
+        found += [ranks(over), _critical_differences(over), times(rows)]
     return [figure for figure in found if figure is not None]
 
 
@@ -225,7 +225,7 @@ def ranks(over: OverRecipes) -> NamedFigure | None:
     return NamedFigure("ranks", "Rank of each activation", caption, figure)
 
 
-def critical_differences(over: OverRecipes) -> NamedFigure | None:
+def _critical_differences(over: OverRecipes) -> NamedFigure | None:
     """Demsar's diagram: activations that a bar joins are not told apart; None where there is no test."""
     friedman = over.friedman
     if friedman is None or not friedman.rejects:

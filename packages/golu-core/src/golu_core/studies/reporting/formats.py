@@ -22,7 +22,7 @@ from .paired import PairedComparison
 from .summary import Row, hardware, relative_times
 from .tables import Table
 
-AGGREGATE_SCHEMA = "golu-aggregate/1"
+_AGGREGATE_SCHEMA = "golu-aggregate/1"
 
 
 def console() -> Console:
@@ -166,7 +166,7 @@ def json_text(
     """Everything that the tables show, in full precision."""
     friedman = over.friedman
     values = {
-        "schema": AGGREGATE_SCHEMA,
+        "schema": _AGGREGATE_SCHEMA,
         "runs": run_records(rows),
         "left_out": [{"folder": shown(left.folder), "reason": left.reason} for left in collection.left_out],
         "summary": summary_records(rows),

@@ -27,7 +27,7 @@ from .paired import PairedComparison, paired_comparisons
 from .summary import Row, rows_of
 from .tables import Table, paired_table, pairs_table, rank_table, task_tables, time_table
 
-METHODS = [
+_METHODS = [
     (
         "Mean, standard error",
         "over seeds; the standard deviation is the sample's, with n - 1 (Python's statistics). One seed has neither. "
@@ -157,7 +157,7 @@ class Report:
             statistics_tables=self.statistics_tables,
             findings=self.findings(),
             cards=self.cards,
-            methods=METHODS,
+            methods=_METHODS,
             left_out=self.collection.left_out,
         )
         texts = {

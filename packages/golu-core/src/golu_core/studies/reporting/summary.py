@@ -177,7 +177,7 @@ def _rows_of_group(group: Sequence[RunResult], variant: str) -> list[Row]:
         if name != primary.name and all(name in run.result.metrics for run in group)
     ]
     settings = group[0].settings
-    on_own_data = all(is_on_recipes_data(run, recipe) for run in group)
+    on_own_data = all(_is_on_recipes_data(run, recipe) for run in group)
     model = first.model if paper is None else paper.model
     dataset = paper.dataset if paper is not None and on_own_data else first.dataset
     return [
@@ -201,7 +201,7 @@ def _rows_of_group(group: Sequence[RunResult], variant: str) -> list[Row]:
     ]
 
 
-def is_on_recipes_data(run: RunResult, recipe: RunConfig | None) -> bool:
+def _is_on_recipes_data(run: RunResult, recipe: RunConfig | None) -> bool:
     """Whether a run used the data of its recipe, beside which alone published numbers stand."""
     data = getattr(recipe, "data", None)
     return data is not None and run.result.dataset == data.name and run.result.data.get("as_published") is not False

@@ -18,7 +18,7 @@ from .identity import flattened, placement_fields
 from .run_config import Config, to_json
 from .variants import KIND
 
-TEST_SHARE = 0.2
+_TEST_SHARE = 0.2
 """Share of the data that is kept for the test where they have no split."""
 Found = TypeVar("Found")
 
@@ -136,7 +136,7 @@ def with_test_share(load: Callable[[float | None], Found], given: float | None) 
         as_they_are = error
     if given is None:
         try:
-            return load(TEST_SHARE), TEST_SHARE
+            return load(_TEST_SHARE), _TEST_SHARE
         except RequestError as error:
             if "--data.test-share" not in str(error):  # which would say that the data have a split
                 raise

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import cattrs
 
 KIND = "kind"
-NONE = "none"
+_NONE = "none"
 
 
 def alternatives(hint: Any) -> dict[str, Any] | None:
@@ -35,7 +35,7 @@ def alternatives(hint: Any) -> dict[str, Any] | None:
     }
     if not found or len(found) + (type(None) in members) != len(members):
         return None
-    return {**found, NONE: None} if type(None) in members else found
+    return {**found, _NONE: None} if type(None) in members else found
 
 
 def variant_fields(values: Any, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -91,7 +91,7 @@ def chosen(default: Any, arguments: Sequence[str]) -> tuple[Any, list[str]]:
 
 def kind_of(value: Any) -> str:
     """The name of a variant."""
-    return NONE if value is None else str(getattr(value, KIND))
+    return _NONE if value is None else str(getattr(value, KIND))
 
 
 def read_variants(converter: cattrs.Converter) -> None:
@@ -101,7 +101,7 @@ def read_variants(converter: cattrs.Converter) -> None:
     def one_of_several(value: Any, hint: Any) -> Any:
         kinds = alternatives(hint)
         assert kinds is not None
-        if value is None and NONE in kinds:
+        if value is None and _NONE in kinds:
             return None
         kind = str(value.get(KIND)) if isinstance(value, Mapping) else ""
         if kinds.get(kind) is None:

@@ -21,7 +21,7 @@ from .images import decode, read_file
 
 HEADERS = 20_000
 """How many headers of images are read at most: one or two seconds on a local disk."""
-PIXELS = 100
+_PIXELS = 100
 """How many images are decoded at most: about a second for photos."""
 
 
@@ -126,12 +126,12 @@ def color_of(count: int, header: Callable[[int], Header], pixels: Callable[[int]
         image = pixels(number)
         return bool((image != image[:1]).any())
 
-    first = examined(count, PIXELS)
+    first = examined(count, _PIXELS)
     if any(map(is_colored, first)):
         return Color(True, len(first), count)
     decoded = set(first)
     headers = [number for number in examined(count, HEADERS) if number not in decoded]
     undecided = [number for number in headers if header(number).may_have_color]
-    chosen = [undecided[place] for place in examined(len(undecided), PIXELS)]
+    chosen = [undecided[place] for place in examined(len(undecided), _PIXELS)]
     looked_at = len(first) + len(headers) - len(undecided) + len(chosen)
     return Color(any(map(is_colored, chosen)), looked_at, count)

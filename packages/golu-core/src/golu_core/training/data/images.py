@@ -30,7 +30,7 @@ try:  # torchvision means to move it to another package
 except ImportError:
     decode_jpeg = None
 
-MOST_PIXELS = 178_956_970
+_MOST_PIXELS = 178_956_970
 """Pillow's own limit, above which an image may be an attack on memory; 512 MiB as RGB."""
 _JPEG = b"\xff\xd8\xff"
 # markers of JPEG frames, which hold the size; C4, C8 and CC are others
@@ -67,7 +67,7 @@ def decode(encoded: bytes, name: str, upright: bool = True, background: Backgrou
         background: what transparent pixels are put on.
 
     Raises:
-        RequestError: it cannot be decoded whole, is larger than `MOST_PIXELS`, or has samples whose range is not known;
+        RequestError: It cannot be decoded whole, is larger than `_MOST_PIXELS`, or its samples have no known range;
             the message has its name.
     """
     if encoded.startswith(_JPEG) and decode_jpeg is not None:
@@ -98,9 +98,9 @@ def _jpeg_size(encoded: bytes) -> tuple[int, int]:
 
 def _check_size(size: tuple[int, int], name: str) -> None:
     width, height = size
-    if width * height > MOST_PIXELS:
+    if width * height > _MOST_PIXELS:
         raise RequestError(
-            f"the image {printable(name)} has {width:,} x {height:,} pixels, and at most {MOST_PIXELS:,} are decoded: "
+            f"the image {printable(name)} has {width:,} x {height:,} pixels, and at most {_MOST_PIXELS:,} are decoded: "
             f"scale it down"
         )
 
@@ -126,7 +126,7 @@ def _decode_by_pillow(encoded: bytes, name: str, upright: bool, background: Back
         raise RequestError(f"the image {printable(name)} cannot be decoded: it is of no known image format") from None
     except Image.DecompressionBombError:
         raise RequestError(
-            f"the image {printable(name)} has more than {MOST_PIXELS:,} pixels, the most that are decoded: "
+            f"the image {printable(name)} has more than {_MOST_PIXELS:,} pixels, the most that are decoded: "
             f"scale it down"
         ) from None
     except Exception as error:  # Pillow raises many kinds

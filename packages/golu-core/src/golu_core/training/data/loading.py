@@ -77,7 +77,7 @@ def evaluation_loader(
 def _loader(
     dataset: BatchDataset, batches: Sampler[list[SampleKey]], num_workers: int | None, processes: int
 ) -> DataLoader[Any]:
-    workers = default_workers(dataset.in_memory, processes) if num_workers is None else num_workers
+    workers = _default_workers(dataset.in_memory, processes) if num_workers is None else num_workers
     return DataLoader(
         _Guarded(dataset),
         batch_sampler=batches,
@@ -171,7 +171,7 @@ def _is_of_a_dead_loader(error: Exception) -> bool:
     return "DataLoader worker (pid" in text or (not isinstance(error, RuntimeError) and "Caught" not in text)
 
 
-def default_workers(in_memory: bool, processes: int) -> int:
+def _default_workers(in_memory: bool, processes: int) -> int:
     """Loader processes of one training process: none for data in memory, else its share of the cores, at most 16."""
     if in_memory:
         return 0

@@ -10,7 +10,7 @@ from ..messages.text_sinks import markdown_text, yaml_value
 from ..runs.results import SAMPLED, Result, base_of, split_of
 from ..tasks.task import installed_tasks
 
-CARD_FILE = "README.md"
+_CARD_FILE = "README.md"
 
 
 class Use(NamedTuple):
@@ -37,7 +37,7 @@ def write_card(folder: Path, result: Result, use: Use) -> None:
         result: The result of the run that it is from.
         use: How the network is used.
     """
-    (folder / CARD_FILE).write_text(_card(result, use), encoding="utf-8")
+    (folder / _CARD_FILE).write_text(_card(result, use), encoding="utf-8")
 
 
 def _card(result: Result, use: Use) -> str:

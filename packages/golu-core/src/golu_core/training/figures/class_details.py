@@ -128,7 +128,7 @@ def write_curves(folder: Path, curves: Mapping[str, Curve], title: str) -> None:
     ordered = sorted(curves.items(), key=lambda item: item[1].average)
     for name, curve in ordered[:_CURVES]:
         axes.plot(*_steps(curve), label=f"{name}: {100 * curve.average:.1f} %", alpha=0.8)
-    mean = mean_curve(list(curves.values()))
+    mean = _mean_curve(list(curves.values()))
     label = f"mean of {len(curves)} classes: {100 * mean.average:.1f} %"
     axes.plot(*_steps(mean), color="black", linewidth=2, label=label)
     shown = "all classes" if len(ordered) <= _CURVES else f"the {_CURVES} classes with the lowest average precision"
@@ -158,7 +158,7 @@ def _edges(curve: Curve) -> NDArray[numpy.float64]:
     return edges
 
 
-def mean_curve(curves: Sequence[Curve]) -> Curve:
+def _mean_curve(curves: Sequence[Curve]) -> Curve:
     """Return the mean of curves in 101 steps, the number of COCO's; its average is the mean of theirs."""
     edges = numpy.linspace(0, 1, 102)
     widths = numpy.diff(edges)

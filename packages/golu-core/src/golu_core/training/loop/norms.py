@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 
-def total_norm(tensors: Iterable[Tensor]) -> Tensor:
+def _total_norm(tensors: Iterable[Tensor]) -> Tensor:
     """The Euclidean norm over all elements of some tensors: a scalar on their device, also where they are sharded."""
     norm = nn.utils.get_total_norm(list(tensors))
     return norm.full_tensor() if isinstance(norm, DTensor) else norm
@@ -30,7 +30,7 @@ class StepNorms:
 
     def gradient(self) -> Tensor:
         """The norm of the gradient as it is."""
-        return total_norm(parameter.grad for parameter in self._parameters if parameter.grad is not None)
+        return _total_norm(parameter.grad for parameter in self._parameters if parameter.grad is not None)
 
     @torch.no_grad()
     def after_step(self, gradient: Tensor) -> dict[str, Tensor]:
@@ -41,4 +41,4 @@ class StepNorms:
         """
         updates = [now - before for now, before in zip(self._parameters, self._before, strict=True)]
         whole = gradient.full_tensor() if isinstance(gradient, DTensor) else gradient
-        return {"grad_norm": whole, "weight_norm": total_norm(self._parameters), "update_norm": total_norm(updates)}
+        return {"grad_norm": whole, "weight_norm": _total_norm(self._parameters), "update_norm": _total_norm(updates)}

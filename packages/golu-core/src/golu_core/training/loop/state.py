@@ -93,7 +93,7 @@ class TrainingState:
         Raises:
             RequestError: a file of it cannot be read, or does not fit.
         """
-        position = read_position(checkpoint)
+        position = _read_position(checkpoint)
         with _named(checkpoint / "model.safetensors") as weights:
             if is_sharded(self.model):
                 whole: dict[str, Any] = read_tensors(weights)
@@ -141,7 +141,7 @@ def _whole(model: nn.Module) -> StateDictOptions:
     return StateDictOptions(full_state_dict=sharded, cpu_offload=sharded)
 
 
-def read_position(checkpoint: Path) -> Position:
+def _read_position(checkpoint: Path) -> Position:
     """Where a checkpoint stands; RequestError if its file is malformed."""
     path = checkpoint / "position.json"
     try:

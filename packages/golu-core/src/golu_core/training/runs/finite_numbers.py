@@ -88,7 +88,7 @@ def finite_outputs(modules: Iterable[nn.Module], what: str) -> Iterator[None]:
     """
 
     def check(module: nn.Module, inputs: Any, outputs: Any) -> None:
-        for tensor in tensors_in(outputs):
+        for tensor in _tensors_in(outputs):
             finite(tensor, what)
 
     handles = [module.register_forward_hook(check) for module in modules]
@@ -99,13 +99,13 @@ def finite_outputs(modules: Iterable[nn.Module], what: str) -> Iterator[None]:
             handle.remove()
 
 
-def tensors_in(values: Any) -> Iterator[Tensor]:
+def _tensors_in(values: Any) -> Iterator[Tensor]:
     """Yield the tensors in nested lists, tuples and dictionaries."""
     if isinstance(values, Tensor):
         yield values
     elif isinstance(values, Mapping):
         for value in values.values():
-            yield from tensors_in(value)
+            yield from _tensors_in(value)
     elif isinstance(values, list | tuple):
         for value in values:
-            yield from tensors_in(value)
+            yield from _tensors_in(value)

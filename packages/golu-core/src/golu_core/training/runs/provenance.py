@@ -27,7 +27,7 @@ def environment(device_name: str, distribution: str) -> dict[str, str]:
 
     found = {"python": platform.python_version(), "cuda": str(torch.version.cuda), "device": device_name}
     found |= versions(distribution)
-    found |= code_revision()
+    found |= _code_revision()
     found["host_cpu"] = _processor_name()
     found["host_cores"] = str(os.cpu_count())
     found["system"] = platform.platform()
@@ -65,7 +65,7 @@ def _required(distribution: str) -> Iterator[str]:
 
 
 @cache
-def code_revision() -> dict[str, str]:
+def _code_revision() -> dict[str, str]:
     """The git revision of this package's source and whether files of it are changed; nothing where there is none."""
     here = Path(__file__).resolve()
     if not _git(here.parent, "ls-files", "--error-unmatch", here.name):

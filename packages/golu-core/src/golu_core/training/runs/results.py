@@ -115,7 +115,7 @@ _NESTED: dict[str, Any] = {
 }
 
 
-def result_to_json(result: Result) -> dict[str, Any]:
+def _result_to_json(result: Result) -> dict[str, Any]:
     """The result as JSON values, unknown fields back in their place, with a checksum of them all."""
     values = dataclasses.asdict(result)
     schema, other = values.pop("schema"), values.pop("other")
@@ -159,7 +159,7 @@ def result_from_json(values: Mapping[str, Any]) -> Result:
 
 def write_result(path: Path, result: Result) -> None:
     """Writes result.json, whole or not at all."""
-    write_json(path, result_to_json(result))
+    write_json(path, _result_to_json(result))
 
 
 def amend_result(path: Path, metrics: Mapping[str, float]) -> None:

@@ -25,12 +25,12 @@ CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 WEIGHTS_FILE = "model.safetensors"
 AVERAGE_FILE = "model_ema.safetensors"
-POSITION_FILE = "position.json"
+_POSITION_FILE = "position.json"
 CURVES_FILE = "curves.png"
 # is there from the result until pictures and the like are tried; a kill leaves it, and the same command makes them
 PENDING_FILE = "extras-pending.json"
 # what a checkpoint needs, and what may lie in one
-CHECKPOINT_FILES = (WEIGHTS_FILE, "optimizer.pt", POSITION_FILE, METRICS_FILE, RUN_MARKER)
+CHECKPOINT_FILES = (WEIGHTS_FILE, "optimizer.pt", _POSITION_FILE, METRICS_FILE, RUN_MARKER)
 _IN_CHECKPOINTS = (*CHECKPOINT_FILES, CHECKPOINT_MARKER, "average.safetensors", "scaler.json")
 # all files of a run but those of its task, relative to its folder
 LAYOUT = (

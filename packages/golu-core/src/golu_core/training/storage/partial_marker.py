@@ -31,7 +31,7 @@ def is_barely_begun(folder: Path) -> bool:
     return any(content.startswith(written) for content in _CONTENTS.values())
 
 
-def names_in(folder: Path) -> frozenset[str]:
+def _names_in(folder: Path) -> frozenset[str]:
     """The files in a folder, at any depth, without the marker."""
     files = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
     return frozenset(path.relative_to(folder).as_posix() for path in files) - {PARTIAL_MARKER}
@@ -39,12 +39,12 @@ def names_in(folder: Path) -> frozenset[str]:
 
 def marker_with_names(folder: Path) -> bytes:
     """The marker of a folder that is filled, with the names of its files, for whoever finds it half moved."""
-    return json.dumps({"format": "golu-partial/1", "names": sorted(names_in(folder))}).encode()
+    return json.dumps({"format": "golu-partial/1", "names": sorted(_names_in(folder))}).encode()
 
 
 def is_unsettled(folder: Path) -> bool:
     """Whether a kill left a folder that has its name already and is whole, and nobody has added a file to it."""
-    return (folder / PARTIAL_MARKER).exists() and listed_names(folder) == names_in(folder) != frozenset()
+    return (folder / PARTIAL_MARKER).exists() and listed_names(folder) == _names_in(folder) != frozenset()
 
 
 def listed_names(folder: Path) -> frozenset[str]:

@@ -19,9 +19,9 @@ from ...regular_files import check_regular, marked_encoding, open_regular
 from ..messages.errors import RequestError
 from ..messages.text_sinks import printable
 
-MOST_BYTES = 1 << 28
+_MOST_BYTES = 1 << 28
 """Of a text file that is read whole: 256 MiB. Lists of a million images have 100 MB."""
-LONGEST_LINE = 1 << 20
+_LONGEST_LINE = 1 << 20
 """Of a label: a polygon of 50,000 points."""
 LONGEST_PATH = 4096
 """Of a line that names a file: Linux's PATH_MAX."""
@@ -34,7 +34,7 @@ _XML_DECLARED = re.compile(rb"\s*<\?xml[^>]*\bencoding\s*=\s*[\"']([A-Za-z0-9._-
 _NO_ENCODINGS = ("idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined")  # of Python, not of text
 
 
-def read_text(path: Path, most: int | None = MOST_BYTES, missing: str | None = None) -> str:
+def read_text(path: Path, most: int | None = _MOST_BYTES, missing: str | None = None) -> str:
     """The text of a file.
 
     Args:
@@ -48,7 +48,7 @@ def read_text(path: Path, most: int | None = MOST_BYTES, missing: str | None = N
     return decoded(read_bytes(path, most, missing), path)
 
 
-def read_bytes(path: Path, most: int | None = MOST_BYTES, missing: str | None = None) -> bytes:
+def read_bytes(path: Path, most: int | None = _MOST_BYTES, missing: str | None = None) -> bytes:
     """The content of a file; RequestError as `read_text`."""
     try:
         with open_regular(path) as file:
@@ -62,7 +62,7 @@ def read_bytes(path: Path, most: int | None = MOST_BYTES, missing: str | None = 
     return content
 
 
-def read_lines(path: Path, longest: int = LONGEST_LINE) -> list[str]:
+def read_lines(path: Path, longest: int = _LONGEST_LINE) -> list[str]:
     """The lines of a text file, whichever line ends it has.
 
     Raises:
@@ -126,11 +126,6 @@ def not_there(path: Path, what: str) -> RequestError:
 
 def _where(path: Path, line: int | None) -> str:
     return printable(path) if line is None else f"{printable(path)}, line {line:,},"
-
-
-def read_json(path: Path, most: int | None = None, missing: str | None = None) -> Any:
-    """The JSON value in a file; RequestError where it cannot be read."""
-    return parsed_json(read_text(path, most, missing), path)
 
 
 def parsed_json(text: str, path: Path) -> Any:

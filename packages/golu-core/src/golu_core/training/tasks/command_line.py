@@ -125,7 +125,7 @@ class CommandLine(Generic[Config]):
     def _recipes(self, arguments: Sequence[str]) -> None:
         if arguments:
             raise RequestError(f"recipes takes no argument, but got {' '.join(arguments)}")
-        print_recipes(self.program, self.recipes)
+        _print_recipes(self.program, self.recipes)
 
     def _train(self, arguments: Sequence[str]) -> None:
         if not arguments or arguments[0] in ("-h", "--help"):
@@ -247,7 +247,7 @@ def parsed_flags(flags: type[Flags], arguments: Sequence[str], usage: str) -> Fl
     return parsed
 
 
-def print_recipes(program: str, recipes: Mapping[str, Config]) -> None:
+def _print_recipes(program: str, recipes: Mapping[str, Config]) -> None:
     """Prints the table of recipes with the paper's results."""
     from rich.table import Table
 

@@ -13,7 +13,7 @@ from ..config.run_config import Config
 from ..messages.errors import RequestError
 
 GROUP = "golu.tasks"
-RECIPES_GROUP = "golu.recipes"
+_RECIPES_GROUP = "golu.recipes"
 
 
 @dataclass(frozen=True)
@@ -131,18 +131,18 @@ def recipes_of(task: Task[Config]) -> Mapping[str, Config]:
 @cache
 def _registered_recipes(task_name: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for entry in entry_points(group=f"{RECIPES_GROUP}.{task_name}"):
+    for entry in entry_points(group=f"{_RECIPES_GROUP}.{task_name}"):
         try:
             recipe = entry.load()
         except Exception as error:  # another package's code
             raise RequestError(f"the recipe {entry.name} ({entry.value}) cannot be loaded: {error}") from error
-        if task_of_config(recipe).name != task_name:
+        if _task_of_config(recipe).name != task_name:
             raise RequestError(f"the recipe {entry.name} ({entry.value}) is not one of {task_name}")
         found[entry.name] = replace(recipe, recipe=entry.name)
     return found
 
 
-def task_of_config(recipe: Any) -> Task[Any]:
+def _task_of_config(recipe: Any) -> Task[Any]:
     """The task whose config a recipe is; RequestError if it is none's."""
     for task in installed_tasks().values():
         if type(recipe) in {type(known) for known in task.recipes.values()}:
@@ -168,7 +168,7 @@ def named_recipe(text: str) -> tuple[Task[Any], Any]:
             name, found = named_object(text)
         except ValueError as error:
             raise RequestError(str(error)) from None
-        task = task_of_config(found)
+        task = _task_of_config(found)
         if name in recipes_of(task):
             raise RequestError(f"{text}: {name} is a recipe of {task.program} already: give yours another name")
         return task, replace(found, recipe=name)
