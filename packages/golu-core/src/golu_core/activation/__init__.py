@@ -1,4 +1,4 @@
-"""GoLU itself: function, module, registry of activations, and the swap of a model's activations. Needs torch only.
+"""GoLU itself: function, module, registry of activations, and replacing a model's activations. It needs only torch.
 
 Names are loaded when first used, so that a command line can check an activation's name without importing torch.
 """

@@ -17,14 +17,14 @@ from .compute.plain import are_plain_and_alike, is_plain, is_transformed, nobody
 
 
 def golu(x: Tensor, alpha: float | Tensor = 1.0, beta: float | Tensor = 1.0, gamma: float | Tensor = 1.0) -> Tensor:
-    """The Gompertz Linear Unit, `x * alpha * exp(-beta * exp(-gamma * x))`, element by element.
+    """Apply the Gompertz Linear Unit, `x * alpha * exp(-beta * exp(-gamma * x))`, element by element.
 
     Das, Safari, Adriaensen, Hutter: "Gompertz Linear Units", NeurIPS 2025, arXiv 2502.03654, equations 1 and 2.
 
     Args:
-        x: any shape, strides and device; float64, float32, float16 or bfloat16. The half types are computed in float32
-            and rounded once.
-        alpha, beta, gamma: the gate's height, shift and steepness, each a number from 1e-6 to 1e6, or a tensor that
+        x: A tensor of any shape, strides and device, in float64, float32, float16 or bfloat16. Half types are computed
+            in float32 and rounded once.
+        alpha, beta, gamma: The gate's height, shift and steepness. Each is a number from 1e-6 to 1e6, or a tensor that
             broadcasts to x's shape and is differentiated like x. The values of a tensor must be positive and finite:
             where one of the three is not, the result and its gradients are NaN, on every device and when compiled.
 
@@ -34,8 +34,14 @@ def golu(x: Tensor, alpha: float | Tensor = 1.0, beta: float | Tensor = 1.0, gam
 
     Raises:
         TypeError: x is not a dense or nested tensor of a floating-point dtype, or a parameter is complex.
-        ValueError: a parameter is neither a number from 1e-6 to 1e6 nor a tensor, or its shape does not broadcast to
+        ValueError: A parameter is neither a number from 1e-6 to 1e6 nor a tensor, or its shape does not broadcast to
             x's.
+
+    Examples:
+        >>> import torch
+        >>> from golu_core import golu
+        >>> golu(torch.tensor([-1.0, 0.0, 2.0]))
+        tensor([-0.0660,  0.0000,  1.7468])
     """
     if has_torch_function((x,)):  # a subclass, a proxy of torch.fx, or a mode: all see one call, as of torch's own
         return handle_torch_function(golu, (x,), x, alpha=alpha, beta=beta, gamma=gamma)
@@ -65,19 +71,26 @@ def gated_golu(
     beta: float | Tensor = 1.0,
     gamma: float | Tensor = 1.0,
 ) -> Tensor:
-    """`golu(x) * other`, as in gated linear units (Shazeer, 2020, arXiv 2002.05202, with GoLU for the gate's function).
+    """Compute `golu(x) * other`, as in gated linear units (Shazeer, 2020, arXiv 2002.05202).
 
-    With compiled kernels and parameters that are numbers it is one pass over memory each way, and saves x and `other`
-    alone; elsewhere it is those two operations.
+    With compiled kernels, and parameters that are numbers, this is one pass over memory in each direction, and only x
+    and `other` are saved for the backward pass. Otherwise it is a call of `golu` and a product.
 
     Args:
-        x: of any shape, as of `golu`; halves of one tensor, as `chunk(2, -1)` gives them, are not copied.
-        other: of x's shape, dtype and device; otherwise torch's rules of broadcasting and promotion hold.
-        alpha, beta, gamma: as of `golu`.
+        x: A tensor of any shape, as for `golu`. Halves of one tensor, as from `chunk(2, -1)`, are not copied.
+        other: A tensor of x's shape, dtype and device; for others, torch's rules of broadcasting and promotion hold.
+        alpha, beta, gamma: The gate's parameters, as for `golu`.
 
     Raises:
-        TypeError: x or `other` is not a tensor, or x is not of a floating-point dtype.
-        ValueError: a parameter is refused, as by `golu`.
+        TypeError: x or `other` is not a tensor, or x does not have a floating-point dtype.
+        ValueError: `golu` refuses a parameter.
+
+    Examples:
+        >>> import torch
+        >>> from golu_core import gated_golu
+        >>> gate, up = torch.tensor([[-1.0, 2.0, 3.0, 0.5]]).chunk(2, -1)
+        >>> gated_golu(gate, up)
+        tensor([[-0.1980,  0.8734]])
     """
     if has_torch_function((x, other)):
         return handle_torch_function(gated_golu, (x, other), x, other, alpha=alpha, beta=beta, gamma=gamma)

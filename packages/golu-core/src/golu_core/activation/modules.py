@@ -23,21 +23,32 @@ _UNSIZED = (
 
 
 class GoLU(nn.Module):
-    """The Gompertz Linear Unit, `x * alpha * exp(-beta * exp(-gamma * x))`; see `golu_core.golu`.
+    """The Gompertz Linear Unit, `x * alpha * exp(-beta * exp(-gamma * x))`, as a module; see `golu_core.golu`.
 
     Args:
-        alpha, beta, gamma: the gate's height, shift and steepness, each from 1e-6 to 1e6; ValueError when one is set to
-            anything else. They are settings, not weights: the state dict is empty.
-        inplace: has no effect; libraries such as timm and torchvision pass it to every activation.
-        learnable: alpha, beta and gamma are weights, which begin at the values that are given. Their logarithms are
-            what the optimizer moves, so that they stay positive, and a step changes each by a share of itself.
-        per_channel: learn one of each for every channel. How many there are, `size_per_channel` finds by a forward
-            pass, `replace_activations` by its example inputs, and `load_state_dict` by what it loads.
-        shape: of each learned parameter, which x's takes by broadcasting: `(64, 1, 1)` for 64 channels of images,
-            `(512,)` for features that come last. It can be given instead of `per_channel`.
+        alpha, beta, gamma: The gate's height, shift and steepness, each from 1e-6 to 1e6. They are settings, not
+            weights, so the state dict is empty.
+        inplace: A flag without effect; libraries such as timm and torchvision pass it to every activation.
+        learnable: Whether alpha, beta and gamma are weights that start at the given values. The optimizer moves their
+            logarithms, so that they stay positive and a step changes each by a fraction of its value.
+        per_channel: Whether each channel has its own three weights. `size_per_channel` finds the number of channels in
+            a forward pass, `replace_activations` from its example inputs, and `load_state_dict` from what it loads.
+        shape: The shape of each learned parameter, which broadcasts to x's: `(64, 1, 1)` for 64 channels of images,
+            `(512,)` for features in the last dimension. Pass it instead of `per_channel`.
 
     Raises:
-        ValueError: a parameter is out of its range, or `per_channel` or `shape` is of parameters that are not learned.
+        ValueError: A parameter is out of its range, or `per_channel` or `shape` is passed without `learnable`.
+
+    Examples:
+        >>> from torch import nn
+        >>> from golu_core import GoLU
+        >>> nn.Sequential(nn.Linear(4, 8), GoLU(), nn.Linear(8, 8), GoLU(beta=0.5, learnable=True))
+        Sequential(
+          (0): Linear(in_features=4, out_features=8, bias=True)
+          (1): GoLU(alpha=1, beta=1, gamma=1)
+          (2): Linear(in_features=8, out_features=8, bias=True)
+          (3): GoLU(alpha=1, beta=0.5, gamma=1, learnable)
+        )
     """
 
     __jit_unused_properties__: ClassVar[list[str]] = ["alpha", "beta", "gamma", "is_sized"]
@@ -176,11 +187,18 @@ class GoLU(nn.Module):
 
 
 def gated(activation: nn.Module, gate: Tensor, up: Tensor) -> Tensor:
-    """`activation(gate) * up`; GoLU does both at once, and keeps two tensors for the backward pass instead of three.
+    """Compute `activation(gate) * up`. GoLU fuses both, and saves two tensors for the backward pass instead of three.
 
     Args:
-        activation: any activation module.
-        gate, up: of one shape, dtype and device, such as halves of one linear layer's output.
+        activation: Any activation module.
+        gate, up: Tensors of one shape, dtype and device, such as the halves of one linear layer's output.
+
+    Examples:
+        >>> import torch
+        >>> from golu_core.activation import GoLU, gated
+        >>> gate, up = torch.tensor([[-1.0, 2.0, 3.0, 0.5]]).chunk(2, -1)
+        >>> gated(GoLU(), gate, up), gated(torch.nn.ReLU(), gate, up)
+        (tensor([[-0.1980,  0.8734]]), tensor([[0., 1.]]))
     """
     if type(activation) is GoLU:
         fused: Tensor = activation(gate, up)

@@ -1,1 +1,1 @@
-"""Studies of many runs: `golu-core sweep` trains them, `golu-core aggregate` makes tables. Extra: `studies`."""
+"""Studies of many runs: `golu-core sweep` trains them, `golu-core aggregate` writes tables. Extra: `studies`."""

@@ -1,7 +1,7 @@
-"""What the training runs of all tasks share; needs the extra `train`.
+"""The front door for task packages: what all training runs share. It needs the extra `train`.
 
-This is the front door: the names that a task's package uses first. The rooms behind it have doors of their own, as
-`golu_core.training.storage`, and what a room exports is in its `__init__.pyi`.
+The names are listed in `__init__.pyi`, and change only with a deprecation. The rooms have doors of their own, such as
+`golu_core.training.storage`, whose names may change in any minor version.
 """
 
 from .._front_door import front_door

@@ -1,1 +1,1 @@
-"""The kernels of GoLU for CUDA and the CPU, and the operations of torch that stand in for them."""
+"""The kernels of GoLU for CUDA and the CPU, and the torch operations that replace them elsewhere."""

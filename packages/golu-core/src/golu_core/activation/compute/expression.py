@@ -14,14 +14,25 @@ from .plain import is_traced_or_forward_mode
 
 
 def golu_expression(x: Tensor, alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
-    """GoLU of any shape as differentiable torch operations, for TorchScript, too.
+    """Compute GoLU of a tensor of any shape by differentiable torch operations, which TorchScript can compile.
 
-    x is cut where the gate stands still. `threshold` lets NaN through, and its gradient is selected, not multiplied;
-    that of `clamp` hides NaN, and that of `hardtanh` does so in vectors only.
+    `golu` uses it wherever its kernels do not run: when compiled or exported, and under functional transforms. x is
+    clipped where the gate is constant. `threshold` lets NaN through, and its gradient is selected, not multiplied; that
+    of `clamp` hides NaN, and that of `hardtanh` does so in vectorized code only.
+
+    Args:
+        x: A tensor of any shape and floating-point dtype; half types are computed in float32 and rounded once.
+        alpha, beta, gamma: The gate's height, shift and steepness, each from 1e-6 to 1e6.
 
     Raises:
-        TypeError: x is not of a floating-point dtype.
-        ValueError: a parameter is not positive.
+        TypeError: x does not have a floating-point dtype.
+        ValueError: A parameter is out of its range.
+
+    Examples:
+        >>> import torch
+        >>> from golu_core.activation import golu_expression
+        >>> torch.func.grad(golu_expression)(torch.tensor(0.0))  # exp(-1), the value of the gate
+        tensor(0.3679)
     """
     if not torch.jit.is_scripting():
         check_parameter("alpha", alpha)

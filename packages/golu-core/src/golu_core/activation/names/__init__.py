@@ -1,1 +1,1 @@
-"""Activations by name: built in, of torch, of a package, of a file."""
+"""Activations by name: built in, from torch, from a package, or from a file."""

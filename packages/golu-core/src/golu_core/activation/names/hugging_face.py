@@ -9,15 +9,22 @@ _CLASSES = {"golu": GoLU, "relu2": SquaredReLU, "telu": TeLU, "xielu": XIELU, "s
 
 
 def register_with_transformers() -> tuple[str, ...]:
-    """Makes transformers know `golu`, and the names of this registry that it lacks; what it has stays as it is.
+    """Make transformers know `golu`, and those names of this registry that it lacks; what it has stays as it is.
 
-    To be called before a model is made, or loaded by `from_pretrained`, whose config names one of them.
+    Call it before you build a model, or load one by `from_pretrained`, whose config names one of them.
 
     Returns:
-        The names that were added; none when it is called again.
+        The names that were added; empty if you call it again.
 
     Raises:
         ImportError: transformers is not installed.
+
+    Examples:
+        >>> from golu_core import register_with_transformers
+        >>> added = register_with_transformers()
+        >>> from transformers.activations import ACT2FN
+        >>> ACT2FN["golu"]
+        GoLU(alpha=1, beta=1, gamma=1)
     """
     from transformers.activations import ACT2FN
 

@@ -79,14 +79,29 @@ def loaded_activation(text: str) -> LoadedActivation | None:
 
 
 def load_activation(text: str, code: bytes | None = None) -> LoadedActivation:
-    """Imports what a text names, checks it on small tensors, and makes it known under its name.
+    """Import what a text names, check it on small tensors, and make it known by its name in this process.
 
     Args:
-        text: see `specs`; a name of the registry imports nothing but torch.
-        code: takes this as the content of the file that is named, wherever that is.
+        text: A name that `build_activation` accepts. A name of the registry imports nothing but torch.
+        code: The content to use for the file that is named, wherever that is.
+
+    Returns:
+        The activation: its canonical name `text`, the checksum or version `source` of its code, and `build()`.
 
     Raises:
-        ValueError: there is no such thing, its parameters are wrong, or it is no activation.
+        ValueError: There is no such activation, its parameters are wrong, or it is not an activation.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from golu_core import load_activation
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     size = Path(folder, "mine.py").write_text("half = lambda x: x / 2")
+        ...     loaded = load_activation(f"{folder}/mine.py:half")
+        >>> loaded.source
+        'sha256:...'
+        >>> loaded.build()
+        FunctionActivation(<lambda>)
     """
     spec = canonical_spec(text)
     if spec.kind == "name" and spec.head in ACTIVATIONS:
@@ -108,6 +123,11 @@ def build_activation(name: str) -> nn.Module:
 
     Raises:
         ValueError: There is no such activation, its parameters are wrong, or a command runs that has not loaded it.
+
+    Examples:
+        >>> from golu_core import build_activation
+        >>> build_activation("golu(beta=0.5)"), build_activation("torch.nn.Hardswish")
+        (GoLU(alpha=1, beta=0.5, gamma=1), Hardswish())
     """
     spec = canonical_spec(name)
     if spec.kind == "name" and spec.head in ACTIVATIONS:

@@ -157,6 +157,13 @@ ACTIVATIONS: dict[str, Activation] = {
     "smelu": Activation("SmeLU", _own_module("SmeLU"), _ours("SmeLU"), parameters={"beta": 1.0}),
     "logish": Activation("Logish", _own_module("Logish"), _ours("Logish")),
 }
+"""The built-in activations by name, in the order in which `golu-core activations` lists them.
+
+Examples:
+    >>> from golu_core.activation import ACTIVATIONS
+    >>> ACTIVATIONS["leaky_relu"].paper_name, dict(ACTIVATIONS["leaky_relu"].parameters)
+    ('LeakyReLU', {'negative_slope': 0.01})
+"""
 
 ALIASES = {
     "silu": "swish",
@@ -228,12 +235,20 @@ def _is_float(value: float) -> bool:
 
 
 def canonical_name(text: str) -> str:
-    """The name under which results store an activation: one spelling, aliases resolved, parameters in order.
+    """Return the name under which results store an activation: one spelling, aliases resolved, parameters in order.
 
-    Nothing is imported: whether a file or package has what the text names is `load_activation`'s to find out.
+    Nothing is imported: whether a file or package has what the text names, only `load_activation` can tell.
+
+    Args:
+        text: A name that `build_activation` accepts.
 
     Raises:
-        ValueError: there is no such activation; the message has the nearest name.
+        ValueError: There is no such activation; the message has the nearest name.
+
+    Examples:
+        >>> from golu_core.activation import canonical_name
+        >>> canonical_name("SiLU"), canonical_name("golu(gamma=2, beta=0.5)")
+        ('swish', 'golu(beta=0.5, gamma=2.0)')
     """
     return canonical_spec(text).text
 

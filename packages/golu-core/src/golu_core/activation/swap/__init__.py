@@ -1,1 +1,1 @@
-"""Which activations a model calls, and how they are replaced."""
+"""The activations that a model calls, and how to replace them."""

@@ -23,12 +23,17 @@ Inputs = tuple[Any, ...] | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class FunctionalCall:
-    """A call of a known activation as a function, which no swap of modules reaches.
+    """A call of a known activation as a function, which swapping modules cannot reach.
 
     Attributes:
-        module: qualified name of the module whose forward makes the call; empty for the model itself.
-        activation: the activation's name in the registry.
-        count: how often the module calls it in one forward pass.
+        module: The qualified name of the module whose forward makes the call; empty for the model itself.
+        activation: The activation's name in the registry.
+        count: The number of calls in one forward pass of the module.
+
+    Examples:
+        >>> from golu_core.activation import FunctionalCall
+        >>> print(FunctionalCall("layer1.0", "relu", count=2))
+        relu called in layer1.0 (2 times)
     """
 
     module: str
@@ -55,13 +60,22 @@ class ForwardPass(NamedTuple):
 
 
 def functional_activations(model: nn.Module, example_inputs: Inputs | None = None) -> tuple[FunctionalCall, ...] | None:
-    """Calls of known activations as functions outside activation modules; None where tracing did not succeed.
+    """Return the calls of known activations as functions outside activation modules; None where tracing failed.
 
     Sigmoid and tanh are not counted: as functions they are gates far more often than activations.
 
     Args:
-        model: any module.
-        example_inputs: as of `replace_activations`.
+        model: Any module.
+        example_inputs: The arguments of one forward pass, as for `replace_activations`.
+
+    Examples:
+        >>> import torch
+        >>> from golu_core.activation import functional_activations
+        >>> class Net(torch.nn.Module):
+        ...     def forward(self, x):
+        ...         return torch.relu(x) + torch.nn.functional.gelu(x)
+        >>> [call.activation for call in functional_activations(Net())]
+        ['relu', 'gelu']
     """
     return forward_pass(model, "", example_inputs).functions
 

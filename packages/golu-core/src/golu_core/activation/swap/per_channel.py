@@ -21,21 +21,28 @@ _OF_FEATURES = (nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag)
 
 
 def size_per_channel(model: nn.Module, example_inputs: Inputs) -> None:
-    """Gives a model's `GoLU(learnable=True, per_channel=True)` modules their shapes.
+    """Give a model's `GoLU(learnable=True, per_channel=True)` modules their shapes.
 
-    The layer with weights that ran last decides where the channels are: before the spatial dimensions after a
-    convolution, batched or not, and last after a linear layer. In tensors of one or two dimensions they are last,
-    unless a convolution made them.
-    The model runs once, without gradients and in evaluation mode. A module that is not called there gets one value of
-    each parameter. Modules that have their shapes keep them.
+    The last layer with weights that ran before a GoLU decides where its channels are: before the spatial dimensions
+    after a convolution, batched or not, and last after a linear layer. In tensors of one or two dimensions they are
+    last, unless they come from a convolution. The model runs once, without gradients and in evaluation mode. A module
+    that is not called in it gets one value of each parameter. Modules that already have their shapes keep them.
 
     Args:
-        model: is changed in place; before its parameters go to an optimizer.
-        example_inputs: positional arguments of one forward pass as a tuple, or keyword arguments as a dict.
+        model: The model, which is changed in place. Call this before you pass its parameters to an optimizer.
+        example_inputs: The positional arguments of one forward pass as a tuple, or its keyword arguments as a dict.
 
     Raises:
-        ValueError: one module is called with several numbers of channels, or it cannot be told which dimension they
-            are.
+        ValueError: A module is called with several numbers of channels, or it cannot be determined which dimension
+            holds them.
+
+    Examples:
+        >>> import torch
+        >>> from golu_core import GoLU, size_per_channel
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 64, 3), GoLU(learnable=True, per_channel=True))
+        >>> size_per_channel(model, (torch.zeros(1, 3, 8, 8),))
+        >>> model[1]
+        GoLU(learnable, shape=(64, 1, 1))
     """
     unsized = unsized_modules(model)
     if not unsized:

@@ -29,17 +29,24 @@ _GATE_OWNERS = ("SqueezeExcit", "SEModule", "SEBlock", "SELayer", "EffectiveSE")
 
 @dataclass(frozen=True)
 class ReplacementReport:
-    """What `replace_activations` did.
+    """What `replace_activations` did. Printed, it is one line for each module.
 
     Attributes:
-        old, new: what was looked for and what replaces it, as names.
-        swapped: qualified names of the replaced modules and function attributes; a shared module under each name.
-        left: functional calls of known activations that stay what they were, those of scripted parts among them; None
-            where tracing did not succeed.
-        gates: modules of the old class that are gates and not activations, so they stay.
-        untraced: why `left` is None.
-        uncalled: the swapped modules that the forward pass never calls, so that they change nothing; as far as it was
-            traced or run, in evaluation mode.
+        old, new: The names of the activation that was looked for, and of the one that replaces it.
+        swapped: The qualified names of the replaced modules and function attributes; a shared module under each name.
+        left: The functional calls of known activations that stay as they were, including those of scripted parts; None
+            where tracing failed.
+        gates: The modules of the old class that are gates and not activations, so they stay.
+        untraced: The reason why `left` is None.
+        uncalled: The swapped modules that the forward pass never calls, so that they change nothing. It was traced or
+            run in evaluation mode.
+
+    Examples:
+        >>> from torch import nn
+        >>> from golu_core.activation import ReplacementReport, replace_activations
+        >>> report: ReplacementReport = replace_activations(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), "relu", "golu")
+        >>> report.swapped, report.left
+        (('1',), ())
     """
 
     old: str
@@ -69,24 +76,32 @@ def replace_activations(
     *,
     example_inputs: Inputs | None = None,
 ) -> ReplacementReport:
-    """Replaces every module of one activation by another, recursively and in place; a shared module once.
+    """Replace every module of one activation by another, recursively and in place; a shared module once.
 
     Args:
-        model: any module. Functions held as attributes (`activation=F.relu`) are replaced like modules.
-        old: a plain registry name, which also finds the same activation's classes in timm and transformers ("gelu" its
-            tanh approximations too), or a module class, which finds its instances.
-        new: a name as `build_activation` takes it, a module class, or a function that makes a module.
-        example_inputs: positional arguments of one forward pass as a tuple, or keyword arguments as a dict. With them
-            the model runs once, without gradients and in evaluation mode, to find functional calls and modules that are
-            never called; without them it is traced by `torch.fx`, which fails on data dependent control flow, and a
-            model of transformers is then run with inputs that follow from its config.
+        model: Any module. Functions held as attributes (`activation=F.relu`) are replaced like modules.
+        old: A plain registry name, which also finds the same activation's classes in timm and transformers ("gelu" also
+            finds its tanh approximations), or a module class, which finds its instances.
+        new: A name that `build_activation` accepts, a module class, or a function that builds a module.
+        example_inputs: The positional arguments of one forward pass as a tuple, or its keyword arguments as a dict.
+            With them the model runs once, without gradients and in evaluation mode, to find functional calls and
+            modules that are never called. Without them it is traced by `torch.fx`, which fails on data-dependent
+            control flow; a model of transformers is then run with inputs that follow from its config.
 
     Returns:
         The report of what was swapped and what was left.
 
     Raises:
-        ValueError: a name is unknown, the model itself is the module to replace, or parameters of each channel are
-            asked for where `size_per_channel` cannot find them.
+        ValueError: A name is unknown, the model itself is the module to replace, or parameters for each channel are
+            requested where `size_per_channel` cannot find them.
+
+    Examples:
+        >>> from torch import nn
+        >>> from golu_core import replace_activations
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> print(replace_activations(model, "relu", "golu"))
+        relu -> golu: 1 swapped
+          swapped 1
     """
     old_name, is_old = _matcher(old)
     make = _factory(new)
@@ -134,14 +149,21 @@ def _size_new(model: nn.Module, example_inputs: Inputs | None) -> None:
 
 
 def find_activations(model: nn.Module, name: str, *, example_inputs: Inputs | None = None) -> ReplacementReport:
-    """What `replace_activations(model, name, name)` would report, without a change of the model.
+    """Return what `replace_activations(model, name, name)` would report, without changing the model.
 
     Args:
-        model, example_inputs: as there.
-        name: a registry name.
+        model: Any module.
+        name: A registry name.
+        example_inputs: The arguments of one forward pass, as for `replace_activations`.
 
     Raises:
-        ValueError: the name is unknown.
+        ValueError: The name is unknown.
+
+    Examples:
+        >>> from torch import nn
+        >>> from golu_core.activation import find_activations
+        >>> find_activations(nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Tanh()), "tanh").swapped
+        ('1', '2')
     """
     name, is_it = _matcher(name)
     found: list[str] = []

@@ -1,1 +1,1 @@
-"""What activations and finished runs look like inside: the paper's analyses, on any activation and any run folder."""
+"""The paper's analyses, for any activation and any finished run."""

@@ -1,1 +1,1 @@
-"""`golu-core check`: what an author of an activation needs to know, on one card."""
+"""`golu-core check`: an activation's properties on one card."""

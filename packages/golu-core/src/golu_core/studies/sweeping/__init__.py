@@ -1,1 +1,1 @@
-"""Studies: many runs of the golu packages, on one machine or through SLURM."""
+"""The runs of a study: planned, and trained on one machine or through SLURM."""

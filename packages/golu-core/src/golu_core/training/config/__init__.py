@@ -1,4 +1,4 @@
-"""What a run is: its configuration, the types of its fields, optimizers, schedules, and their identity."""
+"""The configuration of a run: its fields and their types, optimizers, schedules, and the run's identity."""
 
 from ..._front_door import front_door
 

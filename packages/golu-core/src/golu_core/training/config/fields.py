@@ -78,28 +78,115 @@ class PathComponent:
 
 
 def later(default: Any) -> Any:
-    """A field that older runs do not have: at its default it is no part of the identity, so that theirs stays."""
+    """Declare a field that older runs do not have, and which at its default is not part of a run's identity.
+
+    Use it when you add a field to a config that has been trained with: runs from before continue and evaluate.
+
+    Args:
+        default: The value that reproduces what runs did before the field existed.
+
+    Examples:
+        >>> from dataclasses import dataclass
+        >>> from golu_core.training import EpochConfig, later
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class TabularConfig(EpochConfig):
+        ...     dropout: float = later(0.0)
+        >>> TabularConfig().dropout
+        0.0
+    """
     return dataclasses.field(default=default, metadata={"later": True})
 
 
 Background = Literal["white", "black"]
 """What transparent pixels of an image are put on."""
 Count = Annotated[int, Range(least=1, most=_LARGEST)]
-"""1, 2, 3, …"""
+"""A positive integer, such as a number of epochs.
+
+Examples:
+    >>> from dataclasses import dataclass
+    >>> from golu_core.training import Count
+    >>> from golu_core.training.config import check_fields
+    >>> @dataclass
+    ... class Flags:
+    ...     width: Count = 32
+    >>> check_fields(Flags(width=0))
+    Traceback (most recent call last):
+    golu_core...RequestError: --width must be at least 1, not 0
+"""
 Amount = Annotated[int, Range(least=0, most=_LARGEST)]
-"""0, 1, 2, …"""
+"""A non-negative integer, such as a number of loader processes.
+
+Examples:
+    >>> from dataclasses import dataclass
+    >>> from golu_core.training import Amount
+    >>> from golu_core.training.config import check_fields
+    >>> @dataclass
+    ... class Flags:
+    ...     copies: Amount = 0
+    >>> check_fields(Flags(copies=-1))
+    Traceback (most recent call last):
+    golu_core...RequestError: --copies must be at least 0, not -1
+"""
 Samples = Annotated[int, Range(least=1, most=1 << 20)]
 """Samples of one step, or of one piece of it."""
 Positive = Annotated[float, Range(above=0)]
 """A number above 0."""
 NotNegative = Annotated[float, Range(least=0)]
-"""0 or more."""
+"""A non-negative number, such as a weight decay.
+
+Examples:
+    >>> from dataclasses import dataclass
+    >>> from golu_core.training import NotNegative
+    >>> from golu_core.training.config import check_fields
+    >>> @dataclass
+    ... class Flags:
+    ...     penalty: NotNegative = 0.0
+    >>> check_fields(Flags(penalty=-0.5))
+    Traceback (most recent call last):
+    golu_core...RequestError: --penalty must be at least 0, not -0.5
+"""
 Share = Annotated[float, Range(least=0, below=1)]
-"""From 0 to below 1: a probability, a momentum, a decay."""
+"""A number from 0 to below 1: a momentum, or a decay rate.
+
+Examples:
+    >>> from dataclasses import dataclass
+    >>> from golu_core.training import Share
+    >>> from golu_core.training.config import check_fields
+    >>> @dataclass
+    ... class Flags:
+    ...     decay: Share = 0.9
+    >>> check_fields(Flags(decay=1.0))
+    Traceback (most recent call last):
+    golu_core...RequestError: --decay must be below 1, not 1.0
+"""
 Probability = Annotated[float, Range(least=0, most=1)]
-"""From 0 to 1."""
+"""A number from 0 to 1, such as a dropout rate.
+
+Examples:
+    >>> from dataclasses import dataclass
+    >>> from golu_core.training import Probability
+    >>> from golu_core.training.config import check_fields
+    >>> @dataclass
+    ... class Flags:
+    ...     drop: Probability = 0.1
+    >>> check_fields(Flags(drop=1.5))
+    Traceback (most recent call last):
+    golu_core...RequestError: --drop must be at most 1, not 1.5
+"""
 Seed = Annotated[int, Range(least=0, most=2**63 - 1)]
-"""Of random numbers."""
+"""A seed of random numbers, from 0 to 2**63 - 1.
+
+Examples:
+    >>> from dataclasses import dataclass
+    >>> from golu_core.training import Seed
+    >>> from golu_core.training.config import check_fields
+    >>> @dataclass
+    ... class Flags:
+    ...     seed: Seed = 0
+    >>> check_fields(Flags(seed=-1))
+    Traceback (most recent call last):
+    golu_core...RequestError: --seed must be at least 0, not -1
+"""
 FolderName = Annotated[str, PathComponent()]
 """One component of a path."""
 

@@ -41,11 +41,16 @@ class _Groups:
 
 @dataclass(frozen=True, kw_only=True)
 class Sgd(_Groups):
-    """Stochastic gradient descent.
+    """Stochastic gradient descent, as `torch.optim.SGD`.
 
     Attributes:
-        momentum: Share of the last update that is added.
-        nesterov: Look ahead by the momentum (Nesterov).
+        momentum: Momentum factor.
+        nesterov: Use Nesterov momentum.
+
+    Examples:
+        >>> from golu_core.training import Sgd
+        >>> Sgd(lr=0.1, momentum=0.9, weight_decay=1e-4, nesterov=True).decay
+        'all'
     """
 
     kind: ClassVar[str] = "sgd"
@@ -59,11 +64,16 @@ class Sgd(_Groups):
 
 @dataclass(frozen=True, kw_only=True)
 class AdamW(_Groups):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019).
+    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019), as `torch.optim.AdamW`.
 
     Attributes:
         betas: Decay rates of the two moving averages.
         eps: Added to the root of the second average.
+
+    Examples:
+        >>> from golu_core.training import AdamW
+        >>> AdamW(lr=6e-4, weight_decay=0.1, decay="matrices", betas=(0.9, 0.95)).eps
+        1e-08
     """
 
     kind: ClassVar[str] = "adamw"
@@ -152,7 +162,25 @@ def _is_norm(module: nn.Module) -> bool:
 def build_optimizer(
     model: nn.Module, optim: Optim, device: torch.device, head: Collection[str] = ()
 ) -> torch.optim.Optimizer:
-    """The optimizer over the model's parameter groups, fused where the device has it; `head` as `parameter_groups`."""
+    """Build the optimizer over a model's parameter groups, fused where the device has it.
+
+    Args:
+        model: The model whose parameters are trained.
+        optim: The recipe's `Sgd`, `AdamW` or another choice of the flag `--optim`.
+        device: The device that the parameters are on.
+        head: The names of the parameters that `backbone_lr_scale` does not scale.
+
+    Raises:
+        RequestError: `lr_scales` names a part that the model does not have, or a backbone is scaled without a head.
+
+    Examples:
+        >>> import torch
+        >>> from golu_core.training import AdamW, build_optimizer
+        >>> optim = AdamW(weight_decay=0.1, decay="matrices")
+        >>> optimizer = build_optimizer(torch.nn.Linear(4, 2), optim, torch.device("cpu"))
+        >>> [(group["weight_decay"], len(group["params"])) for group in optimizer.param_groups]
+        [(0.1, 1), (0.0, 1)]
+    """
     import torch
 
     groups = parameter_groups(model, optim, head)
@@ -177,6 +205,12 @@ class WeightAverage:
         copy_epochs: In this many first epochs the average is a copy of the weights.
         ramp: Limit the decay of update n to (1 + n) / (10 + n), so that the average of a short run does not consist of
             its first weights (TensorFlow's `ExponentialMovingAverage` with `num_updates`).
+
+    Examples:
+        >>> from golu_core.training import WeightAverage
+        >>> average = WeightAverage(decay=0.999, every=2)
+        >>> [step for step in range(1, 7) if average.moves_after(step, total=6)]
+        [2, 4, 6]
     """
 
     kind: ClassVar[str] = "ema"

@@ -28,7 +28,20 @@ _TABLE_COLUMNS = ("relu", "gelu", "swish", "mish", "golu")
 
 
 def placement(default: Any) -> Any:
-    """A field that says where and how a run runs, not what it computes: it may change between stop and continuation."""
+    """Declare a field that decides where and how a run runs, not what it computes; it may change when a run continues.
+
+    Args:
+        default: The field's default.
+
+    Examples:
+        >>> from dataclasses import dataclass, fields
+        >>> from golu_core.training import EpochConfig, placement
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class TabularConfig(EpochConfig):
+        ...     preview_every: int = placement(100)
+        >>> [field.name for field in fields(TabularConfig) if not field.metadata.get("identity", True)][-2:]
+        ['check_data', 'preview_every']
+    """
     return field(default=default, metadata={"identity": False})
 
 
@@ -76,17 +89,31 @@ class RunLength:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What every recipe has. Task packages inherit from it and add their own fields."""
+    """The fields that every recipe has. Inherit from it, or from `EpochConfig`, and add your task's own fields.
+
+    Each field is a flag of `train`, described by the docstring after it, and its type decides which values it accepts.
+    A recipe is a value of such a class.
+
+    Examples:
+        >>> from dataclasses import dataclass, replace
+        >>> from golu_core.training import AdamW, RunConfig
+        >>> recipe = RunConfig(recipe="tumors", batch_size=64, optim=AdamW(lr=0.01))
+        >>> replace(recipe, activation="gelu", seed=1).optim.lr
+        0.01
+    """
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {"micro_batch_size": "max_device_batch"}
 
     recipe: Annotated[str, tyro.conf.Suppress] = ""
+    """The recipe's name."""
     paper: Annotated[PaperRow | None, tyro.conf.Suppress] = placement(None)
+    """The paper's row that the recipe reproduces; None if there is none."""
 
     activation: str = "golu"
     """Activation function: `golu`, `relu`, `gelu`, `swish` and more (`golu-core activations`), `golu(beta=0.5)`; or one
     of your own, `./file.py:Name` or `package.module:Name`, whose code is run."""
     activation_source: Annotated[str, tyro.conf.Suppress, tyro.conf.Fixed] = later("")
+    """Checksum of the file, or version of the package, with a custom activation's code."""
     seed: Seed = 0
     """Seed of the initial weights, the order of the data, augmentation and dropout."""
     max_steps: Count | None = None
@@ -174,7 +201,13 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochConfig(RunConfig):
-    """What recipes have whose runs are passes over a training set."""
+    """The fields of recipes whose runs are passes over a training set.
+
+    Examples:
+        >>> from golu_core.training import EpochConfig
+        >>> EpochConfig(recipe="tumors", epochs=8, batch_size=32).length(steps_per_epoch=15).steps
+        120
+    """
 
     epochs: Count = 90
     """Passes over the training set."""

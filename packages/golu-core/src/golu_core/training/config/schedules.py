@@ -17,6 +17,9 @@ _Then = Literal["begins", "goes_on", "begins_whole"]
 class EpochWarmup:
     """A linear warm-up whose length is in epochs.
 
+    The rate at the fraction t of the warm-up is start + (base - start) * t, with start = `start_lr` + `start_factor` *
+    base.
+
     Attributes:
         epochs: Length in epochs.
         start_lr: Learning rate of the first step; `start_factor` times the base rate is added.
@@ -24,6 +27,11 @@ class EpochWarmup:
         then: A schedule that changes with time `begins` after the warm-up and lasts for the rest of the run (torch's
             SequentialLR); or it `goes_on` from where it would be without a warm-up (timm); or it `begins_whole`: it is
             as long as the whole run, and its end is cut off.
+
+    Examples:
+        >>> from golu_core.training import Cosine, EpochWarmup
+        >>> Cosine(warmup=EpochWarmup(epochs=5, start_factor=0.01)).warmup.then
+        'begins'
     """
 
     kind: ClassVar[str] = "epochs"
@@ -35,7 +43,7 @@ class EpochWarmup:
 
 @dataclass(frozen=True)
 class StepWarmup:
-    """A linear warm-up whose length is in optimizer steps.
+    """A linear warm-up whose length is in optimizer steps; the rates are those of `EpochWarmup`.
 
     Attributes:
         steps: Length in optimizer steps.
@@ -44,6 +52,11 @@ class StepWarmup:
         then: As in `EpochWarmup`: `begins`, `goes_on` or `begins_whole`.
         within_epoch: End the warm-up one step before the first epoch ends, if that is earlier (torchvision's reference
             for detection).
+
+    Examples:
+        >>> from golu_core.training import Constant, StepWarmup
+        >>> Constant(warmup=StepWarmup(steps=500, start_factor=0.001)).warmup.steps
+        500
     """
 
     kind: ClassVar[str] = "steps"
@@ -59,7 +72,16 @@ Warmup = EpochWarmup | StepWarmup | None
 
 @dataclass(frozen=True)
 class Constant:
-    """The base rate throughout."""
+    """The base learning rate throughout.
+
+    Attributes:
+        warmup: The warm-up before it; None has none.
+
+    Examples:
+        >>> from golu_core.training import Constant, EpochConfig
+        >>> EpochConfig().schedule == Constant(warmup=None)
+        True
+    """
 
     kind: ClassVar[str] = "constant"
     warmup: Warmup = None
@@ -115,11 +137,20 @@ class ExponentialDecay:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Half a cosine from the base rate to the final one.
+    """Half a cosine from the base rate to the final one (Loshchilov and Hutter, ICLR 2017, equation 5, no restarts).
+
+    The rate at the fraction t of the run is final + (base - final) * (1 + cos(pi * t)) / 2.
 
     Attributes:
         final_lr: Learning rate at the end of the run.
         per: How often the rate changes; `epoch` holds it for an epoch.
+        warmup: The warm-up before it; None has none.
+
+    Examples:
+        >>> from golu_core.training import Cosine, EpochWarmup
+        >>> schedule = Cosine(final_lr=1e-6, per="step", warmup=EpochWarmup(epochs=5))
+        >>> schedule.warmup.epochs
+        5
     """
 
     kind: ClassVar[str] = "cosine"

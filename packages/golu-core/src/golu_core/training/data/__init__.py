@@ -1,4 +1,4 @@
-"""Samples in an order that the seed decides, from files, images, and the hub, to batches."""
+"""Samples in an order that the seed decides: from files, images or the Hub to batches."""
 
 from ..._front_door import front_door
 

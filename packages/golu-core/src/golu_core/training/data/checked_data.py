@@ -31,16 +31,25 @@ Data = TypeVar("Data", bound=TaskData)
 def load_checked(
     config: RunConfig, processes: Processes, load: Callable[[], Data], read_all: Callable[[Data], str]
 ) -> Data:
-    """The data; what is remarkable in them is said, and with `--check-data` each sample is read.
+    """Load a task's data: the main process first, with a warning for each remark. `--check-data` reads every sample.
 
     Args:
-        config: of the run.
-        processes: the main one loads first, since it may write a sample that the others find.
-        load: loads the data.
-        read_all: reads each sample and says what was read; RequestError names the first bad one.
+        config: The run's configuration.
+        processes: The processes of the run. The main one loads first, since it may write a sample that the others find.
+        load: Loads the data, which have `remarks` (sentences) and a `fingerprint`.
+        read_all: Reads each sample and returns a sentence about what was read; RequestError names the first bad one.
 
     Raises:
-        RequestError: data are missing or malformed.
+        RequestError: The data are missing or malformed.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from types import SimpleNamespace
+        >>> from golu_core.training import EpochConfig, Processes, load_checked
+        >>> config, data = EpochConfig(check_data=True), SimpleNamespace(rows=[1, 2, 3], remarks=[])
+        >>> processes = Processes(config, Path("runs"))
+        >>> found = load_checked(config, processes, lambda: data, lambda data: f"all {len(data.rows)} rows can be read")
+        data: all 3 rows can be read
     """
     with processes.main_first():
         data = load()

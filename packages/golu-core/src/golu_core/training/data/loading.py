@@ -1,4 +1,14 @@
-"""Loaders: batches from memory or from loader processes, whose failures and ends are one message."""
+"""Loaders: batches from memory or from loader processes, whose failures and ends are one message.
+
+The order in which a batch comes to a training process:
+
+1. `orders.TrainBatches` yields the sample keys of this process's next micro-batch.
+2. A loader process, or this one for data in memory, calls the data set's `__getitems__` with them. A RequestError
+   becomes a value, since crossing processes would wrap it in a traceback.
+3. `packing.packed` puts the batch's small tensors into one block of shared memory, and `unpacked` takes them out here.
+4. `loaded` raises what was refused, and turns the death of a loader process into a RunFailure.
+5. `TrainingLoader.pieces` numbers the micro-batches of a step.
+"""
 
 from __future__ import annotations
 

@@ -14,13 +14,19 @@ from .seeding import Purpose, generator
 
 
 class SampleKey(NamedTuple):
-    """One sample of one batch.
+    """One sample of one batch; a data set's `__getitems__` takes a list of them and returns the batch.
 
     Attributes:
-        sample: which sample of the data set.
-        epoch: which epoch; -1 in evaluation.
-        position: place in the epoch's order, from which augmentation is seeded. Evaluation has the sample there, or -1
-            where the sample only fills a batch and must not be counted.
+        sample: The index of the sample in the data set.
+        epoch: The epoch, counted from 0; -1 in evaluation.
+        position: The position within the epoch's order, from which you seed augmentation. In evaluation it is the index
+            of the sample, or -1 where the sample only fills up a batch and must not be counted.
+
+    Examples:
+        >>> from golu_core.training import SampleKey
+        >>> labels, keys = ["cat", "dog", "owl"], [SampleKey(sample=2, epoch=0, position=0), SampleKey(0, 0, 1)]
+        >>> [labels[key.sample] for key in keys]
+        ['owl', 'cat']
     """
 
     sample: int
@@ -104,15 +110,21 @@ class SampleOrder(Protocol):
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """The order of one data set's samples in each epoch, cut into global batches.
+    """The order of a data set's samples in each epoch, split into global batches; a function of the seed and the epoch.
 
     Attributes:
-        length: samples in the data set.
-        batch_size: global batch size.
-        seed: the run's seed.
-        drop_last: leave out the samples that do not fill a batch; otherwise the epoch's first samples fill it up.
-        repeats: repeated augmentation (Hoffer et al., CVPR 2020, as in torchvision's reference sampler): each sample
-            stands `repeats` times in a row, and the epoch still has about `length` of them.
+        length: The number of samples in the data set.
+        batch_size: The global batch size.
+        seed: The run's seed.
+        drop_last: Leave out the samples that do not fill a batch; otherwise the epoch's first samples fill it up.
+        repeats: The number of times that each sample occurs in a row (repeated augmentation: Hoffer et al., CVPR 2020,
+            as in torchvision's reference sampler); the epoch still has about `length` samples.
+
+    Examples:
+        >>> from golu_core.training import EpochOrder
+        >>> order = EpochOrder(length=5, batch_size=2, seed=0)
+        >>> list(order.global_batches(epoch=0, first_step=0))
+        [[2, 4], [0, 3], [1, 2]]
     """
 
     length: int

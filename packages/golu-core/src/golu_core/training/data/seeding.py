@@ -14,7 +14,15 @@ import torch
 
 
 class Purpose(StrEnum):
-    """What random numbers are drawn for: each word has its own, and a word that is changed changes all numbers."""
+    """What random numbers are drawn for. Each has its own word; changing a word changes all numbers drawn for it.
+
+    Examples:
+        >>> import torch
+        >>> from golu_core.training import Purpose, seeded
+        >>> with seeded(0, Purpose.AUGMENT, 3, 17):  # seed, purpose, epoch, position
+        ...     torch.randint(10, (4,))
+        tensor([8, 8, 6, 2])
+    """
 
     WEIGHTS = "weights"
     """Initial weights; (seed, purpose)."""
@@ -64,7 +72,18 @@ def generator(*purpose: int | str, again: torch.Generator | None = None) -> torc
 
 
 def seed_global_generators(*purpose: int | str) -> None:
-    """Seeds torch on all devices, NumPy and Python's `random`."""
+    """Seed torch on all devices, NumPy, and Python's `random`, such as before you build a model.
+
+    Args:
+        *purpose: The run's seed, a `Purpose`, and whatever else the numbers are a function of.
+
+    Examples:
+        >>> import torch
+        >>> from golu_core.training import Purpose, seed_global_generators
+        >>> seed_global_generators(0, Purpose.WEIGHTS)
+        >>> torch.nn.Linear(2, 1).weight.detach()
+        tensor([[-0.1114,  0.6182]])
+    """
     seed = derive_seed(*purpose)
     if _has_accelerator():
         torch.manual_seed(seed)
@@ -81,9 +100,20 @@ def _has_accelerator() -> bool:
 
 @contextmanager
 def seeded(*purpose: int | str) -> Iterator[None]:
-    """Runs a block, such as one sample's augmentation, on generators of its own; the global ones stay as they were.
+    """Run a block, such as one sample's augmentation, with its own random numbers.
 
-    Not for blocks that draw on a GPU.
+    The global generators are afterwards as they were before. Do not use it for blocks that draw random numbers on a
+    GPU.
+
+    Args:
+        *purpose: The run's seed, a `Purpose`, and whatever else the numbers are a function of.
+
+    Examples:
+        >>> import random
+        >>> from golu_core.training import Purpose, seeded
+        >>> with seeded(0, Purpose.AUGMENT, 3, 17):  # seed, purpose, epoch, position
+        ...     random.random() < 0.5
+        True
     """
     states = torch.get_rng_state(), numpy.random.get_state(), random.getstate()
     seed = derive_seed(*purpose)

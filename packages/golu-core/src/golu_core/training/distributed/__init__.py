@@ -1,4 +1,4 @@
-"""Processes, devices, and the signals that end them."""
+"""Processes, devices, and the signals that stop a run."""
 
 from ..._front_door import front_door
 

@@ -21,14 +21,21 @@ Item = TypeVar("Item")
 
 
 class Processes:
-    """The processes of one program, each with its own device.
+    """The processes of one program, each with its own device. A run has them as `run.processes`.
 
     Args:
-        config: precision, determinism and tracker follow from it.
-        folder: for the tracker's files.
+        config: The run's configuration, from which precision, determinism and tracker follow.
+        folder: The folder for the tracker's files.
 
     Raises:
-        RequestError: the launcher's processes do not see each other, or the device lacks the precision.
+        RequestError: The launcher's processes do not see each other, or the device does not support the precision.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from golu_core.training import EpochConfig, Processes
+        >>> processes = Processes(EpochConfig(), Path("runs"))
+        >>> processes.count, processes.rank, processes.any(False)
+        (1, 0, False)
     """
 
     def __init__(self, config: RunConfig, folder: Path) -> None:

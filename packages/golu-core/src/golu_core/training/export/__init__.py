@@ -1,4 +1,4 @@
-"""Weights for other programs, with a model card."""
+"""Export: weights for other programs, with a model card."""
 
 from ..._front_door import front_door
 

@@ -1,4 +1,4 @@
-"""Curves, tables, and pictures for a person."""
+"""Figures for a person: curves, grids of images, and tables of classes."""
 
 from ..._front_door import front_door
 

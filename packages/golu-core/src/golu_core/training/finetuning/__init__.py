@@ -1,4 +1,4 @@
-"""Runs that start from given weights."""
+"""Runs that start from initial weights, and the parts of a network that stay frozen."""
 
 from ..._front_door import front_door
 

@@ -1,1 +1,1 @@
-"""A run: steps, state, log, evaluation."""
+"""The training loop: steps, model and optimizer state, log, and evaluation."""

@@ -17,14 +17,27 @@ from ..distributed.processes import Processes
 
 
 class Evaluation(Generic[Config]):
-    """The processes that evaluate a model together. `Run` is one that trains, too.
+    """What evaluates a model: the config, the processes, and this process's batches. A `Run` is one that also trains.
 
     Args:
-        config: of the run.
-        folder: of the run.
+        config: The run's configuration.
+        folder: The run folder.
 
     Raises:
-        RequestError: the launcher's processes do not see each other.
+        RequestError: The launcher's processes do not see each other.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from golu_core.training import EpochConfig, Evaluation
+        >>> class Rows:
+        ...     in_memory = True
+        ...     def __len__(self):
+        ...         return 5
+        ...     def __getitems__(self, keys):
+        ...         return [key.position for key in keys]
+        >>> with Evaluation(EpochConfig(batch_size=3), Path("runs/line")) as evaluation:
+        ...     list(evaluation.test_batches(Rows()))  # -1 only fills up the last batch
+        [[0, 1, 2], [3, 4, -1]]
     """
 
     def __init__(self, config: Config, folder: Path) -> None:

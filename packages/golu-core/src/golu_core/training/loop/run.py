@@ -1,8 +1,12 @@
 """`Run`: one training run, from its folder to its result. Each task's `train.py` calls it; it calls nobody back.
 
-In order: `load` reads the data; `prepare` checks everything, opens the run folder and prints the opening block, where a
-dry run ends; `epochs` and `pieces` give what to train on, `step` takes the losses, `report` the test metrics, and
-`finish` writes the result.
+In order:
+
+1. `already_finished` ends the command where the run folder holds its result.
+2. `load` reads the data.
+3. `prepare` checks everything, opens the run folder and prints the opening block. A dry run ends here.
+4. `epochs` and `pieces` yield the micro-batches, `step` takes their losses, and `report` the epoch's test metrics.
+5. `finish` writes the weights and result.json, then curves and extras.
 """
 
 from __future__ import annotations
@@ -51,11 +55,37 @@ class Run(Evaluation[Config]):
     """One training run: folder, continuation, signals, steps, metrics, checkpoints, result.
 
     Args:
-        config: the whole config.
-        task: that it belongs to.
+        config: The full configuration.
+        task: The task that it belongs to.
 
     Raises:
-        RequestError: the run folder belongs to another config, or the launcher's processes do not see each other.
+        RequestError: The run folder belongs to another config, or the launcher's processes do not see each other.
+
+    Examples:
+        >>> import tempfile, torch
+        >>> from pathlib import Path
+        >>> from golu_core.training import EpochConfig, EpochOrder, Metric, Run, Task
+        >>> from golu_core.training import build_optimizer, tensors_fingerprint
+        >>> class Points:
+        ...     x, in_memory = torch.arange(8.0)[:, None], True
+        ...     def __len__(self):
+        ...         return len(self.x)
+        ...     def __getitems__(self, keys):
+        ...         return self.x[[key.sample for key in keys]]
+        >>> folder, points, model = tempfile.TemporaryDirectory(), Points(), torch.nn.Linear(1, 1)
+        >>> config = EpochConfig(recipe="line", epochs=2, batch_size=4, output_dir=Path(folder.name))
+        >>> metrics = {"loss": Metric("loss", 5, higher_is_better=False)}
+        >>> task = Task("tiny", "Lines", "tiny", {"line": config}, metrics, "points/s", train="", evaluate="")
+        >>> with Run(config, task) as run:
+        ...     optimizer, order = build_optimizer(model, config.optim, run.device), EpochOrder(8, 4, config.seed)
+        ...     inputs = {"data": tensors_fingerprint({"x": points.x})}
+        ...     model = run.prepare(model, optimizer, points, order, inputs=inputs)
+        ...     for epoch in run.epochs():
+        ...         for piece in run.pieces():
+        ...             run.step(piece, (model(piece.batch) - 2 * piece.batch).square().mean())
+        >>> run.position.step, run.is_complete, sorted(path.name for path in run.folder.glob("*.json*"))
+        (4, True, ['config.json', 'run.json'])
+        >>> folder.cleanup()
     """
 
     def __init__(self, config: Config, task: Task[Config]) -> None:

@@ -1,4 +1,13 @@
-"""Optimizer steps: a loader's pieces go in, gradients are accumulated, and losses come out and are watched."""
+"""Optimizer steps: a loader's micro-batches go in, gradients are accumulated, and losses come out and are watched.
+
+The order of one step:
+
+1. `pieces` seeds the global random generators and yields a micro-batch; only the last one synchronizes gradients.
+2. `take` runs the backward pass of its loss, divided by the number of micro-batches.
+3. With the last micro-batch: clip, step with the schedule's learning rate, then update the average of the weights.
+4. The mean loss and this process's stop request are summed over all processes, and copied without waiting.
+5. The values of earlier steps arrive: a loss that is not finite ends the run, a stop request is noted, the log is told.
+"""
 
 from __future__ import annotations
 

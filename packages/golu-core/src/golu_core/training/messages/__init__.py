@@ -1,4 +1,4 @@
-"""What a person reads: errors, printed lines, progress bars."""
+"""Messages for a person: errors with their exit statuses, printed lines, and progress bars."""
 
 from ..._front_door import front_door
 

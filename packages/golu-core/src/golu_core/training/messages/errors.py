@@ -6,11 +6,25 @@ _IMPOSSIBLE_NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ)
 
 
 class RequestError(ValueError):
-    """The request itself is wrong (exit status 2): the message says what was asked, what is there and what to do."""
+    """The request itself is wrong (exit status 2): the message names what was requested, what is there and what to do.
+
+    Examples:
+        >>> from golu_core.training import RequestError
+        >>> raise RequestError("a width of 3 is odd: use --width 2 or 4")
+        Traceback (most recent call last):
+        golu_core...RequestError: a width of 3 is odd: use --width 2 or 4
+    """
 
 
 class RunFailure(RuntimeError):
-    """Something failed while running (exit status 1): the message is all that a person needs, without a traceback."""
+    """Something failed during the run (exit status 1): the message is all that a person needs, without a traceback.
+
+    Examples:
+        >>> from golu_core.training import RunFailure
+        >>> raise RunFailure("the decoder returned no pixels for owl.png")
+        Traceback (most recent call last):
+        golu_core...RunFailure: the decoder returned no pixels for owl.png
+    """
 
 
 class Interrupted(Exception):

@@ -1,4 +1,4 @@
-"""The folder of a run: its files, checkpoints, results, and what evaluates it afterwards."""
+"""The run folder: its files, checkpoints, result and failure, and the finished run that is read from it."""
 
 from ..._front_door import front_door
 

@@ -28,7 +28,14 @@ _COMPLETES = "the command that trains it completes it from its last checkpoint"
 
 @dataclass(frozen=True)
 class EvaluationFlags:
-    """Where and how a finished run is evaluated."""
+    """Where and how a finished run is evaluated.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from golu_core.training import EvaluationFlags
+        >>> EvaluationFlags(data_dir=Path("data")).num_workers is None
+        True
+    """
 
     data_dir: Path | None = None
     """Folder that holds the data sets; by default that of the run."""
@@ -38,7 +45,14 @@ class EvaluationFlags:
 
 @dataclass(frozen=True)
 class BatchEvaluationFlags(EvaluationFlags):
-    """Where and how a finished run is evaluated."""
+    """Where and how a finished run is evaluated.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from golu_core.training import BatchEvaluationFlags
+        >>> BatchEvaluationFlags(data_dir=Path("data"), eval_batch=64).eval_batch
+        64
+    """
 
     eval_batch: Samples | None = None
     """Samples that a device takes at once; the default is the run's, and another value changes the last digits."""
@@ -58,12 +72,21 @@ def _on_this_device(config: Config) -> Config:
 
 @dataclass(frozen=True)
 class FinishedRun(Generic[Config]):
-    """A finished run.
+    """A finished run. `FinishedRun.at` reads it from its folder, and checks each file before it is used.
 
     Attributes:
-        folder: of the run.
-        config: of the run, without a tracker and the like.
-        result: the content of its result.json.
+        folder: The run folder.
+        config: The run's configuration, without what evaluation does not use, such as a tracker.
+        result: The content of its result.json.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from golu_core.training import EpochConfig, FinishedRun
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     FinishedRun.at(Path(folder), EpochConfig)
+        Traceback (most recent call last):
+        golu_core...RequestError: ... is not a run folder: it has no config.json
     """
 
     folder: Path

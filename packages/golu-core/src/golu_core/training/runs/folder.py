@@ -1,4 +1,14 @@
-"""The folder of a run as its one writer sees it: whose it is, and each file in it whole, checked and accounted for."""
+"""The folder of a run as its one writer sees it: whose it is, and each file in it whole, checked and accounted for.
+
+The order of a run:
+
+1. `check_owner` and `finished` read what is there, before the data are loaded, and change nothing.
+2. `open` locks the folder, compares config and inputs with run.json, removes leftovers, and returns the newest whole
+   checkpoint; `check` does the same for a dry run, and changes nothing.
+3. `save_checkpoint` writes a checkpoint, then removes old ones; `fail` writes failure.json.
+4. `finish` writes the weights, then result.json with all checksums: from here on, the run is finished.
+5. `save_curves` and the task's extras follow, then `settle_extras`; `close` releases the lock.
+"""
 
 from __future__ import annotations
 

@@ -42,12 +42,17 @@ class Throughput:
 
 @dataclass(frozen=True)
 class SwappedActivations:
-    """What became of the architecture's own activations.
+    """What became of the architecture's default activations, as result.json stores it.
 
     Attributes:
-        swapped: how many were swapped.
-        left: functional calls that were left as published; None where it could not be found out.
-        untraced: why not.
+        swapped: The number of modules that were swapped.
+        left: The functional calls that were left as published; None where they could not be found.
+        untraced: The reason why they could not be found.
+
+    Examples:
+        >>> from golu_core.training import SwappedActivations
+        >>> SwappedActivations(17, ["relu called in layer1.0 (2 times)"]).lines()
+        ['left as published: relu called in layer1.0 (2 times)']
     """
 
     swapped: int

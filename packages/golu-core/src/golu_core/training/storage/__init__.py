@@ -1,4 +1,4 @@
-"""Files: read with checks, written whole or not at all, locked, marked as ours, and removed only if they are."""
+"""Files: checked when read, written whole or not at all, locked, and removed only if they are marked as ours."""
 
 from ..._front_door import front_door
 

@@ -26,11 +26,17 @@ _FILES_SAMPLED = 1024
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A checksum that is made when somebody first asks for it.
+    """A checksum of data, computed when it is first needed; a run's identity includes that of its data.
 
     Attributes:
-        of: says what it is of and gives its digest, `images:3f…`.
-        whole: the same of all content, where `of` samples; None where it does not.
+        of: Computes the text: a word for what is covered, a colon, and a digest, such as `images:3f…`.
+        whole: Computes the same over all content, where `of` samples; None where `of` does not sample.
+
+    Examples:
+        >>> import zlib
+        >>> from golu_core.training import Fingerprint
+        >>> Fingerprint(lambda: f"rows:{zlib.crc32(b'1,2,3'):x}").text
+        'rows:11894deb'
     """
 
     of: Callable[[], str]
@@ -143,7 +149,17 @@ def encoded_fingerprint(read: Callable[[int], tuple[bytes, str]], labels: Sequen
 
 
 def tensors_fingerprint(tensors: Mapping[str, Tensor]) -> Fingerprint:
-    """Of tensors with their names, such as the weights that a run starts from, wherever they came from."""
+    """Return the fingerprint of named tensors, such as a data set in memory or the weights that a run starts from.
+
+    Args:
+        tensors: Tensors of any shape and dtype, on any device, by name.
+
+    Examples:
+        >>> import torch
+        >>> from golu_core.training import tensors_fingerprint
+        >>> tensors_fingerprint({"x": torch.arange(3.0)}).text
+        'tensors:3b583240217f78e69afb62066da922b7'
+    """
     from torch import uint8
 
     found = hashlib.sha256()

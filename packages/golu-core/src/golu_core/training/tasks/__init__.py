@@ -1,4 +1,4 @@
-"""What a task's package registers, and its command line."""
+"""A task: what its package registers, its command line, and the block that a run prints first."""
 
 from ..._front_door import front_door
 

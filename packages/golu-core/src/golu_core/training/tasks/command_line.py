@@ -32,7 +32,19 @@ Flags = TypeVar("Flags")
 
 @dataclass(frozen=True)
 class CommandLine(Generic[Config]):
-    """The command line of a task."""
+    """The command line of a task: `recipes`, `train RECIPE`, `evaluate RUN_DIR`, and the task's own commands.
+
+    Attributes:
+        task: The task.
+
+    Examples:
+        >>> from golu_core.training import CommandLine, EpochConfig, Metric, Task
+        >>> recipes = {"line": EpochConfig(recipe="line", epochs=8)}
+        >>> task = Task("tiny", "Lines", "tiny", recipes, {"loss": Metric("loss", 5, False)}, "points/s", "", "")
+        >>> config = CommandLine(task).config(["line", "--activation", "gelu", "--optim.lr", "0.01"])
+        >>> config.epochs, config.activation, config.optim.lr
+        (8, 'gelu', 0.01)
+    """
 
     task: Task[Config]
 

@@ -23,7 +23,7 @@ Line = tuple[str, str]
 
 @dataclass(frozen=True)
 class Opening:
-    """The lines that only a task can write.
+    """The lines that only a task can write in the block that a run prints before its first step.
 
     Attributes:
         data: The sizes of the splits; not printed where the data are missing.
@@ -32,6 +32,13 @@ class Opening:
         batch: What an optimizer step trains on, such as `256 images`.
         length: How many steps make an epoch or a pass, printed after the steps, such as `, 23 an epoch`.
         more: Further lines, each a label and a text.
+
+    Examples:
+        >>> from golu_core.training import Opening, SwappedActivations
+        >>> swapped = SwappedActivations(2, [])
+        >>> opening = Opening("455 training and 114 test rows", "MLP, 2,114 parameters", swapped, batch="32 rows")
+        >>> opening.batch, opening.swapped.swapped
+        ('32 rows', 2)
     """
 
     data: str
@@ -89,6 +96,17 @@ def shown_line(line: Line) -> str:
 
 
 def parameter_count(model: nn.Module, trained_only: bool = False) -> int:
-    """Return the number of parameters of a model, or of those that are trained."""
+    """Return the number of parameters of a model, or of those that are trained.
+
+    Args:
+        model: Any module.
+        trained_only: Whether to leave out frozen parameters.
+
+    Examples:
+        >>> from torch import nn
+        >>> from golu_core.training import parameter_count
+        >>> f"{parameter_count(nn.Linear(100, 50)):,} parameters"
+        '5,050 parameters'
+    """
     parameters: Any = model.parameters()
     return sum(p.numel() for p in parameters if p.requires_grad or not trained_only)

@@ -33,17 +33,24 @@ def learned_parameters(model: nn.Module) -> dict[str, Any]:
 def swapped_for(
     network: nn.Module, own: str, activation: str, example_inputs: tuple[Any, ...] | None = None
 ) -> SwappedActivations:
-    """Puts the run's activation into a network in place of its own, and says what was swapped and what was left.
+    """Put the run's activation into a network in place of its default one, and return what was swapped and left.
 
     Args:
-        network: is changed in place.
-        own: the activation of the network as published.
-        activation: of the run; if it is the network's own, its modules are only looked for.
-        example_inputs: of one forward pass.
+        network: The network, which is changed in place.
+        own: The default activation of the network as published.
+        activation: The run's activation. If it is the default one, its modules are only looked for.
+        example_inputs: The arguments of one forward pass.
 
     Raises:
-        RequestError: the network has no module of its own activation, or never calls one, so that it would not be what
-            the result says; or it has no place for parameters of each channel.
+        RequestError: The network has no module of its default activation, or never calls one, so that the result would
+            be wrong about it; or it has no place for parameters of each channel.
+
+    Examples:
+        >>> import torch
+        >>> from golu_core.training import swapped_for
+        >>> network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> swapped_for(network, "relu", "golu", (torch.zeros(1, 4),))
+        SwappedActivations(swapped=1, left=[], untraced='')
     """
     try:
         own = canonical_name(own)

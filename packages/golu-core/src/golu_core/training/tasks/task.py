@@ -18,13 +18,18 @@ _RECIPES_GROUP = "golu.recipes"
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of result.json.
+    """A metric of result.json, and how tables show it.
 
     Attributes:
-        label: as tables write it, with its unit.
-        decimals: that tables show, as the paper does.
-        higher_is_better: its direction.
-        secondary: shown below the metric by which runs are compared, where results have it.
+        label: The heading in tables, with the unit.
+        decimals: The number of decimals in tables, as in the paper.
+        higher_is_better: Whether a higher value is better.
+        secondary: Whether to show it below the metric by which runs are compared, where results have it.
+
+    Examples:
+        >>> from golu_core.training import Metric
+        >>> {"accuracy": Metric("accuracy (%)", 2, higher_is_better=True)}["accuracy"].label
+        'accuracy (%)'
     """
 
     label: str
@@ -35,13 +40,18 @@ class Metric:
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand of a task.
+    """A subcommand of a task, in addition to `recipes`, `train` and `evaluate`.
 
     Attributes:
-        help: one line.
-        run: takes the arguments after the subcommand's name; a function, or where to find it as `package.module:name`.
-        usage: what stands after the name.
-        flags: the dataclass of the flags that `--help` lists, or where to find it; None if there are none.
+        help: One line for `--help`.
+        run: The function that takes the arguments after the subcommand's name; or its place, as `package.module:name`.
+        usage: The arguments as `--help` prints them after the name.
+        flags: The dataclass of the flags that `--help` lists, or its place; None if there are none.
+
+    Examples:
+        >>> from golu_core.training import Command
+        >>> Command("print predictions for a table", "my_tabular.predict:predict_command", "RUN_DIR TABLE").usage
+        'RUN_DIR TABLE'
     """
 
     help: str
@@ -52,24 +62,34 @@ class Command:
 
 @dataclass(frozen=True)
 class Task(Generic[Config]):
-    """What a package says of its task. Functions are named as `package.module:name` and imported when they are called.
+    """What a package registers under the entry point `golu.tasks`.
+
+    Functions are named as `package.module:name`, and are imported when they are called.
 
     Attributes:
-        name: a folder of OUTPUT_DIR and a field of result.json, such as `vision`.
-        title: over its tables.
-        package: that is imported, such as `golu_vision`; its console script and distribution are called `golu-vision`.
-        recipes: by name.
-        metrics: by their names in result.json; at least the one by which runs are compared.
-        unit: what throughput counts, such as `images/s`.
-        outputs: patterns of the files that the task itself writes into a run's folder, such as `samples/*.png`.
-        train: takes a config and trains it; a dry run ends in `Run.prepare`.
-        evaluate: takes a run's folder and flags, and prints the test metrics of its final weights.
-        evaluation_flags: the dataclass of these flags.
-        commands: subcommands of its own.
-        order: where its tables stand among those of other tasks.
-        probe: a `probes.MakeProbe`, which lets `golu-core analyze` look into its networks; None if it offers none.
-        workload: a `workloads.MakeWorkload`, which lets `golu-core analyze times` measure them; None if it offers none.
-        own_data: for each recipe that is fitted to the user's data, the `own_data.Fit` that does it.
+        name: The task's folder below OUTPUT_DIR and its name in result.json, such as `vision`.
+        title: The title of its tables.
+        package: The import package, such as `golu_vision`; console script and distribution are then named
+            `golu-vision`.
+        recipes: The recipes by name.
+        metrics: The metrics by their names in result.json, at least the one by which runs are compared.
+        unit: The unit of throughput, such as `images/s`.
+        train: The function that takes a config and trains it; a dry run ends in `Run.prepare`.
+        evaluate: The function that takes a run folder and flags, and prints the test metrics of the final weights.
+        evaluation_flags: The dataclass of these flags.
+        outputs: Patterns of the files that the task itself writes into a run folder, such as `samples/*.png`.
+        commands: The task's own subcommands by name.
+        order: The position of its tables among those of other tasks.
+        probe: A `MakeProbe`, which lets `golu-core analyze` look into its networks; None if it offers none.
+        workload: A `MakeWorkload`, which lets `golu-core analyze times` measure its networks; None if it offers none.
+        own_data: For each recipe that adapts to the user's data, the function that adapts it.
+
+    Examples:
+        >>> from golu_core.training import EpochConfig, Metric, Task
+        >>> recipes, metrics = {"tumors": EpochConfig(recipe="tumors")}, {"accuracy": Metric("accuracy (%)", 2, True)}
+        >>> train, evaluate = "my_tabular.train:train", "my_tabular.train:evaluate_run"
+        >>> Task("tabular", "Tables of numbers", "my_tabular", recipes, metrics, "rows/s", train, evaluate).program
+        'my-tabular'
     """
 
     name: str
