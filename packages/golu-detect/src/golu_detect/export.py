@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from golu_core.training import FinishedRun, RequestError, RunFailure
 from golu_core.training.export import (
@@ -31,6 +33,7 @@ _SMALLEST, _LARGEST = 32, 4096  # sides of the images that a segmenter takes
 _OPSET = 17
 # a side of each would be a pixel short by float32: at torchvision's 800 to 1333 pixels, and in the digit recipes
 _COMPARED = ((425, 640), (211, 173))
+_CHANGED_IMAGES = 16  # a near-tie that was met went the other way in 11 of 16
 _WORDS = "a detector's outputs are as many as it finds, which torch.export cannot follow through torchvision's NMS"
 
 
@@ -187,38 +190,98 @@ def _session(exportable: Exportable, path: Path) -> Any:
 
 @torch.no_grad()
 def _compared(exportable: Exportable, session: Any) -> float:
-    """The largest difference from torch in images of four sizes, as a share of the largest output.
+    """Compare the exported network's objects with torch's, all of them, in images of four sizes.
 
-    Boxes of nearly the same score may change places, so that each is compared with the nearest one. Of two boxes that
-    overlap and have nearly the same score either may be left out, so that one object in 20 may have no counterpart.
+    Objects of nearly the same score may change places, so each one is compared with the nearest.
+
+    Returns:
+        The largest difference, as a share of the largest output.
 
     Raises:
-        RunFailure: it is more than rounding, or another number of objects is found.
+        RunFailure: The objects differ by more than rounding.
     """
     largest = 0.0
     (image,) = exportable.example
     random = torch.Generator().manual_seed(1)
-    others = (torch.rand(3, *size, generator=random) for size in _COMPARED)
+    others = (_smooth_image(*size, random) for size in _COMPARED)
     for one in (image, image[:, :80, :64].contiguous(), *others):
-        expected = exportable.model(one)
         found = tuple(torch.from_numpy(array) for array in session.run(None, {"image": one.numpy()}))
-        if expected[0].shape != found[0].shape:
-            raise RunFailure(
-                f"the exported network finds {len(found[0])} objects in noise, and torch's {len(expected[0])}"
-            )
-        if not len(expected[0]):
-            continue
-        ours, theirs = (_rows(outputs, one) for outputs in (expected, found))
-        apart, nearest = torch.cdist(ours, theirs, p=float("inf")).min(dim=1)
-        matched = apart.argsort()[: len(apart) - len(apart) // 20]
-        difference = float(apart[matched].max())
-        if len(expected) > 3:
-            masks = expected[3][matched], found[3][nearest[matched]]
-            difference = max(difference, float((masks[0] - masks[1]).abs().max()))
-        if not difference <= LARGEST_DIFFERENCE:
-            raise RunFailure(f"the exported network differs from torch's by {difference:.2g} of the largest output")
+        try:
+            difference = _difference(exportable.model(one), found, one)
+        except RunFailure:
+            difference = _difference_at_near_tie(exportable, found, one)
+            if difference is None:
+                raise
         largest = max(largest, difference)
     return largest
+
+
+def _smooth_image(height: int, width: int, random: torch.Generator) -> Tensor:
+    """Return an image as smooth as photographs are, (3, H, W).
+
+    In noise, rounding where an image is scaled moved the scores of a ResNet-50 by more than 1e-4.
+    """
+    coarse = torch.rand(1, 3, height // 16, width // 16, generator=random)
+    return F.interpolate(coarse, (height, width), mode="bilinear")[0]
+
+
+def _difference_at_near_tie(exportable: Exportable, found: Sequence[Tensor], image: Tensor) -> float | None:
+    """Return the difference from torch's objects in an image changed by rounding; None if they differ in all of these.
+
+    Detectors keep the 100 most likely proposals, for example, and where the scores of the 100th and the next differ by
+    6e-8, rounding decides which one is kept and so which object is found. Random weights showed it twice, in images of
+    3024 x 4032 pixels. It is a near-tie if rounding decides it in torch as well, so torch has to find the same objects.
+
+    The coarsest rounding is where an image is scaled: positions in it are float32, so they and with them the pixels'
+    values are off by up to 2**-23 of the longer side, less than a tenth of a grey level at 3,000 pixels.
+    """
+    random = torch.Generator().manual_seed(2)
+    rounding = max(image.shape[-2:]) * 2.0**-23
+    for _ in range(_CHANGED_IMAGES):
+        changed = image + rounding * (2 * torch.rand(image.shape, generator=random) - 1)
+        with suppress(RunFailure):
+            return _difference(exportable.model(changed), found, image)
+    return None
+
+
+def _difference(expected: Sequence[Tensor], found: Sequence[Tensor], image: Tensor) -> float:
+    """Return the largest difference of any object from the nearest one of the other network.
+
+    Raises:
+        RunFailure: It is more than rounding, or the numbers of objects differ.
+    """
+    where = f"in an image of {image.shape[-1]} x {image.shape[-2]} pixels"
+    if len(expected[0]) != len(found[0]):
+        raise RunFailure(f"the exported network finds {len(found[0])} objects {where}, and torch's {len(expected[0])}")
+    if not len(expected[0]):
+        return 0.0
+    ours, theirs = (_rows(outputs, image) for outputs in (expected, found))
+    between = (ours[:, None] - theirs).abs().amax(dim=2)
+    apart, nearest = between.nan_to_num(nan=float("inf")).min(dim=1)
+    if not float(apart.max()) <= LARGEST_DIFFERENCE:
+        one = int(apart.argmax())
+        other = int((ours[one, :4] - theirs[:, :4]).abs().amax(dim=1).argmin())
+        off = ~((ours[one] - theirs[other]).abs() <= LARGEST_DIFFERENCE)
+        parts = {"box": off[:4].any(), "label": off[4], "score": off[5]}
+        raise RunFailure(
+            f"the exported network differs from torch's in the {' and '.join(part for part in parts if parts[part])} "
+            f"of an object {where}: it finds {_words_of(found, other)} instead of {_words_of(expected, one)}"
+        )
+    if len(expected) > 3:
+        masks = (expected[3] - found[3][nearest]).abs().flatten(1).amax(dim=1)
+        if not float(masks.max()) <= LARGEST_DIFFERENCE:
+            words = _words_of(expected, int(masks.argmax()))
+            raise RunFailure(
+                f"the exported network differs from torch's by {float(masks.max()):.2g} in the mask of an object "
+                f"{where}: {words}"
+            )
+        apart = torch.maximum(apart, masks)
+    return float(apart.max())
+
+
+def _words_of(outputs: Sequence[Tensor], index: int) -> str:
+    box, label, score = (output[index].tolist() for output in outputs[:3])
+    return f"label {label}, score {score:.6f}, box {' '.join(f'{side:.3f}' for side in box)}"
 
 
 def _rows(outputs: Sequence[Tensor], image: Tensor) -> Tensor:
