@@ -6,8 +6,10 @@ import ast
 import dataclasses
 import doctest
 import importlib
+import importlib.util
 import inspect
 import itertools
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 DOORS = ("golu_core", "golu_core.activation", "golu_core.training")
 NAMES = {name: door for door in reversed(DOORS) for name in importlib.import_module(door).__all__}
 """Each name with the first door that exports it."""
@@ -110,3 +113,21 @@ def test_an_example_runs(name, door, tmp_path, monkeypatch):
     runner.run(example, out=printed.append)
     assert runner.failures == 0, "".join(printed)
     assert list(tmp_path.iterdir()) == []
+
+
+def listed_on(page: str) -> list[str]:
+    """What a page of the reference describes."""
+    text = (ROOT / "docs" / "api" / f"{page}.md").read_text(encoding="utf-8")
+    return re.findall(r"^::: (\S+)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", ["activation", "training"])
+def test_the_reference_has_exactly_the_names_of_the_doors(page):
+    doors = ["golu_core.training"] if page == "training" else ["golu_core", "golu_core.activation"]
+    assert sorted(listed_on(page)) == sorted(f"{door}.{name}" for name, door in NAMES.items() if door in doors)
+
+
+def test_the_reference_of_the_tasks_names_modules_that_exist():
+    modules = listed_on("tasks")
+    assert modules
+    assert [name for name in modules if importlib.util.find_spec(name) is None] == []

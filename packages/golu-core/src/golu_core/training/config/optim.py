@@ -48,9 +48,11 @@ class Sgd(_Groups):
         nesterov: Use Nesterov momentum.
 
     Examples:
-        >>> from golu_core.training import Sgd
-        >>> Sgd(lr=0.1, momentum=0.9, weight_decay=1e-4, nesterov=True).decay
-        'all'
+        >>> import torch
+        >>> from golu_core.training import Sgd, build_optimizer
+        >>> optimizer = build_optimizer(torch.nn.Linear(4, 2), Sgd(lr=0.05, nesterov=True), torch.device("cpu"))
+        >>> optimizer.defaults["nesterov"]
+        True
     """
 
     kind: ClassVar[str] = "sgd"
@@ -71,9 +73,11 @@ class AdamW(_Groups):
         eps: Added to the root of the second average.
 
     Examples:
-        >>> from golu_core.training import AdamW
-        >>> AdamW(lr=6e-4, weight_decay=0.1, decay="matrices", betas=(0.9, 0.95)).eps
-        1e-08
+        >>> import torch
+        >>> from golu_core.training import AdamW, build_optimizer
+        >>> optim = AdamW(lr=6e-4, weight_decay=0.1, betas=(0.9, 0.95))
+        >>> build_optimizer(torch.nn.Linear(4, 2), optim, torch.device("cpu")).defaults["betas"]
+        (0.9, 0.95)
     """
 
     kind: ClassVar[str] = "adamw"
