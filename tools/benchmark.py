@@ -93,8 +93,8 @@ def _our_loop(config: VisionConfig, data: ImageData) -> Iterator[None]:
         model = run.prepare(model, optimizer, data.train, order, inputs={"data": data.fingerprint})
         model.train()
         for epoch in run.epochs():
-            for piece in run.pieces():
-                run.step(piece, training_loss(model, piece.batch, config, 10, epoch, run.device))
+            for micro_batch in run.micro_batches():
+                run.backward(micro_batch, training_loss(model, micro_batch.batch, config, 10, epoch, run.device))
                 yield
 
 

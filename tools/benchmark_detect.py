@@ -88,8 +88,8 @@ def _our_loop(config: DetectConfig) -> Iterator[None]:
         model = run.prepare(model, optimizer, data.train, order, inputs={"data": data.fingerprint})
         model.train()
         for _ in run.epochs():
-            for piece in run.pieces():
-                run.step(piece, training_loss(model, piece.batch, config, run.device))
+            for micro_batch in run.micro_batches():
+                run.backward(micro_batch, training_loss(model, micro_batch.batch, config, run.device))
                 if run.device.type == "cuda":
                     torch.cuda.synchronize()
                 yield
@@ -147,7 +147,7 @@ def evaluation_rows(images: int = 5000, boxes: int = 36) -> list[Row]:
         stats = _torchvision_reference(annotations, outputs)
         numbers[what] = dict(zip(numbers["golu-detect, pycocotools"], (100 * stats).tolist(), strict=True))
 
-    first_of_two = SimpleNamespace(rank=0, count=2, gathered=lambda items: items)
+    first_of_two = SimpleNamespace(rank=0, count=2, all_gather=lambda items: items)
     ways: dict[str, Callable[[str], None]] = {
         "golu-detect, faster-coco-eval": ours,
         "golu-detect, pycocotools": with_pycocotools,

@@ -74,8 +74,8 @@ def _our_loop(config: DiffusionConfig) -> Iterator[None]:
         prepared = run.prepare(model, optimizer, data.train, order, inputs={"data": data.fingerprint})
         prepared.train()
         for _ in run.epochs():
-            for piece in run.pieces():
-                run.step(piece, squared_errors(prepared, piece.batch, diffusion, run.device).mean())
+            for micro_batch in run.micro_batches():
+                run.backward(micro_batch, squared_errors(prepared, micro_batch.batch, diffusion, run.device).mean())
                 if run.device.type == "cuda":
                     torch.cuda.synchronize()
                 yield

@@ -86,22 +86,22 @@ class _Clock:
 @contextmanager
 def _measured(clock: _Clock) -> Iterator[None]:
     """Within it, steps of a run are timed."""
-    pieces, taken, step_pieces = TrainingLoader.pieces, steps.Steps.take, steps.Steps.pieces
+    pieces, taken, step_pieces = TrainingLoader.micro_batches, steps.Steps.take, steps.Steps.micro_batches
 
     def next_of(self: Any, *args: Any) -> Iterator[Any]:
         found = pieces(self, *args)
         while True:
             clock.enter("next batch")
-            piece = next(found, None)
+            micro_batch = next(found, None)
             clock.leave()
-            if piece is None:
+            if micro_batch is None:
                 return
-            yield piece
+            yield micro_batch
 
     def forward_between(self: Any) -> Iterator[Any]:
-        for piece in step_pieces(self):
+        for micro_batch in step_pieces(self):
             clock.enter("forward")
-            yield piece
+            yield micro_batch
 
     def take(self: Any, *args: Any) -> None:
         clock.leave()
@@ -109,9 +109,9 @@ def _measured(clock: _Clock) -> Iterator[None]:
         clock.end_step()
 
     with (
-        mock.patch.object(TrainingLoader, "pieces", next_of),
+        mock.patch.object(TrainingLoader, "micro_batches", next_of),
         mock.patch.object(steps, "seed_global_generators", clock.timed("seeds", steps.seed_global_generators)),
-        mock.patch.object(steps.Steps, "pieces", forward_between),
+        mock.patch.object(steps.Steps, "micro_batches", forward_between),
         mock.patch.object(steps.Steps, "take", take),
         mock.patch.object(Learner, "backward", clock.timed("backward", Learner.backward)),
         mock.patch.object(Learner, "step", clock.timed("optimizer", Learner.step)),

@@ -154,9 +154,9 @@ def our_loop(size: Size, folder: Path) -> Iterator[None]:
         windows = TokenWindows(data.train, size.model.context)
         prepared = run.prepare(model, optimizer, windows, order, inputs={"data": data.fingerprint})
         prepared.train()
-        for piece in run.pieces():
-            tokens = piece.batch.tokens.to(run.device, non_blocking=True)
-            run.step(piece, prepared(tokens[:, :-1], tokens[:, 1:]))
+        for micro_batch in run.micro_batches():
+            tokens = micro_batch.batch.tokens.to(run.device, non_blocking=True)
+            run.backward(micro_batch, prepared(tokens[:, :-1], tokens[:, 1:]))
             if run.device.type == "cuda":
                 torch.cuda.synchronize()
             yield

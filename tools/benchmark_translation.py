@@ -102,10 +102,10 @@ def our_loop(size: Size, folder: Path) -> Iterator[None]:
         dataset = TrainingBundles(data.train, bundles, order)
         prepared = run.prepare(model, optimizer, dataset, order, inputs={"data": data.fingerprint})
         prepared.train()
-        for piece in run.pieces():
-            source, previous, targets, places, scale = piece.batch.to(run.device)
-            run.step(piece, prepared(source, previous, targets, places, smoothing=0.1) * scale)
-            if piece.ends_step:
+        for micro_batch in run.micro_batches():
+            source, previous, targets, places, scale = micro_batch.batch.to(run.device)
+            run.backward(micro_batch, prepared(source, previous, targets, places, smoothing=0.1) * scale)
+            if micro_batch.ends_step:
                 if run.device.type == "cuda":
                     torch.cuda.synchronize()
                 yield

@@ -44,7 +44,7 @@ def published_rows() -> list[Row]:
                 metric_name=paper.metric,
                 is_primary=True,
                 cells=cells,
-                own_activation=recipe.own_activation,
+                default_activation=recipe.default_activation,
                 runs=(),
                 settings=None,
             )

@@ -16,7 +16,7 @@ from torch import nn
 
 from golu_core.training.data.seeding import Purpose
 from golu_core.training.loop.run import Run
-from golu_core.training.loop.steps import Piece
+from golu_core.training.loop.steps import MicroBatch
 from golu_core.training.loop.watch import LossWatch
 from golu_core.training.messages.errors import RequestError, RunFailure
 from golu_core.training.tasks import task as tasks
@@ -52,32 +52,36 @@ def test_pieces_add_up_to_the_batch(tmp_path):
     assert pieces == pytest.approx(whole, rel=1e-6)
 
 
-def loop(config: TinyConfig, take: Callable[[Run, nn.Module, Piece], None]) -> None:
+def loop(config: TinyConfig, take: Callable[[Run, nn.Module, MicroBatch], None]) -> None:
     """A run without its end, whose pieces something else takes."""
     with Run(config, TASK) as run:
         model = prepared(run, Points())
         for _ in run.epochs():
-            for piece in run.pieces():
-                take(run, model, piece)
+            for micro_batch in run.micro_batches():
+                take(run, model, micro_batch)
             run.report({"loss": float(loss_of(model, (Points.x, Points.y)).detach())})
 
 
-def forget(run: Run, model: nn.Module, piece: Piece) -> None:
+def forget(run: Run, model: nn.Module, micro_batch: MicroBatch) -> None:
     """Takes no step."""
 
 
-def take_another(run: Run, model: nn.Module, piece: Piece) -> None:
-    run.step(Piece(piece.batch, piece.ends_step), loss_of(model, piece.batch))
+def take_another(run: Run, model: nn.Module, micro_batch: MicroBatch) -> None:
+    run.backward(MicroBatch(micro_batch.batch, micro_batch.ends_step), loss_of(model, micro_batch.batch))
 
 
-def take_twice(run: Run, model: nn.Module, piece: Piece) -> None:
-    run.step(piece, loss_of(model, piece.batch))
-    run.step(piece, loss_of(model, piece.batch))
+def take_twice(run: Run, model: nn.Module, micro_batch: MicroBatch) -> None:
+    run.backward(micro_batch, loss_of(model, micro_batch.batch))
+    run.backward(micro_batch, loss_of(model, micro_batch.batch))
 
 
 @pytest.mark.parametrize(
     ("take", "words"),
-    [(forget, "give the loss of each piece"), (take_another, "takes the piece"), (take_twice, "takes the piece")],
+    [
+        (forget, "pass the loss of each micro-batch"),
+        (take_another, "once for each micro-batch"),
+        (take_twice, "once for each micro-batch"),
+    ],
 )
 def test_a_loop_that_is_wrong_is_an_error(tmp_path, take, words):
     with pytest.raises(RuntimeError, match=words):
@@ -87,8 +91,8 @@ def test_a_loop_that_is_wrong_is_an_error(tmp_path, take, words):
 def test_a_loss_that_is_not_finite_stops_within_its_step(tmp_path):
     factors = iter([1.0, math.nan])
 
-    def take(run: Run, model: nn.Module, piece: Piece) -> None:
-        run.step(piece, loss_of(model, piece.batch) * next(factors))
+    def take(run: Run, model: nn.Module, micro_batch: MicroBatch) -> None:
+        run.backward(micro_batch, loss_of(model, micro_batch.batch) * next(factors))
 
     with pytest.raises(RunFailure, match="the loss of step 2 is nan"):
         loop(tiny_config(tmp_path), take)
@@ -241,7 +245,7 @@ def test_what_a_task_names_is_there(task: Task):
         assert command.flags is None or isinstance(resolved(command.flags), type)
     for recipe in task.recipes.values():
         assert recipe.primary_metric in task.metrics
-        assert recipe.own_activation
+        assert recipe.default_activation
         assert recipe.paper is None or set(recipe.paper.results) <= set(task.metrics)
 
 

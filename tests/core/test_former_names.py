@@ -14,7 +14,7 @@ import pytest
 
 from golu_core.studies.aggregate import Flags as AggregateFlags
 from golu_core.training.config.former_names import former_names, renamed_fields, with_new_names
-from golu_core.training.config.identity import config_sha256, differences, flattened, later_fields, placement_fields
+from golu_core.training.config.identity import added_fields, config_sha256, differences, flattened, runtime_fields
 from golu_core.training.config.run_config import to_json
 from golu_core.training.runs.run_files import config_from_file, config_to_file
 from golu_core.training.tasks.command_line import CommandLine
@@ -57,8 +57,8 @@ def test_a_checksum_is_that_of_the_former_names(task: Task, name: str):
     """Computed by hand from the config as the version before wrote it."""
     config = recipes_of(task)[name]
     old = dict(renamed_fields(type(config)))
-    left_out = {old.get(field, field) for field in placement_fields(config)}
-    added = {old.get(field, field): value for field, value in later_fields(config)}
+    left_out = {old.get(field, field) for field in runtime_fields(config)}
+    added = {old.get(field, field): value for field, value in added_fields(config)}
     flat = {
         field: int(value) if isinstance(value, float) and value.is_integer() else value
         for field, value in flattened(under_old_names(config), frozenset(left_out)).items()

@@ -109,7 +109,7 @@ class Numbers:
 
 if __name__ == "__main__":
     loader = TrainingLoader(Numbers(), EpochOrder(64, 4, 0), plan_batches(4, 1), 0, 2)
-    for piece in loader.pieces(0, 0):
+    for micro_batch in loader.micro_batches(0, 0):
         raise RuntimeError("no reason")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)

@@ -24,7 +24,7 @@ class TinyConfig(EpochConfig):
     """Fits a line."""
 
     @property
-    def own_activation(self) -> str:
+    def default_activation(self) -> str:
         return "relu"
 
     @property
@@ -92,12 +92,12 @@ def train(config: TinyConfig, points: Points | None = None) -> None:
     """The whole run."""
     points = points or Points()
     with Run(config, TASK) as run:
-        if run.already_finished():
+        if run.report_if_finished():
             return
         model = prepared(run, points)
         for _ in run.epochs():
-            for piece in run.pieces():
-                run.step(piece, loss_of(model, piece.batch))
+            for micro_batch in run.micro_batches():
+                run.backward(micro_batch, loss_of(model, micro_batch.batch))
             run.report({"loss": float(loss_of(run.evaluated_model, (points.x, points.y)).detach())})
         run.finish(
             {"loss": 0.0},

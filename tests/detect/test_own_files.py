@@ -130,7 +130,7 @@ class OneOfMany:
     def __init__(self, rank: int, count: int, known: list[Any]) -> None:
         self.rank, self.count, self.known = rank, count, known
 
-    def gathered(self, items: list[Any]) -> list[Any]:
+    def all_gather(self, items: list[Any]) -> list[Any]:
         self.known.extend(items)
         return list(self.known)
 

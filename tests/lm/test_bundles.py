@@ -108,7 +108,7 @@ def test_gradients_of_a_step_are_the_same_however_it_is_split(split, step):
         shares = keys_of_step(order, step, processes, most)
         losses = []
         for pieces in shares:
-            for keys in pieces:  # as `Run.step` and the launcher average them
+            for keys in pieces:  # as `Run.backward` and the launcher average them
                 source, previous, targets, places, scale = dataset.__getitems__(keys)
                 loss = model(source, previous, targets, places, smoothing=0.1) * scale
                 (loss / len(pieces) / processes).backward()

@@ -82,7 +82,7 @@ def calls_of(script: str) -> list[list[str]]:
 
 
 @pytest.fixture
-def own_activation(tmp_path, monkeypatch):
+def custom_activation(tmp_path, monkeypatch):
     """The README's mine.py in the working directory."""
     (block,) = [block for block in blocks(ROOT / "README.md", "python") if block.startswith("# mine.py")]
     (tmp_path / "mine.py").write_text(block)
@@ -91,25 +91,25 @@ def own_activation(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments", calls_of("sweep"), ids=" ".join)
-def test_sweeps_are_understood(arguments, own_activation):
+def test_sweeps_are_understood(arguments, custom_activation):
     flags = tyro.cli(sweep.Flags, args=arguments)
     assert planned_runs(sweep.study_of(flags))
 
 
 @pytest.mark.slow
-def test_the_readmes_own_activation(own_activation, monkeypatch, capsys):
+def test_the_readmes_custom_activation(custom_activation, monkeypatch, capsys):
     """Card, study and report as they are written, with one recipe and two steps a run."""
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     (words,) = [words for words in calls_of("sweep") if "./mine.py:Mine" in words]
     (card,) = [command for command in commands() if command.startswith("golu-core check ")]
     (report,) = [call for call in calls_of("aggregate") if call[0] == words[words.index("--output-dir") + 1]]
     assert check.main(shlex.split(card)[2:]) == 1  # torch's sigmoid gives NaN at an infinity
-    assert "no NaN from infinities" in capsys.readouterr().out and (own_activation / "card" / "check.html").exists()
+    assert "no NaN from infinities" in capsys.readouterr().out and (custom_activation / "card" / "check.html").exists()
     seeds = words.index("--seeds")
     shorter = [*words[:seeds], "--seeds", "0", *words[seeds + 4 :]]
     assert sweep.main([*shorter, "--recipes", "digits", "--set", "max_steps=2"]) == 0, capsys.readouterr()
     assert aggregate.main(report) == 0
-    table = (own_activation / "report" / "tables.md").read_text()
+    table = (custom_activation / "report" / "tables.md").read_text()
     assert "| ReLU | GoLU | mine.py:Mine |" in table
 
 

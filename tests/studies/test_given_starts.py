@@ -35,7 +35,7 @@ def run_here(monkeypatch, capfd):
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", SHORT)
 def test_a_run_starts_from_another(recipe: str, tmp_path: Path, run_here):
-    own = CommandLine(task_of(recipe)).config([recipe]).own_activation
+    own = CommandLine(task_of(recipe)).config([recipe]).default_activation
     done = run_here(recipe, "--activation", own, "--output-dir", "first", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     first = only_run(tmp_path / "first")

@@ -56,7 +56,7 @@ def test_model_has_the_stated_parameters_and_the_swapped_activation(name):
     model, swapped = build_model(recipe, recipe.data.classes)
     assert sum(p.numel() for p in model.parameters()) == recipe.paper.size
     assert swapped.swapped > 0
-    own = {"relu": nn.ReLU, "gelu": nn.GELU, "swish": nn.SiLU}[recipe.model.own_activation]
+    own = {"relu": nn.ReLU, "gelu": nn.GELU, "swish": nn.SiLU}[recipe.model.default_activation]
     assert not any(isinstance(module, own) for module in model.modules())
     assert swapped.left == (["relu called in the model's own forward"] if "densenet121" in name else [])
     if name in PUBLISHED_MILLIONS:

@@ -40,11 +40,11 @@ def test_where_tracing_failed_the_result_says_so():
 def test_a_network_without_its_own_activation_is_refused():
     recipe = RECIPES["digits"]
     for activation in ("golu", "gelu"):
-        wrong = replace(recipe, activation=activation, model=replace(recipe.model, own_activation="gelu"))
+        wrong = replace(recipe, activation=activation, model=replace(recipe.model, default_activation="gelu"))
         with pytest.raises(RequestError, match="the network has no gelu"):
             build_model(wrong, 10)
     with pytest.raises(RequestError, match=r"--model\.own-activation: unknown activation 'nosuch'"):
-        build_model(replace(recipe, model=replace(recipe.model, own_activation="nosuch")), 10)
+        build_model(replace(recipe, model=replace(recipe.model, default_activation="nosuch")), 10)
 
 
 def test_finding_changes_nothing_and_finds_what_a_swap_would():

@@ -13,8 +13,8 @@ SIZES = {"relu": ("32", "36"), "gelu": ("160", "164"), "swish": ("32", "36")}
 def shrink(name: str) -> list[str]:
     """Flags that make a recipe a matter of seconds."""
     recipe = RECIPES[name]
-    size, resize = SIZES[recipe.model.own_activation]
-    flags = ["--model.name", SMALL[recipe.model.own_activation], "--data.size", size, "--data.resize", resize]
+    size, resize = SIZES[recipe.model.default_activation]
+    flags = ["--model.name", SMALL[recipe.model.default_activation], "--data.size", size, "--data.resize", resize]
     flags += ["--epochs", "2", "--batch-size", "16", "--micro-batch-size", "None", "--mixed-precision", "no"]
     flags += ["--max-steps", "None"]
     if recipe.schedule.kind == "milestones":

@@ -68,7 +68,7 @@ def coco_metrics(
     mine = category_shares(test, found, count)[rank]
     curves = category_curves(test, found, kind, mine) if mine else []
     if processes is not None:
-        curves = processes.gathered(curves)
+        curves = processes.all_gather(curves)
     by_category = dict(curves)
     evaluation = coco_api().evaluation(iouType=kind)
     evaluation.params.catIds = sorted(by_category)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from golu_core.training import Amount, Count, EpochConfig, NotNegative, RequestError, placement
+from golu_core.training import EpochConfig, NonNegativeFloat, NonNegativeInt, PositiveInt, RequestError, runtime_field
 from golu_core.training.config import Background, FolderName, Range
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -15,7 +15,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # the 21 classes of PASCAL VOC among COCO's categories, background first, as torchvision's reference has them
 VOC_CATEGORIES = (0, 5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72)
 
-Pixels = Annotated[int, Range(least=1, most=8192)]
+Pixels = Annotated[int, Range(ge=1, le=8192)]
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,16 @@ class DeepLabV3:
 
     Attributes:
         backbone: `resnet50`, torchvision's, or `small`, with three stages for the digit scenes.
-        own_activation: Activation of the network as published, which is swapped.
+        default_activation: The published model's activation, which `activation` replaces.
         aux_weight: Weight of the auxiliary head's loss; 0 leaves the head out.
     """
 
+    FORMER_NAMES: ClassVar[Mapping[str, str]] = {"default_activation": "own_activation"}
     kind: ClassVar[str] = "deeplabv3"
+
     backbone: Literal["resnet50", "small"] = "resnet50"
-    own_activation: str = "relu"
-    aux_weight: NotNegative = 0.5
+    default_activation: str = "relu"
+    aux_weight: NonNegativeFloat = 0.5
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class _Detector:
 
     Attributes:
         backbone: `resnet50`, torchvision's, or `small`, with three stages for the digit scenes.
-        own_activation: Activation of the network as published, which is swapped.
+        default_activation: The published model's activation, which `activation` replaces.
         shorter_side: Sizes in pixels of the shorter side: one of them at random in training, the last one in
             evaluation.
         longer_side: Largest size of the longer side.
@@ -48,11 +50,13 @@ class _Detector:
             weights; 5 is all of it. By default torchvision's 3.
     """
 
+    FORMER_NAMES: ClassVar[Mapping[str, str]] = {"default_activation": "own_activation"}
+
     backbone: Literal["resnet50", "small"] = "resnet50"
-    own_activation: str = "relu"
+    default_activation: str = "relu"
     shorter_side: tuple[Pixels, ...] = (800,)
     longer_side: Pixels = 1333
-    trainable_stages: Annotated[int, Range(least=0, most=5)] | None = None
+    trainable_stages: Annotated[int, Range(ge=0, le=5)] | None = None
 
     def check(self, flag: str) -> None:
         if not self.shorter_side:
@@ -107,18 +111,18 @@ class Data:
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {"apply_exif": "turn"}
 
-    name: FolderName = placement("coco")
-    root: Path | None = placement(None)
-    test_share: Annotated[float, Range(above=0, below=1)] | None = None
-    train_images: Path | None = placement(None)
-    train_annotations: Path | None = placement(None)
-    test_images: Path | None = placement(None)
-    test_annotations: Path | None = placement(None)
+    name: FolderName = runtime_field("coco")
+    root: Path | None = runtime_field(None)
+    test_share: Annotated[float, Range(gt=0, lt=1)] | None = None
+    train_images: Path | None = runtime_field(None)
+    train_annotations: Path | None = runtime_field(None)
+    test_images: Path | None = runtime_field(None)
+    test_annotations: Path | None = runtime_field(None)
     classes: Literal["coco", "voc", "file"] = "coco"
     apply_exif: bool = False
     background: Background = "white"
-    train_size: Amount = placement(117_266)
-    test_size: Amount = placement(5_000)
+    train_size: NonNegativeInt = runtime_field(117_266)
+    test_size: NonNegativeInt = runtime_field(5_000)
 
     def check(self, flag: str) -> None:
         if self.root is not None and self._files_are_own:
@@ -182,7 +186,7 @@ class SegmentationAugment:
     resize: tuple[Pixels, Pixels] = (260, 1040)
     crop: Pixels = 480
     eval_side: Pixels = 520
-    fewest_pixels: Amount = 1000
+    fewest_pixels: NonNegativeInt = 1000
 
     def check(self, flag: str) -> None:
         if self.resize[0] > self.resize[1]:
@@ -201,14 +205,14 @@ class DetectConfig(EpochConfig):
     backbone: str | None = None
     """Trained weights of the backbone: a run folder of golu-vision with the same activation, a safetensors file, or the
     name of torchvision's, such as IMAGENET1K_V1."""
-    group_size: Count = 4
+    group_size: PositiveInt = 4
     """This many consecutive images have similar aspect ratios; 1 turns grouping off."""
     drop_last: bool = True
     """Drop the images that do not fill the epoch's last batch; otherwise the epoch's first images fill it."""
 
     @property
-    def own_activation(self) -> str:
-        return self.model.own_activation
+    def default_activation(self) -> str:
+        return self.model.default_activation
 
     @property
     def primary_metric(self) -> str:

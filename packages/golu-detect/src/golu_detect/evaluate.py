@@ -58,7 +58,7 @@ def evaluate(
             for output, sample, position in zip(outputs, batch.samples.tolist(), batch.positions.tolist(), strict=True):
                 if position >= 0:
                     found += detections(output, data.test.images[sample].id, categories)
-    found = evaluation.processes.gathered(found)
+    found = evaluation.processes.all_gather(found)
     found.sort(key=lambda detection: (detection["image_id"], -detection["score"], detection["bbox"]))
     metrics = coco_metrics(data.test, found, "bbox", evaluation.processes)
     if isinstance(evaluation.config.model, MaskRcnn):
@@ -199,7 +199,7 @@ def evaluate_run(folder: Path, flags: DetectEvaluationFlags) -> None:
             metrics, found = evaluate(evaluation, model.to(evaluation.device), data, seen)
         finished.print_beside_result(metrics, evaluation.processes)
         if flags.details is not None:
-            images = [] if seen is None else evaluation.processes.gathered(seen.images)
+            images = [] if seen is None else evaluation.processes.all_gather(seen.images)
             if evaluation.is_main:
                 with output_folder(flags.details, "--details") as place:
                     if config.segments:

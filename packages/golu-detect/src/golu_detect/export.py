@@ -206,6 +206,7 @@ def _compared(exportable: Exportable, session: Any) -> float:
     others = (_smooth_image(*size, random) for size in _COMPARED)
     for one in (image, image[:, :80, :64].contiguous(), *others):
         found = tuple(torch.from_numpy(array) for array in session.run(None, {"image": one.numpy()}))
+        difference: float | None
         try:
             difference = _difference(exportable.model(one), found, one)
         except RunFailure:
@@ -293,7 +294,7 @@ def _rows(outputs: Sequence[Tensor], image: Tensor) -> Tensor:
 def _loading(config: DetectConfig, classes: int) -> list[str]:
     """Python that makes `model` from model.safetensors."""
     kind, fields = type(config.model).__name__, dataclasses.asdict(config.model)
-    own, activation = config.own_activation, spec_in_export(config.activation)
+    own, activation = config.default_activation, spec_in_export(config.activation)
     swap = ["from golu_core import replace_activations", f"replace_activations(model, {own!r}, {activation!r})"]
     return [
         "import torch",

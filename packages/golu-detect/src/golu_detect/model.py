@@ -60,7 +60,7 @@ def build_model(
     picture = torch.zeros(3, size, size)
     example = (picture[None].repeat(2, 1, 1, 1),) if config.segments else ([picture],)
     with _small_images(network):
-        swapped = swapped_for(network, config.model.own_activation, config.activation, example)
+        swapped = swapped_for(network, config.model.default_activation, config.activation, example)
     return network, swapped
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 
-from golu_core.training import Count, FinishedRun, Probability, RequestError, RunFailure, SampleKey
+from golu_core.training import FinishedRun, PositiveInt, Probability, RequestError, RunFailure, SampleKey
 from golu_core.training.data import named_images, png_writer, read_image
 from golu_core.training.distributed import default_device
 from golu_core.training.messages import complain, fitting_name, printable, say, visible
@@ -157,7 +157,7 @@ class PredictFlags:
     results, with the numbers of images and categories in `images.json`."""
     threshold: Probability = 0.5
     """Lowest score that is shown."""
-    every: Count = 1
+    every: PositiveInt = 1
     """In a video, look at one frame out of this many."""
 
 

@@ -39,7 +39,7 @@ def train(config: DetectConfig) -> None:
         Interrupted: a signal stopped it, and it is saved.
     """
     with Run(config, TASK) as run:
-        if run.already_finished():
+        if run.report_if_finished():
             return
 
         check_request(config, run.processes, run.plan)
@@ -59,8 +59,8 @@ def train(config: DetectConfig) -> None:
 
         for _ in run.epochs():
             train_mode(model, config.freeze)
-            for piece in run.pieces():
-                run.step(piece, training_loss(model, piece.batch, config, run.device))
+            for micro_batch in run.micro_batches():
+                run.backward(micro_batch, training_loss(model, micro_batch.batch, config, run.device))
             metrics, found = evaluate(run, run.evaluated_model, data)
             run.report(metrics)
 

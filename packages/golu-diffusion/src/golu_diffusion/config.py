@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from golu_core.training import Amount, Count, EpochConfig, RequestError, Share, WeightAverage, later, placement
+from golu_core.training import (
+    EpochConfig,
+    Fraction,
+    NonNegativeInt,
+    PositiveInt,
+    RequestError,
+    WeightAverage,
+    added_field,
+    runtime_field,
+)
 from golu_core.training.config import Background, FolderName, Range
 
 OWN_PICTURES = "pictures"
@@ -30,12 +39,12 @@ class Model:
         dropout: Dropout in the residual blocks.
     """
 
-    width: Count = 128
-    multipliers: tuple[Count, ...] = (1, 2, 2, 2)
-    blocks: Count = 2
-    attention: tuple[Amount, ...] = (1,)
-    groups: Count = 32
-    dropout: Share = 0.1
+    width: PositiveInt = 128
+    multipliers: tuple[PositiveInt, ...] = (1, 2, 2, 2)
+    blocks: PositiveInt = 2
+    attention: tuple[NonNegativeInt, ...] = (1,)
+    groups: PositiveInt = 32
+    dropout: Fraction = 0.1
 
     @property
     def factor(self) -> int:
@@ -65,9 +74,9 @@ class Noise:
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {"beta_start": "first", "beta_end": "last"}
 
-    steps: Annotated[int, Range(least=1, most=100_000)] = 1000
-    beta_start: Annotated[float, Range(above=0, below=1)] = 1e-4
-    beta_end: Annotated[float, Range(above=0, below=1)] = 0.02
+    steps: Annotated[int, Range(ge=1, le=100_000)] = 1000
+    beta_start: Annotated[float, Range(gt=0, lt=1)] = 1e-4
+    beta_end: Annotated[float, Range(gt=0, lt=1)] = 0.02
 
     @property
     def log_remaining(self) -> float:
@@ -109,16 +118,16 @@ class Data:
         test_size: Test images of the published data set, 0 if not known.
     """
 
-    name: FolderName = placement("celeba")
-    images: Path | None = placement(None)
-    test_images: Path | None = placement(None)
-    hub: str | None = placement(None)
-    size: Annotated[int, Range(least=1, most=4096)] = 64
+    name: FolderName = runtime_field("celeba")
+    images: Path | None = runtime_field(None)
+    test_images: Path | None = runtime_field(None)
+    hub: str | None = runtime_field(None)
+    size: Annotated[int, Range(ge=1, le=4096)] = 64
     channels: Literal[1, 3] = 3
     flip: bool = True
     background: Background = "white"
-    train_size: Amount = placement(0)
-    test_size: Amount = placement(0)
+    train_size: NonNegativeInt = runtime_field(0)
+    test_size: NonNegativeInt = runtime_field(0)
 
     @property
     def is_own(self) -> bool:
@@ -159,24 +168,24 @@ class DiffusionConfig(EpochConfig):
     data: Data = Data()
     average: WeightAverage | None = None
     """Moving average of the weights."""
-    eval_noise_draws: Count = 1
+    eval_noise_draws: PositiveInt = 1
     """How many times each test image is noised in evaluation."""
-    samples: Amount = placement(16)
+    samples: NonNegativeInt = runtime_field(16)
     """Images drawn after each epoch, as a grid in samples/; 0 for none."""
-    sample_steps: Count | None = placement(None)
+    sample_steps: PositiveInt | None = runtime_field(None)
     """Sample these images with DDIM in this many steps; by default with all of DDPM's."""
-    fid_images: Amount = 0
+    fid_images: NonNegativeInt = 0
     """After training, draw this many images for the Fréchet inception distance to as many of the first test images;
     needs the extra `fid`."""
-    fid_weights: Path | None = placement(None)
+    fid_weights: Path | None = runtime_field(None)
     """File with torch-fidelity's inception weights; by default they are downloaded."""
     drop_last: bool = True
     """Drop the images that do not fill the epoch's last batch; otherwise the epoch's first images fill it."""
-    device_noise: bool = later(False)
+    device_noise: bool = added_field(False)
     """Draw the noise of a whole batch at once, on the device: faster on a GPU; other numbers on each kind of device."""
 
     @property
-    def own_activation(self) -> str:
+    def default_activation(self) -> str:
         return "swish"
 
     @property

@@ -80,7 +80,7 @@ def _unet_config(config: DiffusionConfig) -> dict[str, object]:
 
 def activation_name(config: DiffusionConfig) -> str:
     """What `act_fn` is called: SiLU by diffusers' name, and others by one that has to be made known to it."""
-    return "silu" if config.activation == config.own_activation else f"golu-core:{config.activation}".lower()
+    return "silu" if config.activation == config.default_activation else f"golu-core:{config.activation}".lower()
 
 
 def _scheduler_config(config: DiffusionConfig) -> dict[str, object]:

@@ -63,7 +63,7 @@ def _loading(config: DiffusionConfig) -> list[str]:
 def _loading_by_diffusers(config: DiffusionConfig) -> list[str]:
     """Python that makes `model` from the pipeline's folder; `pipeline()` then samples."""
     load = ["import torch", "from diffusers import DDPMPipeline", 'pipeline = DDPMPipeline.from_pretrained(".")']
-    if config.activation == config.own_activation:
+    if config.activation == config.default_activation:
         return [*load, "model = pipeline.unet"]
     spec, name = spec_in_export(config.activation), activation_name(config)
     return [
@@ -72,13 +72,13 @@ def _loading_by_diffusers(config: DiffusionConfig) -> list[str]:
         "from golu_core import build_activation, replace_activations",
         f"ACT2CLS[{name!r}] = lambda: build_activation({spec!r})",
         load[2],
-        f"replace_activations(pipeline.unet, {config.own_activation!r}, {spec!r})  # two are built in",
+        f"replace_activations(pipeline.unet, {config.default_activation!r}, {spec!r})  # two are built in",
         "model = pipeline.unet",
     ]
 
 
 def _needs_of_diffusers(config: DiffusionConfig) -> str:
-    if config.activation == config.own_activation:
+    if config.activation == config.default_activation:
         return "diffusers"
     return "diffusers, and golu-core for the activation; without it diffusers says that it does not know the activation"
 

@@ -183,7 +183,7 @@ class UNet(nn.Module):
 def build_model(config: DiffusionConfig) -> tuple[UNet, SwappedActivations]:
     """The UNet, its weights a function of the seed alone, and what became of its activations."""
     seed_global_generators(config.seed, Purpose.WEIGHTS)
-    model = UNet(config.model, config.own_activation, config.data.channels)
+    model = UNet(config.model, config.default_activation, config.data.channels)
     side = config.model.factor
     example = (torch.zeros(1, config.data.channels, side, side), torch.zeros(1, dtype=torch.int64))
-    return model, swapped_for(model, config.own_activation, config.activation, example)
+    return model, swapped_for(model, config.default_activation, config.activation, example)

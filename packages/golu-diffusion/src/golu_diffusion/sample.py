@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 
-from golu_core.training import Amount, Count, Evaluation, FinishedRun, Processes, RequestError, Seed
+from golu_core.training import Evaluation, FinishedRun, NonNegativeInt, PositiveInt, Processes, RequestError, Seed
 from golu_core.training.config import Range, Samples
 from golu_core.training.data import png_writer, read_image
 from golu_core.training.messages import console
@@ -55,13 +55,13 @@ def _grid(images: Tensor, columns: int | None = None) -> Any:
 class SampleFlags:
     """What `golu-diffusion sample` draws, and where to."""
 
-    count: Count = 16
+    count: PositiveInt = 16
     """How many images."""
     sampler: Literal["ddpm", "ddim"] = "ddpm"
     """`ddpm`, or `ddim`, which needs fewer steps."""
-    steps: Count | None = None
+    steps: PositiveInt | None = None
     """Steps of DDIM; by default 50."""
-    eta: Annotated[float, Range(least=0, most=1)] | None = None
+    eta: Annotated[float, Range(ge=0, le=1)] | None = None
     """Noise of DDIM: by default 0, none; 1 is as much as DDPM's with the posterior's variance."""
     variance: Variance | None = None
     """Variance of DDPM: by default `beta` (elsewhere fixed large), or `posterior` (fixed small)."""
@@ -102,7 +102,7 @@ def sample_command(arguments: Sequence[str]) -> None:
     with Evaluation(config, folder) as evaluation, ExitStack() as outputs:
         processes = evaluation.processes
         settings = _settings(flags, finished, processes.count)
-        out, present = processes.from_main(lambda: _begun(flags, settings, outputs))
+        out, present = processes.broadcast(lambda: _begun(flags, settings, outputs))
         if present:
             processes.say(f"continuing: {len(present):,} of {flags.count:,} images are in {flags.out}")
         diffusion = Diffusion(config.noise, processes.device)
@@ -255,9 +255,9 @@ class InterpolateFlags:
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {"timestep": "at"}
 
-    timestep: Amount = 500
+    timestep: NonNegativeInt = 500
     """Step of the forward process at which the two are mixed: the later, the freer."""
-    points: Count = 10
+    points: PositiveInt = 10
     """Images between the two."""
     seed: Seed = 0
     """Seed of the noise."""

@@ -47,7 +47,7 @@ def train(config: DiffusionConfig) -> None:
         Interrupted: a signal stopped it, and it is saved.
     """
     with Run(config, TASK) as run:
-        if run.already_finished():
+        if run.report_if_finished():
             return
 
         check_fid(config)
@@ -73,9 +73,9 @@ def train(config: DiffusionConfig) -> None:
         noise = DeviceNoise(config, run.device) if config.device_noise else None
         for epoch in run.epochs():
             train_mode(prepared, config.freeze)
-            for piece in run.pieces():
-                batch = piece.batch if noise is None else noise.added_to(piece.batch, epoch)
-                run.step(piece, squared_errors(prepared, batch, diffusion, run.device).mean())
+            for micro_batch in run.micro_batches():
+                batch = micro_batch.batch if noise is None else noise.added_to(micro_batch.batch, epoch)
+                run.backward(micro_batch, squared_errors(prepared, batch, diffusion, run.device).mean())
             metrics = evaluate(run, run.evaluated_model, data, diffusion)
             run.report(metrics)
             run.extra(_GRIDS, partial(_draw_grid, run, diffusion, epoch + 1))

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from golu_core.training import Amount, Count, RequestError, RunConfig, Share, later, placement
+from golu_core.training import (
+    Fraction,
+    NonNegativeInt,
+    PositiveInt,
+    RequestError,
+    RunConfig,
+    added_field,
+    runtime_field,
+)
 from golu_core.training.config import FolderName, RunLength, check_steps_only
 
 TokenizerName = Literal["gpt2", "bytes", "none"]
@@ -28,14 +36,14 @@ class Model:
             thirds as wide, so that there are as many parameters.
     """
 
-    layers: Count = 6
-    heads: Count = 6
-    width: Count = 384
-    context: Count = 1024
-    vocabulary: Count = 50_304
-    dropout: Share = 0.2
+    layers: PositiveInt = 6
+    heads: PositiveInt = 6
+    width: PositiveInt = 384
+    context: PositiveInt = 1024
+    vocabulary: PositiveInt = 50_304
+    dropout: Fraction = 0.2
     bias: bool = False
-    mlp: Literal["plain", "gated"] = later("plain")
+    mlp: Literal["plain", "gated"] = added_field("plain")
 
     @property
     def hidden(self) -> int:
@@ -67,15 +75,15 @@ class Data:
         test_documents: Test documents of the published data set, 0 if not known.
     """
 
-    name: FolderName = placement("tinystories")
-    text: Path | None = placement(None)
-    column: str = placement("text")
-    separated: bool = placement(True)
-    dtype: Literal["uint8", "uint16", "uint32"] | None = placement(None)
-    tokenizer: TokenizerName = placement("gpt2")
-    vocab_file: Path | None = placement(None)
-    train_documents: Amount = placement(0)
-    test_documents: Amount = placement(0)
+    name: FolderName = runtime_field("tinystories")
+    text: Path | None = runtime_field(None)
+    column: str = runtime_field("text")
+    separated: bool = runtime_field(True)
+    dtype: Literal["uint8", "uint16", "uint32"] | None = runtime_field(None)
+    tokenizer: TokenizerName = runtime_field("gpt2")
+    vocab_file: Path | None = runtime_field(None)
+    train_documents: NonNegativeInt = runtime_field(0)
+    test_documents: NonNegativeInt = runtime_field(0)
 
     def check(self, flag: str) -> None:
         if self.dtype is not None and (self.text is not None or self.name == "pydocs"):
@@ -88,17 +96,17 @@ class LmConfig(RunConfig):
 
     model: Model = Model()
     data: Data = Data()
-    steps: Count = 10_000
+    steps: PositiveInt = 10_000
     """Optimizer steps of the run."""
-    eval_every: Count = 250
+    eval_every: PositiveInt = 250
     """Steps between evaluations, each followed by a checkpoint."""
-    eval_sequences: Count = 3200
+    eval_sequences: PositiveInt = 3200
     """Random sequences of the test split in each evaluation; at the end the whole split is evaluated, too."""
-    sample_tokens: Count = placement(500)
+    sample_tokens: PositiveInt = runtime_field(500)
     """Length of the texts generated at the end."""
 
     @property
-    def own_activation(self) -> str:
+    def default_activation(self) -> str:
         return "gelu"
 
     @property

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from golu_core.training import Count, FinishedRun, NotNegative, Purpose, RequestError, Seed
+from golu_core.training import FinishedRun, NonNegativeFloat, PositiveInt, Purpose, RequestError, Seed
 from golu_core.training.data import generator
 from golu_core.training.distributed import default_device
 from golu_core.training.messages import say, say_data
@@ -103,11 +103,11 @@ class GenerateFlags:
 
     prompt: str = ""
     """Text to continue; by default the beginning of a document."""
-    tokens: Count = 500
+    tokens: PositiveInt = 500
     """How many tokens to generate."""
-    temperature: NotNegative = 0.8
+    temperature: NonNegativeFloat = 0.8
     """Temperature: below 1 safer, above 1 wilder; 0 always takes the most probable token."""
-    top_k: Count | None = 200
+    top_k: PositiveInt | None = 200
     """Draw only from this many most probable tokens."""
     seed: Seed = 0
     """Seed of the draws."""

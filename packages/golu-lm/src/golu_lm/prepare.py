@@ -69,7 +69,7 @@ class PrepareFlags:
     published."""
     seed: Seed | None = None
     """Seed of the choice of test documents; by default 2357, as published."""
-    num_workers: Annotated[int, Range(least=1, most=512)] = os.cpu_count() or 1
+    num_workers: Annotated[int, Range(ge=1, le=512)] = os.cpu_count() or 1
     """Threads that tokenize and processes that load."""
     overwrite: bool = False
     """Delete what `prepare` wrote there and start again."""

@@ -123,10 +123,10 @@ def _plain_network(config: LmConfig | TranslationConfig) -> nn.Module:
     if isinstance(config, TranslationConfig):
         from .translation.model import Translator
 
-        return Translator(config.model, config.own_activation)
+        return Translator(config.model, config.default_activation)
     from .model import GPT
 
-    return GPT(config.model, config.own_activation)
+    return GPT(config.model, config.default_activation)
 
 
 def _hugging_face(config: LmConfig | TranslationConfig) -> tuple[Callable[[str, Any], Any], Callable[[Any, str], None]]:

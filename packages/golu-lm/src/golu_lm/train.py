@@ -46,7 +46,7 @@ def train(config: LmConfig) -> None:
     config = with_sizes_of_source(config)
     context = config.model.context
     with Run(config, TASK) as run:
-        if run.already_finished():
+        if run.report_if_finished():
             return
 
         model, swapped = build_model(config)
@@ -67,9 +67,9 @@ def train(config: LmConfig) -> None:
 
         for _ in run.epochs():  # stretches of `eval_every` steps, each with an evaluation and a checkpoint at its end
             train_mode(prepared, config.freeze)
-            for piece in run.pieces():
-                tokens = piece.batch.tokens.to(run.device, non_blocking=True)
-                run.step(piece, prepared(tokens[:, :-1], tokens[:, 1:]))
+            for micro_batch in run.micro_batches():
+                tokens = micro_batch.batch.tokens.to(run.device, non_blocking=True)
+                run.backward(micro_batch, prepared(tokens[:, :-1], tokens[:, 1:]))
             metrics = evaluate_sample(run, run.evaluated_model, data, run.position.step)
             if run.is_complete:  # the paper's numbers rest on random windows; the last ones here on the whole split
                 sampled = {f"sampled_{name}": value for name, value in metrics.items()}
@@ -90,8 +90,8 @@ def train(config: LmConfig) -> None:
 def build_model(config: LmConfig) -> tuple[GPT, SwappedActivations]:
     """The model, its weights a function of the seed alone, and what became of its activations."""
     seed_global_generators(config.seed, Purpose.WEIGHTS)
-    model = GPT(config.model, config.own_activation)
-    swapped = swapped_for(model, config.own_activation, config.activation, (torch.zeros(1, 1, dtype=torch.int64),))
+    model = GPT(config.model, config.default_activation)
+    swapped = swapped_for(model, config.default_activation, config.activation, (torch.zeros(1, 1, dtype=torch.int64),))
     return model, swapped
 
 

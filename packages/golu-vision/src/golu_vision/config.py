@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from golu_core.training import (
-    Amount,
-    Count,
     EpochConfig,
-    NotNegative,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
     Probability,
     RequestError,
-    Share,
     WeightAverage,
-    placement,
+    runtime_field,
 )
-from golu_core.training.config import Background, FolderName, Positive, Range, Samples
+from golu_core.training.config import Background, FolderName, PositiveFloat, Range, Samples
 
 GRAY_SOURCES = ("digits", "mnist")
 """Sources whose images have three equal channels."""
@@ -31,15 +32,17 @@ class Model:
     Attributes:
         name: `library/name`; the library is torchvision, timm, or this package's cifar or mlp (`mlp/2x512` has two
             blocks of width 512).
-        own_activation: Activation of the network as published, which is swapped.
+        default_activation: The published model's activation, which `activation` replaces.
         drop: Dropout before the classifier, for timm's networks.
         drop_path: Stochastic depth, for some of timm's networks.
     """
 
+    FORMER_NAMES: ClassVar[Mapping[str, str]] = {"default_activation": "own_activation"}
+
     name: str = "torchvision/resnet50"
-    own_activation: str = "relu"
-    drop: Share = 0.0
-    drop_path: Share = 0.0
+    default_activation: str = "relu"
+    drop: Fraction = 0.0
+    drop_path: Fraction = 0.0
 
     def check(self, flag: str) -> None:
         if (self.drop or self.drop_path) and not self.name.startswith("timm/"):
@@ -74,23 +77,23 @@ class Data:
         test_images: Test images of the published data set.
     """
 
-    source: Literal["folder", "cifar10", "mnist", "digits", "hub"] = placement("folder")
-    name: FolderName = placement("imagenet")
-    root: Path | None = placement(None)
-    hub: str | None = placement(None)
-    test_share: Annotated[float, Range(above=0, below=1)] | None = None
-    revision: str | None = placement(None)
-    download: bool = placement(False)
-    size: Annotated[int, Range(least=1, most=4096)] = 224
-    resize: Annotated[int, Range(least=1, most=4096)] = 256
+    source: Literal["folder", "cifar10", "mnist", "digits", "hub"] = runtime_field("folder")
+    name: FolderName = runtime_field("imagenet")
+    root: Path | None = runtime_field(None)
+    hub: str | None = runtime_field(None)
+    test_share: Annotated[float, Range(gt=0, lt=1)] | None = None
+    revision: str | None = runtime_field(None)
+    download: bool = runtime_field(False)
+    size: Annotated[int, Range(ge=1, le=4096)] = 224
+    resize: Annotated[int, Range(ge=1, le=4096)] = 256
     background: Background = "white"
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     in_memory: bool = False
     mean: tuple[Probability, Probability, Probability] = IMAGENET_MEAN
-    std: tuple[Positive, Positive, Positive] = IMAGENET_STD
-    classes: Amount = placement(1000)
-    train_images: Amount = placement(1_281_167)
-    test_images: Amount = placement(50_000)
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD
+    classes: NonNegativeInt = runtime_field(1000)
+    train_images: NonNegativeInt = runtime_field(1_281_167)
+    test_images: NonNegativeInt = runtime_field(50_000)
 
     @property
     def is_own(self) -> bool:
@@ -129,7 +132,7 @@ class Crop:
     """
 
     kind: ClassVar[str] = "crop"
-    pad: Annotated[int, Range(least=0, most=1024)] = 4
+    pad: Annotated[int, Range(ge=0, le=1024)] = 4
     flip: bool = True
 
 
@@ -162,7 +165,7 @@ class TimmAugment:
     flip: bool = True
     rand_augment: str = ""
     erase: Probability = 0.0
-    color_jitter: NotNegative = 0.0
+    color_jitter: NonNegativeFloat = 0.0
 
     def check(self, flag: str) -> None:
         if self.rand_augment and self.color_jitter and "3a" not in self.rand_augment:
@@ -182,8 +185,8 @@ class Mix:
     """
 
     kind: ClassVar[str] = "mix"
-    mixup: NotNegative = 0.0
-    cutmix: NotNegative = 0.0
+    mixup: NonNegativeFloat = 0.0
+    cutmix: NonNegativeFloat = 0.0
     group: Samples = 128
 
     def check(self, flag: str) -> None:
@@ -198,18 +201,18 @@ class VisionConfig(EpochConfig):
     model: Model = Model()
     data: Data = Data()
     augment: Crop | TorchvisionAugment | TimmAugment = TorchvisionAugment()
-    repeats: Count = 1
+    repeats: PositiveInt = 1
     """Repeated augmentation: how many times in a row an image is used, in an epoch of unchanged length."""
     mix: Mix | None = None
     """MixUp and CutMix."""
     average: WeightAverage | None = None
     """Moving average of the weights."""
-    label_smoothing: Share = 0.0
+    label_smoothing: Fraction = 0.0
     """Label smoothing of the training loss."""
 
     @property
-    def own_activation(self) -> str:
-        return self.model.own_activation
+    def default_activation(self) -> str:
+        return self.model.default_activation
 
     @property
     def primary_metric(self) -> str:

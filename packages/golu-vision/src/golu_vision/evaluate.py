@@ -88,7 +88,7 @@ def evaluate(
         worst = _worst_of([*worst, *_mistakes(logits, labels, positions)])
     assert sums is not None
     count, loss, first, five = evaluation.processes.sum(sums).tolist()
-    worst = _worst_of(evaluation.processes.gathered(worst))
+    worst = _worst_of(evaluation.processes.all_gather(worst))
     return {"top1": 100 * first / count, "top5": 100 * five / count, "loss": loss / count}, worst
 
 
@@ -153,7 +153,7 @@ def evaluate_run(folder: Path, flags: VisionEvaluationFlags) -> None:
         metrics, _ = evaluate(evaluation, model, data, flags.eval_batch, seen.add if flags.details else None)
         finished.print_beside_result(metrics, evaluation.processes)
         if flags.details is not None:
-            images = evaluation.processes.gathered(seen.images)
+            images = evaluation.processes.all_gather(seen.images)
             if evaluation.is_main:
                 with output_folder(flags.details, "--details") as place:
                     write_details(place, images, data)

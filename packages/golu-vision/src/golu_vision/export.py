@@ -33,7 +33,7 @@ def _of_run(folder: Path) -> tuple[Exportable, Result]:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(2, 3, config.data.size, config.data.size, generator=generator)
     is_timm = config.model.name.startswith("timm/")
-    own = config.activation == config.model.own_activation
+    own = config.activation == config.model.default_activation
     network = Exportable(
         model=model.eval(),
         example=(images,),
@@ -78,9 +78,9 @@ def _timm_config(config: VisionConfig, classes: Sequence[str], model: nn.Module)
     """
     data, name = config.data, config.model.name.partition("/")[2]
     own_cfg: Any = getattr(model, "pretrained_cfg", None) or {}
-    swapped = f"{name} with {config.activation} in place of {config.model.own_activation}: see README.md"
+    swapped = f"{name} with {config.activation} in place of {config.model.default_activation}: see README.md"
     return {
-        "architecture": name if config.activation == config.model.own_activation else swapped,
+        "architecture": name if config.activation == config.model.default_activation else swapped,
         "num_classes": len(classes),
         "label_names": list(classes),
         "pretrained_cfg": {
@@ -100,7 +100,7 @@ def _timm_config(config: VisionConfig, classes: Sequence[str], model: nn.Module)
 def _loading(config: VisionConfig, classes: int) -> list[str]:
     """Python that makes `model` from model.safetensors, for a network with a number of outputs."""
     library, _, name = config.model.name.partition("/")
-    own, activation = config.model.own_activation, spec_in_export(config.activation)
+    own, activation = config.model.default_activation, spec_in_export(config.activation)
     source = "folder" if config.data.is_own else config.data.source
     swap = [
         "from golu_core import replace_activations",

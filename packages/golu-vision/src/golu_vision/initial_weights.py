@@ -64,7 +64,7 @@ def _libraries_of(model: Model) -> dict[str, Library]:
     """What fetches published weights of a network: the library that it is of."""
     library, _, name = model.name.partition("/")
     fetch: dict[str, Callable[[str, str], Mapping[str, Tensor]]] = {"torchvision": torchvisions_weights, "timm": _timms}
-    return {library: lambda tag: (fetch[library](name, tag), model.own_activation)} if library in fetch else {}
+    return {library: lambda tag: (fetch[library](name, tag), model.default_activation)} if library in fetch else {}
 
 
 def _timms(name: str, tag: str) -> Mapping[str, Tensor]:

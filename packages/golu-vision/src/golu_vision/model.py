@@ -75,7 +75,7 @@ def build_model(config: VisionConfig, classes: int) -> tuple[nn.Module, SwappedA
     seed_global_generators(config.seed, Purpose.WEIGHTS)
     network = build_network(config.model, classes, config.data)
     example = (torch.zeros(1, 3, config.data.size, config.data.size),)
-    return network, swapped_for(network, config.model.own_activation, config.activation, example)
+    return network, swapped_for(network, config.model.default_activation, config.activation, example)
 
 
 def check_network(network: nn.Module, config: VisionConfig, images: int, classes: int) -> None:

@@ -80,7 +80,7 @@ EFFICIENTNET_B0_IMAGENET = VisionConfig(
     # weight decay on biases and norms. The weight average is evaluated beside the weights there; here it is the result.
     recipe="efficientnet-b0-imagenet",
     paper=_top1("EfficientNet-B0", 5_288_548, "76.52±0.07 76.90±0.01 76.84±0.02 76.76±0.06 76.86±0.04"),
-    model=Model("timm/efficientnet_b0", own_activation="swish", drop=0.2, drop_path=0.2),
+    model=Model("timm/efficientnet_b0", default_activation="swish", drop=0.2, drop_path=0.2),
     data=Data(interpolation="bicubic"),
     augment=TimmAugment(rand_augment="rand-m9-mstd0.5", erase=0.2),
     optim=RmsPropTf(lr=0.048, alpha=0.9, momentum=0.9, eps=1e-3, weight_decay=1e-5, decay="matrices"),
@@ -99,7 +99,7 @@ TINYVIT_21M_IMAGENET = VisionConfig(
     # published depths, widths and windows are those of timm's model.
     recipe="tinyvit-21m-imagenet",
     paper=_top1("TinyViT-21M", 21_198_568, "82.91±0.02 83.05±0.03 82.92±0.06 83.01±0.02 83.21±0.02"),
-    model=Model("timm/tiny_vit_21m_224", own_activation="gelu", drop_path=0.2),
+    model=Model("timm/tiny_vit_21m_224", default_activation="gelu", drop_path=0.2),
     data=Data(interpolation="bicubic"),
     augment=TimmAugment(rand_augment="rand-m9-mstd0.5-inc1", erase=0.25),
     mix=Mix(mixup=0.8, cutmix=1.0, group=256),
@@ -128,7 +128,7 @@ def _vision_transformer(name: str, torchvision_name: str, paper: PaperRow) -> Vi
     return VisionConfig(
         recipe=name,
         paper=paper,
-        model=Model(f"torchvision/{torchvision_name}", own_activation="gelu"),
+        model=Model(f"torchvision/{torchvision_name}", default_activation="gelu"),
         data=IMAGENET,
         augment=TorchvisionAugment(policy="autoaugment"),
         repeats=3,
@@ -223,7 +223,7 @@ VIT_TI16_CIFAR10 = VisionConfig(
     # are enlarged to 224 pixels and normalized as timm's model expects.
     recipe="vit-ti16-cifar10",
     paper=PaperRow("ViT-Ti/16-224", "CIFAR-10", "top1", 5_526_346),
-    model=Model("timm/vit_tiny_patch16_224", own_activation="gelu", drop_path=0.1),
+    model=Model("timm/vit_tiny_patch16_224", default_activation="gelu", drop_path=0.1),
     data=Data(
         source="cifar10",
         name="cifar10",

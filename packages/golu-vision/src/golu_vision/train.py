@@ -35,7 +35,7 @@ def train(config: VisionConfig) -> None:
         Interrupted: a signal stopped it, and it is saved.
     """
     with Run(config, TASK) as run:
-        if run.already_finished():
+        if run.report_if_finished():
             return
 
         check_request(config, run.plan)
@@ -54,8 +54,9 @@ def train(config: VisionConfig) -> None:
 
         for epoch in run.epochs():
             train_mode(model, config.freeze)
-            for piece in run.pieces():
-                run.step(piece, training_loss(model, piece.batch, config, len(data.classes), epoch, run.device))
+            for micro_batch in run.micro_batches():
+                loss = training_loss(model, micro_batch.batch, config, len(data.classes), epoch, run.device)
+                run.backward(micro_batch, loss)
             metrics, worst = evaluate(run, run.evaluated_model, data)
             run.report(metrics)
 

@@ -53,7 +53,7 @@ class Flags:
     """Show runs of one recipe with different configs as separate rows, instead of refusing them."""
     reference: str = "golu"
     """Activation that is compared with each of the others."""
-    equivalence_margin: Annotated[float, Range(above=0.0, most=100.0)] | None = None
+    equivalence_margin: Annotated[float, Range(gt=0.0, le=100.0)] | None = None
     """Claim, where the seeds show it, that no difference is larger than this many percent of the other's mean."""
     figures: Literal["png", "pdf", "svg"] = "png"
     """Format of the figures beside the HTML report."""

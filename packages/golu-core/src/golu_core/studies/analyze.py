@@ -59,7 +59,7 @@ class SpectrumFlags:
 
     activations: Annotated[tuple[str, ...], tyro.conf.Positional] = ("golu", "gelu", "swish", "mish", "relu")
     """Activations by name."""
-    size: Annotated[int, Range(least=2, most=5000)] = 200
+    size: Annotated[int, Range(ge=2, le=5000)] = 200
     """Rows and columns of the matrix; the paper has 1,000."""
     out: Path | None = None
     """Folder for figures, table and numbers."""
@@ -85,7 +85,7 @@ class VarianceFlags:
 
     what: Annotated[tuple[str, ...], tyro.conf.Positional] = ("golu", "gelu", "swish", "mish", "relu")
     """Activations by name, or folders with finished runs."""
-    samples: Annotated[int, Range(least=1)] = 256
+    samples: Annotated[int, Range(ge=1)] = 256
     """Test samples that a run's network sees."""
     data_dir: Path | None = None
     """Folder that holds the data sets; by default that of each run."""
@@ -101,9 +101,9 @@ class NoiseFlags:
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Folders; finished runs are found at any depth below."""
-    samples: Annotated[int, Range(least=1)] = 256
+    samples: Annotated[int, Range(ge=1)] = 256
     """Test samples that each network sees."""
-    draws: Annotated[int, Range(least=1, most=1000)] = 5
+    draws: Annotated[int, Range(ge=1, le=1000)] = 5
     """Draws of the noise for each run."""
     data_dir: Path | None = None
     """Folder that holds the data sets; by default that of each run."""
@@ -119,11 +119,11 @@ class LandscapeFlags:
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Folders; finished runs are found at any depth below."""
-    samples: Annotated[int, Range(least=1)] = 128
+    samples: Annotated[int, Range(ge=1)] = 128
     """Test samples that each network sees."""
-    points: Annotated[int, Range(least=5, most=201)] = 15
+    points: Annotated[int, Range(ge=5, le=201)] = 15
     """Points of a side of the grid, an odd number."""
-    reach: Annotated[float, Range(above=0.0)] = 1.0
+    reach: Annotated[float, Range(gt=0.0)] = 1.0
     """How far the grid goes, in lengths of the directions."""
     directions: Literal["filter", "paper"] = "filter"
     """Each filter as long as that of the weights (Li et al., 2018), or one vector over all parameters."""
@@ -143,13 +143,13 @@ class HessianFlags:
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Folders; finished runs are found at any depth below."""
-    samples: Annotated[int, Range(least=1)] = 64
+    samples: Annotated[int, Range(ge=1)] = 64
     """Test samples that each network sees."""
-    top: Annotated[int, Range(least=1, most=100)] = 3
+    top: Annotated[int, Range(ge=1, le=100)] = 3
     """How many of the largest eigenvalues."""
-    vectors: Annotated[int, Range(least=1, most=1000)] = 3
+    vectors: Annotated[int, Range(ge=1, le=1000)] = 3
     """Random vectors for trace and density."""
-    steps: Annotated[int, Range(least=2, most=500)] = 20
+    steps: Annotated[int, Range(ge=2, le=500)] = 20
     """Lanczos steps for each of them."""
     data_dir: Path | None = None
     """Folder that holds the data sets; by default that of each run."""
@@ -181,9 +181,9 @@ class TimesFlags:
     """Recipes by name, of any installed task."""
     activations: tuple[str, ...] = ("golu",)
     """That are compared with each network's own."""
-    samples: Annotated[int, Range(least=1)] | None = None
+    samples: Annotated[int, Range(ge=1)] | None = None
     """Samples of a batch; by default what the recipe gives a GPU at once, and 8 on a CPU."""
-    rounds: Annotated[int, Range(least=6, most=10_000)] = 15
+    rounds: Annotated[int, Range(ge=6, le=10_000)] = 15
     """Measurements of each network."""
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     """By default the recipe's."""

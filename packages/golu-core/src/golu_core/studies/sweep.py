@@ -70,7 +70,7 @@ class Flags:
     """Run the code of the activations and recipes that the study's file names, of files and of packages."""
     status: bool = False
     """Show what is finished without running anything."""
-    power: Annotated[float, Range(above=0.0, most=100.0)] | None = None
+    power: Annotated[float, Range(gt=0.0, le=100.0)] | None = None
     """Say how many seeds would show a difference of this many percent, without running anything."""
     cluster: Literal["slurm", "local"] | None = None
     """Submit through submitit to SLURM, or to its executor on this machine, which starts all runs at once."""

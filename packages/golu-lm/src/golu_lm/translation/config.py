@@ -5,10 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from golu_core.training import Amount, Count, NotNegative, RequestError, RunConfig, Share, placement
+from golu_core.training import (
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    RequestError,
+    RunConfig,
+    runtime_field,
+)
 from golu_core.training.config import FolderName, LastAverage, Range, RunLength, check_steps_only
 
-Beams = Annotated[int, Range(least=1, most=1000)]
+Beams = Annotated[int, Range(ge=1, le=1000)]
 
 
 @dataclass(frozen=True)
@@ -25,13 +33,13 @@ class Transformer:
         dropout: Dropout of embeddings and of each residual branch.
     """
 
-    layers: Count = 6
-    heads: Count = 8
-    width: Count = 512
-    feed_forward: Count = 2048
-    longest: Count = placement(1024)
-    vocabulary: Count = 32_768
-    dropout: Share = 0.1
+    layers: PositiveInt = 6
+    heads: PositiveInt = 8
+    width: PositiveInt = 512
+    feed_forward: PositiveInt = 2048
+    longest: PositiveInt = runtime_field(1024)
+    vocabulary: PositiveInt = 32_768
+    dropout: Fraction = 0.1
 
     def check(self, flag: str) -> None:
         if self.width % self.heads:
@@ -53,10 +61,10 @@ class Pairs:
         test_pairs: Test pairs of the published data, 0 if not known.
     """
 
-    name: FolderName = placement("wmt14-en-de")
-    bundle_tokens: Count = 4096
-    train_pairs: Amount = placement(0)
-    test_pairs: Amount = placement(0)
+    name: FolderName = runtime_field("wmt14-en-de")
+    bundle_tokens: PositiveInt = 4096
+    train_pairs: NonNegativeInt = runtime_field(0)
+    test_pairs: NonNegativeInt = runtime_field(0)
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,8 @@ class BeamSearch:
     """
 
     beam: Beams = 4
-    length_penalty: NotNegative = 0.6
-    longer_by: Amount = 50
+    length_penalty: NonNegativeFloat = 0.6
+    longer_by: NonNegativeInt = 50
 
     def changed(self, beam: int | None, length_penalty: float | None) -> BeamSearch:
         """The same with what is not None."""
@@ -90,19 +98,19 @@ class TranslationConfig(RunConfig):
     data: Pairs = Pairs()
     search: BeamSearch = BeamSearch()
     average: LastAverage | None = None
-    label_smoothing: Share = 0.1
+    label_smoothing: Fraction = 0.1
     """Share of the probability that is spread over all subwords."""
-    steps: Count = 100_000
+    steps: PositiveInt = 100_000
     """Optimizer steps of the run."""
-    eval_every: Count = 5_000
+    eval_every: PositiveInt = 5_000
     """Steps between evaluations on the validation split, each followed by a checkpoint."""
-    eval_sentences: Count = 500
+    eval_sentences: PositiveInt = 500
     """Validation sentences that are translated in each evaluation; at the end the whole test split is."""
-    sample_sentences: Count = placement(200)
+    sample_sentences: PositiveInt = runtime_field(200)
     """Sentences that samples/translations.txt shows: of the validation split in training, at the end of the test's."""
 
     @property
-    def own_activation(self) -> str:
+    def default_activation(self) -> str:
         return "relu"
 
     @property

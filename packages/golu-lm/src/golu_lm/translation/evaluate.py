@@ -90,7 +90,7 @@ def translated(
             with evaluation.processes.autocast():
                 results = beam_search(model, sources.to(evaluation.device), search)
             found += [Numbered(number, result) for number, result in zip(group, results, strict=True)]
-    return [item.translations for item in sorted(evaluation.processes.gathered(found), key=lambda item: item.number)]
+    return [item.translations for item in sorted(evaluation.processes.all_gather(found), key=lambda item: item.number)]
 
 
 @torch.no_grad()

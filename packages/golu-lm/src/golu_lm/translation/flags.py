@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from golu_core.training import BatchEvaluationFlags, NotNegative
+from golu_core.training import BatchEvaluationFlags, NonNegativeFloat
 
 from .config import Beams
 
@@ -20,5 +20,5 @@ class TranslationEvaluationFlags(BatchEvaluationFlags):
     """Their translations, a line each."""
     beam: Beams | None = None
     """Translations that are followed at once; by default as in the run."""
-    length_penalty: NotNegative | None = None
+    length_penalty: NonNegativeFloat | None = None
     """Power of the length by which log-probabilities are divided; by default as in the run."""

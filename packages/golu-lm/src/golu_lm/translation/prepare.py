@@ -21,8 +21,8 @@ from typing import Annotated, Any
 
 import numpy
 
-from golu_core.training import Count, RequestError
-from golu_core.training.config import Positive, Range
+from golu_core.training import PositiveInt, RequestError
+from golu_core.training.config import PositiveFloat, Range
 from golu_core.training.storage import (
     TOKENS_MARKER,
     begin_partial,
@@ -66,12 +66,12 @@ class Cutting:
         most_ratio: Leave out training pairs of which one side has more than so many times the other's subwords.
     """
 
-    vocabulary: Annotated[int, Range(least=64, most=1 << 16)] = 32_768
+    vocabulary: Annotated[int, Range(ge=64, le=1 << 16)] = 32_768
     moses: bool = True
     normalize: bool = False
     aggressive_dashes: bool = False
-    most_subwords: Count = 250
-    most_ratio: Positive | None = None
+    most_subwords: PositiveInt = 250
+    most_ratio: PositiveFloat | None = None
 
     def words(self, language: str) -> Words:
         """How a language's text is cut."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from golu_core.training import Count, RequestError
-from golu_core.training.config import FolderName, Positive, Range
+from golu_core.training import PositiveInt, RequestError
+from golu_core.training.config import FolderName, PositiveFloat, Range
 from golu_core.training.messages import say
 from golu_core.training.storage import discard, foreign_files, partial_of, read_marker, sweep_partials
 from golu_core.training.tasks import parsed_flags
@@ -29,7 +29,7 @@ class PairFlags:
     """Folder that holds the data sets."""
     name: FolderName | None = None
     """Folder below it; by default the data set's or file's name with the languages, such as `wmt14-en-de`."""
-    vocabulary: Annotated[int, Range(least=64, most=1 << 16)] = 32_768
+    vocabulary: Annotated[int, Range(ge=64, le=1 << 16)] = 32_768
     """Subwords of both languages together, with four symbols; pass the same number as --model.vocabulary."""
     moses: bool = True
     """Cut text into words by Moses' rules; otherwise white space parts them."""
@@ -37,16 +37,16 @@ class PairFlags:
     """Normalize punctuation first (Moses), as fairseq's own preparation of WMT14 does, and Google's does not."""
     aggressive_dashes: bool = False
     """Set dashes inside words apart (Moses' `-a`), as fairseq's own preparation does, and Google's does not."""
-    most_subwords: Count = 250
+    most_subwords: PositiveInt = 250
     """Leave out training pairs with a longer side."""
-    most_ratio: Positive | None = None
+    most_ratio: PositiveFloat | None = None
     """Leave out training pairs of which one side has more than so many times the other's subwords; fairseq's own
     preparation: 1.5."""
     hub: str | None = None
     """Another id on the hub, or a local copy of the data set."""
     revision: str | None = None
     """Revision of the data set on the hub."""
-    num_workers: Annotated[int, Range(least=1, most=512)] = os.cpu_count() or 1
+    num_workers: Annotated[int, Range(ge=1, le=512)] = os.cpu_count() or 1
     """Processes that cut text into words."""
     overwrite: bool = False
     """Delete what `prepare` wrote there and start again."""

@@ -45,7 +45,7 @@ def train_translator(config: TranslationConfig) -> None:
     """
     config = with_sizes_of_source(config)
     with Run(config, TASK) as run:
-        if run.already_finished():
+        if run.report_if_finished():
             return
 
         model, swapped = build_translator(config)
@@ -75,10 +75,10 @@ def train_translator(config: TranslationConfig) -> None:
         translated = validated_sentences(run, data)
         for _ in run.epochs():  # stretches of `eval_every` steps, each with an evaluation and a checkpoint at its end
             train_mode(prepared, config.freeze)
-            for piece in run.pieces():
-                source, previous, targets, places, scale = piece.batch.to(run.device)
+            for micro_batch in run.micro_batches():
+                source, previous, targets, places, scale = micro_batch.batch.to(run.device)
                 total = prepared(source, previous, targets, places, smoothing=config.label_smoothing)
-                run.step(piece, total * scale)
+                run.backward(micro_batch, total * scale)
             found = evaluate_during_training(run, data)
             run.report(found.metrics)
             run.extra(SAMPLES_FILE, partial(save_samples, run, found))
@@ -127,9 +127,9 @@ def subwords_of_run(data: PairData) -> dict[str, Any]:
 def build_translator(config: TranslationConfig) -> tuple[Translator, SwappedActivations]:
     """The model, its weights a function of the seed alone, and what became of its activations."""
     seed_global_generators(config.seed, Purpose.WEIGHTS)
-    model = Translator(config.model, config.own_activation)
+    model = Translator(config.model, config.default_activation)
     sentence = torch.full((1, 1), END)
-    swapped = swapped_for(model, config.own_activation, config.activation, (sentence, sentence))
+    swapped = swapped_for(model, config.default_activation, config.activation, (sentence, sentence))
     return model, swapped
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from golu_core.training import Count, FinishedRun, NotNegative, RequestError
+from golu_core.training import FinishedRun, NonNegativeFloat, PositiveInt, RequestError
 from golu_core.training.distributed import default_device
 from golu_core.training.messages import say_data
 from golu_core.training.tasks import parsed_flags, run_directory
@@ -32,9 +32,9 @@ class TranslateFlags:
 
     beam: Beams | None = None
     """Translations that are followed at once; by default as in the run."""
-    length_penalty: NotNegative | None = None
+    length_penalty: NonNegativeFloat | None = None
     """Power of the length by which log-probabilities are divided; by default as in the run."""
-    n_best: Count | None = None
+    n_best: PositiveInt | None = None
     """Write so many translations of each line, each as its score, a tab and its text; at most as many as beams."""
 
 

@@ -113,14 +113,14 @@ def analyze_times(
             raise RequestError("fp16 needs a GPU; on a CPU use --mixed-precision bf16 or no")
         most = config.micro_batch_size or config.batch_size
         count = samples or (min(most, _CPU_SAMPLES) if device.type == "cpu" else most)
-        names = in_table_order({config.own_activation, *activations})
+        names = in_table_order({config.default_activation, *activations})
         steps: dict[str, dict[str, Callable[[], None]]] = {part: {} for part in _PARTS}
         for name in names:
             chosen = checked(replace(config, activation=name))
             training, inference = _steps(chosen, make_workload(task, chosen, count, device), device, compiled)
             steps["training"][name], steps["inference"][name] = training, inference
         seconds = {part: _in_turns(steps[part], rounds, device) for part in _PARTS}
-        found.append(Times(config.recipe, config.own_activation, count, config.mixed_precision, seconds))
+        found.append(Times(config.recipe, config.default_activation, count, config.mixed_precision, seconds))
     return _findings(found, device, compiled)
 
 
@@ -183,7 +183,7 @@ def _findings(found: Sequence[Times], device: torch.device, compiled: bool) -> F
     records = [
         {
             "recipe": times.recipe,
-            "own_activation": times.own,
+            "default_activation": times.own,
             "samples": times.samples,
             "mixed_precision": times.precision,
             "activation": activation,

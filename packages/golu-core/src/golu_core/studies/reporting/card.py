@@ -174,7 +174,7 @@ def _activations(row: Row) -> list[str]:
         f"{swaps.swapped} swapped; left as published: "
         + (f"not known ({swaps.untraced})" if swaps.left is None else ", ".join(swaps.left) or "none")
         for run in row.runs
-        if run.result.activation != row.own_activation
+        if run.result.activation != row.default_activation
         for swaps in [run.result.activations]
     }
     return sorted(lines) or ["only the architecture's own"]

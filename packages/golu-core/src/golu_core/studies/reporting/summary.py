@@ -76,7 +76,7 @@ class Row:
         metric, metric_name: what is compared.
         is_primary: whether runs are compared by it, rather than shown beneath.
         cells: by activation, in the order of tables.
-        own_activation: of the architecture; None where it is not known.
+        default_activation: The architecture's default activation; None if it is unknown.
         runs: of all activations.
         settings: of the runs; None where they are not known.
     """
@@ -92,7 +92,7 @@ class Row:
     metric_name: str
     is_primary: bool
     cells: Mapping[str, Cell]
-    own_activation: str | None
+    default_activation: str | None
     runs: tuple[RunResult, ...]
     settings: Mapping[str, Any] | None
 
@@ -193,7 +193,7 @@ def _rows_of_group(group: Sequence[RunResult], variant: str) -> list[Row]:
             metric_name=name,
             is_primary=name == primary.name,
             cells=_cells(group, name, paper.results.get(name, {}) if paper is not None and on_own_data else {}),
-            own_activation=None if recipe is None else recipe.own_activation,
+            default_activation=None if recipe is None else recipe.default_activation,
             runs=tuple(group),
             settings=settings,
         )
@@ -261,7 +261,7 @@ def relative_times(row: Row) -> tuple[dict[str, RelativeTime], str]:
 
     Only runs on the same hardware are compared, with as many processes and steps.
     """
-    if row.own_activation is None:
+    if row.default_activation is None:
         return {}, "the architecture's own activation is not known"
     places = Counter(_place(run) for run in row.runs)
     if len(places) > 1:
@@ -272,9 +272,9 @@ def relative_times(row: Row) -> tuple[dict[str, RelativeTime], str]:
             seconds[run.result.activation].append(
                 (run.result.train_seconds / run.result.steps, run.result.eval_seconds)
             )
-    own = _mean_times(seconds.get(row.own_activation, ()))
+    own = _mean_times(seconds.get(row.default_activation, ()))
     if own is None:
-        return {}, f"there is no run of {row.own_activation}, the architecture's own activation"
+        return {}, f"there is no run of {row.default_activation}, the architecture's own activation"
     found = {}
     for activation in in_table_order(seconds):
         times = _mean_times(seconds[activation])

@@ -202,9 +202,9 @@ def time_table(rows: Sequence[Row]) -> Table | None:
         if not times:
             table.notes.append(f"{row.name}: no relative times, {reason}.")
             continue
-        assert row.own_activation is not None
+        assert row.default_activation is not None
         texts = (f"{t.training:.2f} / {t.evaluation:.2f}" if (t := times.get(a)) else _NOTHING for a in activations)
-        table.rows.append(TableRow((row.name, paper_name(row.own_activation)), tuple(map(TableCell, texts))))
+        table.rows.append(TableRow((row.name, paper_name(row.default_activation)), tuple(map(TableCell, texts))))
     means = [
         tuple(geometric_mean(getattr(t[a], part) for _, t, _ in found if a in t) for part in ("training", "evaluation"))
         for a in activations

@@ -1,6 +1,6 @@
 from .fields import Background as Background
 from .fields import FolderName as FolderName
-from .fields import Positive as Positive
+from .fields import PositiveFloat as PositiveFloat
 from .fields import Range as Range
 from .fields import Samples as Samples
 from .fields import check_fields as check_fields

@@ -36,28 +36,28 @@ class Range:
     """Finite numbers between two bounds.
 
     Attributes:
-        least, above: the lower bound, with itself or without.
-        most, below: the upper bound, with itself or without.
+        ge, gt: The lower bound, included or excluded.
+        le, lt: The upper bound, included or excluded.
     """
 
     of: ClassVar[tuple[type, ...]] = (int, float)
 
-    least: float | None = None
-    above: float | None = None
-    most: float | None = None
-    below: float | None = None
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
 
     def problem(self, value: Any) -> str | None:
         if not math.isfinite(value):
             return f"must be finite, but is {value}"
-        if self.least is not None and value < self.least:
-            return f"must be at least {self.least}, not {value}"
-        if self.above is not None and value <= self.above:
-            return f"must be above {self.above}, not {value}"
-        if self.most is not None and value > self.most:
-            return f"must be at most {self.most}, not {value}"
-        if self.below is not None and value >= self.below:
-            return f"must be below {self.below}, not {value}"
+        if self.ge is not None and value < self.ge:
+            return f"must be at least {self.ge}, not {value}"
+        if self.gt is not None and value <= self.gt:
+            return f"must be above {self.gt}, not {value}"
+        if self.le is not None and value > self.le:
+            return f"must be at most {self.le}, not {value}"
+        if self.lt is not None and value >= self.lt:
+            return f"must be below {self.lt}, not {value}"
         return None
 
 
@@ -77,7 +77,7 @@ class PathComponent:
         return None
 
 
-def later(default: Any) -> Any:
+def added_field(default: Any) -> Any:
     """Declare a field that older runs do not have, and which at its default is not part of a run's identity.
 
     Use it when you add a field to a config that has been trained with: runs from before continue and evaluate.
@@ -87,79 +87,79 @@ def later(default: Any) -> Any:
 
     Examples:
         >>> from dataclasses import dataclass
-        >>> from golu_core.training import EpochConfig, later
+        >>> from golu_core.training import EpochConfig, added_field
         >>> @dataclass(frozen=True, kw_only=True)
         ... class TabularConfig(EpochConfig):
-        ...     dropout: float = later(0.0)
+        ...     dropout: float = added_field(0.0)
         >>> TabularConfig().dropout
         0.0
     """
-    return dataclasses.field(default=default, metadata={"later": True})
+    return dataclasses.field(default=default, metadata={"added": True})
 
 
 Background = Literal["white", "black"]
 """What transparent pixels of an image are put on."""
-Count = Annotated[int, Range(least=1, most=_LARGEST)]
+PositiveInt = Annotated[int, Range(ge=1, le=_LARGEST)]
 """A positive integer, such as a number of epochs.
 
 Examples:
     >>> from dataclasses import dataclass
-    >>> from golu_core.training import Count
+    >>> from golu_core.training import PositiveInt
     >>> from golu_core.training.config import check_fields
     >>> @dataclass
     ... class Flags:
-    ...     width: Count = 32
+    ...     width: PositiveInt = 32
     >>> check_fields(Flags(width=0))
     Traceback (most recent call last):
     golu_core...RequestError: --width must be at least 1, not 0
 """
-Amount = Annotated[int, Range(least=0, most=_LARGEST)]
+NonNegativeInt = Annotated[int, Range(ge=0, le=_LARGEST)]
 """A non-negative integer, such as a number of loader processes.
 
 Examples:
     >>> from dataclasses import dataclass
-    >>> from golu_core.training import Amount
+    >>> from golu_core.training import NonNegativeInt
     >>> from golu_core.training.config import check_fields
     >>> @dataclass
     ... class Flags:
-    ...     copies: Amount = 0
+    ...     copies: NonNegativeInt = 0
     >>> check_fields(Flags(copies=-1))
     Traceback (most recent call last):
     golu_core...RequestError: --copies must be at least 0, not -1
 """
-Samples = Annotated[int, Range(least=1, most=1 << 20)]
-"""Samples of one step, or of one piece of it."""
-Positive = Annotated[float, Range(above=0)]
+Samples = Annotated[int, Range(ge=1, le=1 << 20)]
+"""Samples of one optimizer step, or of one micro-batch."""
+PositiveFloat = Annotated[float, Range(gt=0)]
 """A number above 0."""
-NotNegative = Annotated[float, Range(least=0)]
+NonNegativeFloat = Annotated[float, Range(ge=0)]
 """A non-negative number, such as a weight decay.
 
 Examples:
     >>> from dataclasses import dataclass
-    >>> from golu_core.training import NotNegative
+    >>> from golu_core.training import NonNegativeFloat
     >>> from golu_core.training.config import check_fields
     >>> @dataclass
     ... class Flags:
-    ...     penalty: NotNegative = 0.0
+    ...     penalty: NonNegativeFloat = 0.0
     >>> check_fields(Flags(penalty=-0.5))
     Traceback (most recent call last):
     golu_core...RequestError: --penalty must be at least 0, not -0.5
 """
-Share = Annotated[float, Range(least=0, below=1)]
+Fraction = Annotated[float, Range(ge=0, lt=1)]
 """A number from 0 to below 1: a momentum, or a decay rate.
 
 Examples:
     >>> from dataclasses import dataclass
-    >>> from golu_core.training import Share
+    >>> from golu_core.training import Fraction
     >>> from golu_core.training.config import check_fields
     >>> @dataclass
     ... class Flags:
-    ...     decay: Share = 0.9
+    ...     decay: Fraction = 0.9
     >>> check_fields(Flags(decay=1.0))
     Traceback (most recent call last):
     golu_core...RequestError: --decay must be below 1, not 1.0
 """
-Probability = Annotated[float, Range(least=0, most=1)]
+Probability = Annotated[float, Range(ge=0, le=1)]
 """A number from 0 to 1, such as a dropout rate.
 
 Examples:
@@ -173,7 +173,7 @@ Examples:
     Traceback (most recent call last):
     golu_core...RequestError: --drop must be at most 1, not 1.5
 """
-Seed = Annotated[int, Range(least=0, most=2**63 - 1)]
+Seed = Annotated[int, Range(ge=0, le=2**63 - 1)]
 """A seed of random numbers, from 0 to 2**63 - 1.
 
 Examples:
@@ -224,7 +224,7 @@ def _check_value(value: Any, hint: Any, flag: str) -> None:
         if isinstance(item, bool):
             continue
         if isinstance(item, (int, float)) and not rules:
-            rules = [Range(least=-_LARGEST, most=_LARGEST) if isinstance(item, int) else Range()]
+            rules = [Range(ge=-_LARGEST, le=_LARGEST) if isinstance(item, int) else Range()]
         if isinstance(item, (str, Path)) and "\0" in str(item):
             raise RequestError(f"{flag} must not have a NUL character in it")
         for rule in rules:

@@ -30,7 +30,7 @@ class IdentityRules:
     @classmethod
     def of(cls, config: RunConfig) -> IdentityRules:
         """Return the rules of a config, which hold for any other of the same recipe."""
-        return cls(frozenset(placement_fields(config)), dict(later_fields(config)), dict(renamed_fields(type(config))))
+        return cls(frozenset(runtime_fields(config)), dict(added_fields(config)), dict(renamed_fields(type(config))))
 
     def flat(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return what `identity` does, for a config that is at hand as JSON values, under old names or new ones."""
@@ -63,22 +63,22 @@ def flattened(values: Mapping[str, Any], left_out: frozenset[str]) -> dict[str, 
     return flat
 
 
-def placement_fields(config: Any, prefix: str = "") -> Iterator[str]:
+def runtime_fields(config: Any, prefix: str = "") -> Iterator[str]:
     """Yield the names of the fields that say where and how a run runs, as `data.download`."""
     for f in dataclasses.fields(config):
         if not f.metadata.get("identity", True):
             yield prefix + f.name
         elif dataclasses.is_dataclass(value := getattr(config, f.name)):
-            yield from placement_fields(value, f"{prefix}{f.name}.")
+            yield from runtime_fields(value, f"{prefix}{f.name}.")
 
 
-def later_fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def added_fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the names of the fields that older runs do not have, with their defaults."""
     for f in dataclasses.fields(config):
-        if f.metadata.get("later", False):
+        if f.metadata.get("added", False):
             yield prefix + f.name, to_json(f.default)
         elif dataclasses.is_dataclass(value := getattr(config, f.name)):
-            yield from later_fields(value, f"{prefix}{f.name}.")
+            yield from added_fields(value, f"{prefix}{f.name}.")
 
 
 def differences(config: RunConfig, other: RunConfig) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..messages.errors import RequestError
-from .fields import Amount, Count, NotNegative, Positive, Share, later
+from .fields import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, added_field
 
 if TYPE_CHECKING:  # recipes hold these settings, and their table must not wait for torch
     import torch
@@ -32,11 +32,11 @@ class _Groups:
         backbone_lr_scale: Multiple of the learning rate for all but the head, where a run starts from given weights.
     """
 
-    lr: Positive = 0.1
-    weight_decay: NotNegative = 0.0
+    lr: PositiveFloat = 0.1
+    weight_decay: NonNegativeFloat = 0.0
     decay: Decay = "all"
-    lr_scales: tuple[tuple[str, Positive], ...] = ()
-    backbone_lr_scale: Positive = later(1.0)
+    lr_scales: tuple[tuple[str, PositiveFloat], ...] = ()
+    backbone_lr_scale: PositiveFloat = added_field(1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Sgd(_Groups):
     """
 
     kind: ClassVar[str] = "sgd"
-    momentum: Share = 0.9
+    momentum: Fraction = 0.9
     nesterov: bool = False
 
     def check(self, flag: str) -> None:
@@ -81,9 +81,9 @@ class AdamW(_Groups):
     """
 
     kind: ClassVar[str] = "adamw"
-    lr: Positive = 1e-3
-    betas: tuple[Share, Share] = (0.9, 0.999)
-    eps: Positive = 1e-8
+    lr: PositiveFloat = 1e-3
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +97,10 @@ class RmsPropTf(_Groups):
     """
 
     kind: ClassVar[str] = "rmsprop_tf"
-    lr: Positive = 0.01
-    alpha: Share = 0.9
-    momentum: Share = 0.9
-    eps: Positive = 1e-3
+    lr: PositiveFloat = 0.01
+    alpha: Fraction = 0.9
+    momentum: Fraction = 0.9
+    eps: PositiveFloat = 1e-3
 
 
 Optim = Sgd | AdamW | RmsPropTf
@@ -218,10 +218,10 @@ class WeightAverage:
     """
 
     kind: ClassVar[str] = "ema"
-    decay: Share = 0.9999
-    every: Count = 1
+    decay: Fraction = 0.9999
+    every: PositiveInt = 1
     evaluate: bool = True
-    copy_epochs: Amount = 0
+    copy_epochs: NonNegativeInt = 0
     ramp: bool = True
 
     def moves_after(self, step: int, total: int) -> bool:
@@ -244,8 +244,8 @@ class LastAverage:
     """
 
     kind: ClassVar[str] = "last"
-    count: Count = 5
-    every: Count = 1500
+    count: PositiveInt = 5
+    every: PositiveInt = 1500
     evaluate: bool = True
 
     def moves_after(self, step: int, total: int) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ..messages.errors import RequestError
-from .identity import flattened, placement_fields
+from .identity import flattened, runtime_fields
 from .run_config import Config, to_json
 from .variants import KIND
 
@@ -61,7 +61,7 @@ def cut_batch(config: Config, fitted: Fitted[Config]) -> tuple[Config, tuple[str
 
 def choices(base: Config, fitted: Fitted[Config], config: Config) -> str:
     """The flags that would have chosen what a config takes from the data."""
-    left_out = frozenset((*placement_fields(config), "recipe"))
+    left_out = frozenset((*runtime_fields(config), "recipe"))
     before, chosen, final = (flattened(to_json(values), left_out) for values in (base, fitted.recipe, config))
     return " ".join(
         _flag(name, value)

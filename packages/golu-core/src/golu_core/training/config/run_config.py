@@ -14,7 +14,7 @@ import tyro
 from golu_core.activation.names.registry import canonical_name
 
 from ..messages.errors import RequestError
-from .fields import Count, Positive, Range, Samples, Seed, check_fields, later
+from .fields import PositiveFloat, PositiveInt, Range, Samples, Seed, added_field, check_fields
 from .optim import Optim, Sgd
 from .schedules import Constant, Schedule
 from .variants import KIND, kind_of, read_variants
@@ -27,7 +27,7 @@ _LARGEST_EVALUATION_BATCH = 256
 _TABLE_COLUMNS = ("relu", "gelu", "swish", "mish", "golu")
 
 
-def placement(default: Any) -> Any:
+def runtime_field(default: Any) -> Any:
     """Declare a field that decides where and how a run runs, not what it computes; it may change when a run continues.
 
     Args:
@@ -35,10 +35,10 @@ def placement(default: Any) -> Any:
 
     Examples:
         >>> from dataclasses import dataclass, fields
-        >>> from golu_core.training import EpochConfig, placement
+        >>> from golu_core.training import EpochConfig, runtime_field
         >>> @dataclass(frozen=True, kw_only=True)
         ... class TabularConfig(EpochConfig):
-        ...     preview_every: int = placement(100)
+        ...     preview_every: int = runtime_field(100)
         >>> [field.name for field in fields(TabularConfig) if not field.metadata.get("identity", True)][-2:]
         ['check_data', 'preview_every']
     """
@@ -106,17 +106,17 @@ class RunConfig:
 
     recipe: Annotated[str, tyro.conf.Suppress] = ""
     """The recipe's name."""
-    paper: Annotated[PaperRow | None, tyro.conf.Suppress] = placement(None)
+    paper: Annotated[PaperRow | None, tyro.conf.Suppress] = runtime_field(None)
     """The paper's row that the recipe reproduces; None if there is none."""
 
     activation: str = "golu"
     """Activation function: `golu`, `relu`, `gelu`, `swish` and more (`golu-core activations`), `golu(beta=0.5)`; or one
     of your own, `./file.py:Name` or `package.module:Name`, whose code is run."""
-    activation_source: Annotated[str, tyro.conf.Suppress, tyro.conf.Fixed] = later("")
+    activation_source: Annotated[str, tyro.conf.Suppress, tyro.conf.Fixed] = added_field("")
     """Checksum of the file, or version of the package, with a custom activation's code."""
     seed: Seed = 0
     """Seed of the initial weights, the order of the data, augmentation and dropout."""
-    max_steps: Count | None = None
+    max_steps: PositiveInt | None = None
     """Stop after this many optimizer steps, as a finished run of that length."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Autocast to a half type."""
@@ -125,11 +125,11 @@ class RunConfig:
     deterministic: bool = False
     """Use only deterministic kernels on the GPU: slower, but a resumed run is bit for bit the uninterrupted one."""
 
-    init_from: str | None = later(None)
+    init_from: str | None = added_field(None)
     """Start from weights that are given: a finished run's folder, a `.safetensors` file, a state dict that torch.save
     wrote, or by name where the task has them: `torchvision:IMAGENET1K_V2`, `timm:default`, or a Hugging Face model's
     folder or `hf:ID`, whose sizes are taken."""
-    freeze: tuple[str, ...] = later(())
+    freeze: tuple[str, ...] = added_field(())
     """Parts of the network that keep the given weights, by patterns of module names such as `layer1`; batch norms in
     them keep their statistics."""
 
@@ -142,32 +142,32 @@ class RunConfig:
     micro_batch_size: Samples | None = None
     """Maximum micro-batch size per device. A larger share of the batch is split and its gradients are accumulated;
     batch norm and dropout then see micro-batches, so this changes the numbers."""
-    clip: Positive | None = None
+    clip: PositiveFloat | None = None
     """Clip the gradient to this norm."""
 
-    data_dir: Path = placement(Path("data"))
+    data_dir: Path = runtime_field(Path("data"))
     """Folder that holds the data sets."""
-    output_dir: Path = placement(Path("runs"))
+    output_dir: Path = runtime_field(Path("runs"))
     """Folder for runs: OUTPUT_DIR/<task>/<recipe>/<activation>/seed<N>."""
-    num_workers: Annotated[int, Range(least=0, most=512)] | None = placement(None)
+    num_workers: Annotated[int, Range(ge=0, le=512)] | None = runtime_field(None)
     """Loader processes per training process; by default its share of the cores, and 0 for data in memory."""
-    checkpoint_every: Count | None = placement(None)
+    checkpoint_every: PositiveInt | None = runtime_field(None)
     """Steps between checkpoints, in addition to the one at the end of each epoch."""
-    keep_checkpoints: Count = placement(2)
+    keep_checkpoints: PositiveInt = runtime_field(2)
     """How many checkpoints are kept."""
-    log_every: Count = placement(50)
+    log_every: PositiveInt = runtime_field(50)
     """Steps between lines of training metrics in metrics.jsonl."""
-    tracker: Literal["none", "tensorboard", "wandb"] = placement("none")
+    tracker: Literal["none", "tensorboard", "wandb"] = runtime_field("none")
     """Experiment tracker, in addition to metrics.jsonl."""
-    overwrite: bool = placement(False)
+    overwrite: bool = runtime_field(False)
     """Delete the existing run and start again, once: typed again after a stop, the same command continues."""
-    dry_run: bool = placement(False)
+    dry_run: bool = runtime_field(False)
     """Read the data, build the model, print what would run, and refuse what training would refuse; write nothing."""
-    check_data: bool = placement(False)
+    check_data: bool = runtime_field(False)
     """Read every sample before training, and name the first one that cannot be decoded."""
 
     @property
-    def own_activation(self) -> str:
+    def default_activation(self) -> str:
         """The activation of the architecture as published, with which training times are compared."""
         raise NotImplementedError
 
@@ -209,7 +209,7 @@ class EpochConfig(RunConfig):
         120
     """
 
-    epochs: Count = 90
+    epochs: PositiveInt = 90
     """Passes over the training set."""
     drop_last: bool = False
     """Drop the samples that do not fill the epoch's last batch; otherwise the epoch's first samples fill it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ..messages.errors import RequestError
-from .fields import Amount, Count, NotNegative, Positive
+from .fields import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 _Per = Literal["epoch", "step"]
 _Then = Literal["begins", "goes_on", "begins_whole"]
@@ -35,9 +35,9 @@ class EpochWarmup:
     """
 
     kind: ClassVar[str] = "epochs"
-    epochs: Positive = 5.0
-    start_lr: NotNegative = 0.0
-    start_factor: NotNegative = 0.0
+    epochs: PositiveFloat = 5.0
+    start_lr: NonNegativeFloat = 0.0
+    start_factor: NonNegativeFloat = 0.0
     then: _Then = "begins"
 
 
@@ -60,9 +60,9 @@ class StepWarmup:
     """
 
     kind: ClassVar[str] = "steps"
-    steps: Count = 1000
-    start_lr: NotNegative = 0.0
-    start_factor: NotNegative = 0.0
+    steps: PositiveInt = 1000
+    start_lr: NonNegativeFloat = 0.0
+    start_factor: NonNegativeFloat = 0.0
     then: _Then = "begins"
     within_epoch: bool = False
 
@@ -100,8 +100,8 @@ class Milestones:
     """
 
     kind: ClassVar[str] = "milestones"
-    milestones: tuple[Amount, ...] = (30, 60)
-    factors: tuple[Positive, ...] = (0.1,)
+    milestones: tuple[NonNegativeInt, ...] = (30, 60)
+    factors: tuple[PositiveFloat, ...] = (0.1,)
     warmup: Warmup = None
 
     def check(self, flag: str) -> None:
@@ -126,8 +126,8 @@ class ExponentialDecay:
     """
 
     kind: ClassVar[str] = "decay"
-    factor: Positive = 0.97
-    every: Positive = 2.4
+    factor: PositiveFloat = 0.97
+    every: PositiveFloat = 2.4
     per: _Per = "epoch"
     warmup: Warmup = None
 
@@ -154,7 +154,7 @@ class Cosine:
     """
 
     kind: ClassVar[str] = "cosine"
-    final_lr: NotNegative = 0.0
+    final_lr: NonNegativeFloat = 0.0
     per: _Per = "epoch"
     warmup: Warmup = None
 
@@ -169,7 +169,7 @@ class Polynomial:
     """
 
     kind: ClassVar[str] = "poly"
-    power: Positive = 0.9
+    power: PositiveFloat = 0.9
     per: _Per = "step"
     warmup: Warmup = None
 

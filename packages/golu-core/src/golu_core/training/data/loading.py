@@ -7,7 +7,7 @@ The order in which a batch comes to a training process:
    becomes a value, since crossing processes would wrap it in a traceback.
 3. `packing.packed` puts the batch's small tensors into one block of shared memory, and `unpacked` takes them out here.
 4. `loaded` raises what was refused, and turns the death of a loader process into a RunFailure.
-5. `TrainingLoader.pieces` numbers the micro-batches of a step.
+5. `TrainingLoader.micro_batches` numbers the micro-batches of a step.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .packing import Packed, packed, unpacked
 from .seeding import Purpose, generator
 
 
-class LoadedPiece(NamedTuple):
+class LoadedMicroBatch(NamedTuple):
     """A process's part of an optimizer step.
 
     Attributes:
@@ -50,7 +50,7 @@ class TrainingLoader:
     Args:
         dataset: the training set.
         order: which samples make up each batch.
-        plan: how a batch is split among processes and pieces.
+        plan: How a batch is split among processes and micro-batches.
         rank: of this process.
         num_workers: loader processes; None takes the process's share of the cores, or none for data in memory.
     """
@@ -63,8 +63,8 @@ class TrainingLoader:
         self._batches = TrainBatches(order, plan, rank)
         self._loader = _loader(dataset, self._batches, num_workers, plan.processes)
 
-    def pieces(self, epoch: int, first_step: int) -> Iterator[LoadedPiece]:
-        """The pieces of an epoch from a step on.
+    def micro_batches(self, epoch: int, first_step: int) -> Iterator[LoadedMicroBatch]:
+        """Yield the micro-batches of an epoch from a step on.
 
         Raises:
             RequestError: a sample cannot be read; with the data set's own message.
@@ -73,7 +73,7 @@ class TrainingLoader:
         self._batches.begin(epoch, first_step)
         for count, batch in enumerate(loaded(self._loader)):
             number = count % self.plan.accumulation
-            yield LoadedPiece(batch, number, number == self.plan.accumulation - 1)
+            yield LoadedMicroBatch(batch, number, number == self.plan.accumulation - 1)
 
 
 def evaluation_loader(

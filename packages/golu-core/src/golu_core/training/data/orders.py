@@ -69,7 +69,7 @@ class BatchPlan:
 
 
 def plan_batches(global_size: int, processes: int, max_device_size: int | None = None) -> BatchPlan:
-    """Splits the global batch evenly, with as few accumulated pieces as the device's limit allows.
+    """Split the global batch evenly, into as few micro-batches as the device's limit allows.
 
     Raises:
         RequestError: the batch cannot be split evenly; the message names sizes that can.

@@ -29,7 +29,7 @@ class Purpose(StrEnum):
     ORDER = "order"
     """Order of an epoch's samples; (seed, purpose, epoch)."""
     STEP = "step"
-    """Dropout and the like in one forward pass; (seed, purpose, step, piece, process)."""
+    """Dropout and the like in one forward pass; (seed, purpose, step, micro-batch, process)."""
     LOADER = "loader"
     """Torch's own base seed of a loader, which nothing is drawn from."""
     AUGMENT = "augment"

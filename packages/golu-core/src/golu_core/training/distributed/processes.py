@@ -108,7 +108,7 @@ class Processes:
         """Whether something holds on at least one process."""
         return condition if self.count == 1 else bool(self.sum(torch.tensor(float(condition), device=self.device)) > 0)
 
-    def gathered(self, items: list[Item]) -> list[Item]:
+    def all_gather(self, items: list[Item]) -> list[Item]:
         """The items of all processes, in the order of their ranks, on each of them."""
         if self.count == 1:
             return items
@@ -124,13 +124,13 @@ class Processes:
             mine = make()
         except Exception as error:  # or the others would wait forever
             problems = [error]
-        parts = self.gathered([(mine, problems)])
+        parts = self.all_gather([(mine, problems)])
         for _, raised in parts:
             if raised:
                 raise raised[0]
         return [item for items, _ in parts for item in items]
 
-    def from_main(self, make: Callable[[], Item]) -> Item:
+    def broadcast(self, make: Callable[[], Item]) -> Item:
         """What a function returns on the main process, on all of them; what it raises there is raised on all."""
         found: list[Any] = [None, None]
         if self.is_main:

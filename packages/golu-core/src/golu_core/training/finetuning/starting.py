@@ -89,7 +89,7 @@ def start_given(
     source = config.init_from
     try:
         if processes.count > 1:  # one process downloads, or finds that the source is gone, for all
-            processes.from_main(lambda: _discarded(read(source)))
+            processes.broadcast(lambda: _discarded(read(source)))
         given = read(source)
     except RequestError:
         known = _known_fingerprint(config, task)
@@ -139,8 +139,8 @@ def measure_start(
     """
     if start is None or start.given is None or start.fit is None or run.position.step:
         return
-    done = run.processes.from_main(lambda: _splits(run))
-    own = start.given.activation or run.config.own_activation
+    done = run.processes.broadcast(lambda: _splits(run))
+    own = start.given.activation or run.config.default_activation
     if _GIVEN not in done:
         counts = {name: len(getattr(start.fit, name)) for name in _COUNTS}
         run.processes.say(f"starting from {start.given.source}: {start.fit.sentence()}")

@@ -5,7 +5,7 @@ In order:
 1. `already_finished` ends the command where the run folder holds its result.
 2. `load` reads the data.
 3. `prepare` checks everything, opens the run folder and prints the opening block. A dry run ends here.
-4. `epochs` and `pieces` yield the micro-batches, `step` takes their losses, and `report` the epoch's test metrics.
+4. `epochs` and `micro_batches` yield what to train on, `backward` takes its losses, `report` the epoch's test metrics.
 5. `finish` writes the weights and result.json, then curves and extras.
 """
 
@@ -42,7 +42,7 @@ from .extras import Extras
 from .learner import Learner
 from .log import RunLog
 from .state import Position
-from .steps import NotFinite, Piece, Steps
+from .steps import MicroBatch, NotFinite, Steps
 
 Loaded = TypeVar("Loaded")
 
@@ -81,8 +81,8 @@ class Run(Evaluation[Config]):
         ...     inputs = {"data": tensors_fingerprint({"x": points.x})}
         ...     model = run.prepare(model, optimizer, points, order, inputs=inputs)
         ...     for epoch in run.epochs():
-        ...         for piece in run.pieces():
-        ...             run.step(piece, (model(piece.batch) - 2 * piece.batch).square().mean())
+        ...         for micro_batch in run.micro_batches():
+        ...             run.backward(micro_batch, (model(micro_batch.batch) - 2 * micro_batch.batch).square().mean())
         >>> run.position.step, run.is_complete, sorted(path.name for path in run.folder.glob("*.json*"))
         (4, True, ['config.json', 'run.json'])
         >>> folder.cleanup()
@@ -123,14 +123,14 @@ class Run(Evaluation[Config]):
             self.processes.end()
         return dry_run_ends
 
-    def already_finished(self) -> bool:
+    def report_if_finished(self) -> bool:
         """Says so if the run that lies there is finished, and may stay.
 
         A finished run whose files are damaged is none: that is said, and the run completed from its last checkpoint.
         """
         if self.config.overwrite:
             return False
-        found = self.processes.from_main(lambda: self._place.finished(self.config, self.processes.warn))
+        found = self.processes.broadcast(lambda: self._place.finished(self.config, self.processes.warn))
         if found is None:
             return False
         metric = found.primary_metric
@@ -195,7 +195,7 @@ class Run(Evaluation[Config]):
         self.processes.wait_for_all()
         length = self.config.length(order.steps_per_epoch)
         total = limited_steps(self.config, length.steps)
-        checkpoint, self._identity = self.processes.from_main(lambda: self._opened(inputs))
+        checkpoint, self._identity = self.processes.broadcast(lambda: self._opened(inputs))
         if checkpoint is not None:
             self.position = self._learner.state.restore(checkpoint)
         if opening is not None:
@@ -261,8 +261,8 @@ class Run(Evaluation[Config]):
             self._save_checkpoint()
             self._stop_if_asked()
 
-    def pieces(self) -> Iterator[Piece]:
-        """This process's pieces of the epoch from where the run stands; the loss of each is given to `step`.
+    def micro_batches(self) -> Iterator[MicroBatch]:
+        """Yield this process's micro-batches of the epoch that are left; pass the loss of each to `backward`.
 
         Raises:
             RunFailure: a loss was not finite, a sample cannot be read, or a loader process was killed.
@@ -271,9 +271,9 @@ class Run(Evaluation[Config]):
         if self.is_complete:
             return
         every = self.config.checkpoint_every
-        for piece in self._readable(self._steps.pieces()):
-            yield piece
-            if piece.ends_step and not self.is_complete:
+        for micro_batch in self._readable(self._steps.micro_batches()):
+            yield micro_batch
+            if micro_batch.ends_step and not self.is_complete:
                 if every and self.position.step % every == 0 and not self._steps.ends_epoch:
                     self._save_checkpoint()
                 self._stop_if_asked()
@@ -289,14 +289,14 @@ class Run(Evaluation[Config]):
         except RequestError as error:
             raise RunFailure(f"{error}; --check-data reads every sample before training") from None
 
-    def step(self, piece: Piece, loss: Tensor) -> None:
-        """Takes the mean loss, a scalar, of the piece that `pieces` gave last; a step's last piece moves the weights.
+    def backward(self, micro_batch: MicroBatch, loss: Tensor) -> None:
+        """Take the mean loss, a scalar, of the last micro-batch; the last one of a step updates the weights.
 
         Raises:
             RunFailure: the loss of this step or, on a GPU, of the one before was not finite.
         """
         with self._finite_losses():
-            self._steps.take(piece, loss)
+            self._steps.take(micro_batch, loss)
 
     def _settle(self) -> None:
         """Waits for the losses under way."""
@@ -334,7 +334,7 @@ class Run(Evaluation[Config]):
     def _save_checkpoint(self) -> None:
         self._settle()
         state = self._learner.state.writers(self.position)
-        self.processes.from_main(
+        self.processes.broadcast(
             lambda: self._place.save_checkpoint(self.position.step, state, self.config.keep_checkpoints)
         )
         self.log.skip_time()
@@ -402,7 +402,7 @@ class Run(Evaluation[Config]):
             other=(other or {}) | self._learner.learned_parameters(),
         )
         weights = self._learner.weights()
-        written: Result = self.processes.from_main(lambda: self._place.finish(result, weights, files))
+        written: Result = self.processes.broadcast(lambda: self._place.finish(result, weights, files))
         self.extra(CURVES_FILE, partial(self._save_curves, written))
         for what, make in (extras or {}).items():
             self.extra(what, make)

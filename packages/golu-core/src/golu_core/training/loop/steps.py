@@ -2,7 +2,7 @@
 
 The order of one step:
 
-1. `pieces` seeds the global random generators and yields a micro-batch; only the last one synchronizes gradients.
+1. `micro_batches` seeds the global random generators and yields; only a step's last one synchronizes gradients.
 2. `take` runs the backward pass of its loss, divided by the number of micro-batches.
 3. With the last micro-batch: clip, step with the schedule's learning rate, then update the average of the weights.
 4. The mean loss and this process's stop request are summed over all processes, and copied without waiting.
@@ -32,7 +32,7 @@ from .watch import LossWatch, StepValues
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class MicroBatch:
     """What a device takes at once: its share of a step, or a part of that where gradients are accumulated.
 
     Attributes:
@@ -86,7 +86,7 @@ class Steps:
         self._accumulation = self.loader.plan.accumulation
         self._losses: list[Tensor] = []
         self._watch = LossWatch()
-        self._open: Piece | None = None
+        self._open: MicroBatch | None = None
 
     @property
     def are_complete(self) -> bool:
@@ -98,37 +98,37 @@ class Steps:
         """Whether the last step was its epoch's last."""
         return self.position.step_in_epoch == self.loader.order.steps_per_epoch
 
-    def pieces(self) -> Iterator[Piece]:
-        """This process's pieces of the epoch, from where the run stands; the loss of each is given to `take`.
+    def micro_batches(self) -> Iterator[MicroBatch]:
+        """Yield this process's micro-batches of the epoch, from where the run stands; pass the loss of each to `take`.
 
-        Between optimizer steps gradients are not synchronized. Each piece finds the global random generators seeded by
-        (seed, step, piece, process), so that dropout is the same after a continuation.
+        Between optimizer steps gradients are not synchronized. The global random generators are seeded for each by
+        (seed, step, micro-batch, process), so that dropout is the same after a continuation.
         """
         position = self.position
         if self.are_complete:
             return
-        for batch, number, ends_step in self.loader.pieces(position.epoch, position.step_in_epoch):
+        for batch, number, ends_step in self.loader.micro_batches(position.epoch, position.step_in_epoch):
             seed_global_generators(self.config.seed, Purpose.STEP, position.step, number, self.processes.rank)
-            self._open = Piece(batch, ends_step)
+            self._open = MicroBatch(batch, ends_step)
             with nullcontext() if ends_step else self.processes.accelerator.no_sync(self.learner.model):
                 yield self._open
             if self._open is not None:
-                raise RuntimeError("give the loss of each piece to Run.step before you take the next")
+                raise RuntimeError("pass the loss of each micro-batch to Run.backward before you take the next")
             if self.are_complete:
                 return
 
-    def take(self, piece: Piece, loss: Tensor) -> None:
-        """Takes a piece's mean loss, a scalar: backward, and with the step's last piece the optimizer's step.
+    def take(self, micro_batch: MicroBatch, loss: Tensor) -> None:
+        """Run the backward pass of a micro-batch's mean loss, a scalar, and after the step's last one the optimizer.
 
         Raises:
             NotFinite: the loss of this step or, on a GPU, of the one before was not finite.
         """
-        if piece is not self._open:
-            raise RuntimeError("Run.step takes the piece that Run.pieces gave last, once")
+        if micro_batch is not self._open:
+            raise RuntimeError("call Run.backward once for each micro-batch of Run.micro_batches, in their order")
         self._open = None
         self.learner.backward(loss / self._accumulation)
         self._losses.append(loss.detach())
-        if not piece.ends_step:
+        if not micro_batch.ends_step:
             return
         config, length, position = self.config, self.length, self.position
         lr = learning_rate(config.schedule, config.optim.lr, position.step, length.steps_per_epoch, length.epochs)

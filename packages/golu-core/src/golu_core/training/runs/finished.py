@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic
 
-from ..config.fields import Amount, Samples
+from ..config.fields import NonNegativeInt, Samples
 from ..config.identity import config_sha256
 from ..config.named_activations import require_activation
 from ..config.optim import Average
@@ -39,7 +39,7 @@ class EvaluationFlags:
 
     data_dir: Path | None = None
     """Folder that holds the data sets; by default that of the run."""
-    num_workers: Amount | None = None
+    num_workers: NonNegativeInt | None = None
     """Loader processes."""
 
 

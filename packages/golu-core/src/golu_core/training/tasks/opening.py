@@ -79,7 +79,7 @@ def opening_lines(
         ("data", "missing or unreadable" if data_are_missing else opening.data),
         ("model", opening.model),
         *opening.more,
-        ("activations", f"{opening.swapped.swapped} {config.own_activation} swapped for {config.activation}"),
+        ("activations", f"{opening.swapped.swapped} {config.default_activation} swapped for {config.activation}"),
         *(("", line) for line in opening.swapped.lines()),
         ("steps", f"{steps:,} of {opening.batch} ({parts}){opening.length}"),
     ]
