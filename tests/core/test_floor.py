@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import math
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy
 import pytest
@@ -50,6 +52,27 @@ def test_pieces_add_up_to_the_batch(tmp_path):
     train(tiny_config(tmp_path / "pieces", micro_batch_size=2))
     whole, pieces = (metrics(tmp_path / name)[-1]["loss"] for name in ("whole", "pieces"))
     assert pieces == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in dir(Run) if not name.startswith("_") and name != "prepare"])
+def test_members_work_without_prepare_or_name_it(name, tmp_path):
+    message = None
+    with Run(tiny_config(tmp_path), TASK) as run:
+        try:
+            member = getattr(run, name)
+            if callable(member):
+                needed = [p for p in inspect.signature(member).parameters.values() if p.default is p.empty]
+                values = {p.name: {"loss": 1.0} if p.name == "metrics" else MagicMock() for p in needed}
+                found = member(**values)
+                list(found) if inspect.isgenerator(found) else None
+        except RuntimeError as error:
+            message = str(error)
+    assert message in (None, "call Run.prepare first")
+
+
+def test_evaluation_before_prepare_names_prepare(tmp_path):
+    with Run(tiny_config(tmp_path), TASK) as run, pytest.raises(RuntimeError, match="call Run"):
+        next(run.evaluation.test_batches(Points()))
 
 
 def loop(config: TinyConfig, take: Callable[[Run, nn.Module, MicroBatch], None]) -> None:

@@ -55,13 +55,15 @@ def train(config: DetectConfig) -> None:
         optimizer = build_optimizer(model.to(run.device), config.optim, run.device, head_of_start(start))
         opened = opening(config, data, model, swapped, order, start)
         model = run.prepare(model, optimizer, data.train, order, inputs=inputs, opening=opened)
-        measure_start(run, start, partial(other_model, config, data), lambda network: evaluate(run, network, data)[0])
+        measure_start(
+            run, start, partial(other_model, config, data), lambda network: evaluate(run.evaluation, network, data)[0]
+        )
 
         for _ in run.epochs():
             train_mode(model, config.freeze)
             for micro_batch in run.micro_batches():
                 run.backward(micro_batch, training_loss(model, micro_batch.batch, config, run.device))
-            metrics, found = evaluate(run, run.evaluated_model, data)
+            metrics, found = evaluate(run.evaluation, run.evaluated_model, data)
             run.report(metrics)
 
         if run.is_main:

@@ -68,7 +68,9 @@ def train(config: DiffusionConfig) -> None:
             opening=opening(config, data, model, swapped, order, start),
             average=config.average,
         )
-        measure_start(run, start, partial(other_model, config), lambda network: evaluate(run, network, data, diffusion))
+        measure_start(
+            run, start, partial(other_model, config), lambda network: evaluate(run.evaluation, network, data, diffusion)
+        )
 
         noise = DeviceNoise(config, run.device) if config.device_noise else None
         for epoch in run.epochs():
@@ -76,7 +78,7 @@ def train(config: DiffusionConfig) -> None:
             for micro_batch in run.micro_batches():
                 batch = micro_batch.batch if noise is None else noise.added_to(micro_batch.batch, epoch)
                 run.backward(micro_batch, squared_errors(prepared, batch, diffusion, run.device).mean())
-            metrics = evaluate(run, run.evaluated_model, data, diffusion)
+            metrics = evaluate(run.evaluation, run.evaluated_model, data, diffusion)
             run.report(metrics)
             run.extra(_GRIDS, partial(_draw_grid, run, diffusion, epoch + 1))
 

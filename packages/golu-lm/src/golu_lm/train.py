@@ -63,17 +63,19 @@ def train(config: LmConfig) -> None:
         prepared = run.prepare(
             model, optimizer, windows, order, inputs=inputs, opening=opened, steps_per_pass=steps_per_pass
         )
-        measure_start(run, start, partial(other_model, config), lambda network: evaluate_whole(run, network, data))
+        measure_start(
+            run, start, partial(other_model, config), lambda network: evaluate_whole(run.evaluation, network, data)
+        )
 
         for _ in run.epochs():  # stretches of `eval_every` steps, each with an evaluation and a checkpoint at its end
             train_mode(prepared, config.freeze)
             for micro_batch in run.micro_batches():
                 tokens = micro_batch.batch.tokens.to(run.device, non_blocking=True)
                 run.backward(micro_batch, prepared(tokens[:, :-1], tokens[:, 1:]))
-            metrics = evaluate_sample(run, run.evaluated_model, data, run.position.step)
+            metrics = evaluate_sample(run.evaluation, run.evaluated_model, data, run.position.step)
             if run.is_complete:  # the paper's numbers rest on random windows; the last ones here on the whole split
                 sampled = {f"sampled_{name}": value for name, value in metrics.items()}
-                metrics = evaluate_whole(run, run.evaluated_model, data) | sampled
+                metrics = evaluate_whole(run.evaluation, run.evaluated_model, data) | sampled
             run.report(metrics)
 
         run.finish(

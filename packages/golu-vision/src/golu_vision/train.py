@@ -50,14 +50,16 @@ def train(config: VisionConfig) -> None:
         inputs = {"data": data.fingerprint} | inputs_of_start(start)
         opened = opening(config, data, model, swapped, order, start)
         model = run.prepare(model, optimizer, data.train, order, inputs=inputs, opening=opened, average=config.average)
-        measure_start(run, start, partial(other_model, config, data), lambda network: evaluate(run, network, data)[0])
+        measure_start(
+            run, start, partial(other_model, config, data), lambda network: evaluate(run.evaluation, network, data)[0]
+        )
 
         for epoch in run.epochs():
             train_mode(model, config.freeze)
             for micro_batch in run.micro_batches():
                 loss = training_loss(model, micro_batch.batch, config, len(data.classes), epoch, run.device)
                 run.backward(micro_batch, loss)
-            metrics, worst = evaluate(run, run.evaluated_model, data)
+            metrics, worst = evaluate(run.evaluation, run.evaluated_model, data)
             run.report(metrics)
 
         if run.is_main:

@@ -69,10 +69,13 @@ def train_translator(config: TranslationConfig) -> None:
             units_per_step=dataset.mean_step,
         )
         measure_start(
-            run, start, partial(other_model, config), lambda network: evaluate_split(run, network, data, "test").metrics
+            run,
+            start,
+            partial(other_model, config),
+            lambda network: evaluate_split(run.evaluation, network, data, "test").metrics,
         )
 
-        translated = validated_sentences(run, data)
+        translated = validated_sentences(run.evaluation, data)
         for _ in run.epochs():  # stretches of `eval_every` steps, each with an evaluation and a checkpoint at its end
             train_mode(prepared, config.freeze)
             for micro_batch in run.micro_batches():
@@ -81,7 +84,7 @@ def train_translator(config: TranslationConfig) -> None:
                 run.backward(micro_batch, total * scale)
             found = evaluate_during_training(run, data)
             run.report(found.metrics)
-            run.extra(SAMPLES_FILE, partial(save_samples, run, found))
+            run.extra(SAMPLES_FILE, partial(save_samples, run.evaluation, found))
 
         if run.is_main:
             write_json(run.folder / SUBWORDS_FILE, subwords_of_run(data))
@@ -98,10 +101,10 @@ def train_translator(config: TranslationConfig) -> None:
 
 def evaluate_during_training(run: Run[TranslationConfig], data: PairData) -> Evaluated:
     """Return the metrics of the validation split and, at the end, of the test split, which the paper's number is of."""
-    validated = evaluate_split(run, run.evaluated_model, data, "valid", sentences=run.config.eval_sentences)
+    validated = evaluate_split(run.evaluation, run.evaluated_model, data, "valid", sentences=run.config.eval_sentences)
     if not run.is_complete:
         return validated
-    found = evaluate_split(run, run.evaluated_model, data, "test")
+    found = evaluate_split(run.evaluation, run.evaluated_model, data, "test")
     return replace(found, metrics=found.metrics | {f"valid_{name}": value for name, value in validated.metrics.items()})
 
 

@@ -181,11 +181,12 @@ def registered_elsewhere() -> dict[str, EntryPoint]:
     return {name: entry for name, entry in sorted(found.items()) if name not in ACTIVATIONS and name not in ALIASES}
 
 
+@cache
 def canonical_spec(text: str) -> ActivationSpec:
-    """What a text names, in one spelling; nothing is imported.
+    """Return what a text names, in one spelling; nothing is imported, and each text is parsed once per process.
 
     Raises:
-        ValueError: it names nothing, or a name of the registry with parameters that it does not have.
+        ValueError: It names nothing, or a name of the registry with parameters that it does not have.
     """
     spec = parse_spec(text)
     if spec.kind != "name":

@@ -119,8 +119,7 @@ class Job:
 
     def outcome(self) -> str:
         """The metric of a finished run."""
-        metric = read_result(self.run.folder / RESULT_FILE).primary_metric
-        return f"{metric.name} {metric.value:.5g}"
+        return read_result(self.run.folder / RESULT_FILE).primary_metric.shown
 
 
 _WAITING = (State.NEW, State.STOPPED, State.ELSEWHERE)

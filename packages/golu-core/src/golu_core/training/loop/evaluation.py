@@ -1,8 +1,8 @@
-"""What evaluation needs besides the model: the config, the processes, and this one's share of the test set."""
+"""`Evaluation`: everything that evaluating a model needs besides the model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic
@@ -17,11 +17,12 @@ from ..distributed.processes import Processes
 
 
 class Evaluation(Generic[Config]):
-    """What evaluates a model: the config, the processes, and this process's batches. A `Run` is one that also trains.
+    """The config, the processes, and this process's batches of a test set. `Run.evaluation` is one, during training.
 
     Args:
         config: The run's configuration.
         folder: The run folder.
+        around: A generator function that passes batches on, and may do something before each.
 
     Raises:
         RequestError: The launcher's processes do not see each other.
@@ -40,10 +41,11 @@ class Evaluation(Generic[Config]):
         [[0, 1, 2], [3, 4, -1]]
     """
 
-    def __init__(self, config: Config, folder: Path) -> None:
+    def __init__(self, config: Config, folder: Path, around: Callable[[Iterator[Any]], Iterator[Any]] = iter) -> None:
         self.config = config
         self.folder = folder
         self.processes = Processes(config, folder)
+        self._around = around
         self._test_loader: DataLoader[Any] | None = None
         self._loaded_from: tuple[BatchDataset, int] | None = None
 
@@ -68,11 +70,11 @@ class Evaluation(Generic[Config]):
         return self.processes.is_main
 
     def test_batches(self, dataset: BatchDataset, at_once: int | None = None) -> Iterator[Any]:
-        """This process's batches of a test set, which all processes together see once.
+        """Yield this process's batches of a test set; together, the processes see each sample once.
 
         Args:
-            dataset: the test set.
-            at_once: samples of a batch; by default as the config's training follows.
+            dataset: The test set.
+            at_once: Samples per batch; by default the config's evaluation batch size.
         """
         size = at_once or self.config.evaluation_batch
         if self._loaded_from is None or self._loaded_from[0] is not dataset or self._loaded_from[1] != size:
@@ -82,4 +84,4 @@ class Evaluation(Generic[Config]):
             )
             self._loaded_from = dataset, size
         assert self._test_loader is not None
-        yield from loaded(self._test_loader)
+        yield from self._around(loaded(self._test_loader))

@@ -2,7 +2,7 @@
 
 In order:
 
-1. `already_finished` ends the command where the run folder holds its result.
+1. `report_if_finished` ends the command where the run folder holds its result.
 2. `load` reads the data.
 3. `prepare` checks everything, opens the run folder and prints the opening block. A dry run ends here.
 4. `epochs` and `micro_batches` yield what to train on, `backward` takes its losses, `report` the epoch's test metrics.
@@ -17,12 +17,11 @@ from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ..config.identity import config_sha256
 from ..config.optim import Average
 from ..config.run_config import Config, limited_steps, require_tracker
 from ..data.loading import TrainingLoader
@@ -32,7 +31,7 @@ from ..messages.errors import Interrupted, RequestError, RunFailure
 from ..runs.checkpoint import last_good_checkpoint
 from ..runs.folder import RunFolder
 from ..runs.provenance import environment
-from ..runs.results import PrimaryMetric, Result, SwappedActivations, Throughput
+from ..runs.results import Result, SwappedActivations
 from ..runs.run_files import CURVES_FILE, RunIdentity, run_folder
 from ..storage.fingerprint import Fingerprint
 from ..tasks.opening import Opening, opening_lines, shown_line
@@ -41,6 +40,7 @@ from .evaluation import Evaluation
 from .extras import Extras
 from .learner import Learner
 from .log import RunLog
+from .prepared import Prepared
 from .state import Position
 from .steps import MicroBatch, NotFinite, Steps
 
@@ -51,12 +51,17 @@ class _DryRunEnds(Exception):
     """A dry run has printed its opening block; nothing was written."""
 
 
-class Run(Evaluation[Config]):
+class Run(Generic[Config]):
     """One training run: folder, continuation, signals, steps, metrics, checkpoints, result.
 
     Args:
         config: The full configuration.
         task: The task that it belongs to.
+
+    Attributes:
+        config, folder: The configuration, and the run folder.
+        processes: The processes of this launch.
+        evaluation: What a task's evaluation function needs; a request to stop is honored between its batches.
 
     Raises:
         RequestError: The run folder belongs to another config, or the launcher's processes do not see each other.
@@ -90,8 +95,11 @@ class Run(Evaluation[Config]):
 
     def __init__(self, config: Config, task: Task[Config]) -> None:
         require_tracker(config)
-        super().__init__(config, run_folder(config, task.name))
+        self.config = config
         self.task = task
+        self.folder = run_folder(config, task.name)
+        self.evaluation = Evaluation(config, self.folder, around=self._interruptible)
+        self.processes = self.evaluation.processes
         self.position = Position()
         self.log = RunLog(config, self.processes, self.folder, task.unit, config.batch_size * config.units_per_sample)
         self._signal = StopSignal(announce=self.is_main)
@@ -99,6 +107,17 @@ class Run(Evaluation[Config]):
         self._place.check_owner(config)
         self._missing: RequestError | None = None
         self._extras = Extras(self.processes.warn)
+        self._prepared: Prepared | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """The device of this process."""
+        return self.processes.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes."""
+        return self.processes.is_main
 
     @cached_property
     def plan(self) -> BatchPlan:
@@ -124,29 +143,27 @@ class Run(Evaluation[Config]):
         return dry_run_ends
 
     def report_if_finished(self) -> bool:
-        """Says so if the run that lies there is finished, and may stay.
+        """Print a line and return True if the run folder holds this run, finished.
 
-        A finished run whose files are damaged is none: that is said, and the run completed from its last checkpoint.
+        If a finished run's files are damaged, print that instead; training completes the run from its last checkpoint.
         """
         if self.config.overwrite:
             return False
         found = self.processes.broadcast(lambda: self._place.finished(self.config, self.processes.warn))
         if found is None:
             return False
-        metric = found.primary_metric
-        self.processes.say(f"finished already: {metric.name} {metric.value:.5g}, in {self.folder}")
+        self.processes.say(f"finished already: {found.primary_metric.shown}, in {self.folder}")
         return True
 
     def load(self, load: Callable[[], Loaded], stand_in: Callable[[], Loaded] | None = None) -> Loaded:
-        """Load the data. A dry run without the published data goes on with a stand-in that has their sizes.
+        """Load the data. If they are missing, a dry run describes a stand-in of the published sizes instead.
 
         Args:
-            load: Loads them.
-            stand_in: Makes something of their sizes, to be described and not read; None where a recipe has no
-                published sizes, or the data are the user's.
+            load: Loads the data.
+            stand_in: Returns the stand-in; None for data without published sizes, such as your own.
 
         Raises:
-            RequestError: The data are missing or malformed. A dry run that goes on raises it in `prepare`.
+            RequestError: The data are missing or malformed. With a stand-in, `prepare` raises it.
         """
         try:
             return load()
@@ -191,13 +208,13 @@ class Run(Evaluation[Config]):
             RequestError: The folder holds another run, an average of a sharded model is requested, or the data are
                 missing.
         """
-        self._learner = Learner(self.processes, model, optimizer, average, self.config.compile)
+        learner = Learner(self.processes, model, optimizer, average, self.config.compile)
         self.processes.wait_for_all()
         length = self.config.length(order.steps_per_epoch)
         total = limited_steps(self.config, length.steps)
-        checkpoint, self._identity = self.processes.broadcast(lambda: self._opened(inputs))
+        checkpoint, identity = self.processes.broadcast(lambda: self._opened(inputs))
         if checkpoint is not None:
-            self.position = self._learner.state.restore(checkpoint)
+            self.position = learner.state.restore(checkpoint)
         if opening is not None:
             self._print_opening(opening, checkpoint, total)
         if self._missing is not None:
@@ -209,19 +226,23 @@ class Run(Evaluation[Config]):
         if checkpoint is not None:
             self.processes.say(f"continuing {self.folder} after step {self.position.step} of {total}")
         loader = TrainingLoader(dataset, order, self.plan, self.processes.rank, self.config.num_workers)
-        self._steps = Steps(
-            self.config, length, total, self.processes, self._learner, loader, self.position, self.log, self._signal
+        steps = Steps(
+            self.config, length, total, self.processes, learner, loader, self.position, self.log, self._signal
         )
-        return self._learner.model
+        self._prepared = Prepared(learner, steps, identity)
+        return learner.model
 
-    def _opened(self, inputs: Mapping[str, Fingerprint]) -> tuple[Path | None, RunIdentity | None]:
-        """The checkpoint to continue from, if there is one, and the run's identity; a dry run only looks."""
+    @property
+    def _built(self) -> Prepared:
+        if self._prepared is None:
+            raise RuntimeError("call Run.prepare first")
+        return self._prepared
+
+    def _opened(self, inputs: Mapping[str, Fingerprint]) -> tuple[Path | None, RunIdentity]:
+        """Return the checkpoint to continue from, if there is one, and the run's identity; a dry run only looks."""
+        identity = RunIdentity.of(self.config, inputs, environment(self.processes.device_name, self.task.program))
         if self._missing is not None:
-            return None, None
-        texts = {name: fingerprint.text for name, fingerprint in inputs.items()}
-        if self.config.check_data:
-            texts |= {f"{name}_whole": found.whole_text for name, found in inputs.items() if found.whole is not None}
-        identity = RunIdentity(self.config, texts, environment(self.processes.device_name, self.task.program))
+            return None, identity
         look = self._place.check if self.config.dry_run else self._place.open
         return look(identity, self.processes.warn), identity
 
@@ -241,20 +262,21 @@ class Run(Evaluation[Config]):
     @property
     def evaluated_model(self) -> nn.Module:
         """What the test metrics are of: the average where the recipe says so, else the model."""
-        return self._learner.evaluated_model
+        return self._built.learner.evaluated_model
 
     # ---------------------------------------------------------------------------------------------------- the loop
 
     @property
     def is_complete(self) -> bool:
         """Whether all steps of the run are done."""
-        return self._steps.are_complete
+        return self._built.steps.are_complete
 
     def epochs(self) -> Iterator[int]:
-        """Epochs from where the run stands, with a checkpoint after each; the last one also for its evaluation only."""
+        """Yield the epochs that are left, with a checkpoint after each. A stopped last evaluation is repeated."""
+        steps = self._built.steps
         while True:
             yield self.position.epoch
-            if self.is_complete:
+            if steps.are_complete:
                 return
             self.position.epoch += 1
             self.position.step_in_epoch = 0
@@ -271,10 +293,10 @@ class Run(Evaluation[Config]):
         if self.is_complete:
             return
         every = self.config.checkpoint_every
-        for micro_batch in self._readable(self._steps.micro_batches()):
+        for micro_batch in self._readable(self._built.steps.micro_batches()):
             yield micro_batch
             if micro_batch.ends_step and not self.is_complete:
-                if every and self.position.step % every == 0 and not self._steps.ends_epoch:
+                if every and self.position.step % every == 0 and not self._built.steps.ends_epoch:
                     self._save_checkpoint()
                 self._stop_if_asked()
         self._settle()
@@ -296,12 +318,12 @@ class Run(Evaluation[Config]):
             RunFailure: the loss of this step or, on a GPU, of the one before was not finite.
         """
         with self._finite_losses():
-            self._steps.take(micro_batch, loss)
+            self._built.steps.take(micro_batch, loss)
 
     def _settle(self) -> None:
         """Waits for the losses under way."""
         with self._finite_losses():
-            self._steps.settle()
+            self._built.steps.settle()
 
     @contextmanager
     def _finite_losses(self) -> Iterator[None]:
@@ -312,11 +334,11 @@ class Run(Evaluation[Config]):
                 self._place.fail(error.values.step, str(error), self.processes.warn)
             raise RunFailure(f"{error}; {last_good_checkpoint(self._place.checkpoints)}") from None
 
-    def test_batches(self, dataset: BatchDataset, at_once: int | None = None) -> Iterator[Any]:
-        """This process's batches of a test set; a request to stop is honored between them."""
+    def _interruptible(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Yield the batches of an evaluation; a request to stop is honored after each."""
         self._settle()
         self.log.charge("train")
-        for batch in self._readable(super().test_batches(dataset, at_once)):
+        for batch in self._readable(batches):
             yield batch
             self._stop_if_asked(inside_evaluation=True)
 
@@ -327,13 +349,13 @@ class Run(Evaluation[Config]):
         value, best = metrics[name], self.position.best.get(name)
         if best is None or (value > best if self.task.metrics[name].higher_is_better else value < best):
             self.position.best = {**metrics, "step": self.position.step}
-        self.log.test(metrics, self._learner.learned_parameters())
+        self.log.test(metrics, self._built.learner.learned_parameters())
 
     # ------------------------------------------------------------------------------------------- checkpoints and stops
 
     def _save_checkpoint(self) -> None:
         self._settle()
-        state = self._learner.state.writers(self.position)
+        state = self._built.learner.state.writers(self.position)
         self.processes.broadcast(
             lambda: self._place.save_checkpoint(self.position.step, state, self.config.keep_checkpoints)
         )
@@ -343,13 +365,13 @@ class Run(Evaluation[Config]):
         """Saves and raises Interrupted once all processes know of a signal to any of them."""
         asked = self._signal.number is not None
         if self.processes.count > 1:
-            asked = self.processes.any(asked) if inside_evaluation else self._steps.stop_agreed
+            asked = self.processes.any(asked) if inside_evaluation else self._built.steps.stop_agreed
         if not asked:
             return
         self._save_checkpoint()
         raise Interrupted(
             self._signal.number or signal.SIGTERM,
-            f"stopped after step {self.position.step} of {self._steps.total}; the same command continues the run",
+            f"stopped after step {self.position.step} of {self._built.steps.total}; the same command continues the run",
         )
 
     # ------------------------------------------------------------------------------------------------------- finish
@@ -377,38 +399,17 @@ class Run(Evaluation[Config]):
             files: of the run's folder, written by the task, without which the run cannot be used.
             extras: Functions by what they make, such as `samples/worst.png`; see `extra`.
         """
-        assert self._identity is not None  # `prepare` was called
-        name = self.config.primary_metric
-        result = Result(
-            task=self.task.name,
-            recipe=self.config.recipe,
-            dataset=dataset,
-            model=model_name,
-            activation=self.config.activation,
-            seed=self.config.seed,
-            primary_metric=PrimaryMetric(name, metrics[name], self.task.metrics[name].higher_is_better),
-            metrics=metrics,
-            best=self.position.best,
-            parameters=sum(p.numel() for p in self._learner.bare_model.parameters()),
-            steps=self.position.step,
-            train_seconds=round(self.position.train_seconds, 3),
-            eval_seconds=round(self.position.eval_seconds, 3),
-            throughput=Throughput(self.task.unit, round(self.log.throughput, 2)),
-            world_size=self.processes.count,
-            data={**data, **self._identity.inputs_to_result()},
-            environment=environment(self.processes.device_name, self.task.program),
-            config_sha256=config_sha256(self.config),
-            activations=swapped,
-            other=(other or {}) | self._learner.learned_parameters(),
+        result = self._built.result(
+            self.task, metrics, dataset=dataset, model=model_name, data=data, activations=swapped, other=other or {}
         )
-        weights = self._learner.weights()
+        weights = self._built.learner.weights()
         written: Result = self.processes.broadcast(lambda: self._place.finish(result, weights, files))
         self.extra(CURVES_FILE, partial(self._save_curves, written))
         for what, make in (extras or {}).items():
             self.extra(what, make)
         if self.is_main and not self._extras.can_retry:
             self.extra("the note that pictures are made", self._place.settle_extras)
-        self.processes.say(f"finished: {name} {metrics[name]:.5g}; everything is in {self.folder}")
+        self.processes.say(f"finished: {result.primary_metric.shown}; everything is in {self.folder}")
         return written
 
     def _save_curves(self, result: Result) -> None:

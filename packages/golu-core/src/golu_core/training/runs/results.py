@@ -31,6 +31,11 @@ class PrimaryMetric:
     value: float
     higher_is_better: bool
 
+    @property
+    def shown(self) -> str:
+        """The metric as commands print it: `accuracy 97.5`."""
+        return f"{self.name} {self.value:.5g}"
+
 
 @dataclass(frozen=True)
 class Throughput:

@@ -16,7 +16,7 @@ from ..config.identity import config_sha256
 from ..config.named_activations import ACTIVATION_FILE, loaded_code
 from ..config.run_config import Config, RunConfig, from_json, to_json
 from ..messages.errors import RequestError
-from ..storage.fingerprint import file_digest
+from ..storage.fingerprint import Fingerprint, file_digest
 from ..storage.ownership import CHECKPOINT_MARKER, RUN_MARKER, bytes_writer, write_atomically, write_json
 from .failures import FAILURE_FILE
 from .results import RESULT_FILE, Result
@@ -79,6 +79,14 @@ class RunIdentity:
     def __post_init__(self) -> None:
         if self.config.init_from is not None and "init_from" not in self.inputs:
             raise RequestError("--init-from: this task does not start from given weights")
+
+    @classmethod
+    def of(cls, config: RunConfig, inputs: Mapping[str, Fingerprint], environment: Mapping[str, str]) -> RunIdentity:
+        """Return the identity of a run that reads these inputs; with `--check-data`, all of their content counts."""
+        texts = {name: found.text for name, found in inputs.items()}
+        if config.check_data:
+            texts |= {f"{name}_whole": found.whole_text for name, found in inputs.items() if found.whole is not None}
+        return cls(config, texts, environment)
 
     def to_json(self) -> dict[str, Any]:
         return {
