@@ -262,8 +262,8 @@ def main() -> None:
     parser.add_argument("--vocab-file", type=Path, help="GPT-2's vocabulary, for `prepare`")
     parser.add_argument("--json", type=Path)
     flags = parser.parse_args()
-    kernel.moves = kernel.Moves(flags.vectors, flags.streaming)
-    if kernel.moves != kernel.Moves() and not (flags.what == "activation" and torch.cuda.is_available()):
+    kernel.moves = kernel.TransferStyle(flags.vectors, flags.streaming)
+    if kernel.moves != kernel.TransferStyle() and not (flags.what == "activation" and torch.cuda.is_available()):
         parser.error("--vectors and --streaming change GoLU's kernel on a GPU, which `activation` measures")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     if flags.what == "loop":

@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--streaming", action="store_true", help="moved past the cache")
     parser.add_argument("--json", type=Path)
     flags = parser.parse_args()
-    cuda.moves = cuda.Moves(flags.vectors, flags.streaming)
+    cuda.moves = cuda.TransferStyle(flags.vectors, flags.streaming)
     rows = [row for architecture in flags.architectures for row in rows_of(architecture)]
     print(markdown(rows))
     if flags.json:

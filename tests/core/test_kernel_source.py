@@ -31,11 +31,16 @@ ALL_KERNELS = [
 ]
 WIDE_MOVE = re.compile(r"(ld|st)\.global(?:\.nc|\.cs)?\.(?:v4\.[a-z]32|v2\.[a-z]64|[a-z]128|v8\.[a-z]16)")
 
-MOVES = [kernel.Moves(), kernel.Moves(vectors=2), kernel.Moves(streaming=True), kernel.Moves(2, True)]
+MOVES = [
+    kernel.TransferStyle(),
+    kernel.TransferStyle(vectors=2),
+    kernel.TransferStyle(streaming=True),
+    kernel.TransferStyle(2, True),
+]
 
 
 @cache
-def compile_by_nvrtc(architecture: str, moves: kernel.Moves = MOVES[0]) -> str:
+def compile_by_nvrtc(architecture: str, moves: kernel.TransferStyle = MOVES[0]) -> str:
     nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="needs cuda-bindings, from the dependency group test")
     try:
         status, program = nvrtc.nvrtcCreateProgram(kernel_source().encode(), b"golu.cu", 0, [], [])
@@ -154,7 +159,7 @@ def test_other_moves_give_the_same_bits(emulated, emulated_otherwise, monkeypatc
     tensors = [(torch.randn(count, generator=generator) * 4).to(dtype) for _ in range(1 + (direction == "backward"))]
     parameters = gompertz_parameters(2.0, 0.5, 1.5)
     expected = run_emulated(emulated, direction, tensors, parameters, aligned)
-    monkeypatch.setattr(kernel, "moves", kernel.Moves(2, True))
+    monkeypatch.setattr(kernel, "moves", kernel.TransferStyle(2, True))
     assert torch.equal(run_emulated(emulated_otherwise, direction, tensors, parameters, aligned), expected)
 
 

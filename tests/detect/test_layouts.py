@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from golu_core.training.messages.errors import RequestError
 from golu_detect.config import Data
 from golu_detect.data import check_every_image, load_data
-from golu_detect.layouts import Split, find_splits
+from golu_detect.layouts import DatasetSplit, find_splits
 from golu_detect.recipes import RECIPES
 
 WIDTH, HEIGHT = 60, 40
@@ -124,7 +124,7 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
 ONLY_BOXES = ("YOLO, boxes", "Roboflow, YOLO", "PASCAL VOC")
 
 
-def objects_of(split: Split) -> dict[str, list[tuple[str, ...]]]:
+def objects_of(split: DatasetSplit) -> dict[str, list[tuple[str, ...]]]:
     """Class, box and area of each image's objects, rounded."""
     found = {}
     for image in split.annotations.images:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from golu_core.training.export.model_card import Use, write_card
+from golu_core.training.export.model_card import Usage, write_card
 from golu_core.training.runs.results import PrimaryMetric, Result, read_result
 from golu_core.training.tasks.task import installed_tasks
 from runs_on_disk import write_run
@@ -54,7 +54,7 @@ def card_of(task: str, folder: Path) -> tuple[str, Result]:
     values = read_result(run / "result.json")
     primary = PrimaryMetric("loss", 1.0, False)
     result = Result(**{**vars(values), "data": FACTS[task], "primary_metric": primary})
-    write_card(folder, result, Use("a-task", "pytorch", "nothing", ["y = 1"]))
+    write_card(folder, result, Usage("a-task", "pytorch", "nothing", ["y = 1"]))
     return (folder / "README.md").read_text(), result
 
 

@@ -27,7 +27,7 @@ from .annotations import Annotations, read_annotations
 from .checks import check_headers, check_outlines
 from .coco import IGNORED, class_labels, covered_images, learned_objects, object_count, trainable_images
 from .config import Data, DetectConfig, SegmentationAugment
-from .layouts import Split, find_splits
+from .layouts import DatasetSplit, find_splits
 from .samples import DIGIT_SCENES_NAME, write_digit_scenes
 from .scenes import Scenes, evaluation_transform, training_transform
 
@@ -114,7 +114,7 @@ def load_data(config: DetectConfig) -> DetectData:
     return DetectData(*splits, labels, classes, names, facts, tuple(remarks), fingerprint)
 
 
-def _fingerprint(train: Split, test: Split) -> Fingerprint:
+def _fingerprint(train: DatasetSplit, test: DatasetSplit) -> Fingerprint:
     pictures = [
         (f"{name}/{image.file_name}", split.folder / image.file_name)
         for name, split in (("train", train), ("test", test))
@@ -155,7 +155,7 @@ def _notes(annotations: Annotations, split: str) -> list[str]:
     return [f"{note} ({split} images)" for note in annotations.notes]
 
 
-def _unused_files(splits: Sequence[Split]) -> Iterator[str]:
+def _unused_files(splits: Sequence[DatasetSplit]) -> Iterator[str]:
     """What is said of files in the folders of images that no annotation names."""
     images = [split.folder / image.file_name for split in splits for image in split.annotations.images]
     used = {os.path.normpath(path) for path in (*images, *(file for split in splits for file in split.files))}
@@ -164,7 +164,7 @@ def _unused_files(splits: Sequence[Split]) -> Iterator[str]:
         yield from remark_on(others, folder, "used")
 
 
-def _splits(config: DetectConfig) -> tuple[Split, Split]:
+def _splits(config: DetectConfig) -> tuple[DatasetSplit, DatasetSplit]:
     """Both splits as they lie on disk."""
     data = config.data
     if data.root is not None:
@@ -187,7 +187,7 @@ def _splits(config: DetectConfig) -> tuple[Split, Split]:
     )
     folders = data.train_images or root / "train2017", data.test_images or root / "val2017"
     first, second = (
-        Split(folder, read_annotations(file), (file,)) for folder, file in zip(folders, files, strict=True)
+        DatasetSplit(folder, read_annotations(file), (file,)) for folder, file in zip(folders, files, strict=True)
     )
     return first, second
 

@@ -21,7 +21,7 @@ _FOR_CLASSES = "; a folder for each class is for golu-vision"
 
 
 @dataclass(frozen=True)
-class Split:
+class DatasetSplit:
     """One split as it lies on disk.
 
     Attributes:
@@ -35,7 +35,7 @@ class Split:
     files: tuple[Path, ...]
 
 
-def find_splits(root: Path, test_share: float | None) -> tuple[Split, Split]:
+def find_splits(root: Path, test_share: float | None) -> tuple[DatasetSplit, DatasetSplit]:
     """Both splits of a folder, in whichever of the known layouts it is.
 
     - COCO: `annotations/instances_train2017.json`, `train2017/`, and so on; or `instances_train.json` with `images/`.
@@ -55,7 +55,7 @@ def find_splits(root: Path, test_share: float | None) -> tuple[Split, Split]:
     for splits, read in ((yolo_splits, read_yolo), (voc_splits, read_voc)):
         found = splits(root)
         if found is not None:
-            first, second = (Split(*read(root, listed)) for listed in found)
+            first, second = (DatasetSplit(*read(root, listed)) for listed in found)
             return _refuse_share(root, test_share, (first, second))
     single = _single_file(root)
     if single is not None:
@@ -66,7 +66,9 @@ def find_splits(root: Path, test_share: float | None) -> tuple[Split, Split]:
     )
 
 
-def _refuse_share(root: Path, share: float | None, splits: tuple[Split, Split]) -> tuple[Split, Split]:
+def _refuse_share(
+    root: Path, share: float | None, splits: tuple[DatasetSplit, DatasetSplit]
+) -> tuple[DatasetSplit, DatasetSplit]:
     if share is not None:
         raise RequestError(f"{printable(root)} has a test split: leave out --data.test-share")
     return splits
@@ -90,9 +92,9 @@ def _coco_names(root: Path) -> Iterator[tuple[Path, Path]]:
         yield root / "train.json", root / f"{test}.json"
 
 
-def _coco_split(root: Path, file: Path) -> Split:
+def _coco_split(root: Path, file: Path) -> DatasetSplit:
     annotations = read_annotations(file)
-    return Split(_image_folder(root, file, annotations), annotations, (file,))
+    return DatasetSplit(_image_folder(root, file, annotations), annotations, (file,))
 
 
 def _image_folder(root: Path, file: Path, annotations: Annotations) -> Path:
@@ -134,7 +136,7 @@ def _single_file(root: Path) -> Path | None:
     return None
 
 
-def _shared(root: Path, file: Path, share: float | None) -> tuple[Split, Split]:
+def _shared(root: Path, file: Path, share: float | None) -> tuple[DatasetSplit, DatasetSplit]:
     if share is None:
         raise RequestError(
             f"{printable(file)} has all images and no test split: keep some for the test by --data.test-share 0.1"
@@ -143,7 +145,9 @@ def _shared(root: Path, file: Path, share: float | None) -> tuple[Split, Split]:
     folder = _image_folder(root, file, annotations)
     by_path = {Path(image.file_name): image for image in annotations.images}
     parts = share_by_groups(list(by_path), share)
-    first, second = (Split(folder, annotations.of_images([by_path[path] for path in part]), (file,)) for part in parts)
+    first, second = (
+        DatasetSplit(folder, annotations.of_images([by_path[path] for path in part]), (file,)) for part in parts
+    )
     return first, second
 
 

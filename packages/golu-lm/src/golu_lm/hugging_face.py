@@ -11,7 +11,7 @@ from torch import Tensor
 
 from golu_core import register_with_transformers
 from golu_core.training import FinishedRun, RequestError
-from golu_core.training.export import Use, write_card
+from golu_core.training.export import Usage, write_card
 from golu_core.training.messages import complain, say
 from golu_core.training.storage import check_files, output_folder
 
@@ -251,7 +251,7 @@ def export_to_hugging_face(folder: Path, out: Path) -> None:
         say("call golu_core.register_with_transformers() before from_pretrained")
 
 
-def _use(activation: str, translates: bool) -> Use:
+def _use(activation: str, translates: bool) -> Usage:
     """How an exported model is used."""
     model = "FSMTForConditionalGeneration" if translates else "AutoModelForCausalLM"
     call = (
@@ -268,7 +268,7 @@ def _use(activation: str, translates: bool) -> Use:
         f"y = {call}",
     ]
     needs = "transformers, and golu-core for the activation" if ours else "transformers"
-    return Use("translation" if translates else "text-generation", "transformers", needs, code)
+    return Usage("translation" if translates else "text-generation", "transformers", needs, code)
 
 
 def _export_gpt2(folder: Path, out: Path) -> FinishedRun[Any]:

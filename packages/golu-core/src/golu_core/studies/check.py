@@ -31,7 +31,7 @@ from golu_core.training.runs.provenance import environment
 from .checking import numerics, support
 from .checking.shape import Fact, facts_of, figure_of
 from .checking.speed import microseconds
-from .checking.subject import Line, Subject, outcome_of
+from .checking.subject import CheckOutcome, Subject, outcome_of
 from .exit_status import exit_status
 from .reporting.figures import as_inline_svg
 from .reporting.formats import console
@@ -68,7 +68,7 @@ class Card:
 
     name: str
     source: str
-    lines: Sequence[Line]
+    lines: Sequence[CheckOutcome]
     facts: Sequence[Fact]
     speed: Mapping[str, Mapping[str, float]]
     machine: str

@@ -22,7 +22,7 @@ from .parameters import GompertzParameters
 _COMPILE_OPTIONS = ("--std=c++17", "-ftz=true")
 
 
-class Moves(NamedTuple):
+class TransferStyle(NamedTuple):
     """How the kernels for dense memory move it, which only a card can decide: `tools/benchmark.py` tries others.
 
     Attributes:
@@ -34,7 +34,7 @@ class Moves(NamedTuple):
     streaming: bool = False
 
 
-moves = Moves()
+moves = TransferStyle()
 
 _THREADS_PER_BLOCK = 256
 _VECTOR_BYTES = 16

@@ -19,7 +19,7 @@ _FEWEST, _MOST = 8, 64
 _THREADS_WANTED_LOG2 = 18
 
 
-class Split(NamedTuple):
+class SumLayout(NamedTuple):
     """How the threads share a tensor, in golu.cu's terms; it follows from the shape alone, and so do all sums."""
 
     rows: int
@@ -32,7 +32,7 @@ class Split(NamedTuple):
     threads: int
 
 
-def split_of(count: int, layout: Layout) -> Split:
+def split_of(count: int, layout: Layout) -> SumLayout:
     """The split of a tensor of `count` elements, at least one."""
     channels, columns = layout.channels, layout.length
     rows = count // (channels * columns)
@@ -41,7 +41,7 @@ def split_of(count: int, layout: Layout) -> Split:
     columns_at_once, rows_at_once = min(columns, together), max(1, together // columns)
     parts_of_columns = -(-columns // columns_at_once)
     threads = parts_of_columns * -(-rows // rows_at_once) * channels * lanes
-    return Split(rows, channels, columns, rows_at_once, columns_at_once, parts_of_columns, lanes, threads)
+    return SumLayout(rows, channels, columns, rows_at_once, columns_at_once, parts_of_columns, lanes, threads)
 
 
 def prepared(dtype: torch.dtype, layout: Layout, alpha: Tensor, beta: Tensor, gamma: Tensor) -> list[Tensor]:
@@ -85,7 +85,7 @@ def _computed(dtype: torch.dtype) -> torch.dtype:
 
 def _launch(
     direction: str,
-    split: Split,
+    split: SumLayout,
     parameters: Sequence[Tensor],
     x: Tensor,
     gradient: Tensor | None,

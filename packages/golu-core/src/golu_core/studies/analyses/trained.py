@@ -24,7 +24,7 @@ Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
-class Seen(Generic[Found]):
+class AnalyzedRun(Generic[Found]):
     """What was found in one run.
 
     Attributes:
@@ -47,7 +47,7 @@ class RecipeRuns(Generic[Found]):
 
     task: str
     recipe: str
-    by_activation: Mapping[str, Sequence[Seen[Found]]]
+    by_activation: Mapping[str, Sequence[AnalyzedRun[Found]]]
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class TrainedRuns(Generic[Found]):
     left_out: str
 
     @property
-    def seen(self) -> list[Seen[Found]]:
+    def seen(self) -> list[AnalyzedRun[Found]]:
         """What was found in each run."""
         return [one for recipe in self.recipes for several in recipe.by_activation.values() for one in several]
 
-    def records(self, numbers: Callable[[Seen[Found]], Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def records(self, numbers: Callable[[AnalyzedRun[Found]], Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Each run as a JSON object: which it is, and the numbers that a function gives of it."""
         records = []
         for one in self.seen:
@@ -96,12 +96,12 @@ def look_into(
         raise RequestError("name the folders of finished runs")
     collection = collect(folders)
     refuse_mixed(collection.runs)
-    groups: dict[tuple[str, str], dict[str, list[Seen[Found]]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[tuple[str, str], dict[str, list[AnalyzedRun[Found]]]] = defaultdict(lambda: defaultdict(list))
     output = console()
     for run in track(collection.runs, what, console=output, transient=True, disable=not output.is_terminal):
         probe = make_probe(_task(run), run.folder, samples, data_dir)
         group = groups[run.result.task, run.result.recipe][run.result.activation]
-        group.append(Seen(run, look(probe)))
+        group.append(AnalyzedRun(run, look(probe)))
     recipes = [
         RecipeRuns(task, recipe, {name: by_activation[name] for name in in_table_order(by_activation)})
         for (task, recipe), by_activation in sorted(groups.items())

@@ -91,7 +91,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Line:
+class CheckOutcome:
     """How a check ended."""
 
     name: str
@@ -99,14 +99,14 @@ class Line:
     detail: str
 
 
-def outcome_of(check: Check, subject: Subject) -> Line:
+def outcome_of(check: Check, subject: Subject) -> CheckOutcome:
     """Runs a check; whatever it raises is a failure of what is checked."""
     try:
-        return Line(check.name, "pass", check.run(subject))
+        return CheckOutcome(check.name, "pass", check.run(subject))
     except NotApplicable as reason:
-        return Line(check.name, "not applicable", str(reason))
+        return CheckOutcome(check.name, "not applicable", str(reason))
     except Failed as failure:
-        return Line(check.name, "fail", str(failure))
+        return CheckOutcome(check.name, "fail", str(failure))
     except Exception as error:  # somebody else's code
         first = str(error).strip().partition("\n")[0]
-        return Line(check.name, "fail", f"{type(error).__name__}: {first[:_LONGEST]}")
+        return CheckOutcome(check.name, "fail", f"{type(error).__name__}: {first[:_LONGEST]}")

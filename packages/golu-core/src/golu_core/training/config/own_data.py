@@ -38,7 +38,7 @@ class Fitted(Generic[Config]):
     samples: int | None
 
 
-Fit = Callable[[Any, Any, frozenset[str]], Fitted[Any] | None]
+AutoRecipe = Callable[[Any, Any, frozenset[str]], Fitted[Any] | None]
 """Takes the recipe as it is written, a config with what was asked for, and the names of the fields that flags gave,
 such as `batch_size`, even where they gave the recipe's own value. Gives None where there are no data yet."""
 

@@ -5,5 +5,5 @@ from .exporting import activation_file as activation_file
 from .exporting import export_run as export_run
 from .exporting import remove_origins as remove_origins
 from .exporting import spec_in_export as spec_in_export
-from .model_card import Use as Use
+from .model_card import Usage as Usage
 from .model_card import write_card as write_card

@@ -18,7 +18,7 @@ from ..runs.finite_numbers import finite_outputs
 from ..runs.results import Result
 from ..storage.output_folders import check_output_folder, output_folder
 from ..tasks.command_line import parsed_flags, run_directory
-from .model_card import Use, write_card
+from .model_card import Usage, write_card
 
 _MOST_IN_ONE_FILE = 1_500_000_000  # bytes; a protocol buffer holds 2 GiB
 LARGEST_DIFFERENCE = 1e-4
@@ -254,10 +254,10 @@ def spec_in_export(text: str) -> str:
     return text if loaded_code(text) is None else f"./{ACTIVATION_FILE}:{text.partition(':')[2]}"
 
 
-def _use(network: Exportable, form: str) -> Use:
+def _use(network: Exportable, form: str) -> Usage:
     """How the format of a network is used."""
     library = {"onnx": "onnx", "pt2": "pytorch"}.get(form, network.library)
-    return Use(network.pipeline, library, _NEEDS.get(form, network.needs), _loading(network, form))
+    return Usage(network.pipeline, library, _NEEDS.get(form, network.needs), _loading(network, form))
 
 
 def _loading(network: Exportable, form: str) -> list[str]:

@@ -13,7 +13,7 @@ from ..tasks.task import installed_tasks
 _CARD_FILE = "README.md"
 
 
-class Use(NamedTuple):
+class Usage(NamedTuple):
     """How a network is used.
 
     Attributes:
@@ -29,7 +29,7 @@ class Use(NamedTuple):
     code: Sequence[str]
 
 
-def write_card(folder: Path, result: Result, use: Use) -> None:
+def write_card(folder: Path, result: Result, use: Usage) -> None:
     """Write the card, with the header that hubs read: JSON, which YAML includes.
 
     Args:
@@ -40,7 +40,7 @@ def write_card(folder: Path, result: Result, use: Use) -> None:
     (folder / _CARD_FILE).write_text(_card(result, use), encoding="utf-8")
 
 
-def _card(result: Result, use: Use) -> str:
+def _card(result: Result, use: Usage) -> str:
     header = {
         "library_name": use.library,
         "pipeline_tag": use.pipeline,
@@ -82,7 +82,7 @@ def _by_split(result: Result) -> dict[str, dict[str, float]]:
     return found
 
 
-def _listed(result: Result, use: Use, split: str, metrics: Mapping[str, float]) -> dict[str, Any]:
+def _listed(result: Result, use: Usage, split: str, metrics: Mapping[str, float]) -> dict[str, Any]:
     """Return an entry of a hub's model index."""
     return {
         "task": {"type": use.pipeline},

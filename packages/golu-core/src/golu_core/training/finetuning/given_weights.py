@@ -44,7 +44,7 @@ class GivenWeights:
 
 
 @dataclass(frozen=True)
-class Fit:
+class LoadReport:
     """What became of a network's tensors, and of those that were given.
 
     Attributes:
@@ -111,7 +111,7 @@ def _of_a_run(source: str, folder: Path) -> GivenWeights:
     return GivenWeights(source, tensors, result.activation, folder)
 
 
-def load_given(network: nn.Module, given: GivenWeights, head: frozenset[str], with_head: bool = True) -> Fit:
+def load_given(network: nn.Module, given: GivenWeights, head: frozenset[str], with_head: bool = True) -> LoadReport:
     """Puts weights into a network of the same architecture.
 
     Args:
@@ -145,7 +145,7 @@ def load_given(network: nn.Module, given: GivenWeights, head: frozenset[str], wi
     with torch.no_grad():
         for name, tensor in fitting.items():
             own[name].copy_(tensor)
-    return Fit(
+    return LoadReport(
         loaded=tuple(name for name in own if name in fitting),
         made_new=tuple(name for name in own if name not in fitting),
         left_over=tuple(name for name in theirs if name not in own),

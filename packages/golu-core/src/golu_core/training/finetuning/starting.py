@@ -17,7 +17,7 @@ from ..runs.run_files import METRICS_FILE, run_folder
 from ..storage.fingerprint import Fingerprint, tensors_fingerprint
 from ..storage.ownership import RUN_MARKER, read_marker
 from .freezing import freeze
-from .given_weights import Fit, GivenWeights, load_given
+from .given_weights import GivenWeights, LoadReport, load_given
 
 _GIVEN, _SWAPPED = "given", "swapped"
 _COUNTS = ("loaded", "made_new", "left_over")
@@ -39,7 +39,7 @@ class Start:
     head: frozenset[str]
     with_head: bool = True
     given: GivenWeights | None = None
-    fit: Fit | None = None
+    fit: LoadReport | None = None
 
 
 def inputs_of_start(start: Start | None) -> dict[str, Fingerprint]:

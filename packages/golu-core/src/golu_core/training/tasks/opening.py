@@ -18,7 +18,7 @@ from ..runs.results import SwappedActivations
 _LABEL_WIDTH = 13
 _PRECISIONS = {"no": "float32", "bf16": "bfloat16 autocast", "fp16": "float16 autocast"}
 
-Line = tuple[str, str]
+LabeledLine = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Opening:
     swapped: SwappedActivations
     batch: str
     length: str = ""
-    more: Sequence[Line] = ()
+    more: Sequence[LabeledLine] = ()
 
 
 def opening_lines(
@@ -58,7 +58,7 @@ def opening_lines(
     plan: BatchPlan,
     steps: int,
     data_are_missing: bool,
-) -> list[Line]:
+) -> list[LabeledLine]:
     """Return the block as pairs of a label and a text.
 
     Args:
@@ -89,7 +89,7 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'es' * (number != 1)}"
 
 
-def shown_line(line: Line) -> str:
+def shown_line(line: LabeledLine) -> str:
     """Return a line of the block as it is printed."""
     label, text = line
     return f"{label:<{_LABEL_WIDTH}}{text}"
