@@ -173,7 +173,7 @@ WRONG = [
     (["predict", "nowhere", "absent.png"], ["no run folder nowhere"]),
     (["predict", "."], ["at least one image"]),
     (["predict", ".", "absent.png"], ["config.json"]),
-    (["sample-data"], ["usage: golu-detect sample-data"]),
+    (["sample-data"], ["Missing from golu-detect sample-data"]),
     (["evaluate", "nowhere"], ["no run folder nowhere"]),
 ]
 

@@ -224,7 +224,7 @@ WRONG = [
     (["train", "ddpm-digits", "--model.groups", "5"], ["--model.groups 5 does not divide"]),
     (["train", "ddpm-digits", "--data.hub", "./nowhere"], ["datasets cannot load"]),
     (["sample", "nowhere"], ["there is no run folder nowhere"]),
-    (["interpolate", "nowhere", "one.png"], ["usage: golu-diffusion interpolate"]),
+    (["interpolate", "nowhere", "one.png"], ["Missing from golu-diffusion interpolate"]),
     (["evaluate", "nowhere"], ["no run folder nowhere"]),
 ]
 

@@ -74,10 +74,12 @@ def test_export_gives_a_hugging_face_model(finished, run_here):
     from golu_core import register_with_transformers
 
     cwd, _ = finished
-    assert run_here("export", str(FOLDER), "exported", cwd=cwd).returncode == 0
+    done = run_here("export", str(FOLDER), "exported", cwd=cwd)
+    assert done.returncode == 0 and "export RUN_DIR --out DIR --format safetensors" in done.stderr
     register_with_transformers()
     assert GPT2LMHeadModel.from_pretrained(cwd / "exported").config.n_layer == 2
-    assert run_here("export", str(FOLDER), "exported", cwd=cwd).returncode == 2
+    words = ("export", str(FOLDER), "--out", "exported", "--format", "safetensors")
+    assert run_here(*words, cwd=cwd).returncode == 2
 
 
 def test_a_text_of_your_own_with_gpt2_tokens(tmp_path, run_here):
@@ -136,7 +138,7 @@ WRONG = [
     (["prepare", "short.txt", "--tokenizer", "words"], ["gpt2 or bytes"]),
     (["generate", "nowhere"], ["there is no run folder nowhere"]),
     (["generate", ".", "--top-k", "0"], ["--top-k must be at least 1"]),
-    (["export", "nowhere"], ["there is no run folder nowhere"]),
+    (["export", "nowhere", "--out", "out"], ["there is no run folder nowhere"]),
     (["evaluate", "nowhere"], ["no run folder nowhere"]),
 ]
 

@@ -39,7 +39,7 @@ _WORDS = "a detector's outputs are as many as it finds, which torch.export canno
 
 def export_command(arguments: Sequence[str]) -> None:
     """`golu-detect export RUN_DIR --out DIR [--format onnx|pt2|safetensors]`."""
-    export_run(arguments, "golu-detect export RUN_DIR", _of_run)
+    export_run(arguments, "golu-detect export", _of_run)
 
 
 def _of_run(folder: Path) -> tuple[Exportable, Result]:

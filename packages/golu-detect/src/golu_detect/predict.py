@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
+import tyro
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import to_pil_image
@@ -21,7 +22,7 @@ from golu_core.training.data import named_images, png_writer, read_image
 from golu_core.training.distributed import default_device
 from golu_core.training.messages import complain, fitting_name, printable, say, visible
 from golu_core.training.storage import MADE_BY, check_output, regular_json, write_atomically, write_output
-from golu_core.training.tasks import parsed_flags, run_directory
+from golu_core.training.tasks import parsed_run_flags
 
 from .config import DetectConfig, DetectionAugment, SegmentationAugment
 from .data import DetectData
@@ -152,6 +153,8 @@ def save_predictions(
 class PredictFlags:
     """What `golu-detect predict` writes, and where."""
 
+    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE|VIDEO|FOLDER|-...")] = ()
+    """Images, videos, or folders of them; `-` reads their paths from standard input."""
     out: Path = Path("predictions")
     """Folder for pictures and JSON files: those of each image, and of a detector `results.json` in the format of COCO's
     results, with the numbers of images and categories in `images.json`."""
@@ -168,14 +171,14 @@ def predict_command(arguments: Sequence[str]) -> None:
         RequestError: the request is wrong.
         RunFailure: some files could not be read; the others are predicted.
     """
-    usage = "golu-detect predict RUN_DIR IMAGE|VIDEO|FOLDER|-..."
-    first_flag = next((n for n, word in enumerate(arguments) if word.startswith("--")), len(arguments))
-    flags = parsed_flags(PredictFlags, arguments[first_flag:], usage)
-    folder, words = run_directory(arguments[:first_flag], usage)
-    found = named_images(words)
+    folder, flags = parsed_run_flags(PredictFlags, arguments, "golu-detect predict")
+    found = named_images(flags.images)
     named = [(path, _output_name(name)) for path, name in found.images]
     if not named:
-        raise RequestError(f"name at least one image or folder, or - to read paths from standard input: {usage}")
+        raise RequestError(
+            "name at least one image or folder, or - to read paths from standard input: "
+            "golu-detect predict RUN_DIR IMAGE|VIDEO|FOLDER|-..."
+        )
     _check_names(flags.out, named)
     for remark in found.remarks:
         complain(f"note: {remark}")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from golu_core.training import RequestError
+import tyro
+
 from golu_core.training.messages import say
 from golu_core.training.storage import written_once
+from golu_core.training.tasks import parsed_flags
 
 if TYPE_CHECKING:
     import numpy
@@ -47,11 +50,18 @@ def write_digit_scenes(folder: Path) -> Path:
     return written_once(folder, "the scenes", lambda: _are_there(folder), _write, marker)
 
 
+@dataclass(frozen=True)
+class SampleDataFlags:
+    """Write scenes of digits in COCO's format, for a first training of a detector."""
+
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
+    """New folder for the images and their annotations."""
+
+
 def sample_data_command(arguments: Sequence[str]) -> None:
     """`golu-detect sample-data DIR`."""
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        raise RequestError("usage: golu-detect sample-data DIR")
-    say(f"written: {write_digit_scenes(Path(arguments[0]))}")
+    flags = parsed_flags(SampleDataFlags, arguments, "golu-detect sample-data")
+    say(f"written: {write_digit_scenes(flags.folder)}")
 
 
 def _are_there(folder: Path) -> bool:

@@ -54,7 +54,10 @@ TASK: Task[DetectConfig] = Task(
             "golu_detect.predict:PredictFlags",
         ),
         "sample-data": Command(
-            "write scenes of digits in COCO's format", "golu_detect.samples:sample_data_command", "DIR"
+            "write scenes of digits in COCO's format",
+            "golu_detect.samples:sample_data_command",
+            "DIR",
+            "golu_detect.samples:SampleDataFlags",
         ),
     },
     order=3,

@@ -19,7 +19,7 @@ from .model import build_model
 
 def export_command(arguments: Sequence[str]) -> None:
     """`golu-diffusion export RUN_DIR --out DIR [--format onnx|pt2|safetensors]`."""
-    export_run(arguments, "golu-diffusion export RUN_DIR", _of_run)
+    export_run(arguments, "golu-diffusion export", _of_run)
 
 
 def _of_run(folder: Path) -> tuple[Exportable, Result]:

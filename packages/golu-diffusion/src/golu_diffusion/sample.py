@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+import tyro
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
@@ -26,7 +27,7 @@ from golu_core.training.storage import (
     write_atomically,
     write_output,
 )
-from golu_core.training.tasks import parsed_flags, run_directory
+from golu_core.training.tasks import parsed_run_flags
 
 from .config import DiffusionConfig
 from .data import as_trained_on, pixels_of, scaled
@@ -91,9 +92,7 @@ def sample_command(arguments: Sequence[str]) -> None:
         RequestError: the request is wrong, or a file cannot be written.
         RunFailure: an image is not finite.
     """
-    usage = "golu-diffusion sample RUN_DIR"
-    folder, rest = run_directory(arguments, usage)
-    flags = parsed_flags(SampleFlags, rest, usage)
+    folder, flags = parsed_run_flags(SampleFlags, arguments, "golu-diffusion sample")
     _check_files(flags)
     finished = FinishedRun.at(folder, DiffusionConfig)
     config = finished.config
@@ -255,6 +254,10 @@ class InterpolateFlags:
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {"timestep": "at"}
 
+    first: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
+    """Image to start from."""
+    last: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
+    """Image to end with."""
     timestep: NonNegativeInt = 500
     """Step of the forward process at which the two are mixed: the later, the freer."""
     points: PositiveInt = 10
@@ -274,11 +277,7 @@ def interpolate_command(arguments: Sequence[str]) -> None:
         RequestError: the request is wrong.
         RunFailure: an image is not finite.
     """
-    usage = "golu-diffusion interpolate RUN_DIR IMAGE IMAGE"
-    if len(arguments) < 3 or any(word.startswith("--") for word in arguments[:3]):
-        raise RequestError(f"usage: {usage} [flags]")
-    folder, rest = run_directory(arguments, usage)
-    flags = parsed_flags(InterpolateFlags, rest[2:], usage)
+    folder, flags = parsed_run_flags(InterpolateFlags, arguments, "golu-diffusion interpolate")
     _check_suffix("--grid", flags.grid, ".png")
     check_output(flags.grid)
     finished = FinishedRun.at(folder, DiffusionConfig)
@@ -286,7 +285,9 @@ def interpolate_command(arguments: Sequence[str]) -> None:
     if flags.timestep >= config.noise.steps:
         raise RequestError(f"--timestep must be 0 to {config.noise.steps - 1}, not {flags.timestep}")
     data = config.data
-    ends = torch.stack([as_trained_on(read_image(Path(p), background=data.background), data) for p in rest[:2]])
+    ends = torch.stack(
+        [as_trained_on(read_image(p, background=data.background), data) for p in (flags.first, flags.last)]
+    )
     model = load_run(finished, flags.weights)
     with Evaluation(config, folder) as evaluation, to_be_written(flags.grid if evaluation.is_main else None):
         device = evaluation.device

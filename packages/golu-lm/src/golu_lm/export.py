@@ -8,38 +8,39 @@ from pathlib import Path
 import torch
 
 from golu_core.training import FinishedRun, RequestError
-from golu_core.training.export import Exportable, ExportFlags, export_run
+from golu_core.training.export import Exportable, ExportFlags, export_network
+from golu_core.training.messages import complain
 from golu_core.training.runs import Result
-from golu_core.training.tasks import parsed_flags, run_directory
+from golu_core.training.tasks import parsed_run_flags
 
 from .config import LmConfig
 from .families import is_translator
 from .hugging_face import export_to_hugging_face
 from .model import GPT
 
-_USAGE = "golu-lm export RUN_DIR"
-
 
 def export_command(arguments: Sequence[str]) -> None:
-    """`golu-lm export RUN_DIR --out DIR [--format onnx|pt2|safetensors]`, or `golu-lm export RUN_DIR DIR`.
+    """`golu-lm export RUN_DIR --out DIR [--format onnx|pt2|safetensors]`; `safetensors` is transformers' own format.
 
-    The format `safetensors`, and that of the second form, is transformers' own.
+    `golu-lm export RUN_DIR DIR`, which wrote that format, still works for one minor version.
 
     Raises:
         RequestError: the request is wrong, or a library is missing.
         RunFailure: the exported network gives other numbers, or cannot be made.
     """
-    if len(arguments) == 2 and not any(argument.startswith("-") for argument in arguments):
-        export_to_hugging_face(Path(arguments[0]), Path(arguments[1]))
-        return
-    folder, rest = run_directory(arguments, _USAGE)
-    flags = parsed_flags(ExportFlags, rest, _USAGE)
+    if len(arguments) > 1 and not any(word.startswith("-") for word in arguments[:2]):
+        complain(
+            "golu-lm: export RUN_DIR DIR is now export RUN_DIR --out DIR --format safetensors, "
+            "and the old form will be gone in the next version"
+        )
+        arguments = [arguments[0], "--out", arguments[1], "--format", "safetensors", *arguments[2:]]
+    folder, flags = parsed_run_flags(ExportFlags, arguments, "golu-lm export")
     if flags.format == "safetensors":
         export_to_hugging_face(folder, flags.out)
     elif is_translator(folder):
         raise RequestError("a translator is a network and a search, which only --format safetensors keeps together")
     else:
-        export_run(arguments, _USAGE, _of_run)
+        export_network(folder, flags, _of_run)
 
 
 def _of_run(folder: Path) -> tuple[Exportable, Result]:

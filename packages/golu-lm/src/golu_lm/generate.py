@@ -15,7 +15,7 @@ from golu_core.training.data import generator
 from golu_core.training.distributed import default_device
 from golu_core.training.messages import say, say_data
 from golu_core.training.runs import finite
-from golu_core.training.tasks import parsed_flags, run_directory
+from golu_core.training.tasks import parsed_run_flags
 
 from .config import LmConfig
 from .families import require_language_model
@@ -117,9 +117,7 @@ class GenerateFlags:
 
 def generate_command(arguments: Sequence[str]) -> None:
     """`golu-lm generate RUN_DIR [flags]`: prints the text as it comes."""
-    usage = "golu-lm generate RUN_DIR"
-    folder, rest = run_directory(arguments, usage)
-    flags = parsed_flags(GenerateFlags, rest, usage)
+    folder, flags = parsed_run_flags(GenerateFlags, arguments, "golu-lm generate")
     require_language_model(folder, "generate")
     finished = FinishedRun.at(folder, LmConfig)
     config = finished.config

@@ -22,7 +22,7 @@ _PREPROCESSING = "preprocessing.json"
 
 def export_command(arguments: Sequence[str]) -> None:
     """`golu-vision export RUN_DIR --out DIR [--format onnx|pt2|safetensors]`."""
-    export_run(arguments, "golu-vision export RUN_DIR", _of_run)
+    export_run(arguments, "golu-vision export", _of_run)
 
 
 def _of_run(folder: Path) -> tuple[Exportable, Result]:

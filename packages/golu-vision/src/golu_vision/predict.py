@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+import tyro
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ from golu_core.training.distributed import default_device
 from golu_core.training.messages import complain, console, csv_line, printable, say, say_data
 from golu_core.training.runs import finite
 from golu_core.training.storage import check_output, regular_json, to_be_written, write_output
-from golu_core.training.tasks import parsed_flags, run_directory
+from golu_core.training.tasks import parsed_run_flags
 
 from .config import VisionConfig
 from .data import load_data
@@ -35,6 +36,8 @@ _DRAWN = 25
 class PredictFlags:
     """What `golu-vision predict` prints, and what it draws."""
 
+    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE|FOLDER|-...")] = ()
+    """Images, or folders of them; `-` reads their paths from standard input."""
     top: Samples = 5
     """Classes for each image, the most probable first."""
     format: Literal["table", "csv", "jsonl"] = "table"
@@ -119,14 +122,14 @@ def predict_command(arguments: Sequence[str]) -> None:
         RequestError: the request is wrong.
         RunFailure: the network's outputs are not finite; or some images could not be read, the others are predicted.
     """
-    usage = "golu-vision predict RUN_DIR IMAGE|FOLDER|-..."
-    folder, rest = run_directory(arguments, usage)
-    first_flag = next((n for n, word in enumerate(rest) if word.startswith("--")), len(rest))
-    flags = parsed_flags(PredictFlags, rest[first_flag:], usage)
-    named = named_images(rest[:first_flag])
+    folder, flags = parsed_run_flags(PredictFlags, arguments, "golu-vision predict")
+    named = named_images(flags.images)
     paths = [path for path, _ in named.images]
     if not paths:
-        raise RequestError(f"name at least one image or folder, or - to read paths from standard input: {usage}")
+        raise RequestError(
+            "name at least one image or folder, or - to read paths from standard input: "
+            "golu-vision predict RUN_DIR IMAGE|FOLDER|-..."
+        )
     if flags.grid is not None:
         check_output(flags.grid)
     for remark in named.remarks:

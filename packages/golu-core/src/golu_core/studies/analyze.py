@@ -11,9 +11,8 @@
     golu-core analyze ablation runs/mlp-rates                 a metric over settings that were varied
     golu-core analyze times digits --activations golu gelu    relative times of recipes' own networks
 
-Each prints a table, and with --out writes figures, the table and all numbers as JSON. Runs with an activation that is
-not built in need --trust-activation, or --activation SPEC as in training. Exit status: 0; 2 a wrong request
-or input that cannot be used, and nothing is written; 1 a failure to write.
+Each prints a table, and with --out writes figures, the table, and all numbers as JSON. Exit status: 0; 2 a wrong
+request or input that cannot be used, and nothing is written; 1 a failure to write.
 """
 
 from __future__ import annotations
@@ -28,8 +27,9 @@ import tyro
 
 from golu_core.training.config.fields import Range, check_fields
 from golu_core.training.config.named_activations import (
+    ActivationFlags,
     NamedActivation,
-    activations_of_words,
+    agree_to,
     named_activation,
     named_function,
 )
@@ -40,159 +40,135 @@ from .analyses.findings import Findings, show
 from .exit_status import exit_status
 from .reporting.report import check_report_folder
 
+Runs = Annotated[tuple[Path, ...], tyro.conf.Positional]
+_ACTIVATIONS = ("golu", "gelu", "swish", "mish", "relu")
 
-@dataclass(frozen=True)
-class GatesFlags:
-    """Value, gate, slope and curvature of activations side by side, and what they do to normal numbers."""
 
-    activations: Annotated[tuple[str, ...], tyro.conf.Positional] = ("golu", "gelu", "swish", "mish", "relu")
-    """Activations by name."""
+@dataclass(frozen=True, kw_only=True)
+class _ReportFlags:
+    """What every analysis writes."""
+
     out: Path | None = None
-    """Folder for figures, table and numbers."""
+    """Folder for figures, tables and numbers."""
     figures: Literal["png", "pdf", "svg"] = "png"
     """Format of the figures."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _NetworkFlags(ActivationFlags, _ReportFlags):
+    """Where the networks of finished runs get their samples from."""
+
+    samples: Annotated[int, Range(ge=1)] = 256
+    """Test samples for each network."""
+    data_dir: Path | None = None
+    """Folder that holds the data sets; the default is that of each run."""
+
+
 @dataclass(frozen=True)
-class SpectrumFlags:
+class GatesFlags(_ReportFlags):
+    """Value, gate, slope, and curvature of activations side by side, and what they do to normal numbers."""
+
+    activations: Annotated[tuple[str, ...], tyro.conf.Positional] = _ACTIVATIONS
+    """Activations by name."""
+
+
+@dataclass(frozen=True)
+class SpectrumFlags(_ReportFlags):
     """Largest eigenvalue of random matrices after activations, and after their slopes."""
 
-    activations: Annotated[tuple[str, ...], tyro.conf.Positional] = ("golu", "gelu", "swish", "mish", "relu")
+    activations: Annotated[tuple[str, ...], tyro.conf.Positional] = _ACTIVATIONS
     """Activations by name."""
     size: Annotated[int, Range(ge=2, le=5000)] = 200
     """Rows and columns of the matrix; the paper has 1,000."""
-    out: Path | None = None
-    """Folder for figures, table and numbers."""
-    figures: Literal["png", "pdf", "svg"] = "png"
-    """Format of the figures."""
 
 
 @dataclass(frozen=True)
-class WeightsFlags:
+class WeightsFlags(_ReportFlags):
     """Distribution of the learned weights of finished runs, by recipe and activation, over seeds."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    runs: Runs = ()
     """Folders; finished runs are found at any depth below."""
-    out: Path | None = None
-    """Folder for figures, tables and numbers."""
-    figures: Literal["png", "pdf", "svg"] = "png"
-    """Format of the figures."""
 
 
 @dataclass(frozen=True)
-class VarianceFlags:
+class VarianceFlags(_NetworkFlags):
     """What activations do to the spread of a photograph, or what passes each layer of finished runs."""
 
-    what: Annotated[tuple[str, ...], tyro.conf.Positional] = ("golu", "gelu", "swish", "mish", "relu")
+    what: Annotated[tuple[str, ...], tyro.conf.Positional] = _ACTIVATIONS
     """Activations by name, or folders with finished runs."""
-    samples: Annotated[int, Range(ge=1)] = 256
-    """Test samples that a run's network sees."""
-    data_dir: Path | None = None
-    """Folder that holds the data sets; by default that of each run."""
-    out: Path | None = None
-    """Folder for figures, tables and numbers."""
-    figures: Literal["png", "pdf", "svg"] = "png"
-    """Format of the figures."""
 
 
 @dataclass(frozen=True)
-class NoiseFlags:
+class NoiseFlags(_NetworkFlags):
     """The test metric of finished runs under noise on weights and on inputs, over seeds."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    runs: Runs = ()
     """Folders; finished runs are found at any depth below."""
-    samples: Annotated[int, Range(ge=1)] = 256
-    """Test samples that each network sees."""
     draws: Annotated[int, Range(ge=1, le=1000)] = 5
     """Draws of the noise for each run."""
-    data_dir: Path | None = None
-    """Folder that holds the data sets; by default that of each run."""
-    out: Path | None = None
-    """Folder for figures, tables and numbers."""
-    figures: Literal["png", "pdf", "svg"] = "png"
-    """Format of the figures."""
 
 
 @dataclass(frozen=True)
-class LandscapeFlags:
+class LandscapeFlags(_NetworkFlags):
     """The test loss of finished runs on a plane through their final weights, over seeds."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    runs: Runs = ()
     """Folders; finished runs are found at any depth below."""
     samples: Annotated[int, Range(ge=1)] = 128
-    """Test samples that each network sees."""
+    """Test samples for each network."""
     points: Annotated[int, Range(ge=5, le=201)] = 15
-    """Points of a side of the grid, an odd number."""
+    """Points on each side of the grid, an odd number."""
     reach: Annotated[float, Range(gt=0.0)] = 1.0
     """How far the grid goes, in lengths of the directions."""
     directions: Literal["filter", "paper"] = "filter"
-    """Each filter as long as that of the weights (Li et al., 2018), or one vector over all parameters."""
+    """`filter`: each filter is as long as that of the weights (Li et al., 2018); `paper`: one vector over all
+    parameters."""
     recompute_batch_norm: bool = False
-    """Take batch norm's statistics anew at each point."""
-    data_dir: Path | None = None
-    """Folder that holds the data sets; by default that of each run."""
-    out: Path | None = None
-    """Folder for figures, tables and numbers."""
-    figures: Literal["png", "pdf", "svg"] = "png"
-    """Format of the figures."""
+    """Recompute the statistics of batch norm at each point."""
 
 
 @dataclass(frozen=True)
-class HessianFlags:
-    """Eigenvalues, trace and density of the Hessian of finished runs' test loss, over seeds."""
+class HessianFlags(_NetworkFlags):
+    """Eigenvalues, trace, and density of the Hessian of finished runs' test loss, over seeds."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    runs: Runs = ()
     """Folders; finished runs are found at any depth below."""
     samples: Annotated[int, Range(ge=1)] = 64
-    """Test samples that each network sees."""
+    """Test samples for each network."""
     top: Annotated[int, Range(ge=1, le=100)] = 3
-    """How many of the largest eigenvalues."""
+    """How many of the largest eigenvalues to compute."""
     vectors: Annotated[int, Range(ge=1, le=1000)] = 3
     """Random vectors for trace and density."""
     steps: Annotated[int, Range(ge=2, le=500)] = 20
-    """Lanczos steps for each of them."""
-    data_dir: Path | None = None
-    """Folder that holds the data sets; by default that of each run."""
-    out: Path | None = None
-    """Folder for figures, tables and numbers."""
-    figures: Literal["png", "pdf", "svg"] = "png"
-    """Format of the figures."""
+    """Lanczos steps for each random vector."""
 
 
 @dataclass(frozen=True)
-class AblationFlags:
+class AblationFlags(_ReportFlags):
     """A metric of finished runs over the one or two settings in which they differ, over seeds."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    runs: Runs = ()
     """Folders; finished runs are found at any depth below."""
     metric: str | None = None
-    """Of result.json, such as `loss`, or `weight_norm`; by default the one by which runs are compared."""
-    out: Path | None = None
-    """Folder for figures, tables and numbers."""
-    figures: Literal["png", "pdf", "svg"] = "png"
-    """Format of the figures."""
+    """A metric of result.json, such as `loss`, or `weight_norm`; the default is the one by which runs are compared."""
 
 
 @dataclass(frozen=True)
-class TimesFlags:
-    """Time of training and inference of recipes' own networks, relative to their own activation."""
+class TimesFlags(_ReportFlags):
+    """Time of training and inference of the recipes' networks, relative to their default activation."""
 
     recipes: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Recipes by name, of any installed task."""
     activations: tuple[str, ...] = ("golu",)
-    """That are compared with each network's own."""
+    """Activations to compare with each network's default activation."""
     samples: Annotated[int, Range(ge=1)] | None = None
-    """Samples of a batch; by default what the recipe gives a GPU at once, and 8 on a CPU."""
+    """Samples of a batch; the default is the recipe's micro-batch on a GPU, and 8 on a CPU."""
     rounds: Annotated[int, Range(ge=6, le=10_000)] = 15
     """Measurements of each network."""
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
-    """By default the recipe's."""
+    """Precision; the default is the recipe's."""
     compile: bool = False
     """Compile the networks with torch.compile."""
-    out: Path | None = None
-    """Folder for figure, table and numbers."""
-    figures: Literal["png", "pdf", "svg"] = "png"
-    """Format of the figures."""
 
 
 def _gates(flags: GatesFlags) -> Findings:
@@ -244,7 +220,7 @@ def _landscape(flags: LandscapeFlags) -> Findings:
     from .analyses.landscape import analyze_landscape
 
     if flags.points % 2 == 0:
-        raise RequestError(f"--points {flags.points} has no point at the weights themselves: take an odd number")
+        raise RequestError(f"--points {flags.points} has no point at the weights themselves: pass an odd number")
     return analyze_landscape(
         flags.runs,
         flags.samples,
@@ -309,16 +285,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _analyze(words: list[str]) -> int:
     name, *rest = words
-    with activations_of_words(rest) as left:  # those that look into runs heed them
-        return _analyze_by(name, left)
-
-
-def _analyze_by(name: str, rest: list[str]) -> int:
     if name not in ANALYSES:
         raise RequestError(f"there is no analysis {name!r}; there are {', '.join(ANALYSES)}")
     kind, make = ANALYSES[name]
     flags = tyro.cli(kind, args=rest, prog=f"golu-core analyze {name}", config=(tyro.conf.FlagCreatePairsOff,))
     check_fields(flags)
+    if isinstance(flags, ActivationFlags):
+        agree_to(flags)
     if flags.out is not None:
         check_report_folder(flags.out)
     show(make(flags), flags.out, flags.figures)

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from golu_core.activation.names.registry import nothing_loaded
+from golu_core.training.config.named_activations import only_named_code
 from golu_core.training.messages.errors import Interrupted, RequestError, status_of
 from golu_core.training.messages.text_sinks import complain, prepare_streams
 
@@ -21,7 +21,7 @@ def exit_status(command: str, run: Callable[[], int]) -> int:
     """
     prepare_streams()
     try:
-        with nothing_loaded():
+        with only_named_code():
             return run()
     except RequestError as error:
         return _told(command, error, 2)

@@ -7,11 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from golu_core.training import FinishedRun, NonNegativeFloat, PositiveInt, RequestError
 from golu_core.training.distributed import default_device
 from golu_core.training.messages import say_data
-from golu_core.training.tasks import parsed_flags, run_directory
+from golu_core.training.tasks import parsed_run_flags
 
 from ..families import require_translator
 from ..text_files import lines_of
@@ -30,6 +33,8 @@ _LINES_AT_ONCE = 4096
 class TranslateFlags:
     """What `golu-lm translate` writes."""
 
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE|-")] = "-"
+    """Text with a sentence in each line; `-` is standard input."""
     beam: Beams | None = None
     """Translations that are followed at once; by default as in the run."""
     length_penalty: NonNegativeFloat | None = None
@@ -40,10 +45,7 @@ class TranslateFlags:
 
 def translate_command(arguments: Sequence[str]) -> None:
     """`golu-lm translate RUN_DIR [FILE|-] [flags]`: a line for each line of the file or of standard input."""
-    usage = "golu-lm translate RUN_DIR"
-    folder, rest = run_directory(arguments, usage)
-    named = rest[0] if rest and (rest[0] == "-" or not rest[0].startswith("-")) else None
-    flags = parsed_flags(TranslateFlags, rest if named is None else rest[1:], usage)
+    folder, flags = parsed_run_flags(TranslateFlags, arguments, "golu-lm translate")
     require_translator(folder)
     finished = FinishedRun.at(folder, TranslationConfig)
     config = finished.config
@@ -54,16 +56,16 @@ def translate_command(arguments: Sequence[str]) -> None:
     model = Translator(config.model, config.activation)
     finished.load_evaluated_weights(model, config.average)
     model = model.to(default_device()).eval()
-    for found in translations(model, codec, _lines(named), search):
+    for found in translations(model, codec, _lines(flags.file), search):
         for line in shown(found, codec, flags.n_best):
             say_data(line)
 
 
-def _lines(named: str | None) -> Iterator[str]:
-    if named in (None, "-"):
+def _lines(named: str) -> Iterator[str]:
+    if named == "-":
         yield from lines_of(sys.stdin.buffer, Path("standard input"))
     else:
-        yield from text_lines(Path(str(named)))
+        yield from text_lines(Path(named))
 
 
 def translations(

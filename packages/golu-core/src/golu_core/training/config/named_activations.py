@@ -6,13 +6,15 @@ Importing this module does not import torch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-from golu_core.activation.names.registry import ACTIVATIONS, canonical_spec
+import tyro
+
+from golu_core.activation.names.registry import ACTIVATIONS, canonical_spec, nothing_loaded
 from golu_core.activation.names.specs import ActivationSpec
 
 from ...regular_files import regular_bytes
@@ -24,6 +26,17 @@ ACTIVATION_FILE = "activation.py"
 """In a run's folder, the file that its activation is of."""
 TRUST = "--trust-activation"
 _trusted = ContextVar("trusted", default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationFlags:
+    """Whose code a command on run folders may run; see `agree_to`."""
+
+    activation: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Custom activation that a run was trained with, named as in training. Its code is run. Built-in activations need
+    neither this flag nor the next one."""
+    trust_activation: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Run the code of the activation that a run folder names. Read it first."""
 
 
 @dataclass(frozen=True)
@@ -168,28 +181,22 @@ def _copied_code(config: RunConfig, folder: Path) -> bytes:
 
 
 @contextmanager
-def activations_of_words(words: Sequence[str]) -> Iterator[list[str]]:
-    """Takes `--trust-activation` and `--activation SPEC` from a command's words, and heeds them while it runs.
-
-    Yields:
-        The words that are left.
-
-    Raises:
-        RequestError: what is named is no activation.
-    """
-    left, trusts = [], False
-    rest = iter(words)
-    for word in rest:
-        flag, equals, value = word.partition("=")
-        if word == TRUST:
-            trusts = True
-        elif flag == "--activation":
-            spec = value if equals else next(rest, "")
-            named_activation(spec)
-        else:
-            left.append(word)
-    token = _trusted.set(trusts)
+def only_named_code() -> Iterator[None]:
+    """Keeps a command from running code that its own command line does not name; see `agree_to`."""
+    token = _trusted.set(False)
     try:
-        yield left
+        with nothing_loaded():
+            yield
     finally:
         _trusted.reset(token)
+
+
+def agree_to(flags: ActivationFlags) -> None:
+    """Loads the activations that a command line names, and trusts run folders until the command ends if it says so.
+
+    Raises:
+        RequestError: What is named is not an activation.
+    """
+    for text in flags.activation:
+        named_activation(text)
+    _trusted.set(flags.trust_activation)

@@ -2,6 +2,7 @@ from .exporting import LARGEST_DIFFERENCE as LARGEST_DIFFERENCE
 from .exporting import Exportable as Exportable
 from .exporting import ExportFlags as ExportFlags
 from .exporting import activation_file as activation_file
+from .exporting import export_network as export_network
 from .exporting import export_run as export_run
 from .exporting import remove_origins as remove_origins
 from .exporting import spec_in_export as spec_in_export

@@ -17,7 +17,7 @@ from ..messages.text_sinks import say
 from ..runs.finite_numbers import finite_outputs
 from ..runs.results import Result
 from ..storage.output_folders import check_output_folder, output_folder
-from ..tasks.command_line import parsed_flags, run_directory
+from ..tasks.command_line import parsed_run_flags
 from .model_card import Usage, write_card
 
 _MOST_IN_ONE_FILE = 1_500_000_000  # bytes; a protocol buffer holds 2 GiB
@@ -76,20 +76,24 @@ class Exportable:
     writers: Mapping[str, Callable[[Exportable, Path], float | None]] = field(default_factory=dict)
 
 
-def export_run(arguments: Sequence[str], usage: str, made: Callable[[Path], tuple[Exportable, Result]]) -> None:
+def export_run(arguments: Sequence[str], program: str, made: Callable[[Path], tuple[Exportable, Result]]) -> None:
     """`export RUN_DIR --out DIR [--format FORMAT]`.
 
     Args:
-        arguments: of the command line.
-        usage: of the command.
-        made: gives the network of a finished run, and its result.
+        arguments: The arguments after the command's name.
+        program: The command as it is typed, such as `golu-vision export`.
+        made: The function that returns the network of a finished run, and its result.
 
     Raises:
         RequestError: the request is wrong, or a library is missing.
         RunFailure: the exported network gives other numbers, or cannot be made.
     """
-    folder, rest = run_directory(arguments, usage)
-    flags = parsed_flags(ExportFlags, rest, usage)
+    folder, flags = parsed_run_flags(ExportFlags, arguments, program)
+    export_network(folder, flags, made)
+
+
+def export_network(folder: Path, flags: ExportFlags, made: Callable[[Path], tuple[Exportable, Result]]) -> None:
+    """Export the network of a finished run, as `export_run`, for commands that read the arguments themselves."""
     out = flags.out
     check_output_folder(out, "--out")
     network, result = made(folder)

@@ -13,15 +13,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from golu_core.activation.names.registry import nothing_loaded
-
 from ..config.fields import check_fields
 from ..config.former_names import with_new_names
-from ..config.named_activations import NamedActivation, activations_of_words, named_activation, planned_activation
+from ..config.named_activations import (
+    NamedActivation,
+    agree_to,
+    named_activation,
+    only_named_code,
+    planned_activation,
+)
 from ..config.run_config import Config, PaperRow, checked
 from ..config.variants import chosen, help_of
 from ..messages.errors import Interrupted, RequestError, RunFailure, status_of
 from ..messages.text_sinks import complain, console, prepare_streams, say
+from .run_arguments import with_run_arguments
 from .task import Command, Task, named_recipe, recipes_of, resolved
 
 if TYPE_CHECKING:
@@ -62,7 +67,7 @@ class CommandLine(Generic[Config]):
         """Runs the command line and returns its exit status."""
         prepare_streams()
         try:
-            with nothing_loaded():
+            with only_named_code():
                 self._dispatch(sys.argv[1:] if arguments is None else arguments)
         except RequestError as error:
             return _complain(f"{self.program}: {error}", 2)
@@ -102,20 +107,18 @@ class CommandLine(Generic[Config]):
             say(version(self.program))
         elif first in commands and first != "train" and any(word in ("-h", "--help") for word in rest):
             self._print_help_of(first, commands[first])
-        elif first in ("recipes", "train"):
-            resolved(commands[first].run)(rest)
         elif first in commands:
-            with activations_of_words(rest) as words:
-                resolved(commands[first].run)(words)
+            resolved(commands[first].run)(rest)
         else:
             raise RequestError(f"unknown command {first!r}{_nearest(first, commands)}; try {self.program} --help")
 
     def _print_help_of(self, name: str, command: Command) -> None:
-        usage = f"{self.program} {name} {command.usage}".strip()
+        program = f"{self.program} {name}"
         if command.flags is None:
-            say(f"usage: {usage}\n\n{command.help}")
+            say(f"usage: {program} {command.usage}".rstrip() + f"\n\n{command.help}")
         else:
-            parsed_flags(resolved(command.flags), ["--help"], usage.removesuffix(" [flags]"))
+            flags = resolved(command.flags)
+            parsed_flags(with_run_arguments(flags) if command.takes_run else flags, ["--help"], program)
 
     def _help(self, commands: Mapping[str, Command]) -> str:
         width = max(len(f"{name} {command.usage}") for name, command in commands.items()) + 2
@@ -129,8 +132,9 @@ class CommandLine(Generic[Config]):
                 "",
                 f"recipes: {', '.join(self.recipes)}",
                 f"flags of a recipe: {self.program} train {first} --help",
-                "commands on runs with an activation of your own: --trust-activation, or --activation as in training",
+                f"flags of another command: {self.program} evaluate --help",
                 f"several processes: accelerate launch -m {self.task.package} train RECIPE [flags]",
+                f"version: {self.program} --version",
             ]
         )
 
@@ -233,28 +237,38 @@ class CommandLine(Generic[Config]):
         return own
 
     def _evaluate(self, arguments: Sequence[str]) -> None:
-        folder, rest = run_directory(arguments, f"{self.program} evaluate RUN_DIR")
-        flags: Any = parsed_flags(resolved(self.task.evaluation_flags), rest, f"{self.program} evaluate RUN_DIR")
+        folder, flags = parsed_run_flags(resolved(self.task.evaluation_flags), arguments, f"{self.program} evaluate")
         resolved(self.task.evaluate)(folder, flags)
 
 
-def run_directory(arguments: Sequence[str], usage: str) -> tuple[Path, list[str]]:
-    """The run folder that a command begins with, and the arguments after it; RequestError if it is not there."""
-    if not arguments or arguments[0].startswith("-"):
-        raise RequestError(f"name a run's folder: {usage}")
-    folder = Path(arguments[0])
-    if not folder.is_dir():
-        raise RequestError(f"there is no run folder {folder}")
-    return folder, list(arguments[1:])
+def parsed_run_flags(flags: type[Flags], arguments: Sequence[str], program: str) -> tuple[Path, Flags]:
+    """Return the run folder that a command line begins with, and the command's flags.
+
+    The command also understands `--activation` and `--trust-activation`, and heeds them until it ends.
+
+    Args:
+        flags: The command's frozen dataclass of flags. A field that is `tyro.conf.Positional` stands after the folder.
+        arguments: The arguments after the command's name.
+        program: The command as it is typed, such as `golu-lm generate`.
+
+    Raises:
+        RequestError: A value is impossible, there is no such folder, or what `--activation` names is not an activation.
+            For a wrong flag tyro exits with status 2.
+    """
+    parsed: Any = parsed_flags(with_run_arguments(flags), arguments, program)
+    if not parsed.run_dir.is_dir():
+        raise RequestError(f"there is no run folder {parsed.run_dir}")
+    agree_to(parsed)
+    return parsed.run_dir, parsed
 
 
-def parsed_flags(flags: type[Flags], arguments: Sequence[str], usage: str) -> Flags:
-    """The flags of a command, checked; exits with status 2 and tyro's message on a wrong one."""
+def parsed_flags(flags: type[Flags], arguments: Sequence[str], program: str) -> Flags:
+    """Return the flags of a command, checked. For a wrong flag tyro exits with status 2."""
     import tyro
 
     words, notes = with_new_names(flags, arguments)
-    _tell(usage.partition(" ")[0], notes)
-    parsed = tyro.cli(flags, args=words, prog=usage)
+    _tell(program.partition(" ")[0], notes)
+    parsed = tyro.cli(flags, args=words, prog=program)
     check_fields(parsed)
     return parsed
 

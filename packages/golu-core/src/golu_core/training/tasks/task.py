@@ -45,7 +45,8 @@ class Command:
     Attributes:
         help: One line for `--help`.
         run: The function that takes the arguments after the subcommand's name; or its place, as `package.module:name`.
-        usage: The arguments as `--help` prints them after the name.
+        usage: The arguments as `--help` prints them after the name. Those of a command on a run folder begin with
+            `RUN_DIR`.
         flags: The dataclass of the flags that `--help` lists, or its place; None if there are none.
 
     Examples:
@@ -58,6 +59,11 @@ class Command:
     run: str | Callable[..., None]
     usage: str = ""
     flags: str | type | None = None
+
+    @property
+    def takes_run(self) -> bool:
+        """Whether the first argument is a run folder."""
+        return self.usage.split(" ")[0] == "RUN_DIR"
 
 
 @dataclass(frozen=True)
