@@ -186,3 +186,27 @@ def test_every_name_of_a_room_s_door_is_used_by_a_task():
     assert rooms
     unused = [f"{door}.{name}" for door in rooms for name in exports(door) if (door, name) not in used]
     assert unused == []
+
+
+def test_contributing_lists_the_rooms_from_the_foundation_up():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listed = [room.replace("/", ".") for room in re.findall(r"^\| `([a-z/]+)` \|", text, re.MULTILINE)]
+    folders = {".".join(p.relative_to(PACKAGES["golu_core"]).parts) for p in PACKAGES["golu_core"].rglob("*/")}
+    assert set(listed) == {room for room in LEVEL if room in folders} - {"studies"}
+    assert sorted(listed, key=LEVEL.__getitem__) == listed
+
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("packages/*/README.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_documents_name_are_there(page):
+    """A path in backticks, such as `training/loop/run.py`, is the end of a file's path in this repository."""
+    files = [
+        f"/{path.relative_to(ROOT).as_posix()}"
+        for part in ("packages", "tests", "tools")
+        for path in (ROOT / part).rglob("*.*")
+    ]
+    named = re.findall(r"`((?:[a-z_]+/)+[a-z_0-9]+\.(?:py|cu|c))`", page.read_text(encoding="utf-8"))
+    ours = [path for path in named if not path.startswith("my_")]
+    assert [path for path in ours if not any(file.endswith(f"/{path}") for file in files)] == []

@@ -234,7 +234,7 @@ def _difference_at_near_tie(exportable: Exportable, found: Sequence[Tensor], ima
     3024 x 4032 pixels. It is a near-tie if rounding decides it in torch as well, so torch has to find the same objects.
 
     The coarsest rounding is where an image is scaled: positions in it are float32, so they and with them the pixels'
-    values are off by up to 2**-23 of the longer side, less than a tenth of a grey level at 3,000 pixels.
+    values are off by up to 2**-23 of the longer side, less than a tenth of a gray level at 3,000 pixels.
     """
     random = torch.Generator().manual_seed(2)
     rounding = max(image.shape[-2:]) * 2.0**-23
