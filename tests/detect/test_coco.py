@@ -12,14 +12,18 @@ import torch
 from PIL import Image as Pillow
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
+from torchvision import tv_tensors
+from torchvision.transforms.functional import InterpolationMode, resize
 
 from golu_core.training.data.orders import BatchPlan, EpochOrder, SampleKey, TrainBatches
 from golu_core.training.messages.errors import RequestError
 from golu_detect.annotations import Image, read_annotations
 from golu_detect.coco import IGNORED, covered_images, instance_target, segmentation_target, trainable_images
+from golu_detect.config import SegmentationAugment
 from golu_detect.data import check_every_image, load_data
 from golu_detect.orders import AspectRatioOrder
 from golu_detect.recipes import RECIPES
+from golu_detect.scenes import evaluation_transform, training_transform
 from golu_detect.segmentations import object_mask
 
 CONFIG = RECIPES["maskrcnn-digits"]
@@ -227,6 +231,35 @@ def test_groups_have_similar_aspect_ratios_on_any_number_of_processes():
     one = [key for part in TrainBatches(order, BatchPlan(12, 1, 1, 12), 0) for key in part]
     ranks = [iter(TrainBatches(order, BatchPlan(12, 3, 1, 4), rank)) for rank in range(3)]
     assert [key for _ in range(4) for rank in ranks for key in next(rank)] == one
+
+
+def scene_of(height: int, width: int, seed: int) -> dict[str, torch.Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    image = torch.randint(1, 256, (3, height, width), generator=random, dtype=torch.uint8)
+    mask = torch.randint(0, 21, (height, width), generator=random, dtype=torch.uint8)
+    return {"image": tv_tensors.Image(image), "segmentation": tv_tensors.Mask(mask)}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_classes_are_scaled_as_torchvisions_reference_scales_them(seed):
+    """The reference scales Pillow images; torchvision's transform of tensors is half a pixel off."""
+    height, width, side = torch.randint(20, 300, (3,), generator=torch.Generator().manual_seed(seed)).tolist()
+    scene = scene_of(height, width, seed)
+    done = evaluation_transform(SegmentationAugment(eval_side=side))(scene)
+    theirs = resize(Pillow.fromarray(scene["segmentation"].numpy()), side, interpolation=InterpolationMode.NEAREST)
+    assert numpy.array_equal(done["segmentation"].numpy(), numpy.asarray(theirs))
+    assert done["image"].shape[-2:] == done["segmentation"].shape
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 30), (30, 20), (20, 90), (90, 20), (64, 64), (90, 80)])
+def test_crops_of_small_images_are_padded_below_and_on_the_right(height, width):
+    augment = SegmentationAugment(flip=False, resize=(min(height, width),) * 2, crop=64)
+    done = training_transform(augment)(scene_of(height, width, 0))
+    assert done["image"].shape == (3, 64, 64) and done["segmentation"].shape == (64, 64)
+    inside = torch.zeros(64, 64, dtype=torch.bool)
+    inside[:height, :width] = True
+    assert torch.equal(done["image"].amin(0) > 0, inside)
+    assert torch.equal(done["segmentation"] != IGNORED, inside)
 
 
 def test_augmentation_follows_epoch_and_position_alone(copied):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy
 import torch
+from PIL import Image as PillowImage
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -158,12 +161,12 @@ def training_transform(augment: DetectionAugment | SegmentationAugment) -> Calla
     if isinstance(augment, DetectionAugment):
         return v2.Compose([*flip, v2.Identity()])
     low, high = augment.resize
-    fill = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORED, "others": 0}
     return v2.Compose(
         [
-            v2.RandomResize(low, high + 1, antialias=True),
+            partial(_resized_at_random, low=low, high=high),
             v2.RandomHorizontalFlip(0.5 if augment.flip else 0.0),
-            v2.RandomCrop(augment.crop, pad_if_needed=True, fill=fill),
+            partial(_padded, size=augment.crop),
+            v2.RandomCrop(augment.crop),
             v2.Identity(),
         ]
     )
@@ -171,4 +174,38 @@ def training_transform(augment: DetectionAugment | SegmentationAugment) -> Calla
 
 def evaluation_transform(augment: DetectionAugment | SegmentationAugment) -> Callable[[Any], Any]:
     """Of image and target in evaluation."""
-    return v2.Identity() if isinstance(augment, DetectionAugment) else v2.Resize(augment.eval_side, antialias=True)
+    return v2.Identity() if isinstance(augment, DetectionAugment) else partial(_resized, side=augment.eval_side)
+
+
+def _resized(scene: Any, side: int) -> Any:
+    """Scale the shorter side of a scene, or of an image alone, to `side` pixels."""
+    if not isinstance(scene, dict):
+        return v2.functional.resize(scene, [side], antialias=True)
+    image = v2.functional.resize(scene["image"], [side], antialias=True)
+    height, width = image.shape[-2:]
+    return {**scene, "image": image, "segmentation": _scaled_classes(scene["segmentation"], height, width)}
+
+
+def _resized_at_random(scene: dict[str, Any], low: int, high: int) -> Any:
+    return _resized(scene, int(torch.randint(low, high + 1, ())))
+
+
+def _scaled_classes(mask: tv_tensors.Mask, height: int, width: int) -> tv_tensors.Mask:
+    """Scale the classes of pixels, (H, W): each pixel takes the class of the pixel where its center lies.
+
+    Pillow scales so, and with it torchvision's reference and the published code. torchvision's transform of masks takes
+    the upper left corner instead of the center: half a pixel off the image, so that a perfect segmenter reaches a mean
+    IoU of 98.5 instead of 100.
+    """
+    scaled = PillowImage.fromarray(mask.numpy()).resize((width, height), PillowImage.Resampling.NEAREST)
+    return tv_tensors.Mask(torch.from_numpy(numpy.array(scaled)))
+
+
+def _padded(scene: dict[str, Any], size: int) -> dict[str, Any]:
+    """Pad a scene that is smaller than a crop below and on the right, as torchvision's reference does."""
+    height, width = scene["image"].shape[-2:]
+    padding = [0, 0, max(size - width, 0), max(size - height, 0)]
+    return {
+        name: v2.functional.pad(value, padding, fill=IGNORED if isinstance(value, tv_tensors.Mask) else 0)
+        for name, value in scene.items()
+    }
