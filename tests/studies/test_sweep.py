@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import pty
 import re
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy
 import pytest
 from rich.console import Console
 from submitit.core.utils import FailedJobError
@@ -500,6 +502,8 @@ def test_power_is_told_from_runs_or_from_the_paper(tmp_path, capsys):
     assert run(*words, "--seeds", "0", "1", "2", "--output-dir", tmp_path / "runs", "--power", "1") == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if "ReLU" in line}
     assert "0.642" in lines["digits"] and "4 seeds of this study" in lines["digits"]  # of 90, and sqrt(1/3)
+    wider = numpy.std([-1, 0, 1], ddof=1) / (numpy.std([-1, 0, 1]) / math.sqrt(3))  # the printed ± is std(ddof=0)/√3
+    assert f" {100 * wider * math.hypot(0.07, 0.03) / 75.44:.3g} " in lines["resnet50-imagenet"]
     assert "the paper" in lines["resnet50-imagenet"] and "train three seeds first" in lines["mlp-mnist"]
     assert not (tmp_path / "runs" / "logs").exists()
     assert run(*words, "--power", "0") == 2

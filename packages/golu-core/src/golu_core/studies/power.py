@@ -106,7 +106,7 @@ def power_table(planned: Sequence[PlannedRun], output_dir: Path, percent: float,
     table.notes.append(
         f"With these seeds {100 * _POWER:g} % of studies would show a difference of {percent:g} % of the other mean, "
         f"at 5 % over all {len(pairs)} comparisons together. For normal differences; few seeds give a rough spread. "
-        "What the paper's ± is, it does not say: taken for a deviation over seeds of independent runs."
+        "The paper's ± is the standard error of 3 seeds' population deviation; its seeds are taken for independent."
     )
     return table
 
@@ -125,8 +125,10 @@ def _spread(row: Row | None, config: RunConfig, reference: str, other: str) -> t
         scale = abs(row.cells[other].mean)
         if len(differences) >= _FEWEST_FOR_A_SPREAD and scale > 0:
             return 100 * statistics.stdev(differences) / scale, f"{len(differences)} seeds of this study"
-    paper = {} if config.paper is None else config.paper.results.get(config.paper.metric, {})
-    if reference in paper and other in paper and paper[other][0]:
-        (_, one), (mean, two) = paper[reference], paper[other]
+    paper = config.paper
+    results = {} if paper is None else paper.results.get(paper.metric, {})
+    if paper is not None and reference in results and other in results and results[other][0]:
+        mean = results[other][0]
+        one, two = (paper.sample_deviation(results[name][1]) for name in (reference, other))
         return 100 * math.hypot(one, two) / abs(mean), "the paper"
     return None, "nothing yet: train three seeds first"

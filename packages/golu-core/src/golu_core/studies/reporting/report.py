@@ -31,7 +31,7 @@ _METHODS = [
     (
         "Mean, standard error",
         "over seeds; the standard deviation is the sample's, with n - 1 (Python's statistics). One seed has neither. "
-        "What the paper's ± is, it does not say; the public scripts that merge results use the population deviation. "
+        "The paper's ± is std(ddof=0)/√3 in all cells that can be checked, but for Mask R-CNN's, where ddof is 1. "
         "A run whose metric is not a number has failed. Failures are shown beside the mean of the others; an "
         "activation that failed is ranked after all that failed less often, and one with fewer than half as many runs "
         "as another takes no part in ranks and is never the best.",

@@ -27,7 +27,7 @@ class Cell:
         failed: seeds whose metric is not a number.
         mean: NaN where all failed.
         std: sample standard deviation; NaN for one run.
-        published: mean and spread as the paper prints them.
+        published: Mean and ± as the paper prints them; None for runs with other settings than the recipe's.
     """
 
     values: Mapping[int, float]
@@ -192,7 +192,7 @@ def _rows_of_group(group: Sequence[RunResult], variant: str) -> list[Row]:
             metric=metric_of(first.task, name, primary.higher_is_better),
             metric_name=name,
             is_primary=name == primary.name,
-            cells=_cells(group, name, paper.results.get(name, {}) if paper is not None and on_own_data else {}),
+            cells=_cells(group, name, _comparable(recipe, settings).get(name, {}) if on_own_data else {}),
             default_activation=None if recipe is None else recipe.default_activation,
             runs=tuple(group),
             settings=settings,
@@ -205,6 +205,13 @@ def _is_on_recipes_data(run: RunResult, recipe: RunConfig | None) -> bool:
     """Whether a run used the data of its recipe, beside which alone published numbers stand."""
     data = getattr(recipe, "data", None)
     return data is not None and run.result.dataset == data.name and run.result.data.get("as_published") is not False
+
+
+def _comparable(recipe: RunConfig | None, settings: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return the published results by metric, if runs have the settings with which these were made."""
+    if recipe is None or recipe.paper is None or settings is None or overrides(recipe, settings):
+        return {}
+    return recipe.paper.results
 
 
 def _cells(group: Sequence[RunResult], name: str, published: Mapping[str, tuple[float, float]]) -> dict[str, Cell]:

@@ -75,8 +75,9 @@ def _task_table(task: str, rows: Sequence[Row]) -> Table:
     table.notes.append("Mean ± standard error over seeds, best mean in bold; std is the sample standard deviation.")
     if any(cell.published for row in rows for cell in row.cells.values()):
         table.notes.append(
-            "Published: mean ± spread over 3 seeds, as the paper prints them (which spread, it does not say); "
-            "difference: ours less published."
+            "Published: mean ± over 3 seeds, as the paper prints them: the standard error of the population deviation "
+            "(Mask R-CNN: of the sample deviation), so multiply by 1.22 to compare it with ours. "
+            "Difference: ours less published. Runs with other settings than the recipe's have no published value."
         )
     changed = [row for row in rows if row.overrides and row.is_primary]
     if changed:

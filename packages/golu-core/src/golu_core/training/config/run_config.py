@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ Config = TypeVar("Config", bound="RunConfig")
 ACTIVATION_SOURCE = "activation_source"
 """The field that says what the code of an activation is that is not built in: a checksum, or a package's version."""
 _LARGEST_EVALUATION_BATCH = 256
+_PAPER_SEEDS = 3
 _TABLE_COLUMNS = ("relu", "gelu", "swish", "mish", "golu")
 
 
@@ -53,8 +55,10 @@ class PaperRow:
         model, dataset: as the paper writes them.
         metric: by which runs are compared; the key of `metrics` in result.json.
         size: parameters of the model.
-        results: published mean and spread over 3 seeds, by metric and activation, in the metric's unit; empty where the
-            paper prints none.
+        results: Published mean and ± over 3 seeds, by metric and activation, in the metric's unit; empty if the paper
+            prints none.
+        ddof: Of the deviation that ± is a standard error of: ± is std(ddof)/√3. It is 0 in all cells that can be
+            checked against published results of single seeds, but for Mask R-CNN's.
     """
 
     model: str
@@ -62,6 +66,17 @@ class PaperRow:
     metric: str
     size: int
     results: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    ddof: int = 0
+
+    def sample_deviation(self, printed: float) -> float:
+        """Return the sample deviation over 3 seeds that a printed ± stands for.
+
+        Examples:
+            >>> from golu_core.training.config import PaperRow
+            >>> round(PaperRow("ResNet-18", "ImageNet-1k", "top1", 11_689_512).sample_deviation(0.06), 3)
+            0.127
+        """
+        return printed * math.sqrt(_PAPER_SEEDS) * math.sqrt((_PAPER_SEEDS - self.ddof) / (_PAPER_SEEDS - 1))
 
 
 def published(columns: str) -> dict[str, tuple[float, float]]:
