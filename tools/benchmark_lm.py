@@ -126,11 +126,11 @@ def our_loop(size: Size, folder: Path) -> Iterator[None]:
     from golu_core.training.config.optim import build_optimizer
     from golu_core.training.loop.run import Run
     from golu_lm.data import TokenWindows, WindowOrder, load_data
-    from golu_lm.recipes import LANGUAGE_MODELS
+    from golu_lm.model import build_model
+    from golu_lm.recipes import RECIPES
     from golu_lm.task import TASK
-    from golu_lm.train import build_model
 
-    recipe = LANGUAGE_MODELS["gpt2s-openwebtext"]
+    recipe = RECIPES["gpt2s-openwebtext"]
     config: LmConfig = replace(
         recipe,
         activation="gelu",

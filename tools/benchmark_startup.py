@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+from golu_core.training.tasks.task import installed_tasks
 from measuring import Row, seconds_of
 
 _ROUNDS = 5
@@ -16,6 +17,7 @@ _ROUNDS = 5
 _TASKS = {
     "vision": ("digits", ["--batch-size", "16"]),
     "lm": ("babygpt-pydocs", ["--eval-sequences", "4", "--sample-tokens", "1"]),
+    "translation": ("transformer-numbers", ["--eval-sentences", "4"]),
     "detect": ("fasterrcnn-digits", ["--batch-size", "2"]),
     "diffusion": ("ddpm-digits", ["--samples", "0", "--eval-noise-draws", "1"]),
 }
@@ -44,5 +46,5 @@ def startup_rows() -> list[Row]:
 
 
 def _run(task: str, folder: Path, *arguments: str) -> None:
-    command = [sys.executable, "-m", f"golu_{task}", *arguments]
+    command = [sys.executable, "-m", installed_tasks()[task].package, *arguments]
     subprocess.run(command, cwd=folder, capture_output=True, check=False)

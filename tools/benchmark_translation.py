@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from golu_core.training.data.orders import SampleKey
-from golu_lm.recipes import RECIPES
-from golu_lm.translation.bundles import BundleOrder, TrainingBundles, bundles_of, padded, padding_share
-from golu_lm.translation.config import BeamSearch, Transformer, TranslationConfig
-from golu_lm.translation.data import load_pairs
-from golu_lm.translation.model import Translator
-from golu_lm.translation.number_words import amounts
-from golu_lm.translation.parallel_text import Languages, listed
-from golu_lm.translation.prepare import Cutting, prepare_pairs
-from golu_lm.translation.search import beam_search
-from golu_lm.translation.vocabulary import PAD
+from golu_translate.bundles import BundleOrder, TrainingBundles, bundles_of, padded, padding_share
+from golu_translate.config import BeamSearch, Transformer, TranslationConfig
+from golu_translate.data import load_pairs
+from golu_translate.model import Translator
+from golu_translate.number_words import amounts
+from golu_translate.pairs_folder import Cutting, prepare_pairs
+from golu_translate.parallel_text import Languages, listed
+from golu_translate.recipes import RECIPES
+from golu_translate.search import beam_search
+from golu_translate.vocabulary import PAD
 from measuring import Row, interleaved
 
 
@@ -86,16 +86,16 @@ def _config(size: Size, folder: Path) -> TranslationConfig:
 
 
 def our_loop(size: Size, folder: Path) -> Iterator[None]:
-    """golu-lm's loop, with ReLU as in the other."""
+    """golu-translate's loop, with ReLU as in the other."""
     from golu_core.training.config.optim import build_optimizer
     from golu_core.training.loop.run import Run
-    from golu_lm.task import TASK
-    from golu_lm.translation.train import build_translator
+    from golu_translate.model import build_model
+    from golu_translate.task import TASK
 
     config = _config(size, folder)
     data = load_pairs(config)
     with Run(config, TASK) as run:
-        model = build_translator(config)[0].to(run.device)
+        model = build_model(config)[0].to(run.device)
         optimizer = build_optimizer(model, config.optim, run.device)
         bundles = bundles_of(data.train, size.bundle_tokens, 0)
         order = BundleOrder(len(bundles), config.batch_size, 0, 10**9)
@@ -174,7 +174,7 @@ def _training_rows(size: Size, folder: Path) -> list[Row]:
 
 
 def _search_rows(size: Size, folder: Path) -> list[Row]:
-    from golu_lm.translation.hugging_face import to_fsmt
+    from golu_translate.hugging_face import to_fsmt
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data = load_pairs(_config(size, folder))

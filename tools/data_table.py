@@ -124,9 +124,9 @@ refused.
 {sources}
 """
 PAIRS = """
-## Pairs of sentences (golu-lm)
+## Pairs of sentences (golu-translate)
 
-`golu-lm prepare PATH --pair en-de` reads a folder with `train.en` and `train.de` (line by line), `train.tsv` (a
+`golu-translate prepare PATH --pair en-de` reads a folder with `train.en` and `train.de` (line by line), `train.tsv` (a
 sentence, one tab, its translation) or `train.tmx`, packed or not, or one TSV or TMX file. Only a newline ends a line.
 Files that are named `valid` (or `validation`, `val`, `dev`) and `test` are these splits; where one is missing, one pair
 in a hundred is kept for it by the checksum of its source, so that a sentence that stands in the text twice is in one
@@ -147,7 +147,7 @@ def rows(pairs: Iterable[tuple[str, str]]) -> str:
 
 def page() -> str:
     """The whole page."""
-    for name in ("core", "vision", "lm", "detect", "diffusion"):
+    for name in ("core", "vision", "lm", "translate", "detect", "diffusion"):
         sys.path.append(str(ROOT / "tests" / name))
     names = ("celeba", "data", "folders", "images", "layouts", "own_files", "own_text", "pairs")
     celeba, hub, folders, images, layouts, own_files, own_text, pairs = (

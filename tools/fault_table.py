@@ -42,7 +42,7 @@ What happens to names that hold formulas, markup or terminal commands is shown i
 
 def page() -> str:
     """The whole page."""
-    for name in ("core", "vision", "lm", "detect", "diffusion", "faults"):
+    for name in ("core", "vision", "lm", "translate", "detect", "diffusion", "faults"):
         sys.path.append(str(ROOT / "tests" / name))
     names = ("test_between", "test_damage", "matrix", "writers")
     between, damage, matrix, writers = (import_module(name) for name in names)

@@ -283,6 +283,9 @@ def read_tokens(root: Path) -> Any:
     return load_data(replace(config, check_data=True)).fingerprint.text
 
 
+# ------------------------------------------------------------------------------------------------------- golu-translate
+
+
 def parallel(root: Path, kind: str) -> None:
     pairs = [("A cat.", "Eine Katze."), ("Two dogs é.", "Zwei Hunde ß.")]
     if kind == "two files":
@@ -300,8 +303,8 @@ def parallel(root: Path, kind: str) -> None:
 
 
 def read_parallel(root: Path) -> Any:
-    from golu_lm.translation.parallel_text import Languages, own_pairs
-    from golu_lm.translation.subwords import Words
+    from golu_translate.parallel_text import Languages, own_pairs
+    from golu_translate.subwords import Words
 
     found = own_pairs(root, Languages("en", "de"))
     english = Words("en")
@@ -315,13 +318,16 @@ def prepared_pairs(root: Path) -> None:
 
 
 def read_prepared_pairs(root: Path) -> Any:
-    from golu_lm.translation.data import load_pairs
-    from golu_lm.translation.recipes import TRANSLATION_RECIPES
+    from golu_translate.data import load_pairs
+    from golu_translate.recipes import RECIPES
 
-    config = TRANSLATION_RECIPES["transformer-numbers"]
+    config = RECIPES["transformer-numbers"]
     data = load_pairs(replace(config, data_dir=root, check_data=True))
     texts = [[list(column) for column in references] for references in data.references.values()]
     return data.codec.subwords.content, texts, [int(side.subwords.sum()) for side in data.train]
+
+
+# ---------------------------------------------------------------------------------------------- vocabularies of golu-lm
 
 
 def vocabulary(root: Path) -> None:

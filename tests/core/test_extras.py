@@ -39,7 +39,7 @@ RUNS = {
     "detection": ["fasterrcnn-digits", *DETECT_TINY],
     "diffusion": ["ddpm-digits", *DIFFUSION_TINY, "--max-steps", "4"],
 }
-TASK_OF = {"translation": "lm", "segmentation": "detect", "detection": "detect"}
+TASK_OF = {"segmentation": "detect", "detection": "detect"}
 
 
 @pytest.fixture(scope="module")

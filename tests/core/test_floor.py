@@ -250,9 +250,10 @@ def test_random_numbers_have_a_purpose_from_the_table():
 
 
 def test_the_tasks_are_found_in_the_papers_order():
-    assert [name for name in installed_tasks() if name in ("vision", "lm", "detect", "diffusion")] == [
+    assert [name for name, task in installed_tasks().items() if task.package.startswith("golu_")] == [
         "vision",
         "lm",
+        "translation",
         "detect",
         "diffusion",
     ]
@@ -328,7 +329,7 @@ def test_files_are_short_and_a_run_is_one_story():
 
 
 def test_task_packages_do_not_import_each_other_and_the_floor_imports_no_task():
-    packages = {"golu_vision", "golu_lm", "golu_detect", "golu_diffusion"}
+    packages = {"golu_vision", "golu_lm", "golu_translate", "golu_detect", "golu_diffusion"}
     wrong = []
     for path in SOURCES:
         own = path.relative_to(ROOT / "packages").parts[2]

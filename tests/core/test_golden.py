@@ -22,11 +22,18 @@ from golu_core.training.tasks.task import installed_tasks
 GOLDEN = Path(__file__).parent / "golden_losses.json"
 # A detector chooses its boxes by thresholds: GoLU by the plain formula, or computed in float64 and rounded once, each
 # differ by 0.3 % in the loss of step 4 and by 3 % in step 11, but by less than 0.05 % up to step 3.
-STEPS = {"vision": 12, "lm": 12, "detect": 3, "diffusion": 12}
+STEPS = {"vision": 12, "lm": 12, "translation": 12, "detect": 3, "diffusion": 12}
 # one quick recipe of each task, at its own settings; deterministic layers, so that rounding does not grow quickly
-RECIPES = {"vision": "digits", "lm": "babygpt-pydocs", "detect": "fasterrcnn-digits", "diffusion": "ddpm-digits"}
+RECIPES = {
+    "vision": "digits",
+    "lm": "babygpt-pydocs",
+    "translation": "transformer-numbers",
+    "detect": "fasterrcnn-digits",
+    "diffusion": "ddpm-digits",
+}
 FLAGS = {
     "lm": ["--eval-sequences", "4", "--sample-tokens", "1", "--eval-every", "1000"],
+    "translation": ["--eval-sentences", "4", "--eval-every", "1000"],
     "diffusion": ["--samples", "0", "--eval-noise-draws", "1"],
 }
 
@@ -40,7 +47,7 @@ def test_every_task_has_a_curve():
 @pytest.mark.parametrize("task", RECIPES)
 def test_losses_are_those_of_the_golden_curve(task, tmp_path):
     flags = ["--max-steps", str(STEPS[task]), "--log-every", "1", *FLAGS.get(task, [])]
-    done = Program(f"golu_{task}").run("train", RECIPES[task], *flags, cwd=tmp_path)
+    done = Program(installed_tasks()[task].package).run("train", RECIPES[task], *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = metrics_without_time(tmp_path / "runs" / task / RECIPES[task] / "golu" / "seed0")
     losses = [round(line["loss"], 6) for line in lines if line["split"] == "train"]

@@ -315,9 +315,9 @@ WRITERS = {
     "golu_lm/corpora.py": "inside a scratch folder",
     "golu_lm/prepare.py": "appends to a partial folder, which a journal restores",
     "golu_lm/tokenizers.py": "inside a scratch folder",
-    "golu_lm/translation/hugging_face.py": "inside a scratch folder",
-    "golu_lm/translation/prepare.py": "appends to a partial folder, which a journal restores",
-    "golu_lm/translation/subwords.py": INSIDE_A_PARTIAL,
+    "golu_translate/hugging_face.py": "inside a scratch folder",
+    "golu_translate/pairs_folder.py": "appends to a partial folder, which a journal restores",
+    "golu_translate/subwords.py": INSIDE_A_PARTIAL,
 }
 """Files with calls that write, each with the reason why a kill in them leaves nothing half-written."""
 

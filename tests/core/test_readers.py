@@ -18,6 +18,7 @@ from golu_core.training.storage.user_files import read_lines, read_text, read_xm
 from golu_core.training.storage.user_folders import visible_files
 from golu_detect.layouts import find_splits
 from golu_lm.cli import COMMAND_LINE as LM
+from golu_translate.cli import COMMAND_LINE as TRANSLATION
 from read_sets import voc, yolo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,8 +74,8 @@ OPENS = {
     ("golu_detect/checks.py", "Pillow.open"): OPENED,
     ("golu_core/studies/analyses/weights.py", "safe_open"): CHECKED_BEFORE,
     ("golu_lm/data.py", "numpy.memmap"): CHECKED_BEFORE,
-    ("golu_lm/translation/data.py", "numpy.memmap"): CHECKED_BEFORE,
-    ("golu_lm/translation/prepare.py", "path.open"): "what this program wrote before, in its partial folder",
+    ("golu_translate/data.py", "numpy.memmap"): CHECKED_BEFORE,
+    ("golu_translate/pairs_folder.py", "path.open"): "what this program wrote before, in its partial folder",
 }
 
 
@@ -263,13 +264,14 @@ def test_a_folder_that_cannot_be_read_is_not_left_out(tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------------------------- command lines
 
 
-@pytest.mark.parametrize("words", [["prepare", "a.txt"], ["prepare", "a.txt", "--pair", "en-de"]])
-def test_a_pipe_on_a_command_line_is_one_message(words, tmp_path, monkeypatch, capfd):
+@pytest.mark.parametrize("line", [LM, TRANSLATION], ids=lambda line: line.program)
+def test_a_pipe_on_a_command_line_is_one_message(line, tmp_path, monkeypatch, capfd):
     """As `<(zcat corpus.gz)` of a shell is one."""
     os.mkfifo(tmp_path / "a.txt")
-    done = runner_in_this_process(LM, monkeypatch, capfd)(*words, cwd=tmp_path)
+    done = runner_in_this_process(line, monkeypatch, capfd)("prepare", "a.txt", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "golu-lm: a.txt cannot be read: it is a pipe, not a file: write its content to a file first\n"
+    message = "a.txt cannot be read: it is a pipe, not a file: write its content to a file first"
+    assert done.stderr == f"{line.program}: {message}\n"
 
 
 def test_a_study_that_is_a_pipe_is_one_message(tmp_path, monkeypatch, capsys):

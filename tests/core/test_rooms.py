@@ -83,12 +83,7 @@ def room_of(name: str) -> str:
     return inside
 
 
-KNOWN = pytest.mark.xfail(reason="language models and translation share a package", strict=True)
-
-
-@pytest.mark.parametrize(
-    "package", [pytest.param(name, marks=KNOWN if name == "golu_lm" else []) for name in sorted(PACKAGES)]
-)
+@pytest.mark.parametrize("package", sorted(PACKAGES))
 def test_no_circles(package):
     graph = {name: imported_files(name) for name in FILES if name.partition(".")[0] == package}
     TopologicalSorter(graph).prepare()

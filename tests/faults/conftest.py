@@ -15,6 +15,7 @@ from detect_program import copy_few
 from faults import KILL, TRAIN, Ended, FaultyPrograms, run_folder
 from golu_core.training.data.digits import write_digits
 from golu_detect.samples import write_digit_scenes
+from translation_program import prepared as prepared_pairs
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +33,7 @@ def data(programs: FaultyPrograms, tmp_path_factory: pytest.TempPathFactory) -> 
     """The data of all tasks, with few scenes, and readable by everybody."""
     top = tmp_path_factory.mktemp("data")
     write_digits(top / "digits")
+    prepared_pairs(top)
     prepared = programs.run("lm", *TRAIN["lm"], "--data-dir", str(top), cwd=tmp_path_factory.mktemp("prepared"))
     assert prepared.returncode == 0, prepared.stderr
     copy_few(write_digit_scenes(tmp_path_factory.mktemp("scenes") / "digit-scenes"), top)

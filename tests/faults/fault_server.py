@@ -17,7 +17,10 @@ import tempfile
 import traceback
 from typing import Any
 
-PROGRAMS = {name: f"golu_{name}.cli:COMMAND_LINE.main" for name in ("vision", "lm", "detect", "diffusion")}
+PACKAGES = {name: f"golu_{name}" for name in ("vision", "lm", "detect", "diffusion")} | {
+    "translation": "golu_translate"
+}
+PROGRAMS = {name: f"{package}.cli:COMMAND_LINE.main" for name, package in PACKAGES.items()}
 PROGRAMS["core"] = "golu_core.cli:main"
 _IMPORTED_LATER = (
     "golu_core.training.loop.run",
@@ -25,7 +28,6 @@ _IMPORTED_LATER = (
     "matplotlib.backends.backend_agg",
 )
 _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
-_TRAINING = ("golu_vision", "golu_lm", "golu_lm.translation", "golu_detect", "golu_diffusion")
 
 
 def main() -> None:
@@ -34,7 +36,7 @@ def main() -> None:
     os.dup2(2, 1)
     libraries = ctypes.CDLL(None)
     modules = [program.partition(":")[0] for program in PROGRAMS.values()]
-    for module in (*modules, *_IMPORTED_LATER, *(f"{package}.train" for package in _TRAINING)):
+    for module in (*modules, *_IMPORTED_LATER, *(f"{package}.train" for package in PACKAGES.values())):
         importlib.import_module(module)
     answers.write("ready\n")
     answers.flush()

@@ -17,7 +17,10 @@ from typing import IO
 from command_line import environment, metrics_without_time
 from detect_program import FAST as DETECT_FAST
 from diffusion_program import TINY as DIFFUSION_TINY
+from golu_core.training.tasks.task import installed_tasks
 from lm_program import TINY as LM_TINY
+from translation_program import NAME as PAIRS
+from translation_program import TINY as TRANSLATION_TINY
 
 ALL = os.environ.get("GOLU_ALL_FAULTS") == "1"
 """Whether every fault is tried at every place, which takes hours, and not a sample of both."""
@@ -33,7 +36,9 @@ TRAINED: dict[str, list[str]] = {
     "lm": ["babygpt-pydocs", *LM_FLAGS],
     "detect": ["deeplabv3-digits", *DETECT_FAST, "--max-steps", "4"],
     "diffusion": ["ddpm-digits", *DIFFUSION_TINY, "--max-steps", "6", "--checkpoint-every", "3"],
+    "translation": ["transformer-numbers", *TRANSLATION_TINY, "--data.name", PAIRS, "--checkpoint-every", "3"],
 }
+PROGRAMS = {task: installed_tasks()[task].program for task in TRAINED}
 TRAIN = {task: ["train", *flags, *_COMMON] for task, flags in TRAINED.items()}
 
 

@@ -56,8 +56,8 @@ MATRIX: dict[str, tuple[Fault, ...]] = {
             "`kill -9` several times in one run, in one process and in two",
             _SAME,
             tuple(
-                f"tests/{task}/test_continuation.py::test_killed_several_times_then_finished"
-                for task in ("vision", "lm", "detect", "diffusion")
+                f"tests/{folder}/test_continuation.py::test_killed_several_times_then_finished"
+                for folder in ("vision", "lm", "translate", "detect", "diffusion")
             ),
         ),
         Fault(

@@ -19,9 +19,11 @@ from golu_core.training.tasks.task import installed_tasks, recipes_of
 from golu_detect.cli import COMMAND_LINE as DETECT
 from golu_diffusion.cli import COMMAND_LINE as DIFFUSION
 from golu_lm.cli import COMMAND_LINE as LM
+from golu_translate.cli import COMMAND_LINE as TRANSLATION
 from golu_vision.cli import COMMAND_LINE as VISION
 
-COMMAND_LINES = {"vision": VISION, "lm": LM, "detect": DETECT, "diffusion": DIFFUSION}
+COMMAND_LINES = {"vision": VISION, "lm": LM, "translation": TRANSLATION, "detect": DETECT, "diffusion": DIFFUSION}
+PROGRAMS = {line.program: line for line in COMMAND_LINES.values()}
 STUDIES = {"sweep": sweep.main, "aggregate": aggregate.main, "analyze": analyze.main, "check": check.main}
 ODD_WORDS = [
     "",
@@ -109,16 +111,11 @@ PLACES = ["", " ", ".", "/dev/null", "a\nb", "x" * 300, "no-such-folder", "file.
 
 def commands() -> list[tuple[str, str]]:
     """Each command that reads a place: of a run, a study, runs, images or an activation."""
-    own = [(f"golu-{task}", "evaluate") for task in COMMAND_LINES]
+    own = [(program, "evaluate") for program in PROGRAMS]
     own += [
-        (f"golu-{task}", name)
-        for task, line in COMMAND_LINES.items()
-        for name in line.task.commands
-        if name != "sample-data"
+        (program, name) for program, line in PROGRAMS.items() for name in line.task.commands if name != "sample-data"
     ]
-    return sorted(
-        {*own, *((f"golu-{task}", "export") for task in COMMAND_LINES), *(("golu-core", name) for name in STUDIES)}
-    )
+    return sorted({*own, *((program, "export") for program in PROGRAMS), *(("golu-core", name) for name in STUDIES)})
 
 
 def snapshot(folder: Path) -> dict[str, bytes | None]:
@@ -141,7 +138,7 @@ def test_a_wrong_place_is_one_message(program, command, place, tmp_path, monkeyp
         if program == "golu-core":
             status: object = STUDIES[command]([place])
         else:
-            status = COMMAND_LINES[program.removeprefix("golu-")].main([command, place])
+            status = PROGRAMS[program].main([command, place])
     except SystemExit as stop:
         status = stop.code
     printed = capfd.readouterr()

@@ -142,7 +142,8 @@ def test_a_damaged_file_of_a_finished_run(task, damage, programs, data, whole, t
 def test_a_damaged_file_of_the_data(task, damage, programs, data, whole, stopped, tmp_path):
     """Between a stop and the continuation; the run has seen other data then."""
     problems = {}
-    name = {"vision": "digits", "lm": "pydocs-bytes", "detect": "digit-scenes", "diffusion": "digits"}[task]
+    folders = {"lm": "pydocs-bytes", "translation": "numbers-en-de", "detect": "digit-scenes"}
+    name = folders.get(task, "digits")
     lying = only_files(data / name)
     for file in chosen(list(dict.fromkeys([*lying[:2], lying[len(lying) // 2], *lying[-2:]])), damage):
         cwd, copy = tmp_path / "copy", tmp_path / "data"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from faults import TRAINED
+from faults import PROGRAMS
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,10 @@ WRITERS: dict[str, Writer] = {
     "golu-lm prepare --overwrite": Writer(
         "lm", lambda s: ["prepare", str(s.files / "text.txt"), "--tokenizer", "bytes", "--overwrite"]
     ),
-    "golu-lm prepare-pairs": Writer(
-        "lm",
-        lambda s: ["prepare-pairs", str(s.files / "pairs"), "--vocabulary", "128", "--num-workers", "1"],
+    "golu-translate export": Writer("translation", _export("translation", "safetensors"), ("transformers",)),
+    "golu-translate prepare": Writer(
+        "translation",
+        lambda s: ["prepare", str(s.files / "pairs"), "--vocabulary", "128", "--num-workers", "1"],
         is_quick=True,
     ),
     "golu-detect export": Writer("detect", _export("detect", "safetensors")),
@@ -132,9 +133,9 @@ NO_FILES = {
     "golu-* recipes": "prints",
     "golu-* evaluate": "prints; only --details writes",
     "golu-lm generate": "prints",
-    "golu-lm translate": "prints",
+    "golu-translate translate": "prints",
     "golu-core activations": "prints",
     "golu-core": "prints",
 }
-TRAINING = {f"golu-{task} train" for task in TRAINED}
+TRAINING = {f"{program} train" for program in PROGRAMS.values()}
 """Killed by `test_disk.py`, at any change of its folder and of the data that it writes."""

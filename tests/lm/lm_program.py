@@ -21,3 +21,11 @@ def gpt2_vocabulary() -> Path:
     if not _VOCABULARY.exists():
         pytest.skip("needs GPT-2's vocabulary: set GOLU_GPT2_VOCABULARY to a .tiktoken file")
     return _VOCABULARY
+
+
+def shrink(name: str) -> list[str]:
+    """Flags that make a recipe a matter of seconds."""
+    rest = ["--batch-size", "4", "--micro-batch-size", "2", "--mixed-precision", "no", "--schedule.warmup.steps", "2"]
+    sizes = ["--steps", "6", "--eval-every", "3", "--eval-sequences", "8", "--sample-tokens", "5"]
+    text = ["--data.tokenizer", "bytes", "--model.vocabulary", "320"]
+    return [*MODEL, "--model.bias", *text, *sizes, *rest]

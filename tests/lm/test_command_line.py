@@ -110,14 +110,12 @@ def test_prepare_then_train(tmp_path, run_here):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    "recipe", [pytest.param(name, marks=pytest.mark.slow if "numbers" in name else ()) for name in RECIPES]
-)
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_can_be_described_without_data(recipe, tmp_path, run_here):
     done = run_here("train", recipe, "--dry-run", "--mixed-precision", "no", cwd=tmp_path)
-    is_there = recipe in ("babygpt-pydocs", "transformer-numbers")
+    is_there = recipe == "babygpt-pydocs"
     assert done.returncode == (0 if is_there else 2), done.stderr
-    assert ("data         missing" in done.stdout) == (not is_there and not recipe.startswith("transformer"))
+    assert ("data         missing" in done.stdout) == (not is_there)
     assert not list(tmp_path.iterdir())
 
 

@@ -6,10 +6,9 @@ import pytest
 
 from flips import Flip, FlipCases
 from golu_lm.cli import COMMAND_LINE
-from golu_lm.translation.recipes import TRANSLATION_RECIPES
-from translation_program import prepared, shrink
+from lm_program import shrink
 
-CASES = FlipCases(COMMAND_LINE, shrink, quick=("babygpt-pydocs",), slow=("transformer-numbers",))
+CASES = FlipCases(COMMAND_LINE, shrink, quick=("babygpt-pydocs",))
 
 
 @pytest.fixture(scope="module")
@@ -19,16 +18,8 @@ def text(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pairs")
-    prepared(folder)
-    return folder
-
-
 @pytest.mark.parametrize(("recipe", "flip"), CASES.parameters())
 def test_a_field_changes_numbers_or_is_refused_or_is_of_place(
-    recipe: str, flip: Flip, text, pairs, tmp_path, monkeypatch, capfd
+    recipe: str, flip: Flip, text, tmp_path, monkeypatch, capfd
 ):
-    places = ["--data-dir", str(pairs)] if recipe in TRANSLATION_RECIPES else ["--data.text", str(text)]
-    CASES.check(recipe, flip, places, tmp_path, monkeypatch, capfd)
+    CASES.check(recipe, flip, ["--data.text", str(text)], tmp_path, monkeypatch, capfd)

@@ -15,16 +15,15 @@ from golu_core.activation import ACTIVATIONS, build_activation, golu
 from golu_core.training.config.identity import config_sha256, identity
 from golu_core.training.messages.errors import RequestError
 from golu_lm.cli import COMMAND_LINE
-from golu_lm.config import LmConfig, Model
+from golu_lm.config import Model
 from golu_lm.hugging_face import to_hugging_face
 from golu_lm.model import GPT, Mlp
 from golu_lm.recipes import RECIPES
 
-LANGUAGE_MODELS = [name for name, recipe in RECIPES.items() if isinstance(recipe, LmConfig)]
 SMALL = Model(layers=2, heads=2, width=48, context=16, vocabulary=64, dropout=0.0, bias=False, mlp="gated")
 
 
-@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+@pytest.mark.parametrize("name", RECIPES)
 def test_as_many_parameters(name):
     """Of the recipes within 0.5 % of the whole model, biases or not; the recipes' widths even divide by 3."""
     sizes = RECIPES[name].model
@@ -114,5 +113,5 @@ def test_a_run_of_it(monkeypatch, capfd, tmp_path):
     assert result["activations"]["swapped"] == 2 and result["activations"]["left"] == []
     done = run("evaluate", str(folder), cwd=tmp_path)
     assert done.returncode == 0 and "to the last digit" in done.stderr
-    done = run("export", str(folder), "out", cwd=tmp_path)
+    done = run("export", str(folder), "--out", "out", "--format", "safetensors", cwd=tmp_path)
     assert done.returncode == 2 and "no gated MLP" in done.stderr

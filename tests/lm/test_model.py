@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from golu_core import register_with_transformers
 from golu_core.training.config.optim import AdamW, build_optimizer
 from golu_core.training.config.schedules import Cosine, StepWarmup, learning_rate
+from golu_core.training.loop import token_losses as loss_module
+from golu_core.training.loop.token_losses import mean_cross_entropy, token_scores
 from golu_core.training.messages.errors import RequestError
-from golu_lm import loss as loss_module
 from golu_lm.config import Model
 from golu_lm.generate import generated_tokens
 from golu_lm.hugging_face import copy_from_hugging_face, load_hugging_face, to_hugging_face
-from golu_lm.loss import mean_cross_entropy, token_scores
 from golu_lm.model import GPT, KeyValueCache, flops_per_token
-from golu_lm.recipes import LANGUAGE_MODELS, RECIPES
+from golu_lm.recipes import RECIPES
 
 SMALL = Model(layers=3, heads=4, width=32, context=24, vocabulary=97, dropout=0.0, bias=True)
 
@@ -96,7 +96,7 @@ def test_the_first_50_losses_equal_those_of_hugging_faces_gpt2():
     assert loss.item() < 0.6 * torch.tensor(97.0).log().item()
 
 
-@pytest.mark.parametrize("recipe", LANGUAGE_MODELS)
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_builds_a_model_of_its_stated_size(recipe):
     config = RECIPES[recipe]
     with torch.device("meta"):

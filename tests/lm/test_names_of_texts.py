@@ -20,26 +20,18 @@ COMMANDS = {
     "export": [["no\x1b[2J run", "--out", "exported"]],
     "generate": [[RUN, "--tokens", "3", "--prompt", name] for name in NAMES],
     "prepare": [["texts", "--tokenizer", "bytes", "--data-dir", "prepared"]],
-    "prepare-pairs": [["pairs", "--pair", "en-de", "--data-dir", "prepared", "--vocabulary", "64"]],
-    "translate": [[f"no {name} run"] for name in NAMES],
 }
 """Of each command, what its arguments are here."""
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """Texts and pairs with these names, and a run that was trained on the texts."""
+    """Texts with these names, and a run that was trained on them."""
     root = tmp_path_factory.mktemp("names")
     (root / "texts").mkdir()
-    (root / "pairs").mkdir()
     for name in NAMES:
         (root / "texts" / f"{name}.txt").write_text("Once upon a time there was a number.\n" * 20)
-        (root / "pairs" / f"{name}.csv").write_bytes(b"")
     (root / "texts" / "photo.heic").write_bytes(b"")
-    words = ["zero", "one", "two", "three", "four", "five", "six", "seven"]
-    sentences = [f"{a} {b} {c}" for a in words for b in words for c in words]
-    (root / "pairs" / "train.en").write_text("".join(f"{sentence}\n" for sentence in sentences))
-    (root / "pairs" / "train.de").write_text("".join(f"{sentence.upper()}\n" for sentence in sentences))
     done = printed_by(COMMAND_LINE.main, "train", *TRAIN, cwd=root)
     assert_harmless(done.out, done.err)
     assert done.status == 0, done.err
@@ -53,7 +45,7 @@ def test_every_command_survives_every_name(command, encoding, place):
     for number, words in enumerate(COMMANDS[command]):
         words = [f"{encoding}-prepared" if word == "prepared" else word for word in words]
         done = printed_by(COMMAND_LINE.main, command, *words, cwd=place, encoding=encoding)
-        refused = (command, number) in (("train", 1), ("export", 0)) or command == "translate"
+        refused = (command, number) in (("train", 1), ("export", 0))
         if command == "generate":  # a result, which a file holds as it is
             assert done.status == (2 if "\udce9" in words[-1] else 0), done.err
             if encoding == "utf-8" and done.status == 0:
@@ -62,5 +54,3 @@ def test_every_command_survives_every_name(command, encoding, place):
         else:
             assert done.status == (2 if refused else 0), done.err
             assert_harmless(done.out, done.err)
-        if command == "prepare-pairs":
-            assert f"{len(NAMES)} files that are not used ({len(NAMES)} .csv)" in done.out

@@ -26,12 +26,12 @@ from golu_lm.cli import COMMAND_LINE
 from golu_lm.corpora import Reading, open_corpus
 from golu_lm.data import load_data
 from golu_lm.hugging_face import sized_like
+from golu_lm.initial_weights import sized_like_source
+from golu_lm.model import build_model
 from golu_lm.prepare import prepare
 from golu_lm.recipes import RECIPES
-from golu_lm.start_weights import with_sizes_of_source
 from golu_lm.text_files import TextFile
 from golu_lm.tokenizers import ByteTokenizer
-from golu_lm.train import build_model
 from lm_program import MODEL, SHORT
 
 BYTES = ByteTokenizer()
@@ -418,7 +418,7 @@ def source(folder: Path, **changes) -> Path:
 def started(folder: Path, **changes):
     recipe = RECIPES["babygpt-text"]
     model = dataclasses.replace(recipe.model, dropout=0.0, **changes)
-    return with_sizes_of_source(dataclasses.replace(recipe, model=model, init_from=str(folder)))
+    return sized_like_source(dataclasses.replace(recipe, model=model, init_from=str(folder)))
 
 
 @pytest.mark.parametrize("activation", ["gelu_new", "gelu", "relu", "silu"])
@@ -427,7 +427,8 @@ def test_logits_before_training_are_those_of_transformers(activation, heads, tmp
     """Sizes are the source's own, whatever the recipe has."""
     from transformers import GPT2LMHeadModel
 
-    from golu_lm.hugging_face import activation_of, load_hugging_face
+    from golu_core.training.finetuning.transformers_models import activation_of
+    from golu_lm.hugging_face import load_hugging_face
 
     folder = source(tmp_path, activation_function=activation, n_head=heads)
     ours = activation_of(str(folder))
@@ -519,7 +520,7 @@ def test_exports_have_their_own_end_of_text_and_can_be_read_by_others(tmp_path, 
     done = run_here("train", "babygpt-pydocs", "--activation", "gelu", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = tmp_path / "runs/lm/babygpt-pydocs/gelu/seed0"
-    done = run_here("export", str(run), "out", cwd=tmp_path)
+    done = run_here("export", str(run), "--out", "out", "--format", "safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["eos_token_id"] == config["bos_token_id"] == END

@@ -18,12 +18,14 @@ from golu_detect.cli import COMMAND_LINE as GOLU_DETECT
 from golu_detect.samples import write_digit_scenes
 from golu_diffusion.cli import COMMAND_LINE as GOLU_DIFFUSION
 from golu_lm.cli import COMMAND_LINE as GOLU_LM
+from golu_translate.cli import COMMAND_LINE as GOLU_TRANSLATE
 from golu_vision.cli import COMMAND_LINE as GOLU_VISION
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = {
     "golu-vision": GOLU_VISION,
     "golu-lm": GOLU_LM,
+    "golu-translate": GOLU_TRANSLATE,
     "golu-detect": GOLU_DETECT,
     "golu-diffusion": GOLU_DIFFUSION,
 }
@@ -43,7 +45,7 @@ def commands() -> list[str]:
 def calls() -> list[tuple[str, list[str]]]:
     found = []
     for command in commands():
-        match = re.search(r"(?:^|[ &]|-m )(golu[-_](?:vision|lm|detect|diffusion)) (.*?)\"?$", command)
+        match = re.search(r"(?:^|[ &]|-m )(golu[-_](?:vision|lm|translate|detect|diffusion)) (.*?)\"?$", command)
         if match and not command.startswith("pip "):
             found.append((match.group(1).replace("_", "-"), shlex.split(match.group(2))))
     return found

@@ -85,6 +85,7 @@ def test_wheels_hold_what_is_needed(wheels):
     for package in TASKS:
         wheel = zipfile.ZipFile(next(wheels.glob(f"{package}-*.whl")))
         assert f"{package}/py.typed" in wheel.namelist()
+        assert ("golu_translate/py.typed" in wheel.namelist()) == (package == "golu_lm")
         metadata = wheel.read(next(n for n in wheel.namelist() if n.endswith("METADATA"))).decode()
         assert "golu-core[studies,train]<0.4,>=0.3" in metadata
         assert "Provides-Extra: cuda13" in metadata

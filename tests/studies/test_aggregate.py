@@ -360,7 +360,7 @@ def test_differing_configs_are_refused_with_their_fields(digits, tmp_path, capsy
 def test_scores_by_different_tokenizers_are_refused(digits, tmp_path, capsys):
     for seed, tokenizer in ((7, "13a"), (8, "zh"), (9, "13a")):
         signature = f"nrefs:1|case:mixed|eff:no|tok:{tokenizer}|smooth:exp|version:2.{seed}.0"
-        run = write_run(digits, "lm", "transformer-numbers", "golu", seed, {"bleu": 30.0})
+        run = write_run(digits, "translation", "transformer-numbers", "golu", seed, {"bleu": 30.0})
         change_result(run, signatures={"bleu": signature, "chrf": "nrefs:1|case:mixed"})
     said = refused(capsys, tmp_path, digits)
     assert "transformer-numbers: bleu (tokenizer): 13a (2 runs, such as " in said and "zh (1 run, such as " in said

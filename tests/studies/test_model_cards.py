@@ -25,7 +25,8 @@ FACTS: dict[str, dict[str, Any]] = {
     "vision": {"train": 1437, "test": 360, "classes": 10},
     "detect": {"train": 120, "test": 30, "left_out": 3},
     "diffusion": {"train": 1437, "test": 360},
-    "lm": {
+    "lm": {"train": {"tokens": 1_089_000}, "test": {"tokens": 52_000}},
+    "translation": {
         "train": {"pairs": 30_000, "subwords": [963_560, 1_084_960], "left_out": {"an empty side": 12, "longer": 5}},
         "valid": {"pairs": 20, "subwords": [300, 310], "left_out": {}},
         "test": {"pairs": 24, "subwords": [400, 410], "left_out": {}},
@@ -35,7 +36,8 @@ SHOWN = {
     "vision": ["training 1,437 images, test 360 images, 10 classes"],
     "detect": ["training 120 images, test 30 images"],
     "diffusion": ["training 1,437 images, test 360 images"],
-    "lm": [
+    "lm": ["training 1,089,000 tokens, test 52,000 tokens"],
+    "translation": [
         "training 30,000 pairs and 963,560 + 1,084,960 subwords and 17 left out",
         "validation 20 pairs and 300 + 310 subwords, test 24 pairs and 400 + 410 subwords",
     ],

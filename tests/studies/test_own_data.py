@@ -92,7 +92,8 @@ def chosen_flags(said: str) -> list[str]:
 
 
 def test_every_task_has_one():
-    assert {task_of(name).name for name in OWN} == set(installed_tasks())
+    without = {"translation"}  # its recipes are trained on any pairs that were prepared
+    assert {task_of(name).name for name in OWN} == set(installed_tasks()) - without
     assert set(OWN) == set(NAMES_DATA) == set(SHORT)
     for task in installed_tasks().values():
         assert set(task.own_data) <= set(task.recipes)

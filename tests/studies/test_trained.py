@@ -275,7 +275,7 @@ def runs(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("trained")
     for task, flags in SMALL.items():
-        command_line = import_module(f"golu_{task}.cli").COMMAND_LINE
+        command_line = import_module(f"{installed_tasks()[task].package}.cli").COMMAND_LINE
         for activation in ("golu", "relu"):
             places = ["--data-dir", str(folder / "data"), "--output-dir", str(folder / "runs")]
             assert command_line.main(["train", *flags, "--activation", activation, *places]) == 0

@@ -10,7 +10,7 @@ from command_line import runner_in_this_process
 from golu_core.studies import aggregate, sweep
 from golu_core.training.messages.errors import RequestError
 from golu_core.training.tasks import task as tasks
-from golu_lm.cli import COMMAND_LINE as LANGUAGE_MODELS
+from golu_translate.cli import COMMAND_LINE as TRANSLATORS
 from golu_vision.cli import COMMAND_LINE
 from golu_vision.recipes import RECIPES
 
@@ -18,10 +18,12 @@ FILE = """
 from dataclasses import replace
 from golu_vision.recipes import RECIPES
 from golu_lm.recipes import RECIPES as TEXTS
+from golu_translate.recipes import RECIPES as PAIRS
 
 tiny = replace(RECIPES["mlp-digits"], epochs=1, max_steps=3)
 digits = tiny
-words = replace(TEXTS["transformer-numbers"], steps=2)
+words = replace(TEXTS["babygpt-pydocs"], steps=2)
+talk = replace(PAIRS["transformer-numbers"], steps=2)
 number = 3
 """
 
@@ -63,7 +65,7 @@ def test_trained_evaluated_and_put_into_a_table(folder, vision, capfd):
         ("./my_recipe.py:tiny", "there is no file my_recipe.py, did you mean my_recipes.py?"),
         ("./my_recipes.py:number", "a int is no recipe"),
         ("./my_recipes.py:digits", "digits is a recipe of golu-vision already"),
-        ("./my_recipes.py:words", "is a recipe of golu-lm, not of golu-vision"),
+        ("./my_recipes.py:words", "is a recipe of golu-lm: use golu-lm train ./my_recipes.py:words"),
         ("./my_recipes.py:tiny(a=1)", "names nothing"),
         ("no_such_package:tiny", "there is no package 'no_such_package'"),
         ("tiny", "one of your own: ./file.py:name"),
@@ -75,9 +77,9 @@ def test_what_is_no_recipe_is_refused(name, message, folder, vision):
 
 
 def test_a_translator_of_ones_own_is_known_as_one(folder, monkeypatch, capfd):
-    run = runner_in_this_process(LANGUAGE_MODELS, monkeypatch, capfd)
-    done = run("train", "./my_recipes.py:words", "--dry-run", cwd=folder)
-    assert done.returncode == 0 and "words" in done.stdout, done.stderr
+    run = runner_in_this_process(TRANSLATORS, monkeypatch, capfd)
+    done = run("train", "./my_recipes.py:talk", "--dry-run", cwd=folder)
+    assert done.returncode == 0 and "talk" in done.stdout, done.stderr
 
 
 def test_packages_register_recipes(monkeypatch, vision, tmp_path):

@@ -52,7 +52,7 @@ def start_of_run(config: DetectConfig, model: nn.Module, data: DetectData, proce
         small, large = (build_network(config.model, n) for n in (data.classes, data.classes + 1))
     return start_given(
         config,
-        TASK.name,
+        TASK,
         model,
         processes,
         partial(read_given, libraries=_libraries(config.model)),

@@ -95,7 +95,7 @@ def train(config: DiffusionConfig) -> None:
 
 def start_of_run(config: DiffusionConfig, model: UNet, processes: Processes) -> Start | None:
     """Loads what `--init-from` names; None where it names nothing. No library publishes weights of this UNet."""
-    return start_given(config, TASK.name, model, processes, partial(read_given, libraries={}))
+    return start_given(config, TASK, model, processes, partial(read_given, libraries={}))
 
 
 def other_model(config: DiffusionConfig, activation: str) -> UNet:

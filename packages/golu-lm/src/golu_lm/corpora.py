@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from golu_core.training import RequestError
-from golu_core.training.storage import check_files, scratch_folder
+from golu_core.training.data import load_dataset
+from golu_core.training.storage import check_utf8, is_converted, opened, scratch_folder, uncompressed_name
 
-from .own_files import OwnFiles, own_files, uncompressed_name
-from .text_files import Piece, TextCorpus, check_utf8, is_converted, opened
+from .own_files import OwnFiles, own_files
+from .text_files import Piece, TextCorpus
 
 SPLITS = ("train", "test")
 
@@ -280,17 +281,3 @@ def _rows(train: Any, test: Any | None, reading: Reading, test_size: float, sour
             ) from None
         source |= {"test_size": test_size, "seed": seed}
     return Rows({name: splits[name] for name in SPLITS}, column, source | {"column": column}, reading.column_flag)
-
-
-def load_dataset(path: str, what: str | None = None, **options: Any) -> Any:
-    """What `datasets` loads or has saved; RequestError, with `what` or the path in it, where it cannot."""
-    import datasets
-
-    if Path(path).is_dir():
-        check_files(Path(path))
-    try:
-        if (Path(path) / "dataset_dict.json").exists():
-            return datasets.load_from_disk(path)
-        return datasets.load_dataset(path, **{name: value for name, value in options.items() if value is not None})
-    except Exception as error:  # datasets, huggingface_hub and the network have their own
-        raise RequestError(f"datasets cannot load {what or path}: {type(error).__name__}: {str(error)[:300]}") from None

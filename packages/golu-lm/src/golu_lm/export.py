@@ -7,14 +7,13 @@ from pathlib import Path
 
 import torch
 
-from golu_core.training import FinishedRun, RequestError
+from golu_core.training import FinishedRun
 from golu_core.training.export import Exportable, ExportFlags, export_network
 from golu_core.training.messages import complain
 from golu_core.training.runs import Result
 from golu_core.training.tasks import parsed_run_flags
 
 from .config import LmConfig
-from .families import is_translator
 from .hugging_face import export_to_hugging_face
 from .model import GPT
 
@@ -37,8 +36,6 @@ def export_command(arguments: Sequence[str]) -> None:
     folder, flags = parsed_run_flags(ExportFlags, arguments, "golu-lm export")
     if flags.format == "safetensors":
         export_to_hugging_face(folder, flags.out)
-    elif is_translator(folder):
-        raise RequestError("a translator is a network and a search, which only --format safetensors keeps together")
     else:
         export_network(folder, flags, _of_run)
 

@@ -18,7 +18,6 @@ from golu_core.training.runs import finite
 from golu_core.training.tasks import parsed_run_flags
 
 from .config import LmConfig
-from .families import require_language_model
 from .model import GPT, KeyValueCache
 from .tokenizers import Tokenizer, build_tokenizer, decoded_stream, encode_prompt
 
@@ -118,7 +117,6 @@ class GenerateFlags:
 def generate_command(arguments: Sequence[str]) -> None:
     """`golu-lm generate RUN_DIR [flags]`: prints the text as it comes."""
     folder, flags = parsed_run_flags(GenerateFlags, arguments, "golu-lm generate")
-    require_language_model(folder, "generate")
     finished = FinishedRun.at(folder, LmConfig)
     config = finished.config
     tokenizer = build_tokenizer(config.data.tokenizer, flags.vocab_file or config.data.vocab_file)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from golu_core import register_with_transformers
 from golu_core.training import FinishedRun, RequestError
-from golu_core.training.export import Usage, write_card
-from golu_core.training.messages import complain, say
-from golu_core.training.storage import check_files, output_folder
+from golu_core.training.export import export_to_transformers
+from golu_core.training.finetuning import transformers_activation, transformers_config, transformers_library
+from golu_core.training.messages import complain
 
 from .config import LmConfig, Model
-from .families import is_translator
 from .model import GPT
 from .tokenizers import END_OF_TEXT, Tokenizer, build_tokenizer
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 # theirs are Conv1D layers, which hold (in, out); ours are linear, (out, in)
 _TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 _EPSILON = 1e-5
-_THEIR_NAMES = {"gelu_tanh": "gelu_new", "swish": "silu"}
 
 
 def sized_like(source: str, model: Model) -> Model:
@@ -39,7 +37,7 @@ def sized_like(source: str, model: Model) -> Model:
     Raises:
         RequestError: transformers is missing, the source cannot be loaded, or it is not a GPT-2 of our kind.
     """
-    theirs = config_of(source, "GPT-2")
+    theirs = transformers_config(source, "GPT-2")
     for problem, found in (
         (f"it is a {theirs.model_type}", theirs.model_type != "gpt2"),
         ("its output layer is not tied to its embedding", not theirs.tie_word_embeddings),
@@ -68,38 +66,6 @@ def sized_like(source: str, model: Model) -> Model:
         context=min(model.context, theirs.n_positions),
         bias=True,
     )
-
-
-def activation_of(source: str) -> str:
-    """Our name of a Hugging Face model's activation, or theirs where we have none."""
-    theirs = str(config_of(source, "model").activation_function)
-    ours = {name: own for own, name in _THEIR_NAMES.items()}
-    return ours.get(theirs, theirs)
-
-
-def their_activation(activation: str) -> str:
-    """The name of an activation in transformers, which then knows `golu`, too; RequestError where it has none."""
-    name = _THEIR_NAMES.get(activation, activation)
-    register_with_transformers()
-    if name not in transformers_library().activations.ACT2FN:
-        raise RequestError(f"transformers has no activation {activation!r}, so its model cannot be built with it")
-    return name
-
-
-def config_of(source: str, what: str) -> Any:
-    """The config of a Hugging Face model; RequestError where there is none.
-
-    Args:
-        source: a folder that `save_pretrained` wrote, or a name on the hub.
-        what: it should be, such as `GPT-2`.
-    """
-    transformers = transformers_library()
-    if Path(source).is_dir():
-        check_files(Path(source))
-    try:
-        return transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:  # the hub, the network and the file formats have their own
-        raise RequestError(f"transformers cannot load a {what} from {source!r}: {str(error)[:300]}") from None
 
 
 def load_hugging_face(model: GPT, source: str) -> None:
@@ -159,7 +125,7 @@ def to_hugging_face(model: GPT, activation: str, end_of_text: int | None = None)
         RequestError: transformers is missing, or has no such activation.
     """
     transformers = transformers_library()
-    name = their_activation(activation)
+    name = transformers_activation(activation)
     sizes: Model = model.sizes
     if sizes.mlp == "gated":
         raise RequestError("transformers' GPT-2 has no gated MLP, so a model with --model.mlp gated is not one")
@@ -241,37 +207,16 @@ def export_to_hugging_face(folder: Path, out: Path) -> None:
     Raises:
         RequestError: the run is not finished, transformers is missing or has no such model, or `out` is not empty.
     """
-    translates = is_translator(folder)
-    with output_folder(out, "--out") as whole:
-        finished: FinishedRun[Any] = _export_translator(folder, whole) if translates else _export_gpt2(folder, whole)
-        activation = finished.config.activation
-        write_card(whole, finished.result, _use(activation, translates))
-    say(f"exported: {out}")
-    if activation == "golu":
-        say("call golu_core.register_with_transformers() before from_pretrained")
-
-
-def _use(activation: str, translates: bool) -> Usage:
-    """How an exported model is used."""
-    model = "FSMTForConditionalGeneration" if translates else "AutoModelForCausalLM"
-    call = (
-        "model.generate(torch.tensor([[4, 2], [5, 2]]))"
-        if translates
-        else "model(torch.tensor([[1, 2, 3], [4, 5, 6]])).logits"
+    export_to_transformers(
+        out,
+        partial(_export_gpt2, folder),
+        pipeline="text-generation",
+        model="AutoModelForCausalLM",
+        call="model(torch.tensor([[1, 2, 3], [4, 5, 6]])).logits",
     )
-    ours = activation == "golu"
-    code = [
-        "import torch",
-        f"from transformers import {model}",
-        *(["from golu_core import register_with_transformers", "register_with_transformers()"] if ours else []),
-        f'model = {model}.from_pretrained(".")',
-        f"y = {call}",
-    ]
-    needs = "transformers, and golu-core for the activation" if ours else "transformers"
-    return Usage("translation" if translates else "text-generation", "transformers", needs, code)
 
 
-def _export_gpt2(folder: Path, out: Path) -> FinishedRun[Any]:
+def _export_gpt2(folder: Path, out: Path) -> FinishedRun[LmConfig]:
     finished = FinishedRun.at(folder, LmConfig)
     config = finished.config
     model = GPT(config.model, config.activation)
@@ -288,21 +233,5 @@ def _export_gpt2(folder: Path, out: Path) -> FinishedRun[Any]:
     return finished
 
 
-def _export_translator(folder: Path, out: Path) -> FinishedRun[Any]:
-    from .translation.export import export_translator
-
-    return export_translator(folder, out)
-
-
 def _turned(name: str, tensor: Tensor) -> Tensor:
     return tensor.t() if name.endswith(_TRANSPOSED) else tensor
-
-
-def transformers_library():  # type: ignore[no-untyped-def]  # a module, imported only where it is needed
-    """The module `transformers`; RequestError where it is not installed."""
-    try:
-        import transformers
-        import transformers.activations
-    except ImportError:
-        raise RequestError("this needs transformers: pip install 'golu-lm[transformers]'") from None
-    return transformers

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from golu_core.activation import build_activation, gated
+from golu_core.training import Purpose, SwappedActivations, seed_global_generators, swapped_for
 from golu_core.training.config import check_fields
+from golu_core.training.loop import TokenScores, mean_cross_entropy, token_scores
 
-from .config import Model
-from .loss import TokenScores, mean_cross_entropy, token_scores
+from .config import LmConfig, Model
 
 # shapes: N sequences, T tokens, P tokens in the cache, C width, H heads, V vocabulary
 
@@ -167,6 +168,14 @@ class GPT(nn.Module):
             return F.linear(x, self.wte.weight)
         score = token_scores if per_token else mean_cross_entropy
         return score(x.flatten(0, 1), self.wte.weight, targets.flatten())
+
+
+def build_model(config: LmConfig) -> tuple[GPT, SwappedActivations]:
+    """The model, its weights a function of the seed alone, and what became of its activations."""
+    seed_global_generators(config.seed, Purpose.WEIGHTS)
+    model = GPT(config.model, config.default_activation)
+    swapped = swapped_for(model, config.default_activation, config.activation, (torch.zeros(1, 1, dtype=torch.int64),))
+    return model, swapped
 
 
 def flops_per_token(model: GPT) -> int:

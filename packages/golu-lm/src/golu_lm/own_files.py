@@ -9,14 +9,12 @@ from pathlib import Path
 
 from golu_core.training import RequestError
 from golu_core.training.messages import printable
-from golu_core.training.storage import file_digest, left_out, not_there, remark_on, visible_files
+from golu_core.training.storage import file_digest, left_out, not_there, remark_on, uncompressed_name, visible_files
 
 TABLES = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
 """Suffixes of files whose text is in a column, with the loader of `datasets` that reads them."""
 PLAIN = (".txt", ".text", ".md")
 """Suffixes of files that are taken for plain text in a folder; a file that is named may have any."""
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
-"""Suffixes that may follow. What a file is compressed by is seen in its first bytes."""
 TEST_SPLITS = ("val", "valid", "validation", "test")
 """The first of these that is there is the test split."""
 _SPLIT_NAME = re.compile(rf"(train|{'|'.join(TEST_SPLITS)})([-_.]\d.*)?")
@@ -117,11 +115,6 @@ def _of_one_format(path: Path, train: list[Path], test: list[Path], *remarks: st
 def text_name(path: Path) -> str:
     """The name of a text file without its suffixes, or of a folder."""
     return path.resolve().name if path.is_dir() else uncompressed_name(path).stem
-
-
-def uncompressed_name(path: Path) -> Path:
-    """`x.jsonl` for `x.jsonl.gz`."""
-    return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
 
 
 def _suffix(path: Path) -> str:

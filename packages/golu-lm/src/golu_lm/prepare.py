@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,9 +13,10 @@ import numpy
 
 from golu_core.training import RequestError, Seed
 from golu_core.training.config import FolderName, Range
-from golu_core.training.messages import console, say
+from golu_core.training.messages import progress_bar, say
 from golu_core.training.storage import (
     TOKENS_MARKER,
+    already_prepared,
     begin_partial,
     discard,
     file_digest,
@@ -97,13 +97,11 @@ def prepare_command(arguments: Sequence[str]) -> None:
     """`golu-lm prepare DATASET [flags]`."""
     usage = "golu-lm prepare DATASET"
     if not arguments or arguments[0].startswith("-"):
-        raise RequestError(f"name tinystories, openwebtext, pydocs, wmt14, or a file or folder of text: {usage}")
+        raise RequestError(f"name tinystories, openwebtext, pydocs, or a file or folder of text: {usage}")
     dataset, *rest = arguments
     if dataset == "wmt14" or any(word.partition("=")[0] == "--pair" for word in rest):
-        from .translation.prepare_command import prepare_pairs_command
-
-        prepare_pairs_command(arguments)
-        return
+        # remove it with the next version, like TASK.moved
+        raise RequestError(f"pairs of sentences are now prepared by golu-translate prepare {dataset}")
     flags = parsed_flags(PrepareFlags, rest, usage)
     reading = Reading(
         flags.hub, flags.revision, flags.column, flags.test_size, flags.seed, None if flags.separated else False
@@ -150,7 +148,7 @@ def prepare(
     """
     request = {"format": FORMAT, "source": corpus.source, "tokenizer": tokenizer.name, "dtype": _dtype(tokenizer)}
     if folder.exists():
-        return there_already(folder, request)
+        return already_prepared(folder, request)
     try:
         return _prepared(corpus, folder, tokenizer, threads, request, show_progress, fewest_tokens)
     except RequestError:  # a kill leaves what the same command continues; a refusal leaves nothing
@@ -210,19 +208,6 @@ def _remove_prepared(folder: Path) -> None:
 
 def _dtype(tokenizer: Tokenizer) -> str:
     return "uint16" if tokenizer.size <= 1 << 16 else "uint32"
-
-
-def there_already(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """The content of meta.json in a folder that was prepared for a request; RequestError if it was for another."""
-    meta = read_marker(folder, META_FILE) or {}
-    differing = [key for key in request if meta.get(key) != request[key]]
-    if differing:
-        there, asked = ({key: values.get(key) for key in differing} for values in (meta, request))
-        raise RequestError(
-            f"{folder} holds other data: {there} there, {asked} asked for; "
-            f"choose another --name, or --overwrite to delete it"
-        )
-    return meta
 
 
 def _begun(folder: Path, request: dict[str, Any]) -> tuple[Path, _Journal]:
@@ -294,13 +279,3 @@ def _joined(block: list[Piece], encoded: list[Tokens], end_of_text: int) -> Toke
         if piece.ends_document:
             parts.append(end)
     return numpy.concatenate(parts)
-
-
-@contextmanager
-def progress_bar(title: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error, or nothing; gives a function that takes the position reached."""
-    from rich.progress import Progress
-
-    with Progress(console=console(stderr=True), disable=not shown) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda position: progress.update(task, completed=position)

@@ -12,8 +12,6 @@ from golu_core.training import AdamW, Cosine, StepWarmup
 from golu_core.training.config import PaperRow, published
 
 from .config import Data, LmConfig, Model
-from .translation.config import TranslationConfig
-from .translation.recipes import TRANSLATION_RECIPES
 
 
 def _cosine(final_lr: float, warmup_steps: int) -> Cosine:
@@ -111,10 +109,8 @@ BABYGPT_TEXT = LmConfig(
 """nanoGPT's `train_shakespeare_char`, on bytes, for any text: `--data.text FILE`."""
 
 TEXT = replace(BABYGPT_TEXT, recipe="text")
-"""Any text, `--data.text FILE`; `own_text` chooses the sizes and the length from how much there is."""
+"""Any text, `--data.text FILE`; `auto_recipe` chooses the sizes and the length from how much there is."""
 
-LANGUAGE_MODELS: dict[str, LmConfig] = {
+RECIPES: dict[str, LmConfig] = {
     recipe.recipe: recipe for recipe in (BABYGPT_PYDOCS, TEXT, BABYGPT_TEXT, BABYGPT_TINYSTORIES, GPT2S_OPENWEBTEXT)
 }
-
-RECIPES: dict[str, LmConfig | TranslationConfig] = {**LANGUAGE_MODELS, **TRANSLATION_RECIPES}

@@ -6,18 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
-
-from golu_core.training import (
-    Processes,
-    Purpose,
-    Run,
-    SwappedActivations,
-    build_optimizer,
-    load_checked,
-    seed_global_generators,
-    swapped_for,
-)
+from golu_core.training import Processes, Run, build_optimizer, load_checked
 from golu_core.training.finetuning import head_of_start, inputs_of_start, measure_start, train_mode
 from golu_core.training.storage import write_text
 
@@ -25,9 +14,9 @@ from .config import LmConfig
 from .data import LmData, TokenWindows, WindowOrder, load_data
 from .evaluate import evaluate_sample, evaluate_whole
 from .generate import sample_texts
-from .model import GPT, flops_per_token
+from .initial_weights import sized_like_source, start_of_run
+from .model import GPT, build_model, flops_per_token
 from .opening import no_tokens, opening
-from .start_weights import start_of_run, with_sizes_of_source
 from .task import TASK
 from .tokenizers import build_tokenizer
 from .utilization import device_peak
@@ -43,7 +32,7 @@ def train(config: LmConfig) -> None:
         RunFailure: training failed; the message names the last good checkpoint.
         Interrupted: a signal stopped it, and it is saved.
     """
-    config = with_sizes_of_source(config)
+    config = sized_like_source(config)
     context = config.model.context
     with Run(config, TASK) as run:
         if run.report_if_finished():
@@ -87,14 +76,6 @@ def train(config: LmConfig) -> None:
             other={"model_flops_utilization": flops_utilization(run, flops)},
             extras={_TEXT: lambda: save_samples(run)},
         )
-
-
-def build_model(config: LmConfig) -> tuple[GPT, SwappedActivations]:
-    """The model, its weights a function of the seed alone, and what became of its activations."""
-    seed_global_generators(config.seed, Purpose.WEIGHTS)
-    model = GPT(config.model, config.default_activation)
-    swapped = swapped_for(model, config.default_activation, config.activation, (torch.zeros(1, 1, dtype=torch.int64),))
-    return model, swapped
 
 
 def other_model(config: LmConfig, activation: str) -> GPT:

@@ -44,7 +44,7 @@ def start_of_run(config: VisionConfig, model: nn.Module, classes: Sequence[str],
         return None
     return start_given(
         config,
-        TASK.name,
+        TASK,
         model,
         processes,
         partial(read_given, libraries=_libraries_of(config.model)),

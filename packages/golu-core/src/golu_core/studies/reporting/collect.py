@@ -20,7 +20,7 @@ from golu_core.training.config.run_config import ACTIVATION_SOURCE, RunConfig
 from golu_core.training.messages.errors import RequestError
 from golu_core.training.runs.results import RESULT_FILE, SCHEMA, Result, result_from_json
 from golu_core.training.runs.run_files import CONFIG_FILE
-from golu_core.training.tasks.task import installed_tasks, recipes_of
+from golu_core.training.tasks.task import installed_tasks, recipes_of, with_current_task
 
 _NOT_SEARCHED = {"checkpoints", "samples"}
 _NAMED = 10
@@ -193,7 +193,7 @@ def _checked(values: Mapping[str, Any], path: str) -> Result:
         raise RequestError(f"{path}: primary_metric is {_short(metric)}")
     for name in ("environment", "data"):
         _mapping(getattr(result, name), name, path)
-    return result
+    return with_current_task(result)
 
 
 def _mapping(value: Any, name: str, path: str) -> dict[str, Any]:

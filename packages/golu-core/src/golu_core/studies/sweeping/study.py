@@ -13,7 +13,6 @@ from golu_core.activation.names.specs import folder_name
 from golu_core.training.config.named_activations import NamedActivation, planned_activation
 from golu_core.training.config.run_config import RunConfig
 from golu_core.training.messages.errors import RequestError
-from golu_core.training.runs.run_files import run_folder
 from golu_core.training.storage.user_files import read_toml
 from golu_core.training.tasks.command_line import CommandLine
 from golu_core.training.tasks.task import Task, named_recipe, task_of
@@ -113,7 +112,7 @@ class PlannedRun:
     @property
     def folder(self) -> Path:
         """Where the run lies."""
-        return run_folder(self.config, self.task.name)
+        return self.task.run_folder(self.config)
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ from .examination import examined as examined
 from .examination import header_of as header_of
 from .examination import of_examined as of_examined
 from .hub import encoded_images as encoded_images
+from .hub import load_dataset as load_dataset
 from .hub import load_image_splits as load_image_splits
 from .image_copies import said_of_copies as said_of_copies
 from .image_lists import EXTENSIONS as EXTENSIONS

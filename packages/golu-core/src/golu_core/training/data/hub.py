@@ -1,4 +1,4 @@
-"""Images from data sets that `datasets` loads: of the hub, or saved on disk."""
+"""Data sets that `datasets` loads, of the Hub or saved on disk, and the images in them."""
 
 from __future__ import annotations
 
@@ -28,6 +28,28 @@ class ImageSplits(NamedTuple):
     remarks: tuple[str, ...]
 
 
+def load_dataset(path: str, what: str | None = None, **options: Any) -> Any:
+    """Return what `datasets` loads from the Hub or has saved; RequestError where it cannot.
+
+    Args:
+        path: An id on the Hub, or a folder that `save_to_disk` wrote.
+        what: What messages call it; by default the path.
+        **options: Arguments of `datasets.load_dataset`; those that are None are left out.
+    """
+    import datasets
+
+    if Path(path).is_dir():
+        check_files(Path(path))
+    try:
+        if (Path(path) / "dataset_dict.json").exists():
+            return datasets.load_from_disk(path)
+        return datasets.load_dataset(path, **{name: value for name, value in options.items() if value is not None})
+    except Exception as error:  # datasets, huggingface_hub and the network have their own
+        raise RequestError(
+            f"datasets cannot load {what or repr(path)}: {type(error).__name__}: {str(error)[:300]}"
+        ) from None
+
+
 def load_image_splits(path: str, revision: str | None = None) -> ImageSplits:
     """The training and test split of a data set; the validation split is the test split where both are there.
 
@@ -40,15 +62,7 @@ def load_image_splits(path: str, revision: str | None = None) -> ImageSplits:
     """
     import datasets
 
-    if Path(path).is_dir():
-        check_files(Path(path))
-    try:
-        if (Path(path) / "dataset_dict.json").exists():
-            splits = datasets.load_from_disk(path)
-        else:
-            splits = datasets.load_dataset(path, revision=revision)
-    except Exception as error:  # datasets, huggingface_hub and the network have their own
-        raise RequestError(f"datasets cannot load {path!r}: {type(error).__name__}: {str(error)[:300]}") from None
+    splits = load_dataset(path, revision=revision)
     if not isinstance(splits, dict):
         raise RequestError(f"{path!r} has no splits: train and one of {', '.join(_TEST_SPLITS)} are needed")
     tests = [name for name in _TEST_SPLITS if name in splits]

@@ -6,5 +6,4 @@ from .exporting import export_network as export_network
 from .exporting import export_run as export_run
 from .exporting import remove_origins as remove_origins
 from .exporting import spec_in_export as spec_in_export
-from .model_card import Usage as Usage
-from .model_card import write_card as write_card
+from .transformers_form import export_to_transformers as export_to_transformers

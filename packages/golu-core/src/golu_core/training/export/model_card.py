@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ..messages.text_sinks import markdown_text, yaml_value
 from ..runs.results import SAMPLED, Result, base_of, split_of
-from ..tasks.task import installed_tasks
+from ..tasks.task import installed_tasks, with_current_task
 
 _CARD_FILE = "README.md"
 
@@ -37,7 +37,7 @@ def write_card(folder: Path, result: Result, use: Usage) -> None:
         result: The result of the run that it is from.
         use: How the network is used.
     """
-    (folder / _CARD_FILE).write_text(_card(result, use), encoding="utf-8")
+    (folder / _CARD_FILE).write_text(_card(with_current_task(result), use), encoding="utf-8")
 
 
 def _card(result: Result, use: Usage) -> str:

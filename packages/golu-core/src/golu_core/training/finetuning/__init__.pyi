@@ -5,9 +5,15 @@ from .given_weights import classes_there as classes_there
 from .given_weights import read_given as read_given
 from .given_weights import tensors_of_head as tensors_of_head
 from .given_weights import torchvisions_weights as torchvisions_weights
+from .source_sizes import transformers_name as transformers_name
+from .source_sizes import with_sizes_of_source as with_sizes_of_source
 from .starting import Start as Start
 from .starting import head_of_start as head_of_start
 from .starting import inputs_of_start as inputs_of_start
 from .starting import measure_start as measure_start
 from .starting import shown_start as shown_start
 from .starting import start_given as start_given
+from .transformers_models import transformers_activation as transformers_activation
+from .transformers_models import transformers_config as transformers_config
+from .transformers_models import transformers_library as transformers_library
+from .transformers_models import transformers_weights as transformers_weights

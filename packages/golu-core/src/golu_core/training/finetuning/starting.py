@@ -13,9 +13,10 @@ from ..distributed.processes import Processes
 from ..figures.curves import read_metrics
 from ..loop.run import Run
 from ..messages.errors import RequestError
-from ..runs.run_files import METRICS_FILE, run_folder
+from ..runs.run_files import METRICS_FILE
 from ..storage.fingerprint import Fingerprint, tensors_fingerprint
 from ..storage.ownership import RUN_MARKER, read_marker
+from ..tasks.task import Task
 from .freezing import freeze
 from .given_weights import GivenWeights, LoadReport, load_given
 
@@ -59,7 +60,7 @@ def head_of_start(start: Start | None) -> frozenset[str]:
 
 def start_given(
     config: RunConfig,
-    task: str,
+    task: Task[Any],
     model: nn.Module,
     processes: Processes,
     read: Callable[[str], GivenWeights],
@@ -73,7 +74,7 @@ def start_given(
 
     Args:
         config: of the run.
-        task: its name.
+        task: the run's task.
         model: is changed in place.
         processes: of the run.
         read: reads the weights that a text names.
@@ -113,9 +114,9 @@ def _discarded(given: GivenWeights) -> None:
     """Nothing: the weights are too large to be sent from process to process, and all can read them."""
 
 
-def _known_fingerprint(config: RunConfig, task: str) -> str | None:
+def _known_fingerprint(config: RunConfig, task: Task[Any]) -> str | None:
     """Of the weights that the run in the folder began with, if it can be continued."""
-    folder = run_folder(config, task)
+    folder = task.run_folder(config)
     known = (read_marker(folder, RUN_MARKER) or {}).get("inputs", {}).get("init_from")
     can_continue = not config.overwrite and any((folder / "checkpoints").glob("step-*"))
     return str(known) if known is not None and can_continue else None

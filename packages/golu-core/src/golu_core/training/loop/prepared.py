@@ -60,7 +60,7 @@ class Prepared:
             throughput=Throughput(task.unit, round(steps.log.throughput, 2)),
             world_size=steps.processes.count,
             data={**data, **self.identity.inputs_to_result()},
-            environment=environment(steps.processes.device_name, task.program),
+            environment=environment(steps.processes.device_name, task.distribution),
             config_sha256=config_sha256(config),
             activations=activations,
             other={**other, **self.learner.learned_parameters()},

@@ -32,7 +32,7 @@ from ..runs.checkpoint import last_good_checkpoint
 from ..runs.folder import RunFolder
 from ..runs.provenance import environment
 from ..runs.results import Result, SwappedActivations
-from ..runs.run_files import CURVES_FILE, RunIdentity, run_folder
+from ..runs.run_files import CURVES_FILE, RunIdentity
 from ..storage.fingerprint import Fingerprint
 from ..tasks.opening import Opening, opening_lines, shown_line
 from ..tasks.task import Task
@@ -97,7 +97,7 @@ class Run(Generic[Config]):
         require_tracker(config)
         self.config = config
         self.task = task
-        self.folder = run_folder(config, task.name)
+        self.folder = task.run_folder(config)
         self.evaluation = Evaluation(config, self.folder, around=self._interruptible)
         self.processes = self.evaluation.processes
         self.position = Position()
@@ -240,7 +240,7 @@ class Run(Generic[Config]):
 
     def _opened(self, inputs: Mapping[str, Fingerprint]) -> tuple[Path | None, RunIdentity]:
         """Return the checkpoint to continue from, if there is one, and the run's identity; a dry run only looks."""
-        identity = RunIdentity.of(self.config, inputs, environment(self.processes.device_name, self.task.program))
+        identity = RunIdentity.of(self.config, inputs, environment(self.processes.device_name, self.task.distribution))
         if self._missing is not None:
             return None, identity
         look = self._place.check if self.config.dry_run else self._place.open

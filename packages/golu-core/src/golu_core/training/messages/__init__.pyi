@@ -1,3 +1,4 @@
+from .progress import progress_bar as progress_bar
 from .text_sinks import complain as complain
 from .text_sinks import console as console
 from .text_sinks import csv_line as csv_line

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -58,3 +60,15 @@ class TrainingProgress:
         """Leaves the terminal as it was."""
         if self._bar is not None:
             self._bar.stop()
+
+
+@contextmanager
+def progress_bar(title: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar on standard error, or nothing.
+
+    Yields:
+        A function that takes the position reached.
+    """
+    with Progress(console=console(stderr=True), disable=not shown) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda position: progress.update(task, completed=position)

@@ -10,7 +10,3 @@ from .run_files import AVERAGE_FILE as AVERAGE_FILE
 from .run_files import WEIGHTS_FILE as WEIGHTS_FILE
 from .run_files import damaged_files as damaged_files
 from .run_files import read_activation_source as read_activation_source
-from .run_files import read_config as read_config
-from .run_files import read_fields as read_fields
-from .run_files import read_recipe as read_recipe
-from .run_files import run_folder as run_folder

@@ -144,12 +144,6 @@ def read_average(folder: Path) -> bool:
     return isinstance(average, dict) and bool(average.get("evaluate"))
 
 
-def read_fields(folder: Path) -> frozenset[str]:
-    """The names of the fields in a run folder's config; RequestError where there is none or it cannot be read."""
-    values = _config_values(folder)
-    return frozenset(values) if isinstance(values, dict) else frozenset()
-
-
 def _config_values(folder: Path) -> Any:
     path = folder / CONFIG_FILE
     try:

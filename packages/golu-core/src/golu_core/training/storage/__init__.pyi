@@ -1,7 +1,11 @@
 from ...regular_files import check_regular as check_regular
-from ...regular_files import marked_encoding as marked_encoding
 from ...regular_files import open_regular as open_regular
 from ...regular_files import regular_json as regular_json
+from .compressed_text import check_utf8 as check_utf8
+from .compressed_text import is_converted as is_converted
+from .compressed_text import lines_of as lines_of
+from .compressed_text import opened as opened
+from .compressed_text import uncompressed_name as uncompressed_name
 from .fingerprint import encoded_fingerprint as encoded_fingerprint
 from .fingerprint import file_digest as file_digest
 from .fingerprint import file_size as file_size
@@ -16,7 +20,6 @@ from .locks import remove_left_lock as remove_left_lock
 from .output_folders import check_output_folder as check_output_folder
 from .output_folders import output_folder as output_folder
 from .ownership import MADE_BY as MADE_BY
-from .ownership import RUN_MARKER as RUN_MARKER
 from .ownership import TOKENS_MARKER as TOKENS_MARKER
 from .ownership import begin_partial as begin_partial
 from .ownership import check_output as check_output
@@ -35,11 +38,11 @@ from .ownership import write_atomically as write_atomically
 from .ownership import write_json as write_json
 from .ownership import write_output as write_output
 from .ownership import write_text as write_text
+from .sample_folder import already_prepared as already_prepared
 from .sample_folder import written_once as written_once
 from .scratch import dry_run_folder as dry_run_folder
 from .scratch import scratch_folder as scratch_folder
 from .user_files import LONGEST_PATH as LONGEST_PATH
-from .user_files import decoded_parts as decoded_parts
 from .user_files import excerpt as excerpt
 from .user_files import has_null as has_null
 from .user_files import not_text as not_text

@@ -1,4 +1,4 @@
-"""A folder of sample data that the first run writes and all others find."""
+"""Folders of data that one command writes, and all others find."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..messages.errors import RequestError
 from .locks import only_writer, remove_left_lock
-from .ownership import SAMPLE_MARKER, new_folder, require_free
+from .ownership import SAMPLE_MARKER, TOKENS_MARKER, new_folder, read_marker, require_free
 
 
 def written_once(
@@ -43,3 +44,21 @@ def written_once(
                 write(partial)
                 (partial / SAMPLE_MARKER).write_text(json.dumps(marker), encoding="utf-8")
     return folder
+
+
+def already_prepared(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of meta.json in a folder of prepared data; RequestError if it was prepared differently.
+
+    Args:
+        folder: What a `prepare` command wrote.
+        request: What meta.json must hold at least.
+    """
+    meta = read_marker(folder, TOKENS_MARKER) or {}
+    differing = [key for key in request if meta.get(key) != request[key]]
+    if differing:
+        there, asked = ({key: values.get(key) for key in differing} for values in (meta, request))
+        raise RequestError(
+            f"{folder} holds other data: {there} there, {asked} asked for; "
+            f"choose another --name, or --overwrite to delete it"
+        )
+    return meta

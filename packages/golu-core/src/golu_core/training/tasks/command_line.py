@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from ..config.variants import chosen, help_of
 from ..messages.errors import Interrupted, RequestError, RunFailure, status_of
 from ..messages.text_sinks import complain, console, prepare_streams, say
 from .run_arguments import with_run_arguments
-from .task import Command, Task, named_recipe, recipes_of, resolved
+from .task import Command, Task, installed_tasks, named_recipe, recipes_of, resolved, task_of_run
 
 if TYPE_CHECKING:
     from ..config.own_data import Fitted
@@ -104,13 +105,28 @@ class CommandLine(Generic[Config]):
         elif first == "--version":
             from importlib.metadata import version
 
-            say(version(self.program))
+            say(version(self.task.distribution))
         elif first in commands and first != "train" and any(word in ("-h", "--help") for word in rest):
             self._print_help_of(first, commands[first])
         elif first in commands:
+            if commands[first].takes_run:
+                self._refuse_run_of_another_task(first, rest)
             resolved(commands[first].run)(rest)
+        elif first in self.task.moved:
+            command = shlex.join([*self.task.moved[first].split(), *rest])
+            raise RequestError(f"{first} has moved to another program: {command}")
         else:
             raise RequestError(f"unknown command {first!r}{_nearest(first, commands)}; try {self.program} --help")
+
+    def _refuse_run_of_another_task(self, name: str, words: Sequence[str]) -> None:
+        if not words or not Path(words[0]).is_dir():
+            return
+        owner = task_of_run(Path(words[0]))
+        if owner is None or owner.name == self.task.name:
+            return
+        can = name == "evaluate" or name in owner.commands
+        hint = f"use {owner.program} {name} {shlex.quote(words[0])}" if can else f"{owner.program} has no {name}"
+        raise RequestError(f"{words[0]} is a run of {owner.program}: {hint}")
 
     def _print_help_of(self, name: str, command: Command) -> None:
         program = f"{self.program} {name}"
@@ -226,13 +242,16 @@ class CommandLine(Generic[Config]):
         if name in self.recipes:
             return self.recipes[name]
         if ":" not in name:
+            for other in installed_tasks().values():
+                if name in recipes_of(other):
+                    raise RequestError(_elsewhere(name, other))
             raise RequestError(
                 f"unknown recipe {name!r}{_nearest(name, self.recipes)}; the recipes are {', '.join(self.recipes)}; "
                 f"one of your own: ./file.py:name"
             )
         task, recipe = named_recipe(name)
         if task.name != self.task.name:
-            raise RequestError(f"{name} is a recipe of {task.program}, not of {self.program}")
+            raise RequestError(_elsewhere(name, task))
         own: Config = recipe
         return own
 
@@ -292,6 +311,10 @@ def _print_recipes(program: str, recipes: Mapping[str, Config]) -> None:
 
 def _shown_size(parameters: int) -> str:
     return f"{parameters / 1e6:.1f} M" if parameters >= 1e6 else f"{parameters / 1e3:.0f} k"
+
+
+def _elsewhere(recipe: str, task: Task[Any]) -> str:
+    return f"{recipe} is a recipe of {task.program}: use {task.program} train {shlex.quote(recipe)}"
 
 
 def _nearest(word: str, known: Mapping[str, Any]) -> str:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Generic
 
+from ...regular_files import regular_json
 from ..config.run_config import Config
 from ..messages.errors import RequestError
+from ..runs.results import RESULT_FILE, Result
+from ..runs.run_files import read_config, read_recipe, run_folder
 
 GROUP = "golu.tasks"
 _RECIPES_GROUP = "golu.recipes"
@@ -75,8 +80,7 @@ class Task(Generic[Config]):
     Attributes:
         name: The task's folder below OUTPUT_DIR and its name in result.json, such as `vision`.
         title: The title of its tables.
-        package: The import package, such as `golu_vision`; console script and distribution are then named
-            `golu-vision`.
+        package: The import package, such as `golu_vision`; the console script is then named `golu-vision`.
         recipes: The recipes by name.
         metrics: The metrics by their names in result.json, at least the one by which runs are compared.
         unit: The unit of throughput, such as `images/s`.
@@ -89,6 +93,10 @@ class Task(Generic[Config]):
         probe: A `MakeProbe`, which lets `golu-core analyze` look into its networks; None if it offers none.
         workload: A `MakeWorkload`, which lets `golu-core analyze times` measure its networks; None if it offers none.
         own_data: For each recipe that adapts to the user's data, the function that adapts it.
+        distribution: The distribution that holds the package, if its name is not that of the console script.
+        former_name: The name of the task that had these recipes in the version before. Their runs are read as runs of
+            this task, and continue in their folders.
+        moved: Commands that another program has since this version, with its command, such as `golu-lm prepare`.
 
     Examples:
         >>> from golu_core.training import EpochConfig, Metric, Task
@@ -113,11 +121,28 @@ class Task(Generic[Config]):
     probe: str | None = None
     workload: str | None = None
     own_data: Mapping[str, str] = field(default_factory=dict)
+    distribution: str = ""
+    former_name: str | None = None
+    moved: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "distribution", self.distribution or self.program)
 
     @property
     def program(self) -> str:
-        """The console script, and the distribution that holds it."""
+        """The console script."""
         return self.package.replace("_", "-")
+
+    def run_folder(self, config: Config) -> Path:
+        """The folder of a config's run. A run that began below the task's former name stays there."""
+        folder = run_folder(config, self.name)
+        if self.former_name is None or folder.exists():
+            return folder
+        former = run_folder(config, self.former_name)
+        with suppress(RequestError):
+            read_config(former, type(config))
+            return former
+        return folder
 
 
 def resolved(reference: Any) -> Any:
@@ -163,7 +188,10 @@ def _registered_recipes(task_name: str) -> dict[str, Any]:
         except Exception as error:  # another package's code
             raise RequestError(f"the recipe {entry.name} ({entry.value}) cannot be loaded: {error}") from error
         if _task_of_config(recipe).name != task_name:
-            raise RequestError(f"the recipe {entry.name} ({entry.value}) is not one of {task_name}")
+            raise RequestError(
+                f"the recipe {entry.name} ({entry.value}) is not one of {task_name}: "
+                f"register it under {_RECIPES_GROUP}.{_task_of_config(recipe).name}"
+            )
         found[entry.name] = replace(recipe, recipe=entry.name)
     return found
 
@@ -208,3 +236,28 @@ def named_recipe(text: str) -> tuple[Task[Any], Any]:
 def task_of(recipe: str) -> Task[Any]:
     """The task that a recipe belongs to; RequestError as of `named_recipe`."""
     return named_recipe(recipe)[0]
+
+
+def with_current_task(result: Result) -> Result:
+    """A result with the name that its task has today."""
+    return replace(result, task=_current_name(result.task, result.primary_metric.name))
+
+
+def _current_name(name: str, metric: str) -> str:
+    """The name of the task of a result; results of a task that was divided differ in the metric of their recipes."""
+    for task in installed_tasks().values():
+        if task.former_name == name and metric in {recipe.primary_metric for recipe in task.recipes.values()}:
+            return task.name
+    return name
+
+
+def task_of_run(folder: Path) -> Task[Any] | None:
+    """The installed task that a run folder is of; None where its files do not tell."""
+    with suppress(RequestError):
+        try:
+            result = regular_json(folder / RESULT_FILE)
+            name = _current_name(str(result["task"]), str(result["primary_metric"]["name"]))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):  # not finished, or damaged
+            return task_of(read_recipe(folder))
+        return installed_tasks().get(name)
+    return None

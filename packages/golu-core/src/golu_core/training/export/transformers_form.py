@@ -1,0 +1,49 @@
+"""A finished run's network in the form of transformers: what `save_pretrained` writes, with a model card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..messages.text_sinks import say
+from ..runs.finished import FinishedRun
+from ..storage.output_folders import output_folder
+from .model_card import Usage, write_card
+
+
+def export_to_transformers(
+    out: Path, write: Callable[[Path], FinishedRun[Any]], *, pipeline: str, model: str, call: str
+) -> None:
+    """Write a folder that `from_pretrained` loads.
+
+    Args:
+        out: The new folder.
+        write: Writes model and tokenizer into a folder, and returns the run that they are of.
+        pipeline: What hubs call the task, such as `text-generation`.
+        model: The class in transformers, such as `AutoModelForCausalLM`.
+        call: The expression that calls `model`, for the card.
+
+    Raises:
+        RequestError: `out` is not empty, or what `write` refuses.
+    """
+    with output_folder(out, "--out") as whole:
+        finished = write(whole)
+        activation = finished.config.activation
+        write_card(whole, finished.result, _use(activation, pipeline, model, call))
+    say(f"exported: {out}")
+    if activation == "golu":
+        say("call golu_core.register_with_transformers() before from_pretrained")
+
+
+def _use(activation: str, pipeline: str, model: str, call: str) -> Usage:
+    ours = activation == "golu"
+    code = [
+        "import torch",
+        f"from transformers import {model}",
+        *(["from golu_core import register_with_transformers", "register_with_transformers()"] if ours else []),
+        f'model = {model}.from_pretrained(".")',
+        f"y = {call}",
+    ]
+    needs = "transformers, and golu-core for the activation" if ours else "transformers"
+    return Usage(pipeline, "transformers", needs, code)

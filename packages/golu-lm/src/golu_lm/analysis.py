@@ -1,0 +1,81 @@
+"""Networks for `golu-core analyze`: finished models on their test split, and recipes at work on random tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from golu_core.training import FinishedRun, RequestError
+from golu_core.training.distributed import default_device
+from golu_core.training.tasks import Batch, Probe, Workload, spread_keys
+
+from .config import LmConfig
+from .data import load_data, whole_split
+from .model import GPT, build_model
+
+_WINDOWS_AT_ONCE = 16
+
+
+def probe(folder: Path, samples: int, data_dir: Path | None) -> Probe:
+    """Batches of windows (N, T + 1); a sample is a window. See `golu_core.training.tasks.probes.MakeProbe`.
+
+    Raises:
+        RequestError: see there; or the test split is shorter than a window.
+    """
+    finished = FinishedRun.at(folder, LmConfig)
+    config = finished.config if data_dir is None else dataclasses.replace(finished.config, data_dir=data_dir)
+    data = load_data(config)
+    finished.check_input("data", data.fingerprint)
+    model = GPT(config.model, config.activation)
+    finished.load_weights(model)
+    device = default_device()
+    context = config.model.context
+    whole = (len(data.test) - 1) // context  # windows; the rest of the split does not fill one
+    if not whole:
+        raise RequestError(f"the test split of {len(data.test):,} tokens is shorter than a window of {context + 1}")
+    windows = whole_split(data.test, context)
+    batches: list[Batch] = []
+    for keys in spread_keys(whole, samples, _WINDOWS_AT_ONCE):
+        batches.append((windows.__getitems__(keys).tokens.to(device),))
+    return Probe(finished.result, model.eval().to(device), batches, _loss, _metrics)
+
+
+def _scores(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Logits (N * T, vocabulary) and the tokens (N * T,) that follow."""
+    (tokens,) = batch
+    logits = model(tokens[:, :-1])
+    return logits.flatten(0, 1).float(), tokens[:, 1:].flatten()
+
+
+def _loss(model: nn.Module, batch: Batch) -> Tensor:
+    return nn.functional.cross_entropy(*_scores(model, batch))
+
+
+@torch.no_grad()
+def _metrics(model: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
+    loss, right, count = 0.0, 0, 0
+    for batch in batches:
+        logits, targets = _scores(model, batch)
+        loss += float(nn.functional.cross_entropy(logits, targets, reduction="sum"))
+        right += int((logits.argmax(dim=1) == targets).sum())
+        count += len(targets)
+    mean = loss / count
+    perplexity = math.exp(mean) if mean < 700 else math.inf
+    return {"loss": mean, "perplexity": perplexity, "token_accuracy": 100 * right / count}
+
+
+def workload(config: LmConfig, samples: int, device: torch.device) -> Workload:
+    """Windows as long as the context; see `golu_core.training.tasks.workloads.MakeWorkload`."""
+    model = build_model(config)[0].to(device)
+    tokens = torch.randint(config.model.vocabulary, (samples, config.model.context + 1), device=device)
+
+    def training_loss(network: nn.Module) -> torch.Tensor:
+        loss: torch.Tensor = network(tokens[:, :-1], tokens[:, 1:])
+        return loss
+
+    return Workload(model, training_loss, lambda network: network(tokens[:, :-1]), samples)

@@ -1,0 +1,87 @@
+"""Where a language model may start: the weights of a run, of a file, or of a GPT-2 of Hugging Face, and its sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from golu_core.training import Processes, RequestError
+from golu_core.training.finetuning import (
+    GivenWeights,
+    Start,
+    read_given,
+    start_given,
+    transformers_name,
+    transformers_weights,
+    with_sizes_of_source,
+)
+
+from .config import LmConfig
+from .model import GPT
+from .task import TASK
+
+_POSITIONS = "wpe.weight"
+_BYTE_PAIRS = 50_257  # tokens of GPT-2
+
+
+def sized_like_source(config: LmConfig) -> LmConfig:
+    """The config with the sizes of the network that it starts from; a shorter context stays.
+
+    Raises:
+        RequestError: the source cannot be read, or is no language model of this kind.
+    """
+    return with_sizes_of_source(config, TASK, _sized_like_run, _sized_like_gpt2)
+
+
+def start_of_run(config: LmConfig, model: GPT, processes: Processes) -> Start | None:
+    """Loads the weights that `--init-from` names; None where it names none.
+
+    Args:
+        config: of the run, with the sizes of the source.
+        model: is changed in place.
+        processes: of the run.
+
+    Raises:
+        RequestError: the weights cannot be read, or are of another network.
+    """
+
+    def read(source: str) -> GivenWeights:
+        name = transformers_name(source)
+        if name is None:
+            return _cropped(read_given(source, {}), model)
+        from .hugging_face import load_hugging_face
+
+        return transformers_weights(
+            source, name, lambda: GPT(config.model, config.default_activation), load_hugging_face
+        )
+
+    return start_given(config, TASK, model, processes, read)
+
+
+def _sized_like_gpt2(config: LmConfig, name: str) -> LmConfig:
+    from .hugging_face import sized_like
+
+    model = sized_like(name, config.model)
+    if config.data.tokenizer == "bytes" and model.vocabulary >= _BYTE_PAIRS:
+        raise RequestError(f"--init-from {config.init_from} knows byte pairs, not bytes: add --data.tokenizer gpt2")
+    return dataclasses.replace(config, model=model)
+
+
+def _sized_like_run(config: LmConfig, there: LmConfig) -> LmConfig:
+    """The config with the sizes of a run's network; what is only of training stays."""
+    tokenizers = {config.data.tokenizer, there.data.tokenizer} - {"none"}
+    if len(tokenizers) > 1:
+        raise RequestError(
+            f"--init-from {config.init_from} knows the tokens of {there.data.tokenizer}, and the data are of "
+            f"{config.data.tokenizer}"
+        )
+    context = min(config.model.context, there.model.context)
+    return dataclasses.replace(
+        config, model=dataclasses.replace(there.model, dropout=config.model.dropout, context=context)
+    )
+
+
+def _cropped(given: GivenWeights, model: GPT) -> GivenWeights:
+    """The weights with as many positions as the model has, as nanoGPT crops them."""
+    count = len(model.state_dict()[_POSITIONS])
+    tensors = {name: tensor[:count] if name.endswith(_POSITIONS) else tensor for name, tensor in given.tensors.items()}
+    return dataclasses.replace(given, tensors=tensors)

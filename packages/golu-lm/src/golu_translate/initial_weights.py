@@ -1,0 +1,65 @@
+"""Where a translator may start: the weights of a run, of a file, or of an FSMT of Hugging Face, and its sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from golu_core.training import Processes
+from golu_core.training.finetuning import (
+    GivenWeights,
+    Start,
+    read_given,
+    start_given,
+    transformers_name,
+    transformers_weights,
+    with_sizes_of_source,
+)
+
+from .config import TranslationConfig
+from .model import Translator
+from .task import TASK
+
+
+def sized_like_source(config: TranslationConfig) -> TranslationConfig:
+    """The config with the sizes of the network that it starts from.
+
+    Raises:
+        RequestError: the source cannot be read, or is no translator of this kind.
+    """
+    return with_sizes_of_source(config, TASK, _sized_like_run, _sized_like_fsmt)
+
+
+def start_of_run(config: TranslationConfig, model: Translator, processes: Processes) -> Start | None:
+    """Loads the weights that `--init-from` names; None where it names none.
+
+    Args:
+        config: of the run, with the sizes of the source.
+        model: is changed in place.
+        processes: of the run.
+
+    Raises:
+        RequestError: the weights cannot be read, or are of another network.
+    """
+
+    def read(source: str) -> GivenWeights:
+        name = transformers_name(source)
+        if name is None:
+            return read_given(source, {})
+        from .hugging_face import from_fsmt
+
+        return transformers_weights(
+            source, name, lambda: Translator(config.model, config.default_activation), from_fsmt
+        )
+
+    return start_given(config, TASK, model, processes, read)
+
+
+def _sized_like_fsmt(config: TranslationConfig, name: str) -> TranslationConfig:
+    from .hugging_face import sized_like
+
+    return dataclasses.replace(config, model=sized_like(name, config.model))
+
+
+def _sized_like_run(config: TranslationConfig, there: TranslationConfig) -> TranslationConfig:
+    """The config with the sizes of a run's network; what is only of training stays."""
+    return dataclasses.replace(config, model=dataclasses.replace(there.model, dropout=config.model.dropout))
