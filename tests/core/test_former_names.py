@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 
 from golu_core.studies.aggregate import Flags as AggregateFlags
-from golu_core.training.config.former_names import former_names, renamed_fields, with_new_names
+from golu_core.training.config.former_names import (
+    former_names,
+    former_values,
+    renamed_fields,
+    renamed_values,
+    with_new_names,
+)
 from golu_core.training.config.identity import added_fields, config_sha256, differences, flattened, runtime_fields
 from golu_core.training.config.run_config import to_json
 from golu_core.training.runs.run_files import config_from_file, config_to_file
@@ -29,13 +35,18 @@ FLAGS = [
 
 
 def under_old_names(config: Any) -> dict[str, Any]:
-    """The JSON values of a config with every renamed field under its former name."""
+    """The JSON values of a config with every renamed field and value under its former name."""
 
     def renamed(value: Any, kept: Any) -> Any:
         if not dataclasses.is_dataclass(kept):
             return value
-        old = former_names(type(kept))
-        return {old.get(name, name): renamed(inner, getattr(kept, name, None)) for name, inner in value.items()}
+        old, values = former_names(type(kept)), former_values(type(kept))
+        return {
+            old.get(name, name): (
+                values[name].get(inner, inner) if name in values else renamed(inner, getattr(kept, name, None))
+            )
+            for name, inner in value.items()
+        }
 
     return renamed(to_json(config), config)
 
@@ -55,7 +66,10 @@ def test_a_config_of_the_version_before_is_read_and_has_the_same_checksum(task: 
 @pytest.mark.parametrize(("task", "name"), RECIPES, ids=lambda value: getattr(value, "name", value))
 def test_a_checksum_is_that_of_the_former_names(task: Task, name: str):
     """Computed by hand from the config as the version before wrote it."""
-    config = recipes_of(task)[name]
+    check_checksum(recipes_of(task)[name])
+
+
+def check_checksum(config: Any) -> None:
     old = dict(renamed_fields(type(config)))
     left_out = {old.get(field, field) for field in runtime_fields(config)}
     added = {old.get(field, field): value for field, value in added_fields(config)}
@@ -106,6 +120,40 @@ def test_an_old_flag_sets_the_field_and_names_the_new_one(task: Task, name: str,
     assert read == wanted
     said = capsys.readouterr().err
     assert flag in said and new.rpartition(".")[2].replace("_", "-") in said and said.count("\n") == 1
+
+
+RENAMED_VALUES = {
+    (task.name, path, new, old): (task, name)
+    for task, name in reversed(RECIPES)
+    for path, values in renamed_values(type(recipes_of(task)[name]))
+    for new, old in values.items()
+}
+
+
+@pytest.mark.parametrize("spelled", ["{} {}", "{}={}"])
+@pytest.mark.parametrize("renamed", RENAMED_VALUES, ids="-".join)
+def test_an_old_value_is_read_as_the_new_one_and_keeps_the_checksum(renamed, spelled, capsys, tmp_path: Path):
+    task, name = RENAMED_VALUES[renamed]
+    _, path, new, old = renamed
+    config = CommandLine(task).config([name, *spelled.format(f"--{path}", old).split()])
+    read: Any = config
+    for part in path.split("."):
+        read = getattr(read, part)
+    said = capsys.readouterr().err
+    assert read == new and f"{old} is now --{path} {new}" in said and said.count("\n") == 1
+    before = {**config_to_file(config), **under_old_names(config)}
+    for field in former_names(type(config)):
+        del before[field]
+    assert f'"{old}"' in json.dumps(before) and f'"{new}"' not in json.dumps(before)
+    there = config_from_file(before, type(config), tmp_path)
+    assert there == config and config_sha256(there) == config_sha256(config) and differences(there, config) == []
+
+
+def test_values_of_this_version_have_the_checksum_of_the_version_before():
+    """Computed from the config as the version before wrote it, not by the code under test."""
+    assert RENAMED_VALUES
+    for (_, path, new, _), (task, name) in RENAMED_VALUES.items():
+        check_checksum(CommandLine(task).config([name, f"--{path}", new]))
 
 
 @pytest.mark.parametrize("kind", FLAGS, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")

@@ -107,7 +107,7 @@ def test_it_stays_positive_and_learns():
 
 @pytest.mark.parametrize(
     "optim",
-    [Sgd(weight_decay=0.1, decay=decay) for decay in ("all", "but_norms", "matrices")] + [AdamW(weight_decay=0.1)],
+    [Sgd(weight_decay=0.1, decay=decay) for decay in ("all", "all_but_norms", "matrices")] + [AdamW(weight_decay=0.1)],
 )
 @pytest.mark.parametrize("shape", [(), (4,), (4, 1, 1)])
 def test_no_weight_decay(optim, shape):

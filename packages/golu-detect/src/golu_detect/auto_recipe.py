@@ -123,7 +123,7 @@ def _optim(model: Model, batch: int) -> Optim:
         aux = (("aux_classifier.", 10.0),) if model.aux_weight > 0 else ()
         return Sgd(lr=0.01 * batch / 32, momentum=0.9, weight_decay=1e-4, lr_scales=aux)
     if isinstance(model, RetinaNet):
-        return AdamW(lr=1e-4 * (batch / 16) ** 0.5, weight_decay=0.05, decay="but_norms")
+        return AdamW(lr=1e-4 * (batch / 16) ** 0.5, weight_decay=0.05, decay="all_but_norms")
     return Sgd(lr=0.02 * batch / 16, momentum=0.9, weight_decay=1e-4)
 
 

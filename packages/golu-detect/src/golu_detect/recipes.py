@@ -82,7 +82,7 @@ RETINANET_RESNET50_FPN_COCO = _detector(
     "retinanet-resnet50-fpn-coco",
     _row("RetinaNet-FPN-RN50", 38_198_935, box_map="39.90±0.063 40.68±0.090 40.27±0.087 40.45±0.093 40.77±0.065"),
     RetinaNet(shorter_side=(480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)),
-    AdamW(lr=1e-4, weight_decay=0.05, decay="but_norms"),
+    AdamW(lr=1e-4, weight_decay=0.05, decay="all_but_norms"),
 )
 """torchvision's second version: P6 and P7 from C5, group norm in the heads, GIoU loss; multi-scale training."""
 

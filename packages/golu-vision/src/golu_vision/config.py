@@ -57,7 +57,7 @@ class Data:
 
     Attributes:
         source: `folder`: class folders in `train` and `val` (or `test`); `cifar10` and `mnist`: torchvision's;
-            `digits`: scikit-learn's scans, written as class folders; `hub`: anything that `datasets` loads.
+            `digits`: scikit-learn's scans, written as class folders.
         name: Name of the data set in results, and its folder in --data-dir.
         root: Folder of your own with class folders, instead of `source`.
         hub: Id on the hub or local path for `datasets`, instead of `source`.
@@ -77,7 +77,10 @@ class Data:
         test_images: Test images of the published data set.
     """
 
-    source: Literal["folder", "cifar10", "mnist", "digits", "hub"] = runtime_field("folder")
+    # a data set of the hub is named by `hub`, whatever `source` is
+    FORMER_VALUES: ClassVar[Mapping[str, Mapping[str, str]]] = {"source": {"folder": "hub"}}
+
+    source: Literal["folder", "cifar10", "mnist", "digits"] = runtime_field("folder")
     name: FolderName = runtime_field("imagenet")
     root: Path | None = runtime_field(None)
     hub: str | None = runtime_field(None)
@@ -112,8 +115,6 @@ class Data:
             raise RequestError(f"{flag}.root and {flag}.hub cannot be combined")
         if self.revision is not None and self.hub is None:
             raise RequestError(f"{flag}.revision is for a data set on the hub: name one with {flag}.hub")
-        if self.source == "hub" and self.hub is None:
-            raise RequestError(f"{flag}.hub must name a data set of the hub or a local path")
         if self.test_share is not None and self.root is None:
             raise RequestError(f"{flag}.test-share is for class folders of your own: name them with {flag}.root")
         if self.background != "white" and self.source in (*GRAY_SOURCES, "cifar10") and not self.is_own:

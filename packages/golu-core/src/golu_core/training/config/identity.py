@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .former_names import renamed_fields
+from .former_names import renamed_fields, renamed_values
 from .run_config import RunConfig, to_json
 
 
@@ -21,27 +21,38 @@ class IdentityRules:
         runtime: Names of the fields that say where and how a run runs; they are no part of its identity.
         added: Fields that older runs do not have, with their defaults, at which they do not count either.
         former: The names under which renamed fields enter the checksum, so that a run keeps the one it has.
+        former_values: The same for renamed values, by field.
     """
 
     runtime: frozenset[str]
     added: Mapping[str, Any]
     former: Mapping[str, str]
+    former_values: Mapping[str, Mapping[str, str]]
 
     @classmethod
     def of(cls, config: RunConfig) -> IdentityRules:
         """Return the rules of a config, which hold for any other of the same recipe."""
-        return cls(frozenset(runtime_fields(config)), dict(added_fields(config)), dict(renamed_fields(type(config))))
+        kind = type(config)
+        names, values = dict(renamed_fields(kind)), dict(renamed_values(kind))
+        return cls(frozenset(runtime_fields(config)), dict(added_fields(config)), names, values)
 
     def flat(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return what `identity` does, for a config that is at hand as JSON values, under old names or new ones."""
         new = {old: name for name, old in self.former.items()}
         left_out = self.runtime | {self.former[name] for name in self.runtime & set(self.former)}
         flat = {new.get(name, name): _canonical(value) for name, value in flattened(values, left_out).items()}
+        for name, renamed in self.former_values.items():
+            for value, old in renamed.items():
+                if flat.get(name) == old:
+                    flat[name] = value
         return {name: value for name, value in flat.items() if name not in self.added or value != self.added[name]}
 
     def sha256(self, flat: Mapping[str, Any]) -> str:
         """Return the checksum of what `flat` or `identity` gives."""
-        named = {self.former.get(name, name): value for name, value in flat.items()}
+        named = {}
+        for name, value in flat.items():
+            renamed = self.former_values.get(name, {})
+            named[self.former.get(name, name)] = renamed.get(value, value) if isinstance(value, str) else value
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # recipes hold these settings, and their table must not wait 
     from torch import nn
     from torch.optim.swa_utils import AveragedModel
 
-Decay = Literal["all", "matrices", "but_norms"]
+Decay = Literal["all", "matrices", "all_but_norms"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +24,15 @@ class _Groups:
     Attributes:
         lr: Base learning rate.
         weight_decay: Weight decay, of the weights that `decay` names.
-        decay: Which weights decay: `all`; `matrices`, without biases, norms and other vectors, and without what the
-            model itself exempts by a method `no_weight_decay` (timm's convention); `but_norms`, all but those of
+        decay: Which weights decay: `all`; `matrices`, without biases, norms, and other vectors, and without what the
+            model itself exempts by a method `no_weight_decay` (timm's convention); `all_but_norms`, without those of
             normalization layers (torchvision's reference for detection).
         lr_scales: Multiples of the learning rate for parts of the model, each part by the beginning of its parameters'
             names.
         backbone_lr_scale: Multiple of the learning rate for all but the head, where a run starts from given weights.
     """
+
+    FORMER_VALUES: ClassVar[Mapping[str, Mapping[str, str]]] = {"decay": {"all_but_norms": "but_norms"}}
 
     lr: PositiveFloat = 0.1
     weight_decay: NonNegativeFloat = 0.0
@@ -143,7 +145,7 @@ def _exempt_from_decay(model: nn.Module, named: list[tuple[str, nn.Parameter]], 
     gates = {name for name, _ in named if name.rpartition(".")[0] in learned}
     if optim.decay == "all":
         return gates
-    if optim.decay == "but_norms":
+    if optim.decay == "all_but_norms":
         norms = {name for name, module in model.named_modules() if _is_norm(module)}
         return gates | {name for name, _ in named if name.rpartition(".")[0] in norms}
     exempt: Collection[str] = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()  # type: ignore[operator]

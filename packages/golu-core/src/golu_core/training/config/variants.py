@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..messages.errors import RequestError
-from .former_names import former_names, with_new_keys
+from .former_names import former_names, former_values, with_new_keys
 
 if TYPE_CHECKING:
     import cattrs
@@ -126,7 +126,7 @@ def _has_kind(hint: Any) -> bool:
 
 
 def _has_former_names(hint: Any) -> bool:
-    return dataclasses.is_dataclass(hint) and isinstance(hint, type) and bool(former_names(hint))
+    return dataclasses.is_dataclass(hint) and isinstance(hint, type) and bool(former_names(hint) or former_values(hint))
 
 
 def help_of(values: Any) -> str:
