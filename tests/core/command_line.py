@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,16 +17,16 @@ import psutil
 import pytest
 from accelerate.state import AcceleratorState
 
+import forks
+from forks import environment
 from golu_core.training.tasks.command_line import CommandLine
 
 
-def environment(**changes: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    return {**kept, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", **changes}
-
-
 class Program:
-    """A task's program, run as `python -m`, under torchrun if there are several processes."""
+    """A task's program, run as `python -m`, under torchrun if there are several processes.
+
+    Its processes are forks of one that has imported everything (see `forks`), or fresh where a test asks for it.
+    """
 
     def __init__(self, module: str) -> None:
         self.module = module
@@ -38,26 +37,18 @@ class Program:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         return [sys.executable, *launcher, "-m", self.module, *arguments]
 
-    def run(self, *arguments: str, cwd: Path, processes: int = 1, **changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments, processes=processes),
-            cwd=cwd,
-            env=environment(**changes),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+    def run(
+        self, *arguments: str, cwd: Path, processes: int = 1, fresh: bool = False, **changes: str
+    ) -> subprocess.CompletedProcess[str]:
+        command = self.command(*arguments, processes=processes)
+        return forks.run(command, cwd=cwd, env=environment(**changes), timeout=300, fresh=fresh)
 
-    def start(self, *arguments: str, cwd: Path, processes: int = 1) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.command(*arguments, processes=processes),
-            cwd=cwd,
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(
+        self, *arguments: str, cwd: Path, processes: int = 1, fresh: bool = False, session: bool = False
+    ) -> subprocess.Popen[str]:
+        command = self.command(*arguments, processes=processes)
+        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        return forks.start(command, cwd=cwd, env=environment(), fresh=fresh, start_new_session=session, **streams)
 
 
 def kill_all(process: subprocess.Popen[str]) -> None:

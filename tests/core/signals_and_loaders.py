@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import psutil
 
-from command_line import Program, environment, kill_all, same_outcome, wait_for_step
-
-
-def started_in_a_group(program: Program, arguments: list[str], cwd: Path, processes: int) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        program.command(*arguments, processes=processes),
-        cwd=cwd,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+from command_line import Program, kill_all, same_outcome, wait_for_step
 
 
 def stops_and_continues(
     program: Program, arguments: list[str], folder: Path, whole: Path, cwd: Path, number: int, processes: int
 ) -> None:
     """A signal to the whole group saves, says so, leaves no process, and the same command ends as if nothing was."""
-    process = started_in_a_group(program, arguments, cwd, processes)
+    process = program.start(*arguments, cwd=cwd, processes=processes, session=True)
     assert wait_for_step(process, cwd / folder, 2)
     family = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, number)
@@ -50,7 +37,7 @@ def stops_and_continues(
 
 def a_killed_loader_is_one_message(program: Program, arguments: list[str], folder: Path, cwd: Path) -> None:
     """`kill -9` of a loader process, as the system does when memory is short."""
-    process = started_in_a_group(program, arguments, cwd, 1)
+    process = program.start(*arguments, cwd=cwd, session=True)
     assert wait_for_step(process, cwd / folder, 1)
     deadline = time.monotonic() + 20
     while not (loaders := psutil.Process(process.pid).children()):
@@ -64,7 +51,7 @@ def a_killed_loader_is_one_message(program: Program, arguments: list[str], folde
 
 
 def loaders_end_with_their_parent(program: Program, arguments: list[str], folder: Path, cwd: Path) -> None:
-    process = started_in_a_group(program, arguments, cwd, 1)
+    process = program.start(*arguments, cwd=cwd, session=True)
     assert wait_for_step(process, cwd / folder, 1)
     loaders = psutil.Process(process.pid).children()
     assert loaders, "no loader process"
