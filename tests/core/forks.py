@@ -115,6 +115,8 @@ def environment(**changes: str) -> dict[str, str]:
     return {**kept, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", **changes}
 
 
+# pytest's own, and what torch and scikit-learn set when they are imported
+_NOT_READ = ("PYTEST_", "TORCHINDUCTOR_CACHE_DIR", "KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK")
 _ENVIRONMENT = environment()  # the server's, before any test changes what imports read
 
 
@@ -127,7 +129,7 @@ def start(command: Sequence[str], *, env: Mapping[str, str], fresh: bool = False
         fresh: Whether it must be a new interpreter.
         options: of Popen.
     """
-    server = None if fresh or not _is_as_the_server(env) else _server()
+    server = None if fresh or not can_fork(env) else _server()
     return popen(server, command, env=env, text=True, **options)
 
 
@@ -145,9 +147,9 @@ def run(
         return subprocess.CompletedProcess(list(command), process.poll(), out, err)
 
 
-def _is_as_the_server(env: Mapping[str, str]) -> bool:
-    """Whether a command's imports would read the same variables; pytest's own differ from test to test."""
-    ours, theirs = ({k: v for k, v in e.items() if not k.startswith("PYTEST_")} for e in (_ENVIRONMENT, env))
+def can_fork(env: Mapping[str, str]) -> bool:
+    """Whether a command with these variables may be a fork: its imports would read the same as the server's did."""
+    ours, theirs = ({k: v for k, v in e.items() if not k.startswith(_NOT_READ)} for e in (_ENVIRONMENT, env))
     return ours == theirs and "GOLU_FRESH_STARTS" not in os.environ and sys.platform == "linux"
 
 

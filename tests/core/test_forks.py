@@ -18,6 +18,7 @@ import forks
 from command_line import Program
 from detect_program import copy_few
 from faults import TRAIN, run_folder
+from golu_core.training.data.digits import write_digits
 from golu_detect.samples import write_digit_scenes
 
 pytestmark = pytest.mark.slow
@@ -149,6 +150,8 @@ def test_the_server_imports_what_the_packages_import():
 @pytest.mark.parametrize(("task", "processes"), [*((task, 1) for task in TRAIN), ("lm", 2)])
 def test_each_task_trains_as_from_a_new_interpreter(task, processes, tmp_path):
     """The one place where every task is started as a person starts it, so it also finds what is not imported."""
+    write_digits(tmp_path / "digits")
+    assert forks.can_fork(forks.environment()), "what the packages import changes variables"
     program = Program(f"golu_{task}")
     arguments, outcomes = TRAIN[task], []
     if task == "detect":  # of which the evaluation on all scenes would take a minute

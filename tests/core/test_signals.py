@@ -44,14 +44,14 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory):
-    """The uninterrupted run of a task in so many processes."""
+    """The uninterrupted run of a task in so many processes, which are new interpreters and no forks."""
     made: dict[tuple[str, int], Path] = {}
 
     def run(task: str, processes: int) -> Path:
         if (task, processes) not in made:
             program, arguments, recipe = TASKS[task]
             cwd = tmp_path_factory.mktemp("whole")
-            done = program.run(*arguments, "--data-dir", str(data), cwd=cwd, processes=processes)
+            done = program.run(*arguments, "--data-dir", str(data), cwd=cwd, processes=processes, fresh=True)
             assert done.returncode == 0, done.stderr
             made[task, processes] = cwd / "runs" / task / recipe / "golu" / "seed0"
         return made[task, processes]
@@ -59,16 +59,14 @@ def whole(data, tmp_path_factory):
     return run
 
 
+# every pair of task, signal, loader processes and processes is there
 CASES = [
-    (task, number, workers, processes)
-    for task in TASKS
-    for number, workers, processes in (
-        (signal.SIGTERM, 1, 1),
-        (signal.SIGTERM, 2, 1),
-        (signal.SIGTERM, 1, 2),
-        (signal.SIGTERM, 2, 2),
-        (signal.SIGHUP, 1, 1),
-    )
+    *((task, signal.SIGTERM, 1, 1) for task in TASKS),
+    *((task, signal.SIGTERM, 2, 2) for task in TASKS),
+    ("vision", signal.SIGHUP, 2, 1),
+    ("lm", signal.SIGHUP, 1, 2),
+    ("detect", signal.SIGHUP, 2, 1),
+    ("diffusion", signal.SIGHUP, 1, 2),
 ]
 
 
