@@ -28,8 +28,11 @@ from forks import LARGEST_REQUEST, LAUNCHER, ForkServer, popen
 
 # what the packages' programs import, at their start or in a function; nothing else may stand here
 IMPORTED = (
-    *(f"golu_{task}.{part}" for task in ("vision", "lm", "detect", "diffusion") for part in ("cli", "train")),
-    "golu_lm.translation.train",
+    *(
+        f"golu_{task}.{part}"
+        for task in ("vision", "lm", "translate", "detect", "diffusion")
+        for part in ("cli", "train")
+    ),
     "golu_core.cli",
     "golu_core.training.loop.run",
     "golu_core.training.export.exporting",
