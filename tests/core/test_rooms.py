@@ -191,6 +191,45 @@ def test_contributing_lists_the_rooms_from_the_foundation_up():
     assert sorted(listed, key=LEVEL.__getitem__) == listed
 
 
+FLOOR_PLAN = {
+    "task",
+    "recipes",
+    "config",
+    "data",
+    "model",
+    "train",
+    "evaluate",
+    "export",
+    "analysis",
+    "initial_weights",
+    "cli",
+}
+
+
+@pytest.mark.parametrize("package", TASKS)
+def test_task_packages_share_one_floor_plan(package):
+    """Whoever knows one task finds their way in all of them."""
+    files = {name.rpartition(".")[2] for name in FILES if name.startswith(f"{package}.")}
+    assert FLOOR_PLAN - files == set()
+    homes = {
+        "build_model": "model",
+        "start_of_run": "initial_weights",
+        "train": "train",
+        "evaluate": "evaluate",
+        "analysis_model": "analysis",
+        "timing_model": "analysis",
+    }
+    for name, path in FILES.items():
+        if name.startswith(f"{package}."):
+            functions = {
+                node.name
+                for node in ast.parse(path.read_text(encoding="utf-8")).body
+                if isinstance(node, ast.FunctionDef)
+            }
+            strays = {one for one in functions & set(homes) if name != f"{package}.{homes[one]}"}
+            assert strays == set(), name
+
+
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("packages/*/README.md")]
 
 

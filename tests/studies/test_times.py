@@ -15,7 +15,7 @@ from golu_core.studies.analyses.times import Times
 from golu_core.training.config.run_config import checked
 from golu_core.training.messages.errors import RequestError
 from golu_core.training.tasks.task import Task, installed_tasks
-from golu_core.training.tasks.workloads import make_workload
+from golu_core.training.tasks.timing_model import make_timing_model
 
 OFFLINE = [
     (task, name)
@@ -33,18 +33,18 @@ SMALL = {"digits", "mlp-digits", "babygpt-pydocs", "transformer-numbers", "ddpm-
         for task, name in OFFLINE
     ],
 )
-def test_each_recipe_has_a_workload(task, recipe):
+def test_each_recipe_has_a_timing_model(task, recipe):
     """A finite loss, a gradient for what is trained, and outputs; the config's activation is in the network."""
     config = checked(task.recipes[recipe])
-    workload = make_workload(task, config, 2, torch.device("cpu"))
-    assert any(type(module).__name__ == "GoLU" for module in workload.model.modules())
-    workload.model.train()
-    loss = workload.training_loss(workload.model)
+    timed = make_timing_model(task, config, 2, torch.device("cpu"))
+    assert any(type(module).__name__ == "GoLU" for module in timed.model.modules())
+    timed.model.train()
+    loss = timed.training_loss(timed.model)
     assert loss.shape == () and math.isfinite(loss.item())
     loss.backward()
-    assert all(p.grad is not None for p in workload.model.parameters() if p.requires_grad)
+    assert all(p.grad is not None for p in timed.model.parameters() if p.requires_grad)
     with torch.no_grad():
-        assert workload.infer(workload.model.eval()) is not None
+        assert timed.infer(timed.model.eval()) is not None
 
 
 def test_ratio_and_interval_are_those_of_the_signed_rank_test():
@@ -101,7 +101,7 @@ def test_what_cannot_be_timed_is_refused(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_a_task_without_workloads_is_refused():
+def test_a_task_without_timing_models_is_refused():
     task = Task("t", "T", "p", {}, {}, "x/s", "a:b", "a:b", "a:b")
-    with pytest.raises(RequestError, match="offers no workload"):
-        make_workload(task, None, 1, torch.device("cpu"))
+    with pytest.raises(RequestError, match="offers no timing model"):
+        make_timing_model(task, None, 1, torch.device("cpu"))

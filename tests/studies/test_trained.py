@@ -21,13 +21,13 @@ from golu_core.studies.analyses.noise import SHARES, metric_under_noise, noisy_w
 from golu_core.studies.analyses.trained import mean_and_half_width
 from golu_core.studies.analyses.variance import before_activations, layer_spreads, slope_of
 from golu_core.studies.analyze import main
-from golu_core.training.tasks.probes import Probe, spread_keys, with_noise
+from golu_core.training.tasks.analysis_model import AnalysisModel, spread_keys, with_noise
 from golu_core.training.tasks.task import installed_tasks
 
 RESULT = SimpleNamespace(recipe="tiny", model="tiny", primary_metric=SimpleNamespace(name="loss"))
 
 
-def tiny_probe(activation: nn.Module | None = None, batches: int = 2) -> Probe:
+def tiny_model(activation: nn.Module | None = None, batches: int = 2) -> AnalysisModel:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), activation or GoLU(), nn.BatchNorm1d(4), nn.Linear(4, 2)).double().eval()
     model[2].running_var.fill_(1.7)
@@ -43,10 +43,10 @@ def tiny_probe(activation: nn.Module | None = None, batches: int = 2) -> Probe:
     def noisy(batch, share, random):
         return with_noise(batch[0], share, random), batch[1]
 
-    return Probe(RESULT, model, data, loss, metrics, noisy)
+    return AnalysisModel(RESULT, model, data, loss, metrics, noisy)
 
 
-def quadratic_probe(matrix: torch.Tensor) -> Probe:
+def quadratic_model(matrix: torch.Tensor) -> AnalysisModel:
     """A loss of w @ A @ w / 2, whose Hessian is A."""
 
     class Weights(nn.Module):
@@ -57,24 +57,26 @@ def quadratic_probe(matrix: torch.Tensor) -> Probe:
     def loss(network, batch):
         return network.w @ matrix @ network.w / 2
 
-    return Probe(RESULT, Weights(), [(torch.zeros(1),)], loss, lambda network, given: {"loss": float(loss(network, 0))})
+    return AnalysisModel(
+        RESULT, Weights(), [(torch.zeros(1),)], loss, lambda network, given: {"loss": float(loss(network, 0))}
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- Hessian
 
 
-def exact_hessian(probe: Probe) -> numpy.ndarray:
+def exact_hessian(analyzed: AnalysisModel) -> numpy.ndarray:
     """By torch.func over all parameters at once."""
-    names, parameters = zip(*probe.model.named_parameters(), strict=True)
+    names, parameters = zip(*analyzed.model.named_parameters(), strict=True)
     sizes = [parameter.numel() for parameter in parameters]
 
     def total(flat):
         parts = {n: part.view_as(p) for n, part, p in zip(names, flat.split(sizes), parameters, strict=True)}
 
         def called(x):
-            return torch.func.functional_call(probe.model, parts, (x,))
+            return torch.func.functional_call(analyzed.model, parts, (x,))
 
-        return sum(len(batch[0]) * probe.loss(called, batch) for batch in probe.batches) / probe.samples
+        return sum(len(batch[0]) * analyzed.loss(called, batch) for batch in analyzed.batches) / analyzed.samples
 
     flat = torch.cat([parameter.detach().flatten() for parameter in parameters])
     return torch.func.hessian(total)(flat).numpy()
@@ -82,14 +84,14 @@ def exact_hessian(probe: Probe) -> numpy.ndarray:
 
 @pytest.mark.parametrize("activation", [GoLU(), nn.Tanh(), nn.GELU()], ids=lambda module: type(module).__name__)
 def test_the_hessian_is_the_exact_one(activation):
-    probe = tiny_probe(activation)
-    exact = exact_hessian(probe)
-    count, product = hessian_product(probe)
+    analyzed = tiny_model(activation)
+    exact = exact_hessian(analyzed)
+    count, product = hessian_product(analyzed)
     assert exact.shape == (count, count)
     found = numpy.stack([product(row) for row in numpy.eye(count)])
     numpy.testing.assert_allclose(found, exact, atol=1e-10)
     eigenvalues = numpy.linalg.eigvalsh(exact)
-    seen = curvature(probe, top=3, vectors=40, steps=12)
+    seen = curvature(analyzed, top=3, vectors=40, steps=12)
     numpy.testing.assert_allclose(seen.top, eigenvalues[-1:-4:-1], rtol=1e-2, atol=1e-6)
     assert seen.lowest == pytest.approx(eigenvalues[0], rel=0.05, abs=1e-4)
     assert abs(seen.trace - numpy.trace(exact)) < 4 * seen.trace_error + 1e-9
@@ -99,7 +101,7 @@ def test_the_hessian_is_the_exact_one(activation):
 def test_a_known_spectrum():
     turned, _ = numpy.linalg.qr(numpy.random.default_rng(0).normal(size=(30, 30)))
     values = numpy.array([9.0, 5.0, -2.0, *numpy.linspace(0, 1, 27)])
-    seen = curvature(quadratic_probe(torch.from_numpy(turned @ numpy.diag(values) @ turned.T)), 2, 60, 30)
+    seen = curvature(quadratic_model(torch.from_numpy(turned @ numpy.diag(values) @ turned.T)), 2, 60, 30)
     assert seen.top == pytest.approx((9, 5), rel=1e-3) and seen.lowest == pytest.approx(-2, rel=1e-2)
     assert abs(seen.trace - values.sum()) < 4 * seen.trace_error
     at = numpy.linspace(-4, 11, 3001)
@@ -119,17 +121,17 @@ def test_lanczos_ends_where_the_space_ends():
 
 @pytest.mark.parametrize("kind", ["filter", "paper"])
 def test_a_convex_function_is_a_smooth_bowl(kind):
-    probe = quadratic_probe(torch.diag(torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)))
+    analyzed = quadratic_model(torch.diag(torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)))
     with torch.no_grad():
-        probe.model.w.zero_()
-        probe.model.w.data = torch.full((4,), 1e-9, dtype=torch.float64)
-    plane = plane_of(probe, 11, 1.0, kind, recompute=False)
+        analyzed.model.w.zero_()
+        analyzed.model.w.data = torch.full((4,), 1e-9, dtype=torch.float64)
+    plane = plane_of(analyzed, 11, 1.0, kind, recompute=False)
     if kind == "filter":  # vectors stay
         assert numpy.ptp(plane.losses) == 0
         return
-    first, second = (direction_like(probe.model, kind, draw)[0] for draw in (0, 1))
+    first, second = (direction_like(analyzed.model, kind, draw)[0] for draw in (0, 1))
     at = torch.full((4,), 1e-9).double() + 0.6 * first - 0.4 * second
-    expected = float(probe.loss(SimpleNamespace(w=at), None))
+    expected = float(analyzed.loss(SimpleNamespace(w=at), None))
     assert plane.losses[8, 3] == pytest.approx(expected)
     assert plane.losses.min() == plane.losses[5, 5]
     assert plane.sharpness > 0 and plane.roughness < 1e-6
@@ -156,22 +158,22 @@ def test_filters_of_a_direction_are_as_long_as_those_of_the_weights():
 
 
 def test_the_middle_is_the_run_and_nothing_is_changed():
-    probe = tiny_probe()
-    before = copy.deepcopy(probe.model.state_dict())
-    plane = plane_of(probe, 5, 0.5, "filter", recompute=False)
-    assert plane.losses[2, 2] == pytest.approx(probe.mean_loss(probe.model))
-    other = plane_of(probe, 5, 0.5, "filter", recompute=True)
+    analyzed = tiny_model()
+    before = copy.deepcopy(analyzed.model.state_dict())
+    plane = plane_of(analyzed, 5, 0.5, "filter", recompute=False)
+    assert plane.losses[2, 2] == pytest.approx(analyzed.mean_loss(analyzed.model))
+    other = plane_of(analyzed, 5, 0.5, "filter", recompute=True)
     assert other.losses[2, 2] != plane.losses[2, 2]
-    assert all(torch.equal(before[name], value) for name, value in probe.model.state_dict().items())
+    assert all(torch.equal(before[name], value) for name, value in analyzed.model.state_dict().items())
 
 
 def test_recomputed_statistics_are_means_over_the_batches():
-    probe = tiny_probe(batches=3)
-    recompute_batch_norm(probe.model, probe)
-    inputs = [probe.model[:2](batch[0]) for batch in probe.batches]
+    analyzed = tiny_model(batches=3)
+    recompute_batch_norm(analyzed.model, analyzed)
+    inputs = [analyzed.model[:2](batch[0]) for batch in analyzed.batches]
     expected = torch.stack([x.mean(dim=0) for x in inputs]).mean(dim=0)
-    torch.testing.assert_close(probe.model[2].running_mean, expected.detach())
-    assert not any(module.training for module in probe.model.modules()) and probe.model[2].momentum == 0.1
+    torch.testing.assert_close(analyzed.model[2].running_mean, expected.detach())
+    assert not any(module.training for module in analyzed.model.modules()) and analyzed.model[2].momentum == 0.1
 
 
 # --------------------------------------------------------------------------------------------------- noise, and layers
@@ -191,32 +193,32 @@ def test_noise_has_the_deviation_that_it_should():
 
 
 def test_the_metric_without_noise_is_that_of_the_run():
-    probe = tiny_probe()
-    found = metric_under_noise(probe, draws=3)
+    analyzed = tiny_model()
+    found = metric_under_noise(analyzed, draws=3)
     assert set(found) == {"weights", "inputs"} and all(len(values) == len(SHARES) for values in found.values())
-    assert found["weights"][0] == found["inputs"][0] == pytest.approx(probe.mean_loss(probe.model))
+    assert found["weights"][0] == found["inputs"][0] == pytest.approx(analyzed.mean_loss(analyzed.model))
     assert len(set(found["weights"])) == len(set(found["inputs"])) == len(SHARES)
 
 
 def test_spreads_of_layers_are_those_of_their_values():
-    probe = tiny_probe()
-    (layer,) = layer_spreads(probe)
-    x = torch.cat([probe.model[0](batch[0]) for batch in probe.batches]).detach().requires_grad_()
-    y = probe.model[1](x)
-    labels = torch.cat([batch[1] for batch in probe.batches])
-    each = nn.functional.cross_entropy(probe.model[2:](y), labels, reduction="none")
+    analyzed = tiny_model()
+    (layer,) = layer_spreads(analyzed)
+    x = torch.cat([analyzed.model[0](batch[0]) for batch in analyzed.batches]).detach().requires_grad_()
+    y = analyzed.model[1](x)
+    labels = torch.cat([batch[1] for batch in analyzed.batches])
+    each = nn.functional.cross_entropy(analyzed.model[2:](y), labels, reduction="none")
     (gradient,) = torch.autograd.grad(each.sum(), y)
     assert layer.module == "1"
     assert layer.output_variance == pytest.approx(y.var(correction=0).item())
     assert layer.gradient_variance == pytest.approx(gradient.square().mean().item())
-    assert layer.flat == pytest.approx(float((slope_of(probe.model[1], x) < 0.01).double().mean()))
+    assert layer.flat == pytest.approx(float((slope_of(analyzed.model[1], x) < 0.01).double().mean()))
 
 
 def test_dead_units_are_counted():
-    probe = tiny_probe(nn.ReLU(inplace=True))
+    analyzed = tiny_model(nn.ReLU(inplace=True))
     with torch.no_grad():
-        probe.model[0].bias[:] = torch.tensor([-100.0, 100.0, 100.0, 100.0])
-    (layer,) = layer_spreads(probe)
+        analyzed.model[0].bias[:] = torch.tensor([-100.0, 100.0, 100.0, 100.0])
+    (layer,) = layer_spreads(analyzed)
     assert layer.dead == layer.flat == 0.25
 
 
@@ -264,8 +266,8 @@ ANALYSES_OF_RUNS = {
 }
 
 
-def test_every_task_with_a_probe_is_tested():
-    assert set(SMALL) == {name for name, task in installed_tasks().items() if task.probe is not None}
+def test_every_task_with_an_analysis_model_is_tested():
+    assert set(SMALL) == {name for name, task in installed_tasks().items() if task.analysis_model is not None}
 
 
 @pytest.fixture(scope="module")
@@ -306,15 +308,15 @@ def test_an_analysis_of_runs_writes_its_files(task, analysis, runs, tmp_path, ca
 
 
 @pytest.mark.parametrize("task", SMALL)
-def test_a_probe_measures_what_evaluate_does(task, runs):
+def test_an_analysis_model_measures_what_evaluate_does(task, runs):
     """Over the whole test set the metrics are those of result.json."""
-    from golu_core.training.tasks.probes import make_probe
+    from golu_core.training.tasks.analysis_model import make_analysis_model
 
     (folder,) = (path.parent for path in (runs / task).rglob("result.json") if "golu" in path.parts)
-    probe = make_probe(installed_tasks()[task], folder, 10**6, None)
-    found = probe.metrics(probe.model, probe.batches)
+    analyzed = make_analysis_model(installed_tasks()[task], folder, 10**6, None)
+    found = analyzed.metrics(analyzed.model, analyzed.batches)
     for name, value in found.items():
-        assert value == pytest.approx(probe.result.metrics[name], rel=2e-3 if task == "lm" else 1e-4)
+        assert value == pytest.approx(analyzed.result.metrics[name], rel=2e-3 if task == "lm" else 1e-4)
 
 
 REFUSED = {

@@ -127,7 +127,7 @@ def test_no_study_runs_what_a_run_folder_names(task, recipe, spec, place, capsys
             assert "Traceback" not in capsys.readouterr().err
         else:
             said = refusal(status, capsys, words)
-            assert "--trust-activation" in said or "no probe" in said or "analyze" in said, said
+            assert "--trust-activation" in said or "no analysis model" in said or "analyze" in said, said
 
 
 def reading_runs() -> list[str]:

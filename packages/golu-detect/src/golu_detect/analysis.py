@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from golu_core.training.tasks import Workload
+from golu_core.training.tasks import TimingModel
 
 from .config import DeepLabV3, DetectConfig, MaskRcnn, SegmentationAugment
 from .evaluate import normalized, unit_range
@@ -16,8 +16,8 @@ from .train import training_loss
 _OBJECTS = 7  # COCO's mean in a picture is 7.3
 
 
-def workload(config: DetectConfig, samples: int, device: torch.device) -> Workload:
-    """Pictures at the recipe's size with seven objects each; see `golu_core.training.tasks.workloads.MakeWorkload`."""
+def timing_model(config: DetectConfig, samples: int, device: torch.device) -> TimingModel:
+    """Pictures at the recipe's size with seven objects each, as `MakeTimingModel` describes."""
     classes = config.data.expected_classes
     model = build_model(config, classes)[0].to(device)
     side = _side(config)
@@ -31,7 +31,7 @@ def workload(config: DetectConfig, samples: int, device: torch.device) -> Worklo
             return network(normalized(batch.images, device))
         return network([unit_range(image, device) for image in batch.images])
 
-    return Workload(model, lambda network: training_loss(network, batch, config, device), infer, samples)
+    return TimingModel(model, lambda network: training_loss(network, batch, config, device), infer, samples)
 
 
 def _side(config: DetectConfig) -> int:

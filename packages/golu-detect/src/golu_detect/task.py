@@ -61,6 +61,6 @@ TASK: Task[DetectConfig] = Task(
         ),
     },
     order=3,
-    workload="golu_detect.analysis:workload",
+    timing_model="golu_detect.analysis:timing_model",
     own_data=dict.fromkeys(("objects", "instances", "segments"), "golu_detect.auto_recipe:fit_scenes"),
 )

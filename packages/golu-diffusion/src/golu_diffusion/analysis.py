@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from golu_core.training import FinishedRun
 from golu_core.training.distributed import default_device
-from golu_core.training.tasks import Batch, Probe, Workload, spread_keys, with_noise
+from golu_core.training.tasks import AnalysisModel, Batch, TimingModel, spread_keys, with_noise
 
 from .config import DiffusionConfig
 from .data import load_data, scaled
@@ -20,8 +20,8 @@ from .evaluate import load_run
 from .model import build_model
 
 
-def probe(folder: Path, samples: int, data_dir: Path | None) -> Probe:
-    """Batches of noised images, their steps and their noise; see `golu_core.training.tasks.probes.MakeProbe`."""
+def analysis_model(folder: Path, samples: int, data_dir: Path | None) -> AnalysisModel:
+    """Batches of noised images, their steps and their noise, as `MakeAnalysisModel` describes."""
     finished = FinishedRun.at(folder, DiffusionConfig)
     config = finished.config if data_dir is None else dataclasses.replace(finished.config, data_dir=data_dir)
     data = load_data(config)
@@ -34,7 +34,7 @@ def probe(folder: Path, samples: int, data_dir: Path | None) -> Probe:
         steps, noise = batch.steps.to(device), batch.noise.to(device)
         batches.append((diffusion.noised(scaled(batch.images, device), steps, noise), steps, noise))
     model = load_run(finished).eval().to(device)
-    return Probe(finished.result, model, batches, _loss, _metrics, _noisy)
+    return AnalysisModel(finished.result, model, batches, _loss, _metrics, _noisy)
 
 
 def _loss(model: nn.Module, batch: Batch) -> Tensor:
@@ -53,8 +53,8 @@ def _noisy(batch: Batch, share: float, random: torch.Generator) -> Batch:
     return with_noise(noisy, share, random), steps, noise
 
 
-def workload(config: DiffusionConfig, samples: int, device: torch.device) -> Workload:
-    """Noise to be predicted at random steps; see `golu_core.training.tasks.workloads.MakeWorkload`."""
+def timing_model(config: DiffusionConfig, samples: int, device: torch.device) -> TimingModel:
+    """Noise to be predicted at random steps, as `MakeTimingModel` describes."""
     model = build_model(config)[0].to(device)
     shape = (samples, *config.data.shape)
     images, noise = torch.randn(shape, device=device), torch.randn(shape, device=device)
@@ -63,4 +63,4 @@ def workload(config: DiffusionConfig, samples: int, device: torch.device) -> Wor
     def training_loss(network: nn.Module) -> torch.Tensor:
         return nn.functional.mse_loss(network(images, steps).float(), noise)
 
-    return Workload(model, training_loss, lambda network: network(images, steps), samples)
+    return TimingModel(model, training_loss, lambda network: network(images, steps), samples)

@@ -42,7 +42,7 @@ TASK: Task[DiffusionConfig] = Task(
         ),
     },
     order=4,
-    probe="golu_diffusion.analysis:probe",
-    workload="golu_diffusion.analysis:workload",
+    analysis_model="golu_diffusion.analysis:analysis_model",
+    timing_model="golu_diffusion.analysis:timing_model",
     own_data={"pictures": "golu_diffusion.auto_recipe:fit_pictures"},
 )

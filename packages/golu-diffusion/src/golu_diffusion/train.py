@@ -13,12 +13,9 @@ from golu_core.training import (
     load_checked,
 )
 from golu_core.training.finetuning import (
-    Start,
     head_of_start,
     inputs_of_start,
     measure_start,
-    read_given,
-    start_given,
     train_mode,
 )
 from golu_core.training.runs import RESULT_FILE, amend_result
@@ -30,6 +27,7 @@ from .diffusion import Diffusion
 from .drawing import Sampling, draw
 from .evaluate import evaluate, squared_errors
 from .fid import check_fid, frechet_distance
+from .initial_weights import start_of_run
 from .model import UNet, build_model
 from .opening import opening, published_sizes
 from .sample import save_grid
@@ -91,11 +89,6 @@ def train(config: DiffusionConfig) -> None:
             swapped=swapped,
             extras=distance,
         )
-
-
-def start_of_run(config: DiffusionConfig, model: UNet, processes: Processes) -> Start | None:
-    """Loads what `--init-from` names; None where it names nothing. No library publishes weights of this UNet."""
-    return start_given(config, TASK, model, processes, partial(read_given, libraries={}))
 
 
 def other_model(config: DiffusionConfig, activation: str) -> UNet:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from golu_core.training import FinishedRun, RequestError
 from golu_core.training.distributed import default_device
-from golu_core.training.tasks import Batch, Probe, Workload, spread_keys
+from golu_core.training.tasks import AnalysisModel, Batch, TimingModel, spread_keys
 
 from .config import LmConfig
 from .data import load_data, whole_split
@@ -21,8 +21,8 @@ from .model import GPT, build_model
 _WINDOWS_AT_ONCE = 16
 
 
-def probe(folder: Path, samples: int, data_dir: Path | None) -> Probe:
-    """Batches of windows (N, T + 1); a sample is a window. See `golu_core.training.tasks.probes.MakeProbe`.
+def analysis_model(folder: Path, samples: int, data_dir: Path | None) -> AnalysisModel:
+    """Batches of windows (N, T + 1); a sample is a window. See `MakeAnalysisModel`.
 
     Raises:
         RequestError: see there; or the test split is shorter than a window.
@@ -42,7 +42,7 @@ def probe(folder: Path, samples: int, data_dir: Path | None) -> Probe:
     batches: list[Batch] = []
     for keys in spread_keys(whole, samples, _WINDOWS_AT_ONCE):
         batches.append((windows.__getitems__(keys).tokens.to(device),))
-    return Probe(finished.result, model.eval().to(device), batches, _loss, _metrics)
+    return AnalysisModel(finished.result, model.eval().to(device), batches, _loss, _metrics)
 
 
 def _scores(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -69,8 +69,8 @@ def _metrics(model: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
     return {"loss": mean, "perplexity": perplexity, "token_accuracy": 100 * right / count}
 
 
-def workload(config: LmConfig, samples: int, device: torch.device) -> Workload:
-    """Windows as long as the context; see `golu_core.training.tasks.workloads.MakeWorkload`."""
+def timing_model(config: LmConfig, samples: int, device: torch.device) -> TimingModel:
+    """Windows as long as the context, as `MakeTimingModel` describes."""
     model = build_model(config)[0].to(device)
     tokens = torch.randint(config.model.vocabulary, (samples, config.model.context + 1), device=device)
 
@@ -78,4 +78,4 @@ def workload(config: LmConfig, samples: int, device: torch.device) -> Workload:
         loss: torch.Tensor = network(tokens[:, :-1], tokens[:, 1:])
         return loss
 
-    return Workload(model, training_loss, lambda network: network(tokens[:, :-1]), samples)
+    return TimingModel(model, training_loss, lambda network: network(tokens[:, :-1]), samples)

@@ -43,8 +43,8 @@ TASK: Task[LmConfig] = Task(
         ),
     },
     order=2,
-    probe="golu_lm.analysis:probe",
-    workload="golu_lm.analysis:workload",
+    analysis_model="golu_lm.analysis:analysis_model",
+    timing_model="golu_lm.analysis:timing_model",
     own_data={"text": "golu_lm.auto_recipe:fit_text"},
     moved={"translate": "golu-translate translate", "prepare-pairs": "golu-translate prepare"},
 )

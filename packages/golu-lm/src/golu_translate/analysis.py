@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from golu_core.training.tasks import Workload
+from golu_core.training.tasks import TimingModel
 
 from .config import TranslationConfig
 from .model import build_model
@@ -14,7 +14,7 @@ from .vocabulary import PAD
 _SENTENCE = 32  # subwords; sentences of WMT14 have about 30
 
 
-def workload(config: TranslationConfig, samples: int, device: torch.device) -> Workload:
+def timing_model(config: TranslationConfig, samples: int, device: torch.device) -> TimingModel:
     """Pairs of sentences of one length; inference is the reading of both, not a search."""
     model = build_model(config)[0].to(device)
     length = min(_SENTENCE, config.model.longest)
@@ -28,4 +28,4 @@ def workload(config: TranslationConfig, samples: int, device: torch.device) -> W
         total: torch.Tensor = network(source, target.roll(1, 1), targets, places, smoothing=config.label_smoothing)
         return total / len(targets)
 
-    return Workload(model, training_loss, lambda network: network(source, target), samples)
+    return TimingModel(model, training_loss, lambda network: network(source, target), samples)

@@ -47,7 +47,7 @@ TASK: Task[TranslationConfig] = Task(
         ),
     },
     order=2,
-    workload="golu_translate.analysis:workload",
+    timing_model="golu_translate.analysis:timing_model",
     distribution="golu-lm",
     former_name="lm",
 )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from golu_core.training import FinishedRun
 from golu_core.training.distributed import default_device
-from golu_core.training.tasks import Batch, Probe, Workload, spread_keys, with_noise
+from golu_core.training.tasks import AnalysisModel, Batch, TimingModel, spread_keys, with_noise
 
 from .config import VisionConfig
 from .data import load_data
@@ -20,8 +20,8 @@ from .model import build_model
 from .transforms import normalized
 
 
-def probe(folder: Path, samples: int, data_dir: Path | None) -> Probe:
-    """Batches of normalized images and their labels; see `golu_core.training.tasks.probes.MakeProbe`."""
+def analysis_model(folder: Path, samples: int, data_dir: Path | None) -> AnalysisModel:
+    """Batches of normalized images and their labels, as `MakeAnalysisModel` describes."""
     finished = FinishedRun.at(folder, VisionConfig)
     config = finished.config if data_dir is None else dataclasses.replace(finished.config, data_dir=data_dir)
     data = load_data(config)
@@ -34,7 +34,7 @@ def probe(folder: Path, samples: int, data_dir: Path | None) -> Probe:
         batch = data.test.__getitems__(keys)
         batches.append((normalized(batch.images, config.data, device), batch.labels.to(device)))
     model = model.eval().to(device).to(memory_format=torch.channels_last)
-    return Probe(finished.result, model, batches, _loss, _metrics, _noisy)
+    return AnalysisModel(finished.result, model, batches, _loss, _metrics, _noisy)
 
 
 def _loss(model: nn.Module, batch: Batch) -> Tensor:
@@ -56,8 +56,8 @@ def _noisy(batch: Batch, share: float, random: torch.Generator) -> Batch:
     return with_noise(images, share, random), labels
 
 
-def workload(config: VisionConfig, samples: int, device: torch.device) -> Workload:
-    """Images of the recipe's size and random labels; see `golu_core.training.tasks.workloads.MakeWorkload`."""
+def timing_model(config: VisionConfig, samples: int, device: torch.device) -> TimingModel:
+    """Images of the recipe's size and random labels, as `MakeTimingModel` describes."""
     classes, size = config.data.classes, config.data.size
     model = build_model(config, classes)[0].to(device).to(memory_format=torch.channels_last)
     images = torch.randn(samples, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
@@ -66,4 +66,4 @@ def workload(config: VisionConfig, samples: int, device: torch.device) -> Worklo
     def training_loss(network: nn.Module) -> torch.Tensor:
         return nn.functional.cross_entropy(network(images), labels, label_smoothing=config.label_smoothing)
 
-    return Workload(model, training_loss, lambda network: network(images), samples)
+    return TimingModel(model, training_loss, lambda network: network(images), samples)

@@ -37,7 +37,7 @@ TASK: Task[VisionConfig] = Task(
         ),
     },
     order=1,
-    probe="golu_vision.analysis:probe",
-    workload="golu_vision.analysis:workload",
+    analysis_model="golu_vision.analysis:analysis_model",
+    timing_model="golu_vision.analysis:timing_model",
     own_data={"images": "golu_vision.auto_recipe:fit_images"},
 )

@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from golu_core.training.data.seeding import Purpose, generator
 from golu_core.training.figures.drawing import new_figure
-from golu_core.training.tasks.probes import Probe
+from golu_core.training.tasks.analysis_model import AnalysisModel
 
 from ..reporting.figures import NamedFigure, color, plain_style
 from ..reporting.metrics import paper_name
@@ -58,9 +58,9 @@ class Curvature:
     weights: tuple[float, ...]
 
 
-def hessian_product(probe: Probe) -> tuple[int, Product]:
+def hessian_product(analyzed: AnalysisModel) -> tuple[int, Product]:
     """How many parameters are trained, and the product of the mean test loss's Hessian with a vector of them."""
-    parameters = [parameter for parameter in probe.model.parameters() if parameter.requires_grad]
+    parameters = [parameter for parameter in analyzed.model.parameters() if parameter.requires_grad]
     sizes = [parameter.numel() for parameter in parameters]
 
     def product(vector: Values) -> Values:
@@ -69,21 +69,21 @@ def hessian_product(probe: Probe) -> tuple[int, Product]:
             part.view_as(parameter).to(parameter) for part, parameter in zip(flat.split(sizes), parameters, strict=True)
         ]
         total = torch.zeros_like(flat)
-        for batch in probe.batches:
+        for batch in analyzed.batches:
             with sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no second derivative
-                loss = probe.loss(probe.model, batch)
+                loss = analyzed.loss(analyzed.model, batch)
                 gradients = torch.autograd.grad(loss, parameters, create_graph=True)
                 along = sum((g * d).sum() for g, d in zip(gradients, directions, strict=True))
                 found = torch.autograd.grad(along, parameters, allow_unused=True)
             rows = [torch.zeros_like(p) if f is None else f for f, p in zip(found, parameters, strict=True)]
-            total += len(batch[0]) / probe.samples * torch.cat([row.flatten() for row in rows]).double()
+            total += len(batch[0]) / analyzed.samples * torch.cat([row.flatten() for row in rows]).double()
         result: Values = total.cpu().numpy()
         return result
 
     return sum(sizes), product
 
 
-def curvature(probe: Probe, top: int, vectors: int, steps: int) -> Curvature:
+def curvature(analyzed: AnalysisModel, top: int, vectors: int, steps: int) -> Curvature:
     """Eigenvalues, trace and density of a run's Hessian.
 
     Args:
@@ -91,7 +91,7 @@ def curvature(probe: Probe, top: int, vectors: int, steps: int) -> Curvature:
         vectors: random vectors of trace and density.
         steps: of Lanczos for each vector.
     """
-    count, product = hessian_product(probe)
+    count, product = hessian_product(analyzed)
     random = generator(0, Purpose.HESSIAN, "trace")
     traces, nodes, weights = [], [], []
     for _ in range(vectors):
@@ -162,7 +162,7 @@ def analyze_hessian(
     Raises:
         RequestError: as `trained.look_into` does.
     """
-    runs = look_into(folders, samples, data_dir, "hessian", lambda probe: curvature(probe, top, vectors, steps))
+    runs = look_into(folders, samples, data_dir, "hessian", lambda analyzed: curvature(analyzed, top, vectors, steps))
     tables = [_table(recipe, vectors) for recipe in runs.recipes]
     figures = [_figure(recipe) for recipe in runs.recipes]
     numbers = runs.records(lambda seen: {name: _finite(value) for name, value in vars(seen.found).items()})

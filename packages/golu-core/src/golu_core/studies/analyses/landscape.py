@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from golu_core.training.data.seeding import Purpose, generator
 from golu_core.training.figures.drawing import new_figure
-from golu_core.training.tasks.probes import Probe
+from golu_core.training.tasks.analysis_model import AnalysisModel
 
 from ..reporting.figures import NamedFigure, plain_style
 from ..reporting.metrics import paper_name
@@ -76,7 +76,7 @@ def direction_like(model: nn.Module, kind: Directions, draw: int) -> list[Tensor
     return found
 
 
-def plane_of(probe: Probe, points: int, reach: float, kind: Directions, recompute: bool) -> Plane:
+def plane_of(analyzed: AnalysisModel, points: int, reach: float, kind: Directions, recompute: bool) -> Plane:
     """The losses on a grid around a run's weights, from -reach to reach in both directions.
 
     Args:
@@ -85,9 +85,9 @@ def plane_of(probe: Probe, points: int, reach: float, kind: Directions, recomput
         kind: of the directions.
         recompute: take batch norm's statistics anew at each point, from the test batches.
     """
-    model = copy.deepcopy(probe.model)
+    model = copy.deepcopy(analyzed.model)
     at_minimum = [parameter.detach().clone() for parameter in model.parameters()]
-    first, second = (direction_like(probe.model, kind, draw) for draw in (0, 1))
+    first, second = (direction_like(analyzed.model, kind, draw) for draw in (0, 1))
     places = numpy.linspace(-reach, reach, points)
     losses = numpy.empty((points, points))
     with torch.no_grad():
@@ -96,13 +96,13 @@ def plane_of(probe: Probe, points: int, reach: float, kind: Directions, recomput
                 for parameter, start, u, v in zip(model.parameters(), at_minimum, first, second, strict=True):
                     parameter.copy_(start + a * u + b * v)
                 if recompute:
-                    recompute_batch_norm(model, probe)
-                losses[row, column] = probe.mean_loss(model)
+                    recompute_batch_norm(model, analyzed)
+                losses[row, column] = analyzed.mean_loss(model)
     sharpness, roughness = shape_numbers(losses)
     return Plane(losses, sharpness, roughness)
 
 
-def recompute_batch_norm(model: nn.Module, probe: Probe) -> None:
+def recompute_batch_norm(model: nn.Module, analyzed: AnalysisModel) -> None:
     """Takes the running statistics of batch norm from the test batches, each counted alike."""
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if not norms:
@@ -112,8 +112,8 @@ def recompute_batch_norm(model: nn.Module, probe: Probe) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over the batches
         norm.train()
-    for batch in probe.batches:
-        probe.loss(model, batch)
+    for batch in analyzed.batches:
+        analyzed.loss(model, batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
@@ -161,7 +161,7 @@ def analyze_landscape(
         RequestError: as `trained.look_into` does.
     """
     runs = look_into(
-        folders, samples, data_dir, "landscape", lambda probe: plane_of(probe, points, reach, kind, recompute)
+        folders, samples, data_dir, "landscape", lambda analyzed: plane_of(analyzed, points, reach, kind, recompute)
     )
     tables = [_table(recipe, reach, kind, recompute) for recipe in runs.recipes]
     figures = [draw(recipe, reach) for recipe in runs.recipes for draw in (_contours, _surfaces)]

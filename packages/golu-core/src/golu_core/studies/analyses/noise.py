@@ -17,7 +17,7 @@ from torch import nn
 
 from golu_core.training.data.seeding import Purpose, generator
 from golu_core.training.figures.drawing import new_figure
-from golu_core.training.tasks.probes import Batch, Probe
+from golu_core.training.tasks.analysis_model import AnalysisModel, Batch
 
 from ..reporting.figures import NamedFigure, color, plain_style
 from ..reporting.metrics import paper_name
@@ -43,32 +43,34 @@ def noisy_weights(model: nn.Module, share: float, draw: int) -> nn.Module:
     return changed
 
 
-def metric_under_noise(probe: Probe, draws: int) -> Curves:
+def metric_under_noise(analyzed: AnalysisModel, draws: int) -> Curves:
     """The primary metric of a run at each share: a mean over draws.
 
     Args:
         draws: of the noise.
     """
-    name = probe.result.primary_metric.name
+    name = analyzed.result.primary_metric.name
 
     def measured(model: nn.Module, batches: Sequence[Batch]) -> float:
-        return float(probe.metrics(model, batches)[name])
+        return float(analyzed.metrics(model, batches)[name])
 
     def under(share: float, of_inputs: bool) -> float:
         if not share:
-            return measured(probe.model, probe.batches)
+            return measured(analyzed.model, analyzed.batches)
         values = []
         for draw in range(draws):
             if of_inputs:
-                assert probe.noisy is not None
+                assert analyzed.noisy is not None
                 random = generator(draw, Purpose.PERTURB)
-                values.append(measured(probe.model, [probe.noisy(batch, share, random) for batch in probe.batches]))
+                values.append(
+                    measured(analyzed.model, [analyzed.noisy(batch, share, random) for batch in analyzed.batches])
+                )
             else:
-                values.append(measured(noisy_weights(probe.model, share, draw), probe.batches))
+                values.append(measured(noisy_weights(analyzed.model, share, draw), analyzed.batches))
         return statistics.fmean(values)
 
     found = {"weights": [under(share, of_inputs=False) for share in SHARES]}
-    if probe.noisy is not None:
+    if analyzed.noisy is not None:
         found["inputs"] = [under(share, of_inputs=True) for share in SHARES]
     return found
 
@@ -79,7 +81,7 @@ def analyze_noise(folders: Sequence[Path], samples: int, data_dir: Path | None, 
     Raises:
         RequestError: as `trained.look_into` does.
     """
-    runs = look_into(folders, samples, data_dir, "noise", lambda probe: metric_under_noise(probe, draws))
+    runs = look_into(folders, samples, data_dir, "noise", lambda analyzed: metric_under_noise(analyzed, draws))
     tables = [_table(recipe, kind, draws) for recipe in runs.recipes for kind in _kinds(recipe)]
     figures = [_figure(recipe) for recipe in runs.recipes]
     numbers = runs.records(lambda seen: {"metric": seen.run.result.primary_metric.name, **_finite(seen.found)})

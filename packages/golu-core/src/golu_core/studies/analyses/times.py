@@ -24,7 +24,7 @@ from golu_core.training.distributed.devices import default_device
 from golu_core.training.figures.drawing import new_figure
 from golu_core.training.messages.errors import RequestError
 from golu_core.training.tasks.task import named_recipe
-from golu_core.training.tasks.workloads import Workload, make_workload
+from golu_core.training.tasks.timing_model import TimingModel, make_timing_model
 
 from ..reporting.figures import NamedFigure, color, plain_style
 from ..reporting.formats import console
@@ -99,7 +99,7 @@ def analyze_times(
         compiled: by torch.compile.
 
     Raises:
-        RequestError: a recipe is unknown, its task offers no workload, or the precision is not there.
+        RequestError: a recipe is unknown, its task offers no timing model, or the precision is not there.
     """
     if not recipes:
         raise RequestError("name the recipes whose networks are timed, such as digits")
@@ -117,7 +117,7 @@ def analyze_times(
         steps: dict[str, dict[str, Callable[[], None]]] = {part: {} for part in _PARTS}
         for name in names:
             chosen = checked(replace(config, activation=name))
-            training, inference = _steps(chosen, make_workload(task, chosen, count, device), device, compiled)
+            training, inference = _steps(chosen, make_timing_model(task, chosen, count, device), device, compiled)
             steps["training"][name], steps["inference"][name] = training, inference
         seconds = {part: _in_turns(steps[part], rounds, device) for part in _PARTS}
         found.append(Times(config.recipe, config.default_activation, count, config.mixed_precision, seconds))
@@ -125,11 +125,11 @@ def analyze_times(
 
 
 def _steps(
-    config: RunConfig, workload: Workload, device: torch.device, compiled: bool
+    config: RunConfig, timed: TimingModel, device: torch.device, compiled: bool
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """A training step with the recipe's optimizer, and an inference without gradients, of one network."""
-    optimizer = build_optimizer(workload.model, config.optim, device)
-    model: Any = torch.compile(workload.model) if compiled else workload.model
+    optimizer = build_optimizer(timed.model, config.optim, device)
+    model: Any = torch.compile(timed.model) if compiled else timed.model
     dtype = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.mixed_precision]
 
     def precision() -> AbstractContextManager[Any]:
@@ -138,7 +138,7 @@ def _steps(
     def training() -> None:
         model.train()
         with precision():
-            loss = workload.training_loss(model)
+            loss = timed.training_loss(model)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -147,7 +147,7 @@ def _steps(
     def inference() -> None:
         model.eval()
         with precision():
-            workload.infer(model)
+            timed.infer(model)
 
     return training, inference
 

@@ -1,4 +1,4 @@
-"""Finished runs for the analyses that look into trained networks: collected, grouped, and each with its probe."""
+"""Finished runs for the analyses that look into trained networks: collected, grouped, and each with its analyzed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from rich.progress import track
 
 from golu_core.training.messages.errors import RequestError
-from golu_core.training.tasks.probes import Probe, make_probe
+from golu_core.training.tasks.analysis_model import AnalysisModel, make_analysis_model
 from golu_core.training.tasks.task import Task, installed_tasks
 
 from ..reporting.collect import RunResult, collect
@@ -78,7 +78,7 @@ class TrainedRuns(Generic[Found]):
 
 
 def look_into(
-    folders: Sequence[Path], samples: int, data_dir: Path | None, what: str, look: Callable[[Probe], Found]
+    folders: Sequence[Path], samples: int, data_dir: Path | None, what: str, look: Callable[[AnalysisModel], Found]
 ) -> TrainedRuns[Found]:
     """What an analysis finds in each finished run below some folders, with a progress bar.
 
@@ -86,11 +86,11 @@ def look_into(
         samples: test samples that each network sees.
         data_dir: folder that holds the data sets; None takes that of each run.
         what: the analysis does, for the progress bar.
-        look: takes the probe of a run.
+        look: takes Return the analysis model of a run.
 
     Raises:
         RequestError: no run is finished, a run of a recipe has other settings than another, a run is damaged, its data
-            are missing, or its task offers no probe.
+            are missing, or its task offers no analysis model.
     """
     if not folders:
         raise RequestError("name the folders of finished runs")
@@ -99,9 +99,9 @@ def look_into(
     groups: dict[tuple[str, str], dict[str, list[AnalyzedRun[Found]]]] = defaultdict(lambda: defaultdict(list))
     output = console()
     for run in track(collection.runs, what, console=output, transient=True, disable=not output.is_terminal):
-        probe = make_probe(_task(run), run.folder, samples, data_dir)
+        analyzed = make_analysis_model(_task(run), run.folder, samples, data_dir)
         group = groups[run.result.task, run.result.recipe][run.result.activation]
-        group.append(AnalyzedRun(run, look(probe)))
+        group.append(AnalyzedRun(run, look(analyzed)))
     recipes = [
         RecipeRuns(task, recipe, {name: by_activation[name] for name in in_table_order(by_activation)})
         for (task, recipe), by_activation in sorted(groups.items())

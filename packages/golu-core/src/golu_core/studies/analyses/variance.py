@@ -24,7 +24,7 @@ from golu_core.activation.swap.forward_calls import activation_of
 from golu_core.training.data.seeding import Purpose, seed_global_generators
 from golu_core.training.figures.drawing import new_figure
 from golu_core.training.messages.errors import RequestError
-from golu_core.training.tasks.probes import Probe
+from golu_core.training.tasks.analysis_model import AnalysisModel
 
 from ..reporting.figures import NamedFigure, color, plain_style
 from ..reporting.metrics import paper_name
@@ -157,14 +157,14 @@ def slope_of(activation: nn.Module, x: Tensor) -> Tensor:
     return slope.abs()
 
 
-def layer_spreads(probe: Probe) -> list[LayerSpread]:
+def layer_spreads(analyzed: AnalysisModel) -> list[LayerSpread]:
     """Each activation module of a network on its test data, in the order in which they are called first.
 
     Raises:
         RequestError: the network calls no activation module.
     """
     found: dict[str, _Sums] = {}
-    names = {module: name for name, module in probe.model.named_modules() if _is_activation(module)}
+    names = {module: name for name, module in analyzed.model.named_modules() if _is_activation(module)}
 
     def note(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         if measuring:
@@ -183,11 +183,11 @@ def layer_spreads(probe: Probe) -> list[LayerSpread]:
             if getattr(module, "inplace", False):
                 module.inplace = False  # or its input would be gone when its slope is taken
             hooks.callback(module.register_forward_hook(note).remove)
-        for batch in probe.batches:
-            probe.loss(probe.model, batch).backward()
-            probe.model.zero_grad(set_to_none=True)
+        for batch in analyzed.batches:
+            analyzed.loss(analyzed.model, batch).backward()
+            analyzed.model.zero_grad(set_to_none=True)
     if not found:
-        raise RequestError(f"{probe.result.recipe} ({probe.result.model}) calls no activation that is a module")
+        raise RequestError(f"{analyzed.result.recipe} ({analyzed.result.model}) calls no activation that is a module")
     return [sums.spread(name) for name, sums in found.items()]
 
 

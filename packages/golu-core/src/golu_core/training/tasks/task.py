@@ -90,8 +90,8 @@ class Task(Generic[Config]):
         outputs: Patterns of the files that the task itself writes into a run folder, such as `samples/*.png`.
         commands: The task's own subcommands by name.
         order: The position of its tables among those of other tasks.
-        probe: A `MakeProbe`, which lets `golu-core analyze` look into its networks; None if it offers none.
-        workload: A `MakeWorkload`, which lets `golu-core analyze times` measure its networks; None if it offers none.
+        analysis_model: A `MakeAnalysisModel`, with which `golu-core analyze` looks into its networks; None for none.
+        timing_model: A `MakeTimingModel`, with which `golu-core analyze times` times its networks; None for none.
         own_data: For each recipe that adapts to the user's data, the function that adapts it.
         distribution: The distribution that holds the package, if its name is not that of the console script.
         former_name: The name of the task that had these recipes in the version before. Their runs are read as runs of
@@ -118,8 +118,8 @@ class Task(Generic[Config]):
     outputs: tuple[str, ...] = ()
     commands: Mapping[str, Command] = field(default_factory=dict)
     order: int = 100
-    probe: str | None = None
-    workload: str | None = None
+    analysis_model: str | None = None
+    timing_model: str | None = None
     own_data: Mapping[str, str] = field(default_factory=dict)
     distribution: str = ""
     former_name: str | None = None

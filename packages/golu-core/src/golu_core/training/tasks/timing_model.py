@@ -15,7 +15,7 @@ from .task import Task, resolved
 
 
 @dataclass(frozen=True)
-class Workload:
+class TimingModel:
     """A recipe's own network, and one batch of made-up samples of the recipe's sizes: how fast, not how good.
 
     Attributes:
@@ -31,11 +31,11 @@ class Workload:
     samples: int
 
 
-class MakeWorkload(Protocol):
+class MakeTimingModel(Protocol):
     """What a task offers, so that its recipes' networks can be timed."""
 
-    def __call__(self, config: Any, samples: int, device: torch.device) -> Workload:
-        """The workload of a config.
+    def __call__(self, config: Any, samples: int, device: torch.device) -> TimingModel:
+        """Return the timing model of a config.
 
         Args:
             config: of one of the task's recipes; its activation is the one that is measured.
@@ -44,14 +44,14 @@ class MakeWorkload(Protocol):
         """
 
 
-def make_workload(task: Task[Any], config: RunConfig, samples: int, device: torch.device) -> Workload:
-    """The workload of a task's config; RequestError if the task offers none.
+def make_timing_model(task: Task[Any], config: RunConfig, samples: int, device: torch.device) -> TimingModel:
+    """Return the timing model of a task's config; RequestError if the task offers none.
 
     Args:
         samples: of the batch.
         device: that computes.
     """
-    if task.workload is None:
-        raise RequestError(f"the networks of {task.package} cannot be timed: the task offers no workload")
-    make: MakeWorkload = resolved(task.workload)
+    if task.timing_model is None:
+        raise RequestError(f"the networks of {task.package} cannot be timed: the task offers no timing model")
+    make: MakeTimingModel = resolved(task.timing_model)
     return make(config, samples, device)

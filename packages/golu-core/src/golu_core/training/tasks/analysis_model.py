@@ -19,7 +19,7 @@ Batch = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Probe:
+class AnalysisModel:
     """A finished run's network on some of its test data.
 
     Attributes:
@@ -51,11 +51,11 @@ class Probe:
         return total / self.samples
 
 
-class MakeProbe(Protocol):
+class MakeAnalysisModel(Protocol):
     """What a task offers, so that its runs can be analyzed."""
 
-    def __call__(self, folder: Path, samples: int, data_dir: Path | None) -> Probe:
-        """The probe of a finished run.
+    def __call__(self, folder: Path, samples: int, data_dir: Path | None) -> AnalysisModel:
+        """Return the analysis model of a finished run.
 
         Args:
             folder: of the run.
@@ -90,11 +90,11 @@ def with_noise(values: Tensor, share: float, random: torch.Generator) -> Tensor:
     return values + share * values.std() * noise
 
 
-def make_probe(task: Any, folder: Path, samples: int, data_dir: Path | None) -> Probe:
-    """The probe of a finished run of a task; RequestError if the task offers none, or for what it refuses."""
+def make_analysis_model(task: Any, folder: Path, samples: int, data_dir: Path | None) -> AnalysisModel:
+    """Return the analysis model of a finished run; RequestError if the task offers none, or refuses the run."""
     from .task import resolved
 
-    if task.probe is None:
+    if task.analysis_model is None:
         raise RequestError(f"{folder} is a run of {task.program}, whose networks cannot be analyzed this way")
-    found: Probe = resolved(task.probe)(folder, samples, data_dir)
+    found: AnalysisModel = resolved(task.analysis_model)(folder, samples, data_dir)
     return found
