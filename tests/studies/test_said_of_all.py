@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from command_line import runner_in_this_process
-from golu_core.training.data import examined, image_copies
+from golu_core.training.data import examination, image_copies
 from golu_core.training.data.examination import Header, color_of, header_of, of_examined
 from golu_core.training.data.image_copies import equal_files, said_of_copies
 from golu_core.training.data.images import read_image
@@ -42,7 +42,7 @@ def run_here(monkeypatch, capfd):
 # -------------------------------------------------------------------------------------------------------------- colors
 
 
-def looked_for(count: int, colored: set[int], formats_with_color: set[int]) -> examined.Color:
+def looked_for(count: int, colored: set[int], formats_with_color: set[int]) -> examination.Color:
     """`color_of` for images of which some are colored and some more are in a format that can be."""
     return color_of(
         count,
@@ -211,9 +211,9 @@ def test_vision_counts_all_copies_and_names_both_classes(tmp_path, run_here):
 
 
 def test_a_sample_is_random_and_named():
-    assert examined.examined(5, 5) == [0, 1, 2, 3, 4] and of_examined(5, 5) == ""
-    some = examined.examined(1000, 100)
-    assert len(set(some)) == 100 and some == examined.examined(1000, 100) and of_examined(100, 1000) != ""
+    assert examination.examined(5, 5) == [0, 1, 2, 3, 4] and of_examined(5, 5) == ""
+    some = examination.examined(1000, 100)
+    assert len(set(some)) == 100 and some == examination.examined(1000, 100) and of_examined(100, 1000) != ""
     assert len({b - a for a, b in itertools.pairwise(some)}) > 5  # not evenly apart
 
 
