@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
 from golu_core import GoLU, build_activation, replace_activations
@@ -290,3 +291,14 @@ def test_hugging_face_bert_and_gpt2():
     report = replace_activations(gpt2, "gelu", "golu", example_inputs=(tokens,))
     assert report.swapped == tuple(f"transformer.h.{n}.mlp.act" for n in range(2))
     assert not torch.allclose(gpt2(tokens).logits, before)
+
+
+def test_a_report_without_swaps_names_the_activations_that_are_there():
+    """torchvision's MobileNetV2 has 35 ReLU6, and "0 swapped" told nobody so."""
+    network = torchvision.models.mobilenet_v2()
+    report = replace_activations(network, "relu", "golu")
+    assert report.swapped == () and report.others == (("ReLU6", 35),)
+    assert "the model has 35 ReLU6" in str(report)
+    report = replace_activations(network, nn.ReLU6, "golu")
+    assert len(report.swapped) == 35 and report.others == ()
+    assert find_activations(nn.Sequential(nn.Linear(2, 2)), "relu").others == ()

@@ -41,9 +41,9 @@ RUNS = {
     "mlp": ("mlp-digits", [*VISION, "--activation", "mish"]),
     "vit": (
         "digits",
-        [*VISION, "--model.name", "timm/test_vit", "--model.own-activation", "gelu", "--data.size", "160"],
+        [*VISION, "--model.name", "timm/test_vit", "--model.default-activation", "gelu", "--data.size", "160"],
     ),
-    "timm": ("digits", [*VISION, "--model.name", "timm/test_efficientnet", "--model.own-activation", "swish"]),
+    "timm": ("digits", [*VISION, "--model.name", "timm/test_efficientnet", "--model.default-activation", "swish"]),
     "timm, own": ("digits", [*VISION, "--model.name", "timm/test_resnet", "--activation", "relu"]),
     "timm, learned": ("digits", [*VISION, "--model.name", "timm/test_resnet", "--activation", "golu(learnable=True)"]),
     "torchvision": ("digits", [*VISION, "--model.name", "torchvision/resnet18"]),

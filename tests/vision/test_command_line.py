@@ -137,7 +137,7 @@ UNTRAINABLE = [
 def test_a_network_that_cannot_be_trained_is_refused(model, flags, message, few_digits, tmp_path, run_here):
     """Also by a dry run, which `run_here` compares."""
     flags = ["--data.root", str(few_digits), "--model.name", model, "--batch-size", "4", *flags]
-    own = ["--model.own-activation", "gelu" if "vit" in model else "relu"]
+    own = ["--model.default-activation", "gelu" if "vit" in model else "relu"]
     done = run_here("train", "resnet18-imagenet", *flags, *own, cwd=tmp_path)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())

@@ -69,7 +69,7 @@ def test_signal_saves_and_the_same_command_continues(processes, number, few_digi
 @pytest.mark.slow
 def test_one_and_two_processes_see_the_same_batches(few_digits, tmp_path):
     losses = []
-    transformer = ["--model.name", "timm/test_vit", "--model.own-activation", "gelu"]  # no batch norm
+    transformer = ["--model.name", "timm/test_vit", "--model.default-activation", "gelu"]  # no batch norm
     sized = ["--data.size", "160", "--max-steps", "20", "--optim.lr", "0.01"]
     for processes in (1, 2):
         cwd = tmp_path / str(processes)

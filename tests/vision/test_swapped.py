@@ -43,7 +43,7 @@ def test_a_network_without_its_own_activation_is_refused():
         wrong = replace(recipe, activation=activation, model=replace(recipe.model, default_activation="gelu"))
         with pytest.raises(RequestError, match="the network has no gelu"):
             build_model(wrong, 10)
-    with pytest.raises(RequestError, match=r"--model\.own-activation: unknown activation 'nosuch'"):
+    with pytest.raises(RequestError, match=r"--model\.default-activation: unknown activation 'nosuch'"):
         build_model(replace(recipe, model=replace(recipe.model, default_activation="nosuch")), 10)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FunctionType
@@ -23,6 +24,12 @@ from .forward_calls import (
 )
 from .per_channel import size_per_channel, unsized_modules
 
+_ACTIVATION_MODULES = (
+    "torch.nn.modules.activation",
+    "timm.layers.activations",
+    "timm.layers.activations_me",
+    "transformers.activations",
+)
 _GATE_NAMES = ("gate", "scale_activation")
 _GATE_OWNERS = ("SqueezeExcit", "SEModule", "SEBlock", "SELayer", "EffectiveSE")
 
@@ -40,6 +47,7 @@ class ReplacementReport:
         untraced: The reason why `left` is None.
         uncalled: The swapped modules that the forward pass never calls, so that they change nothing. It was traced or
             run in evaluation mode.
+        others: If nothing was swapped, the classes of activations that the model has, with their numbers.
 
     Examples:
         >>> from torch import nn
@@ -56,11 +64,15 @@ class ReplacementReport:
     gates: tuple[str, ...] = ()
     untraced: str = ""
     uncalled: tuple[str, ...] = ()
+    others: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.old} -> {self.new}: {len(self.swapped)} swapped"]
         never = ", but the forward pass never calls it"
         lines += [f"  swapped {name}{never if name in self.uncalled else ''}" for name in self.swapped]
+        if self.others:
+            listed = ", ".join(f"{count} {name}" for name, count in self.others)
+            lines.append(f"  the model has {listed}: pass the name or the class of the one to replace")
         lines += [f"  gate kept {name}" for name in self.gates]
         if self.left is None:
             lines.append(f"  functional calls not looked for: {self.untraced}")
@@ -184,7 +196,20 @@ def _report(
     if found.modules is not None:
         modules = {name: module for name in swapped if isinstance(module := _at(model, name), nn.Module)}
         uncalled = tuple(name for name, module in modules.items() if id(module) not in found.modules)
-    return ReplacementReport(old, new, tuple(swapped), found.functions, tuple(gates), found.problem, uncalled)
+    others = () if swapped else _activation_classes(model)
+    return ReplacementReport(old, new, tuple(swapped), found.functions, tuple(gates), found.problem, uncalled, others)
+
+
+def _activation_classes(model: nn.Module) -> tuple[tuple[str, int], ...]:
+    """Return the classes of a model's activation modules, the most frequent first."""
+    listed = {name for activation in ACTIVATIONS.values() for name in activation.classes}
+    counts = Counter(
+        type(module).__name__
+        for module in model.modules()
+        if dotted(type(module)) in listed or type(module).__module__ in _ACTIVATION_MODULES
+        if not isinstance(module, nn.MultiheadAttention)
+    )
+    return tuple(counts.most_common())
 
 
 def _at(model: nn.Module, name: str) -> object:

@@ -57,7 +57,7 @@ def swapped_for(
         if own not in ACTIVATIONS:
             raise ValueError(f"{own!r} is not a plain name of the registry")
     except ValueError as error:
-        raise RequestError(f"--model.own-activation: {error}") from None
+        raise RequestError(f"--model.default-activation: {error}") from None
     if own == activation:
         report = find_activations(network, own, example_inputs=example_inputs)
     else:
@@ -66,8 +66,10 @@ def swapped_for(
         except ValueError as error:
             raise RequestError(f"--activation {activation}: {error}") from error
     if not report.swapped:
+        there = ", ".join(f"{count} {name}" for name, count in report.others)
         raise RequestError(
-            f"the network has no {own} to be swapped for {activation}: --model.own-activation must be what it has"
+            f"the network has no {own} to replace by {activation}{f', but {there}' if there else ''}: "
+            f"--model.default-activation must name an activation that it has"
         )
     if set(report.uncalled) == set(report.swapped):
         raise RequestError(
