@@ -83,7 +83,7 @@ def test_end_of_text_separates_documents(tmp_path):
     separated = tokens_of(path, tmp_path / "separated")
     assert separated.count(END) == 4  # two markers, and the end of each split
     assert b"<|" not in without_ends(separated)
-    joined = tokens_of(path, tmp_path / "joined", separated=False)
+    joined = tokens_of(path, tmp_path / "joined", split_on_endoftext=False)
     assert joined.count(END) == 2 and without_ends(joined) == path.read_bytes()
 
 
@@ -344,11 +344,11 @@ def test_a_full_disk_is_not_the_fault_of_the_text(tmp_path, monkeypatch):
 
 
 READINGS = {
-    "pydocs": "hub revision column test_size seed separated",
-    "tinystories": "test_size seed separated",
-    "openwebtext": "separated",
+    "pydocs": "hub revision column test_size seed split_on_endoftext",
+    "tinystories": "test_size seed split_on_endoftext",
+    "openwebtext": "split_on_endoftext",
     "x.txt": "hub revision column seed",
-    "x.jsonl": "hub revision separated",
+    "x.jsonl": "hub revision split_on_endoftext",
     "split": "hub revision column seed test_size",
 }
 
@@ -360,7 +360,7 @@ def test_a_flag_that_a_corpus_has_no_use_for_is_refused(dataset, tmp_path, run_h
     write_files(tmp_path / "split", "train.txt test.txt")
     values = {"hub": "a/b", "revision": "v1", "column": "text", "test_size": "0.1", "seed": "3"}
     for name in READINGS[dataset].split():
-        flag = "--no-separated" if name == "separated" else f"--{name.replace('_', '-')}"
+        flag = "--no-split-on-endoftext" if name == "split_on_endoftext" else f"--{name.replace('_', '-')}"
         done = run_here("prepare", dataset, flag, *([values[name]] if name in values else []), cwd=tmp_path)
         assert done.returncode == 2 and f"{flag} has no effect on" in done.stderr, (name, done.stderr)
 

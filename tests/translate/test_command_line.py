@@ -301,7 +301,7 @@ def test_a_model_that_is_too_short_is_made_longer_as_the_message_says(split, tmp
     message = capsys.readouterr().err
     longer, _, again = message.partition("or prepare")
     assert COMMAND_LINE.main([*train, *followed(longer)]) == 0
-    assert ("--most-subwords" in again) == (split == "train")
+    assert ("--max-subwords" in again) == (split == "train")
     if again:
         assert COMMAND_LINE.main([*prepare, *followed(again.replace("--overwrite", "")), "--overwrite"]) == 0
         assert COMMAND_LINE.main([*train, *short, "--output-dir", "again"]) == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import dataclasses
 import gzip
 import itertools
 import json
@@ -361,13 +360,14 @@ def test_a_damaged_vocabulary_is_named(content, tmp_path):
 def test_pairs_need_a_name(tmp_path, monkeypatch, capfd):
     run = runner_in_this_process(COMMAND_LINE, monkeypatch, capfd)
     done = run("prepare", "--pair", "en-de", cwd=tmp_path)
-    assert done.returncode == 2 and "name wmt14, or a file or folder" in done.stderr
+    assert done.returncode == 2 and "DATASET" in done.stderr
     done = run("prepare", "--help", cwd=tmp_path)
-    assert "--most-ratio" in done.stdout
+    assert "--max-ratio" in done.stdout
 
 
 def test_the_cutting_of_the_flags_is_that_of_the_recipe():
     from golu_translate.prepare import PrepareFlags
 
-    assert PrepareFlags().cutting == Cutting()
-    assert {f.name for f in dataclasses.fields(Cutting)} <= {f.name for f in dataclasses.fields(PrepareFlags)}
+    flags = PrepareFlags("wmt14", max_subwords=9, max_ratio=1.5, moses=False)
+    assert PrepareFlags("wmt14").cutting == Cutting()
+    assert flags.cutting == Cutting(most_subwords=9, most_ratio=1.5, moses=False)

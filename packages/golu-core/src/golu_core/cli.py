@@ -19,7 +19,7 @@ _STUDIES = {
 }
 _HELP = "\n".join(
     [
-        "usage: golu-core [COMMAND]",
+        "usage: golu-core [--version] [COMMAND]",
         "",
         "  (none)       what computes GoLU on this machine, for a question or a bug report",
         "  activations  which activations there are, with their parameters",
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif command == "--version":
         say(__version__)
     elif command == "activations":
-        return print_activations()
+        return _activations(rest)
     elif command in _STUDIES:
         return _run_study_command(command, rest)
     else:
@@ -61,6 +61,16 @@ def _run_study_command(command: str, arguments: Sequence[str]) -> int:
         return 2
     status: int = module.main(list(arguments))
     return status
+
+
+def _activations(arguments: Sequence[str]) -> int:
+    if any(word in ("-h", "--help") for word in arguments):
+        say("usage: golu-core activations\n\nWhich activations there are, with their parameters.")
+        return 0
+    if arguments:
+        complain(f"golu-core: activations takes no argument, but got {' '.join(arguments)}")
+        return 2
+    return print_activations()
 
 
 def print_activations() -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from golu_core.training import (
     Fraction,
@@ -65,7 +66,7 @@ class Data:
         text: Text, JSON, CSV or parquet file of your own, packed or not, or a folder of them, tokenized at the first
             run; instead of `name`.
         column: Column with the text, where `text` is a JSON, CSV or parquet file.
-        separated: Take `<|endoftext|>` in a text file for the end of a document; otherwise it is text like any other.
+        split_on_endoftext: Split a text file into documents at `<|endoftext|>`; otherwise it is text like any other.
         dtype: Type of the numbers in token files without meta.json; by default nanoGPT's uint16.
         tokenizer: `gpt2` byte pairs, `bytes`, or `none` if the files were tokenized by something else.
         vocab_file: GPT-2's vocabulary where tiktoken cannot download it: a `.tiktoken` file, or a folder with
@@ -75,10 +76,12 @@ class Data:
         test_documents: Test documents of the published data set, 0 if not known.
     """
 
+    FORMER_NAMES: ClassVar[Mapping[str, str]] = {"split_on_endoftext": "separated"}
+
     name: FolderName = runtime_field("tinystories")
     text: Path | None = runtime_field(None)
     column: str = runtime_field("text")
-    separated: bool = runtime_field(True)
+    split_on_endoftext: bool = runtime_field(True)
     dtype: Literal["uint8", "uint16", "uint32"] | None = runtime_field(None)
     tokenizer: TokenizerName = runtime_field("gpt2")
     vocab_file: Path | None = runtime_field(None)

@@ -156,7 +156,7 @@ class Reading:
         column: that holds the text, by default `text`; not for plain text.
         test_size: part of the whole that becomes the test split, where there is none; of plain text its end.
         seed: of the random choice of test documents; by default nanoGPT's 2357. Not for plain text.
-        separated: whether `<|endoftext|>` separates the documents of plain text, by default true.
+        split_on_endoftext: whether `<|endoftext|>` separates the documents of plain text, by default true.
         column_flag: that names the column, for messages.
     """
 
@@ -165,14 +165,14 @@ class Reading:
     column: str | None = None
     test_size: float | None = None
     seed: int | None = None
-    separated: bool | None = None
+    split_on_endoftext: bool | None = None
     column_flag: str = "--column"
 
     def refuse(self, names: str, what: str) -> None:
         """Raises RequestError if one of the named options is given."""
         for name in names.split():
             if getattr(self, name) is not None:
-                flag = "--no-separated" if name == "separated" else f"--{name.replace('_', '-')}"
+                flag = "--no-split-on-endoftext" if name == "split_on_endoftext" else f"--{name.replace('_', '-')}"
                 raise RequestError(f"{flag} has no effect on {what}: leave it out")
 
 
@@ -181,9 +181,9 @@ def checked_dataset(dataset: str, reading: Reading) -> OwnFiles | None:
     if reading.test_size is not None and not 0 < reading.test_size < 1:
         raise RequestError(f"--test-size must be between 0 and 1, not {reading.test_size}")
     if dataset == "pydocs":
-        reading.refuse("hub revision column test_size seed separated", "pydocs")
+        reading.refuse("hub revision column test_size seed split_on_endoftext", "pydocs")
     elif dataset in HUB_CORPORA:
-        reading.refuse("separated", f"{dataset}, whose rows are documents")
+        reading.refuse("split_on_endoftext", f"{dataset}, whose rows are documents")
         if HUB_CORPORA[dataset].test_split is not None:
             reading.refuse("test_size seed", f"{dataset}, which has a test split")
     elif Path(dataset).exists():
@@ -202,7 +202,7 @@ def _check_own(files: OwnFiles, reading: Reading) -> None:
     if files.table is None:
         reading.refuse("column seed", f"plain text, such as {files.train[0]}")
     else:
-        reading.refuse("separated", f"{files.train[0]}, whose rows are documents")
+        reading.refuse("split_on_endoftext", f"{files.train[0]}, whose rows are documents")
 
 
 def open_corpus(dataset: str, reading: Reading | None = None, num_workers: int = 1) -> Corpus:
@@ -228,7 +228,7 @@ def open_files(files: OwnFiles, reading: Reading) -> Corpus:
     _check_own(files, reading)
     source: dict[str, Any] = dict(files.source)
     if files.table is None:
-        separated = reading.separated is not False
+        separated = reading.split_on_endoftext is not False
         if not separated:
             source["separated"] = False
         test_size = reading.test_size or 0.1

@@ -196,7 +196,7 @@ def _prepared_folder(config: LmConfig, files: OwnFiles | None) -> tuple[Path, st
 
 def _reading(data: Data, files: OwnFiles) -> Reading:
     return (
-        Reading(separated=data.separated)
+        Reading(split_on_endoftext=data.split_on_endoftext)
         if files.table is None
         else Reading(column=data.column, column_flag="--data.column")
     )
@@ -204,7 +204,7 @@ def _reading(data: Data, files: OwnFiles) -> Reading:
 
 def _text_name(data: Data, files: OwnFiles) -> str:
     """What of text files and of how they are read decides their tokens."""
-    how = f"-{data.column}" if files.table else ("" if data.separated else "-joined")
+    how = f"-{data.column}" if files.table else ("" if data.split_on_endoftext else "-joined")
     return files.digest()[:12] + "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in how)
 
 

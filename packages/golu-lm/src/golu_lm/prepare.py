@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy
+import tyro
 
 from golu_core.training import RequestError, Seed
 from golu_core.training.config import FolderName, Range
@@ -48,6 +50,10 @@ _CHARACTERS_AT_ONCE = 1 << 24
 class PrepareFlags:
     """Where and how a corpus is tokenized."""
 
+    FORMER_NAMES: ClassVar[Mapping[str, str]] = {"split_on_endoftext": "separated"}
+
+    dataset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+    """`tinystories`, `openwebtext`, `pydocs`, or a file or folder of text."""
     data_dir: Path = Path("data")
     """Folder that holds the data sets."""
     name: FolderName | None = None
@@ -62,8 +68,8 @@ class PrepareFlags:
     """Revision of the data set on the hub."""
     column: str | None = None
     """Column with the text of a table or data set; by default `text`."""
-    separated: bool = True
-    """Take `<|endoftext|>` in plain text for the end of a document; otherwise it is text like any other."""
+    split_on_endoftext: bool = True
+    """Split plain text into documents at `<|endoftext|>`; otherwise it is text like any other."""
     test_size: float | None = None
     """Share of the test split where there is none; by default 0.1 of plain text, 0.05 of tables, and else as
     published."""
@@ -95,16 +101,19 @@ class _Journal:
 
 def prepare_command(arguments: Sequence[str]) -> None:
     """`golu-lm prepare DATASET [flags]`."""
-    usage = "golu-lm prepare DATASET"
-    if not arguments or arguments[0].startswith("-"):
-        raise RequestError(f"name tinystories, openwebtext, pydocs, or a file or folder of text: {usage}")
-    dataset, *rest = arguments
-    if dataset == "wmt14" or any(word.partition("=")[0] == "--pair" for word in rest):
+    if "wmt14" in arguments[:1] or any(word.partition("=")[0] == "--pair" for word in arguments):
         # remove it with the next version, like TASK.moved
-        raise RequestError(f"pairs of sentences are now prepared by golu-translate prepare {dataset}")
-    flags = parsed_flags(PrepareFlags, rest, usage)
+        command = shlex.join(["golu-translate", "prepare", *arguments])
+        raise RequestError(f"pairs of sentences are now prepared by {command}")
+    flags = parsed_flags(PrepareFlags, arguments, "golu-lm prepare")
+    dataset = flags.dataset
     reading = Reading(
-        flags.hub, flags.revision, flags.column, flags.test_size, flags.seed, None if flags.separated else False
+        flags.hub,
+        flags.revision,
+        flags.column,
+        flags.test_size,
+        flags.seed,
+        None if flags.split_on_endoftext else False,
     )
     files = checked_dataset(dataset, reading)
     tokenizer = build_tokenizer(flags.tokenizer, flags.vocab_file)

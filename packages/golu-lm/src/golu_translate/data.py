@@ -177,7 +177,7 @@ def _check_lengths(splits: Mapping[str, Split], longest: int) -> None:
         return
     cures = f"pass --model.longest {needed}"
     if all(length <= longest for length, split, _ in sides if split != "train"):
-        cures += f", or prepare the data again with --most-subwords {longest - 1} --overwrite"
+        cures += f", or prepare the data again with --max-subwords {longest - 1} --overwrite"
     number = int(side.lengths.argmax()) + 1
     raise RequestError(
         f"sentence {number:,} of {side.path} has {needed:,} subwords with its end, but the model takes {longest:,}: "

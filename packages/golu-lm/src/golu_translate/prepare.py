@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
+
+import tyro
 
 from golu_core.training import PositiveInt, RequestError
 from golu_core.training.config import FolderName, PositiveFloat, Range
@@ -23,6 +25,10 @@ from .parallel_text import SPLITS, Languages, own_pairs, wmt14
 class PrepareFlags:
     """Where and how pairs of sentences are prepared for a translator."""
 
+    FORMER_NAMES: ClassVar[Mapping[str, str]] = {"max_subwords": "most_subwords", "max_ratio": "most_ratio"}
+
+    dataset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+    """`wmt14`, or a file or folder of pairs."""
     pair: str = "en-de"
     """From which language to which, ISO 639."""
     data_dir: Path = Path("data")
@@ -37,9 +43,9 @@ class PrepareFlags:
     """Normalize punctuation first (Moses), as fairseq's own preparation of WMT14 does, and Google's does not."""
     aggressive_dashes: bool = False
     """Set dashes inside words apart (Moses' `-a`), as fairseq's own preparation does, and Google's does not."""
-    most_subwords: PositiveInt = 250
+    max_subwords: PositiveInt = 250
     """Leave out training pairs with a longer side."""
-    most_ratio: PositiveFloat | None = None
+    max_ratio: PositiveFloat | None = None
     """Leave out training pairs of which one side has more than so many times the other's subwords; fairseq's own
     preparation: 1.5."""
     hub: str | None = None
@@ -54,16 +60,14 @@ class PrepareFlags:
     @property
     def cutting(self) -> Cutting:
         """What decides the numbers."""
-        return Cutting(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Cutting)})
+        old = {old: new for new, old in self.FORMER_NAMES.items()}  # meta.json keeps the names that it has
+        return Cutting(**{f.name: getattr(self, old.get(f.name, f.name)) for f in dataclasses.fields(Cutting)})
 
 
 def prepare_command(arguments: Sequence[str]) -> None:
     """`golu-translate prepare DATASET [flags]`."""
-    usage = "golu-translate prepare DATASET"
-    if not arguments or arguments[0].startswith("-"):
-        raise RequestError(f"name wmt14, or a file or folder of pairs: {usage}")
-    dataset, *rest = arguments
-    flags = parsed_flags(PrepareFlags, rest, usage)
+    flags = parsed_flags(PrepareFlags, arguments, "golu-translate prepare")
+    dataset = flags.dataset
     languages = Languages.parsed(flags.pair)
     if dataset == "wmt14":
         text = wmt14(flags.hub, flags.revision, languages)

@@ -131,11 +131,31 @@ def _has_former_names(hint: Any) -> bool:
 
 def help_of(values: Any) -> str:
     """The choices of a recipe, as sentences for `--help`."""
-    lines = [
-        f"--{_flag(path)} {{{','.join(kinds)}}}, here {kind_of(_value_at(values, path))}"
-        for path, kinds in variant_fields(values)
-    ]
-    return "\n".join(["variants, each with flags of its own:", *lines])
+    lines = []
+    for path, kinds in variant_fields(values):
+        here = kind_of(_value_at(values, path))
+        lines.append(f"--{_flag(path)} {{{','.join(kinds)}}}, here {here}{_implying(values, path, kinds)}")
+    return "\n".join(["choices, each with its own flags, which --help lists after the choice is made:", *lines])
+
+
+def _implying(values: Any, path: str, kinds: dict[str, Any]) -> str:
+    """The flags that choose an alternative on their own, as `chosen` reads them."""
+    if _value_at(values, path) is not None:
+        return ""
+    flags = {
+        name: [flag for flag in _flags_of(kind, path) if _implied([flag], path, kinds) is kind]
+        for name, kind in kinds.items()
+        if kind is not None
+    }
+    return "".join(f"; {name} is also chosen by {', '.join(found)}" for name, found in flags.items() if found)
+
+
+def _flags_of(kind: Any, path: str) -> Iterator[str]:
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        yield f"--{_flag(path)}.{_flag(field.name)}"
+        if hints[field.name] is bool:
+            yield f"--{_flag(path)}.no-{_flag(field.name)}"
 
 
 def _flag(path: str) -> str:

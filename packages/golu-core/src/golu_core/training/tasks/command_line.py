@@ -90,8 +90,10 @@ class CommandLine(Generic[Config]):
             return _complain(f"{self.program}: not enough memory: {problem}", 1)
         return 0
 
-    def _dispatch(self, arguments: Sequence[str]) -> None:
-        commands = {
+    @property
+    def commands(self) -> Mapping[str, Command]:
+        """By name."""
+        return {
             "recipes": Command("table of recipes", self._recipes),
             "train": Command("train a recipe, or continue its run", self._train, "RECIPE [flags]"),
             "evaluate": Command(
@@ -99,6 +101,9 @@ class CommandLine(Generic[Config]):
             ),
             **self.task.commands,
         }
+
+    def _dispatch(self, arguments: Sequence[str]) -> None:
+        commands = self.commands
         first, *rest = arguments or ["--help"]
         if first in ("-h", "--help"):
             say(self._help(commands))
@@ -142,7 +147,7 @@ class CommandLine(Generic[Config]):
         first = next(iter(self.recipes))
         return "\n".join(
             [
-                f"usage: {self.program} COMMAND",
+                f"usage: {self.program} [--version] COMMAND",
                 "",
                 *lines,
                 "",
@@ -150,7 +155,6 @@ class CommandLine(Generic[Config]):
                 f"flags of a recipe: {self.program} train {first} --help",
                 f"flags of another command: {self.program} evaluate --help",
                 f"several processes: accelerate launch -m {self.task.package} train RECIPE [flags]",
-                f"version: {self.program} --version",
             ]
         )
 
