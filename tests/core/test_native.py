@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -346,8 +347,14 @@ def test_without_the_library_golu_works_and_the_report_says_why(case, tmp_path, 
     make, reason = MISSING[case]
     path = make(tmp_path)
     monkeypatch.setattr(native, "library_path", lambda name: path)
-    assert native.kernels() is None and reason in (native.why_not() or "")
     x = sample(100)
+    with pytest.warns(RuntimeWarning, match="GoLU runs without its CPU kernels") as warned:
+        golu(x)
+    assert [reason in str(warning.message) for warning in warned] == [True]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is one warning
+        golu(x)
+    assert native.kernels() is None and reason in (native.why_not() or "")
     assert torch.equal(golu(x), eager.golu_forward(x, gompertz_parameters(1.0, 1.0, 1.0)))
     assert main([]) == 0 and reason in capsys.readouterr().out
 
@@ -355,12 +362,15 @@ def test_without_the_library_golu_works_and_the_report_says_why(case, tmp_path, 
 @needs_kernels
 def test_without_torchs_thread_pool(monkeypatch, asked_anew):
     monkeypatch.setattr(native, "_TORCH_LIBRARIES", {sys.platform: "absent.so"})
+    with pytest.warns(RuntimeWarning, match="torch's thread pool"):
+        native.kernels()
     assert native.kernels() is None and "torch's thread pool cannot be reached" in (native.why_not() or "")
 
 
-def test_a_platform_without_kernels(monkeypatch, asked_anew):
+def test_a_platform_without_kernels(monkeypatch, asked_anew, recwarn):
     monkeypatch.setattr(native, "_TORCH_LIBRARIES", {})
     assert native.kernels() is None and f"there are no compiled kernels for {sys.platform}" in (native.why_not() or "")
+    assert not [warned for warned in recwarn if "GoLU runs without" in str(warned.message)]  # nothing can be done
 
 
 @needs_kernels

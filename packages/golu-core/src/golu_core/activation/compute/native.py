@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import struct
 import sys
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,7 +68,10 @@ def load_library(path: Path) -> dict[str, dict[torch.dtype, int]]:
         NotAvailable: there is no such library, it cannot be loaded, or it was built from another source.
     """
     if not path.exists():
-        raise NotAvailable("this installation has no compiled kernels; a wheel of this platform brings them")
+        raise NotAvailable(
+            "this installation has no compiled kernels: install golu-core from a wheel for this platform, "
+            "or a C compiler and then golu-core again"
+        )
     try:
         library = ctypes.CDLL(str(path))
         built_from = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(library, "golu_source"))).decode()
@@ -109,9 +113,15 @@ def _outcome() -> Kernels | NotAvailable:
 
 @cache
 def kernels() -> Kernels | None:
-    """The kernels of this processor; None where they cannot be used."""
+    """Return the kernels of this processor; None if they cannot be used, with one warning if they should be there."""
     outcome = _outcome()
-    return outcome if isinstance(outcome, Kernels) else None
+    if isinstance(outcome, Kernels):
+        return outcome
+    if sys.platform in _TORCH_LIBRARIES:
+        warnings.warn(
+            f"GoLU runs without its CPU kernels, slower and with more memory: {outcome}", RuntimeWarning, stacklevel=3
+        )
+    return None
 
 
 def why_not() -> str | None:
@@ -122,7 +132,7 @@ def why_not() -> str | None:
 
 def description() -> str:
     """What computes GoLU on this CPU, in words."""
-    return "torch operations" if kernels() is None else f"compiled kernels, {instruction_set()}"
+    return "torch operations" if why_not() else f"compiled kernels, {instruction_set()}"
 
 
 def golu_forward(x: Tensor, parameters: GompertzParameters) -> Tensor:
