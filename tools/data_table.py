@@ -103,7 +103,7 @@ TEXT = """
 `--data.text PATH`, or `golu-lm prepare PATH`: plain text in UTF-8, or a column (`--data.column`, `--column`) of a file
 that ends in {suffixes}. What gzip, bzip2, xz or zstd have packed is
 unpacked while it is read. Line ends ({lines}) are read as Python
-reads them. `<|endoftext|>` in a text file ends a document (`--data.no-separated` takes it for text).
+reads them. `<|endoftext|>` in a text file ends a document (`--data.no-split-on-endoftext` takes it for text).
 
 A folder is read in the order of the names in it, from files that end in {plain} or as above,
 all of one format. Files, or folders in it, that are named `train` and one of {tests} (the
@@ -130,7 +130,7 @@ PAIRS = """
 sentence, one tab, its translation) or `train.tmx`, packed or not, or one TSV or TMX file. Only a newline ends a line.
 Files that are named `valid` (or `validation`, `val`, `dev`) and `test` are these splits; where one is missing, one pair
 in a hundred is kept for it by the checksum of its source, so that a sentence that stands in the text twice is in one
-split. Training pairs with an empty side, or longer than `--most-subwords`, are left out and counted.
+split. Training pairs with an empty side, or longer than `--max-subwords`, are left out and counted.
 
 Tested: {read}.
 
