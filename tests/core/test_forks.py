@@ -19,7 +19,9 @@ from command_line import Program
 from detect_program import copy_few
 from faults import TRAIN, run_folder
 from golu_core.training.data.digits import write_digits
+from golu_core.training.tasks.task import installed_tasks
 from golu_detect.samples import write_digit_scenes
+from translation_program import prepared
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -152,11 +154,14 @@ def test_each_task_trains_as_from_a_new_interpreter(task, processes, tmp_path):
     """The one place where every task is started as a person starts it, so it also finds what is not imported."""
     write_digits(tmp_path / "digits")
     assert forks.can_fork(forks.environment()), "what the packages import changes variables"
-    program = Program(f"golu_{task}")
+    program = Program(installed_tasks()[task].package)
     arguments, outcomes = TRAIN[task], []
     if task == "detect":  # of which the evaluation on all scenes would take a minute
         few = copy_few(write_digit_scenes(tmp_path / "scenes"), tmp_path / "few")
         arguments = [*arguments, "--data-dir", str(few)]
+    if task == "translation":
+        prepared(tmp_path / "pairs")
+        arguments = [*arguments, "--data-dir", str(tmp_path / "pairs")]
     for fresh in (False, True):
         cwd = tmp_path / str(fresh)
         cwd.mkdir()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -25,7 +26,9 @@ PROGRAMS["core"] = "golu_core.cli:main"
 _IMPORTED_LATER = (
     "golu_core.training.loop.run",
     "golu_core.training.export.exporting",
+    "golu_core.training.figures.drawing",
     "matplotlib.backends.backend_agg",
+    "scipy.stats",
 )
 _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
@@ -38,6 +41,8 @@ def main() -> None:
     modules = [program.partition(":")[0] for program in PROGRAMS.values()]
     for module in (*modules, *_IMPORTED_LATER, *(f"{package}.train" for package in PACKAGES.values())):
         importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # or the first collection of each fork would copy all pages
     answers.write("ready\n")
     answers.flush()
     for line in sys.stdin:
