@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import gc
 import inspect
 import json
 import math
+import weakref
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -73,6 +75,24 @@ def test_members_work_without_prepare_or_name_it(name, tmp_path):
 def test_evaluation_before_prepare_names_prepare(tmp_path):
     with Run(tiny_config(tmp_path), TASK) as run, pytest.raises(RuntimeError, match="call Run"):
         next(run.evaluation.test_batches(Points()))
+
+
+def test_a_run_goes_without_the_garbage_collector(tmp_path):
+    """Loader processes that only a collection ends are waited for 20 seconds."""
+    gc.collect()
+    gc.disable()
+    try:
+        with Run(tiny_config(tmp_path), TASK) as run:
+            model = prepared(run, Points())
+            for _ in run.epochs():
+                for micro_batch in run.micro_batches():
+                    run.backward(micro_batch, loss_of(model, micro_batch.batch))
+                run.report({"loss": float(len(list(run.evaluation.test_batches(Points()))))})
+        left = weakref.ref(run)
+        del run, model, micro_batch
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def loop(config: TinyConfig, take: Callable[[Run, nn.Module, MicroBatch], None]) -> None:

@@ -12,6 +12,7 @@ In order:
 from __future__ import annotations
 
 import signal
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -98,7 +99,8 @@ class Run(Generic[Config]):
         self.config = config
         self.task = task
         self.folder = task.run_folder(config)
-        self.evaluation = Evaluation(config, self.folder, around=self._interruptible)
+        me = weakref.proxy(self)  # or this run would hold itself, and its loader processes outlive it for 20 seconds
+        self.evaluation = Evaluation(config, self.folder, around=lambda batches: me._interruptible(batches))
         self.processes = self.evaluation.processes
         self.position = Position()
         self.log = RunLog(config, self.processes, self.folder, task.unit, config.batch_size * config.units_per_sample)
