@@ -88,6 +88,8 @@ def written_flags() -> set[str]:
 
 SCRIPTS = {s.name: s for s in metadata.entry_points(group="console_scripts") if s.value.startswith("golu_")}
 PROGRAMS = list(programs())
+NO_FLAG = "--no-such-flag"
+"""Added to every command, so that none does what it is asked to: some would train a recipe."""
 FLAGS = {flag for flag in written_flags() if "_" not in flag}  # tyro understands both spellings
 
 
@@ -118,7 +120,7 @@ def understood(program: Program, flags: Sequence[str], more: Sequence[str], caps
     """The flags that a command does not refuse, and what it says of each; halves are tried until one is left."""
     if not flags:
         return {}
-    said = program.said([*more, *flags], capsys)
+    said = program.said([*more, *flags, NO_FLAG], capsys)
     rest = [flag for flag in flags if flag not in refused(said)]
     if len(flags) == 1:
         return dict.fromkeys(rest, said)
@@ -145,7 +147,7 @@ def test_a_command_understands_the_flags_above_tyros_list(script: str, capsys, m
     for program in (program for program in PROGRAMS if program.words[0] == script):
         for flag in listed(program.help(capsys).partition("─ options")[0]) - {"--help"} - tried:
             tried.add(flag)
-            assert flag not in refused(program.said([flag], capsys)), program
+            assert refused(program.said([flag, NO_FLAG], capsys)) == {NO_FLAG}, program
     assert tried
 
 

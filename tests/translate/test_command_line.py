@@ -204,7 +204,7 @@ MOVED = [
     (["train", "transformer-wmt14", "--seed", "1"], "use golu-translate train transformer-wmt14"),
     (["translate", "a run", "-"], "golu-translate translate 'a run' -"),
     (["prepare", "wmt14"], "golu-translate prepare wmt14"),
-    (["prepare", "pairs", "--pair=en-de"], "golu-translate prepare pairs"),
+    (["prepare", "pairs", "--pair=en-de"], "golu-translate prepare pairs --pair=en-de"),
     (["prepare-pairs", "wmt14"], "golu-translate prepare wmt14"),
 ]
 
