@@ -147,7 +147,7 @@ def test_a_command_understands_the_flags_above_tyros_list(script: str, capsys, m
     for program in (program for program in PROGRAMS if program.words[0] == script):
         for flag in listed(program.help(capsys).partition("─ options")[0]) - {"--help"} - tried:
             tried.add(flag)
-            assert refused(program.said([flag, NO_FLAG], capsys)) == {NO_FLAG}, program
+            assert flag not in refused(program.said([flag, NO_FLAG], capsys)), program
     assert tried
 
 
