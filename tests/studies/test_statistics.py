@@ -333,6 +333,8 @@ def test_a_report_opens_with_its_answer():
     assert seeds == "Over seeds no claim: the one comparison of GoLU has too few seeds for one."
     assert intervals == "No comparison has the seeds for an interval."
     assert answer([], [""], "golu")[0].startswith("Nothing is compared over seeds")
+    without = paired_comparisons([row_from({"relu": [1.0] * 6, "gelu": [2.0] * 6})], "golu")
+    assert "no run is of GoLU; choose one of ReLU, GELU by --reference" in answer(without, [""], "golu")[0]
 
 
 def test_what_is_no_larger_is_claimed_where_the_seeds_show_it():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .comparison import OverRecipes
-from .metrics import paper_name
+from .metrics import in_table_order, paper_name
 from .paired import ALPHA, PairedComparison
 from .summary import Row
 from .tables import p_value
@@ -26,8 +26,16 @@ def answer(paired: Compared, findings: Sequence[str], reference: str) -> list[st
     name = paper_name(reference)
     listed = [(row, pair) for row, pairs in paired for pair in pairs]
     if not listed:
-        return [f"Nothing is compared over seeds: {name} and another activation have no seed in common.", findings[0]]
+        return [f"Nothing is compared over seeds: {_why_not(paired, reference)}.", findings[0]]
     return [_over_seeds(listed, name), _of_intervals(listed), findings[0]]
+
+
+def _why_not(paired: Compared, reference: str) -> str:
+    there = in_table_order(name for row, _ in paired for name in row.cells)
+    if not there or reference in there:
+        return f"{paper_name(reference)} and another activation have no seed in common"
+    listed = ", ".join(paper_name(name) for name in there)
+    return f"no run is of {paper_name(reference)}; choose one of {listed} by --reference"
 
 
 def _over_seeds(listed: Sequence[tuple[Row, PairedComparison]], name: str) -> str:
