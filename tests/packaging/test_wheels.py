@@ -57,7 +57,7 @@ def test_the_kernels_are_in_the_wheel_of_a_platform_and_not_in_the_pure_one(whee
     assert "golu_core/activation/compute/golu_cpu.c" in zipfile.ZipFile(pure_wheel).namelist()
     if has_compiler():
         assert f"-py3-none-{sysconfig.get_platform().replace('-', '_')}" in platform_wheel.name
-        assert "golu_core/activation/_golu_cpu_baseline.so" in libraries(platform_wheel)
+        assert "golu_core/activation/compute/_golu_cpu_baseline.so" in libraries(platform_wheel)
 
 
 @pytest.mark.slow
