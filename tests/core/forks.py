@@ -117,6 +117,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 # pytest's own, and what torch and scikit-learn set when they are imported
 _NOT_READ = ("PYTEST_", "TORCHINDUCTOR_CACHE_DIR", "KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK")
+FIRST_VARIABLES = dict(os.environ)
 _ENVIRONMENT = environment()  # the server's, before any test changes what imports read
 
 

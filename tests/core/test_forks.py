@@ -61,6 +61,16 @@ print(json.dumps(seen))
 """
 
 
+@pytest.fixture(autouse=True)
+def first_variables(monkeypatch):
+    """Those with which this process began: commands that other tests called in it have left some of their own."""
+    for name in os.environ.keys() - forks.FIRST_VARIABLES.keys():
+        if not name.startswith("PYTEST_"):
+            monkeypatch.delenv(name)
+    for name, value in forks.FIRST_VARIABLES.items():
+        monkeypatch.setenv(name, value)
+
+
 def ended(module: str, code: str, cwd: Path, fresh: bool) -> tuple[int | None, str, str, dict[str, bytes]]:
     """How `python -m module` ends in a folder of its own, and the files that it leaves."""
     cwd.mkdir(parents=True)

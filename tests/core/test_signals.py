@@ -97,7 +97,7 @@ def test_a_program_that_fails_does_not_wait_for_its_loaders():
     """They ignore SIGTERM, by which multiprocessing would end them; an uncaught error keeps the loader's iterator."""
     code = """
 import torch
-from golu_core.training.data import EpochOrder, plan_batches
+from golu_core.training.data.orders import EpochOrder, plan_batches
 from golu_core.training.data.loading import TrainingLoader
 
 class Numbers:

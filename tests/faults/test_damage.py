@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from faults import ALL, TRAIN, Ended, files, run_folder, same_as
+from golu_core.training.runs.run_files import PENDING_FILE
 
 
 def _cut(path: Path) -> None:
@@ -81,6 +82,8 @@ def problem_of(
     """
     try:
         if ended.returncode == 0:
+            if may_differ.endswith((".png", ".txt")) and "the same command tries again" in ended.stderr:
+                (cwd / run_folder(task) / PENDING_FILE).unlink()  # which reminds the next command
             same_as(cwd, whole, task, may_differ)
         else:
             assert ended.returncode in (1, 2), f"status {ended.returncode}"
