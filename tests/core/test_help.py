@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -154,3 +157,14 @@ def test_a_command_understands_the_flags_above_tyros_list(script: str, capsys, m
 def test_there_is_something_to_test():
     assert len(PROGRAMS) > 50 and {"--activation", "--trust-activation", "--version", "--pair"} <= FLAGS
     assert len(SCRIPTS) >= 5
+
+
+@pytest.mark.parametrize("words", [["activations"], ["--help"], []], ids=" ".join)
+def test_a_reader_that_leaves_is_no_error(words: list[str]):
+    """`golu-core activations | head` ended with a traceback."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "golu_core", *words]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -31,9 +32,16 @@ _HELP = "\n".join(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs `golu-core` and returns its exit status."""
+    """Run `golu-core` and return its exit status."""
     prepare_streams()
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+    except BrokenPipeError:  # the reader of `activations | head` is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(words: Sequence[str]) -> int:
     if not words:
         return print_report()
     command, *rest = words
