@@ -61,6 +61,7 @@ OPENS = {
     ("golu_core/training/tasks/command_line.py", "os.open"): ITS_OWN,
     ("golu_core/training/distributed/signals.py", "os.open"): ITS_OWN,
     ("golu_core/studies/exit_status.py", "os.open"): ITS_OWN,
+    ("golu_core/cli.py", "os.open"): ITS_OWN,
     ("golu_core/training/storage/ownership.py", "os.open"): "to sync what was written",
     ("golu_core/studies/sweep.py", "tomllib.loads"): "a value of a flag",
     ("golu_core/training/data/images.py", "Image.open"): "bytes in memory",
