@@ -302,3 +302,5 @@ def test_a_report_without_swaps_names_the_activations_that_are_there():
     report = replace_activations(network, nn.ReLU6, "golu")
     assert len(report.swapped) == 35 and report.others == ()
     assert find_activations(nn.Sequential(nn.Linear(2, 2)), "relu").others == ()
+    gated = nn.ModuleDict({"gate": nn.Sigmoid(), "linear": nn.Linear(2, 2)})
+    assert find_activations(gated, "sigmoid").gates == ("gate",) and find_activations(gated, "sigmoid").others == ()

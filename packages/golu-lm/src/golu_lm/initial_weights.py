@@ -33,15 +33,15 @@ def sized_like_source(config: LmConfig) -> LmConfig:
 
 
 def start_of_run(config: LmConfig, model: GPT, processes: Processes) -> Start | None:
-    """Loads the weights that `--init-from` names; None where it names none.
+    """Load the weights that `--init-from` names; return None without `--init-from`.
 
     Args:
-        config: of the run, with the sizes of the source.
-        model: is changed in place.
-        processes: of the run.
+        config: The run's configuration, with the sizes of the source.
+        model: The model, changed in place.
+        processes: The run's processes.
 
     Raises:
-        RequestError: the weights cannot be read, or are of another network.
+        RequestError: The weights cannot be read, or are of another network.
     """
 
     def read(source: str) -> GivenWeights:

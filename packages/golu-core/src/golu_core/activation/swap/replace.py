@@ -47,7 +47,7 @@ class ReplacementReport:
         untraced: The reason why `left` is None.
         uncalled: The swapped modules that the forward pass never calls, so that they change nothing. It was traced or
             run in evaluation mode.
-        others: If nothing was swapped, the classes of activations that the model has, with their numbers.
+        others: If nothing was found, the classes of activations that the model has, with their counts.
 
     Examples:
         >>> from torch import nn
@@ -196,7 +196,7 @@ def _report(
     if found.modules is not None:
         modules = {name: module for name in swapped if isinstance(module := _at(model, name), nn.Module)}
         uncalled = tuple(name for name, module in modules.items() if id(module) not in found.modules)
-    others = () if swapped else _activation_classes(model)
+    others = () if swapped or gates else _activation_classes(model)
     return ReplacementReport(old, new, tuple(swapped), found.functions, tuple(gates), found.problem, uncalled, others)
 
 
