@@ -71,6 +71,16 @@ class Learner:
         return self.bare_model
 
     @property
+    def kept_average(self) -> nn.Module | None:
+        """The average where one is kept that the test metrics are not of."""
+        if self._average is None or self.evaluated_model is not self.bare_model:
+            return None
+        if isinstance(self._settings, LastAverage) and not int(self._average.n_averaged):
+            return None
+        kept: nn.Module = self._average.module
+        return kept
+
+    @property
     def state(self) -> TrainingState:
         """What a checkpoint saves of it."""
         return TrainingState(self.bare_model, self._optimizer.optimizer, self._average, self.accelerator.scaler)

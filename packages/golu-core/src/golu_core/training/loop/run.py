@@ -266,6 +266,11 @@ class Run(Generic[Config]):
         """What the test metrics are of: the average where the recipe says so, else the model."""
         return self._built.learner.evaluated_model
 
+    @property
+    def kept_average(self) -> nn.Module | None:
+        """The average of the weights where one is kept and the test metrics are not of it; None otherwise."""
+        return self._built.learner.kept_average
+
     # ---------------------------------------------------------------------------------------------------- the loop
 
     @property
