@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+
+from .config import HeadBias
 
 
 class BasicBlock(nn.Module):
@@ -37,7 +40,7 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """ResNet-20, 32, 44, 56 and 110: three stages of n blocks, depth 6n + 2 (He et al., CVPR 2016, section 4.2)."""
 
-    def __init__(self, depth: int, classes: int) -> None:
+    def __init__(self, depth: int, classes: int, head_bias: HeadBias = "zeros") -> None:
         super().__init__()
         blocks = (depth - 2) // 6
         self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
@@ -49,7 +52,7 @@ class CifarResNet(nn.Module):
                 in_channels = channels
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(64, classes)
-        _initialize(self)
+        _initialize(self, self.head, head_bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """images: (N, 3, H, W) normalized. Returns logits (N, classes)."""
@@ -80,7 +83,7 @@ class WideBlock(nn.Module):
 class WideResNet(nn.Module):
     """WideResNet-depth-width, depth 6n + 4 (Zagoruyko and Komodakis, BMVC 2016, table 1)."""
 
-    def __init__(self, depth: int, width: int, classes: int) -> None:
+    def __init__(self, depth: int, width: int, classes: int, head_bias: HeadBias = "zeros") -> None:
         super().__init__()
         blocks = (depth - 4) // 6
         layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, padding=1, bias=False)]
@@ -91,7 +94,57 @@ class WideResNet(nn.Module):
                 in_channels = channels
         self.features = nn.Sequential(*layers, nn.BatchNorm2d(in_channels), nn.ReLU())
         self.head = nn.Linear(in_channels, classes)
-        _initialize(self)
+        _initialize(self, self.head, head_bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (N, 3, H, W) normalized. Returns logits (N, classes)."""
+        return self.head(self.features(images).mean(dim=(2, 3)))
+
+
+class BiasedWideBlock(nn.Module):
+    """The block of the GoLU authors' WideResNet: biases, the stride in the second convolution, a shortcut from x."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(in_channels)
+        self.activation1 = nn.ReLU()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.norm2 = nn.BatchNorm2d(channels)
+        self.activation2 = nn.ReLU()
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride, padding=1)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != channels:
+            self.shortcut = nn.Conv2d(in_channels, channels, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, in_channels, H, W). Returns (N, channels, H / stride, W / stride)."""
+        y = self.conv1(self.activation1(self.norm1(x)))
+        return self.conv2(self.activation2(self.norm2(y))) + self.shortcut(x)
+
+
+class BiasedWideResNet(nn.Module):
+    """WideResNet-depth-width as the GoLU authors trained it; `WideResNet` is the network of the original paper.
+
+    Its last batch norm moves its running statistics by 0.9 of the way at each step, and all weights begin
+    Xavier-uniform with a gain of √2, all biases at 0.
+    """
+
+    def __init__(self, depth: int, width: int, classes: int) -> None:
+        super().__init__()
+        blocks = (depth - 4) // 6
+        layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, padding=1)]
+        in_channels = 16
+        for channels, stride in ((16 * width, 1), (32 * width, 2), (64 * width, 2)):
+            for block in range(blocks):
+                layers.append(BiasedWideBlock(in_channels, channels, stride if block == 0 else 1))
+                in_channels = channels
+        self.features = nn.Sequential(*layers, nn.BatchNorm2d(in_channels, momentum=0.9), nn.ReLU())
+        self.head = nn.Linear(in_channels, classes)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.xavier_uniform_(module.weight, gain=2**0.5)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """images: (N, 3, H, W) normalized. Returns logits (N, classes)."""
@@ -118,7 +171,7 @@ class DenseLayer(nn.Module):
 class CifarDenseNet(nn.Module):
     """DenseNet-BC-depth: three dense blocks with halving transitions (Huang et al., CVPR 2017, section 3)."""
 
-    def __init__(self, depth: int, growth: int, reduction: float, classes: int) -> None:
+    def __init__(self, depth: int, growth: int, reduction: float, classes: int, head_bias: HeadBias = "zeros") -> None:
         super().__init__()
         layers_per_block = (depth - 4) // 6
         channels = 2 * growth
@@ -134,24 +187,26 @@ class CifarDenseNet(nn.Module):
                 channels = reduced
         self.features = nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.ReLU())
         self.head = nn.Linear(channels, classes)
-        _initialize(self)
+        _initialize(self, self.head, head_bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """images: (N, 3, H, W) normalized. Returns logits (N, classes)."""
         return self.head(self.features(images).mean(dim=(2, 3)))
 
 
-def _initialize(model: nn.Module) -> None:
+def _initialize(model: nn.Module, head: nn.Linear, head_bias: HeadBias) -> None:
     """He initialization of all weights (He et al., ICCV 2015), as the GoLU authors' code has it."""
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    if head_bias == "zeros":  # a linear layer begins with torch's uniform bias
+        nn.init.zeros_(head.bias)
 
 
-CIFAR_MODELS: dict[str, Callable[[int], nn.Module]] = {
-    **{f"resnet{depth}": lambda classes, d=depth: CifarResNet(d, classes) for depth in (20, 32, 44, 56, 110)},  # type: ignore[misc]
-    "wideresnet28_2": lambda classes: WideResNet(28, 2, classes),
-    "densenet40": lambda classes: CifarDenseNet(40, 12, 0.5, classes),
+CIFAR_MODELS: dict[str, Callable[..., nn.Module]] = {
+    **{f"resnet{depth}": partial(CifarResNet, depth) for depth in (20, 32, 44, 56, 110)},
+    "wideresnet28_2": partial(WideResNet, 28, 2),
+    "wideresnet28_2_biased": lambda classes, head_bias="zeros": BiasedWideResNet(28, 2, classes),
+    "densenet40": partial(CifarDenseNet, 40, 12, 0.5),
 }
+"""Builders by name; each takes the number of classes and, optionally, the head's initial bias."""

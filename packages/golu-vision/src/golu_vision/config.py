@@ -16,12 +16,14 @@ from golu_core.training import (
     Probability,
     RequestError,
     WeightAverage,
+    added_field,
     runtime_field,
 )
 from golu_core.training.config import Background, FolderName, PositiveFloat, Range, Samples
 
 GRAY_SOURCES = ("digits", "mnist")
 """Sources whose images have three equal channels."""
+HeadBias = Literal["zeros", "uniform"]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -35,6 +37,8 @@ class Model:
         default_activation: The published model's activation, which `activation` replaces.
         drop: Dropout before the classifier, for timm's networks.
         drop_path: Stochastic depth, for some of timm's networks.
+        head_bias: Initial bias of the classifier, for this package's ResNets and DenseNets: `zeros`, or `uniform`,
+            torch's default.
     """
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {"default_activation": "own_activation"}
@@ -43,8 +47,13 @@ class Model:
     default_activation: str = "relu"
     drop: Fraction = 0.0
     drop_path: Fraction = 0.0
+    head_bias: HeadBias = added_field("zeros")
 
     def check(self, flag: str) -> None:
+        if self.head_bias != "zeros" and (not self.name.startswith("cifar/") or self.name.endswith("_biased")):
+            raise RequestError(
+                f"{flag}.head-bias is for golu-vision's own ResNets and DenseNets, and {self.name} is not one of them"
+            )
         if (self.drop or self.drop_path) and not self.name.startswith("timm/"):
             raise RequestError(
                 f"{flag}.drop and {flag}.drop-path are of timm's networks, and {self.name} is not one of them"
@@ -68,7 +77,7 @@ class Data:
         size: Side in pixels of the square images that the network gets.
         resize: Shorter side before the center crop in evaluation.
         background: What transparent pixels are put on.
-        interpolation: How images are scaled, in training and in evaluation.
+        interpolation: How images are scaled in evaluation, and in training unless its augmentation draws it.
         in_memory: Decode everything once, at `size`, and augment whole batches.
         mean: Mean of each channel for the normalization, of pixels in [0, 1].
         std: Standard deviation of each channel for the normalization.
@@ -160,6 +169,8 @@ class TimmAugment:
         rand_augment: RandAugment in timm's notation, such as `rand-m9-mstd0.5`; empty for none.
         erase: Probability of random erasing by noise.
         color_jitter: Strength of color jitter, which timm ignores when there is a RandAugment.
+        draw_interpolation: Draw bilinear or bicubic for each image, and for each operation of RandAugment, where
+            evaluation is bicubic; always done where it is bilinear.
     """
 
     kind: ClassVar[str] = "timm"
@@ -167,6 +178,7 @@ class TimmAugment:
     rand_augment: str = ""
     erase: Probability = 0.0
     color_jitter: NonNegativeFloat = 0.0
+    draw_interpolation: bool = added_field(False)
 
     def check(self, flag: str) -> None:
         if self.rand_augment and self.color_jitter and "3a" not in self.rand_augment:
@@ -210,6 +222,13 @@ class VisionConfig(EpochConfig):
     """Moving average of the weights."""
     label_smoothing: Fraction = 0.0
     """Label smoothing of the training loss."""
+
+    def check(self, flag: str) -> None:
+        drawn = isinstance(self.augment, TimmAugment) and self.augment.draw_interpolation
+        if drawn and self.data.interpolation == "bilinear":
+            raise RequestError(
+                "--data.interpolation bilinear is always drawn in timm's training: use --augment.no-draw-interpolation"
+            )
 
     @property
     def default_activation(self) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from golu_core.training import BatchEvaluationFlags, Evaluation, FinishedRun, SampleKey
 from golu_core.training.data import BatchDataset
+from golu_core.training.runs import AVERAGE_FILE
 from golu_core.training.storage import check_output_folder, output_folder, write_atomically
 
 from .config import Data, VisionConfig
@@ -92,6 +93,23 @@ def evaluate(
     return {"top1": 100 * first / count, "top5": 100 * five / count, "loss": loss / count}, worst
 
 
+def average_metrics(
+    evaluation: Evaluation[VisionConfig], average: nn.Module | None, data: ImageData, at_once: int | None = None
+) -> dict[str, float]:
+    """Return the test metrics of an average that is kept next to the evaluated weights, as `top1_average` and so on.
+
+    Args:
+        evaluation: The processes, or the run that trains the model.
+        average: The averaged model; None gives no metrics.
+        data: The data whose test set is used.
+        at_once: Images per batch, as in `evaluate`.
+    """
+    if average is None:
+        return {}
+    metrics, _ = evaluate(evaluation, average, data, at_once)
+    return {f"{name}_average": value for name, value in metrics.items()}
+
+
 def _on_device(batch: ImageBatch, data: Data, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     images = normalized(batch.images, data, device)
     return images, batch.labels.to(device, non_blocking=True), batch.positions.to(device, non_blocking=True)
@@ -151,6 +169,9 @@ def evaluate_run(folder: Path, flags: VisionEvaluationFlags) -> None:
         model.to(evaluation.device).to(memory_format=torch.channels_last)
         seen = SeenImages()
         metrics, _ = evaluate(evaluation, model, data, flags.eval_batch, seen.add if flags.details else None)
+        if config.average is not None and not config.average.evaluate:
+            finished.load_weights(model, AVERAGE_FILE)
+            metrics |= average_metrics(evaluation, model, data, flags.eval_batch)
         finished.print_beside_result(metrics, evaluation.processes)
         if flags.details is not None:
             images = evaluation.processes.all_gather(seen.images)

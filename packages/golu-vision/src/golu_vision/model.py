@@ -46,7 +46,7 @@ def build_network(model: Model, classes: int, data: Data) -> nn.Module:
     check_model_name(model)
     library, _, name = model.name.partition("/")
     if library == "cifar":
-        return CIFAR_MODELS[name](classes)
+        return CIFAR_MODELS[name](classes, model.head_bias)
     if library == "mlp":
         return build_mlp(name, data, classes)
     rates = {"drop_rate": model.drop, "drop_path_rate": model.drop_path}

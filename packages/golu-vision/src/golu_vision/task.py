@@ -16,6 +16,7 @@ TASK: Task[VisionConfig] = Task(
         "top1": Metric("top-1 (%)", 2, True),
         "top5": Metric("top-5 (%)", 2, True),
         "loss": Metric("loss", 5, False),
+        "top1_average": Metric("top-1 of the average (%)", 2, True, secondary=True),
     },
     unit="images/s",
     outputs=("classes.json", "samples/worst.png"),

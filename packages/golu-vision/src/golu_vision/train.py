@@ -15,7 +15,7 @@ from golu_core.training.storage import write_json
 
 from .config import VisionConfig
 from .data import ImageBatch, ImageData, check_every_image, load_data
-from .evaluate import Mistake, evaluate, save_mistakes
+from .evaluate import Mistake, average_metrics, evaluate, save_mistakes
 from .initial_weights import CLASSES_FILE, start_of_run
 from .mixing import check_mixing, mix_batch
 from .model import build_model, check_model_name, check_network
@@ -60,6 +60,7 @@ def train(config: VisionConfig) -> None:
                 loss = training_loss(model, micro_batch.batch, config, len(data.classes), epoch, run.device)
                 run.backward(micro_batch, loss)
             metrics, worst = evaluate(run.evaluation, run.evaluated_model, data)
+            metrics |= average_metrics(run.evaluation, run.kept_average, data)
             run.report(metrics)
 
         if run.is_main:

@@ -40,6 +40,7 @@ def training_transform(data: Data, augment: Crop | TorchvisionAugment | TimmAugm
 def _timm_pipeline(data: Data, augment: TimmAugment) -> Callable[[Tensor], Tensor]:
     from timm.data import create_transform
 
+    drawn = augment.draw_interpolation or data.interpolation == "bilinear"
     try:
         pipeline: Any = create_transform(
             data.size,
@@ -47,7 +48,7 @@ def _timm_pipeline(data: Data, augment: TimmAugment) -> Callable[[Tensor], Tenso
             hflip=0.5 if augment.flip else 0.0,
             color_jitter=augment.color_jitter or None,
             auto_augment=augment.rand_augment or None,
-            interpolation="bicubic" if data.interpolation == "bicubic" else "random",
+            interpolation="random" if drawn else "bicubic",
             re_prob=augment.erase,
             re_mode="pixel",
             mean=data.mean,
