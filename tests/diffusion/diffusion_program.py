@@ -27,6 +27,7 @@ def shrink(name: str) -> list[str]:
     """Flags that make a recipe a matter of seconds."""
     flags = [*MODEL, "--model.attention", "0", "--epochs", "2", "--samples", "1", "--sample-steps", "2"]
     flags += ["--data.size", "16", "--batch-size", "16", "--mixed-precision", "no", "--eval-noise-draws", "1"]
+    flags += ["--max-steps", "None"]
     if RECIPES[name].schedule.kind == "constant":  # long enough for a decay
         flags += ["--epochs", "4"]
     if RECIPES[name].schedule.warmup is not None:

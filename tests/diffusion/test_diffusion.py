@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from golu_core.activation import GoLU
+from golu_core.training.config.run_config import limited_steps
 from golu_core.training.config.schedules import learning_rate
 from golu_core.training.messages.errors import RequestError, RunFailure
 from golu_diffusion.cli import COMMAND_LINE
@@ -18,6 +19,7 @@ from golu_diffusion.data import _area_weights, fitted, pixels_of, scaled
 from golu_diffusion.diffusion import Diffusion, batch_noise, check_sampling, in_fixed_batches, sampled
 from golu_diffusion.model import Attention, UNet
 from golu_diffusion.recipes import RECIPES
+from golu_diffusion.train import epoch_order
 
 DIFFUSION = Diffusion(Noise())
 
@@ -393,6 +395,17 @@ def test_the_published_rate_never_changes():
         theirs.step(step)
         ours = learning_rate(config.schedule, config.optim.lr, step, steps, epochs)
         assert ours == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6), step
+
+
+@pytest.mark.parametrize(
+    ("name", "updates"), [("ddpm-celeba", 31_750), ("ddpm-celeba-50", 127_150), ("ddpm-celeba-cosine", 127_150)]
+)
+def test_how_many_updates_a_recipe_makes(name, updates):
+    """Published: 50 epochs over a process's quarter of the images in whole batches of 64; described: over all."""
+    config = RECIPES[name]
+    order = epoch_order(config, config.data.train_size)
+    assert limited_steps(config, config.length(order.steps_per_epoch).steps) == updates
+    assert updates == 50 * (162_770 // (4 if name == "ddpm-celeba" else 1) // 64)
 
 
 def test_a_short_runs_average_does_not_consist_of_its_first_weights():
