@@ -49,23 +49,40 @@ class TitledImage(NamedTuple):
 def image_grid(images: Sequence[TitledImage], columns: int, title: str = "", width: float = 2.1) -> Figure:
     """Return a figure of images with titles, row by row.
 
+    All images share one pair of axes that measure inches: axes for each image would take ten times as long to draw.
+
     Args:
         images: At least one.
         columns: Images in a row.
         title: The title above all of them.
-        width: The width of one image, in inches.
+        width: The width of one image's cell, in inches.
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure = new_figure(max(6.0 if title else 0.0, width * columns), (width + 0.4) * rows + (0.5 if title else 0.0))
+    top, height = (0.5 if title else 0.0), width + 0.4
+    figure = _PlainFigure(figsize=(max(6.0 if title else 0.0, width * columns), height * rows + top))
+    whole_width, whole_height = figure.get_size_inches()
+    axes = figure.add_axes((0, 0, 1, 1), axes_class=_PlainAxes)
+    axes.axis("off")
     if title:
-        figure.suptitle(title)
+        axes.text(whole_width / 2, top / 2, title, ha="center", va="center", fontsize=12)
+    first = (whole_width - width * columns) / 2
     for number, shown in enumerate(images):
-        axes = figure.add_subplot(rows, columns, number + 1)
-        axes.imshow(shown.image.permute(1, 2, 0).numpy())
-        axes.set_title(shown.title, fontsize=9, color=shown.color)
-        axes.axis("off")
+        row, column = divmod(number, columns)
+        center, bottom = first + (column + 0.5) * width, top + (row + 1) * height - 0.04
+        _draw_titled(axes, shown, center, bottom, 0.94 * width)
+    axes.set(xlim=(0, whole_width), ylim=(whole_height, 0))
     return figure
+
+
+def _draw_titled(axes: Axes, shown: TitledImage, center: float, bottom: float, side: float) -> None:
+    """Draw an image above a point of axes in inches, no side longer than so many, and its title above it."""
+    rows, columns = shown.image.shape[1:]
+    scale = side / max(rows, columns)
+    left, right, upper = center - scale * columns / 2, center + scale * columns / 2, bottom - scale * rows
+    pixels = shown.image.permute(1, 2, 0).numpy()
+    axes.imshow(pixels, extent=(left, right, bottom, upper), aspect="auto")
+    axes.text(center, upper - 0.04, shown.title, ha="center", va="bottom", fontsize=9, color=shown.color)
 
 
 class _PlainAxes(Axes):
