@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import random
 import signal
 from pathlib import Path
@@ -38,6 +39,16 @@ def test_killed_several_times_then_finished(processes, few_digits, uninterrupted
     steps = sorted(random.Random(processes).sample(range(1, 18), 4))
     survives_kills(VISION, arguments(few_digits), FOLDER, tmp_path, processes, steps)
     same_outcome(tmp_path / FOLDER, whole)
+
+
+@pytest.mark.slow
+def test_the_metrics_of_two_processes_are_those_of_the_saved_weights(uninterrupted):
+    """Each process has running statistics of its own images; one process's are saved, and all must evaluate those."""
+    whole = uninterrupted(2)
+    done = VISION.run("evaluate", str(whole), cwd=whole)
+    assert done.returncode == 0, done.stderr
+    found = {name: float(value) for name, value in (line.split() for line in done.stdout.splitlines())}
+    assert found == pytest.approx(json.loads((whole / "result.json").read_text())["metrics"], rel=1e-4)
 
 
 @pytest.mark.slow

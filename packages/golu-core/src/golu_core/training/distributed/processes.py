@@ -162,6 +162,12 @@ class Processes:
         self.warn("each process normalizes by its own images: without CUDA torch has no batch norm over processes")
         return model
 
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every process the main one's buffers; where batch norm is not synchronized, each has its own."""
+        if self.count > 1:
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
     def end(self) -> None:
         """Ends the tracker and the world of processes."""
         self.accelerator.end_training()

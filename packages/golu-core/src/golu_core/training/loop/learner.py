@@ -42,6 +42,7 @@ class Learner:
     ) -> None:
         if average is not None and processes.is_sharding:
             raise RequestError("an average of sharded weights is not supported: launch without FSDP")
+        self.processes = processes
         self.accelerator = processes.accelerator
         model = processes.with_common_batch_norm(model)
         self._settings = average
@@ -69,6 +70,12 @@ class Learner:
             averaged: nn.Module = self._average.module
             return averaged
         return self.bare_model
+
+    def share_buffers(self) -> None:
+        """Evaluate on every process what is saved: the main one's running statistics; called by every process."""
+        self.processes.share_buffers(self.bare_model)
+        if self._average is not None:
+            self.processes.share_buffers(self._average)
 
     @property
     def kept_average(self) -> nn.Module | None:

@@ -344,6 +344,7 @@ class Run(Generic[Config]):
     def _interruptible(self, batches: Iterator[Any]) -> Iterator[Any]:
         """Yield the batches of an evaluation; a request to stop is honored after each."""
         self._settle()
+        self._built.learner.share_buffers()
         self.log.charge("train")
         for batch in self._readable(batches):
             yield batch
