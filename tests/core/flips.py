@@ -8,6 +8,7 @@ types: a new field falls under it without being named.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from command_line import runner_in_this_process
 from golu_core.activation.names.registry import ACTIVATIONS
@@ -27,6 +29,9 @@ from golu_core.training.config.variants import alternatives, kind_of, variant_fi
 from golu_core.training.tasks.command_line import CommandLine
 
 OUTCOMES = ("numbers change", "refused", "place: same numbers", "trains nothing")
+# other values of these make a step many times as slow; one step shows as well whether numbers change
+COSTLY = ("compile", "model.backbone")
+ONE_STEP = ("--max-steps", "1")
 
 
 @dataclass(frozen=True)
@@ -226,12 +231,14 @@ class FlipCases:
         *,
         quick: tuple[str, ...] = (),
         slow: tuple[str, ...] = (),
+        inductor: bool = False,
     ) -> None:
         self.bases = distinct_bases(command_line, shrink)
         self.command_line = command_line
         self.quick = quick
         self.whole = (*quick, *slow)
-        self._numbers: dict[str, Numbers] = {}
+        self.inductor = inductor or bool(os.environ.get("GOLU_ALL_FLIPS"))
+        self._numbers: dict[tuple[str, ...], Numbers] = {}
 
     def parameters(self) -> list[Any]:
         """One for each recipe and flip."""
@@ -258,21 +265,28 @@ class FlipCases:
         """
         run = runner_in_this_process(self.command_line, monkeypatch, capfd)
         monkeypatch.setattr("matplotlib.figure.Figure.savefig", _save_nothing)  # which takes most of a short run's time
-        flags, _ = self.bases[recipe]
-        common = ["train", recipe, *flags, *places]
-        if recipe not in self._numbers:
-            (cwd / "base").mkdir()
-            done = run(*common, cwd=cwd / "base")
-            assert done.returncode == 0, done.stderr
-            found = numbers_below(cwd / "base")
-            assert found is not None
-            self._numbers[recipe] = found
+        if not self.inductor:
+            traced = functools.partialmethod(torch.nn.Module.compile, backend="aot_eager")
+            monkeypatch.setattr(torch.nn.Module, "compile", traced)
+        common = ["train", recipe, *self.bases[recipe][0], *places, *(ONE_STEP if flip.path in COSTLY else ())]
+        base = self._numbers_of_base(run, common, cwd)
         (cwd / "flipped").mkdir()
         if flip.path == "data_dir" and "--data-dir" in places:  # the same data at another place
             shutil.copytree(places[places.index("--data-dir") + 1], cwd / "flipped" / flip.flags[1])
         done = run(*common, *flip.flags, cwd=cwd / "flipped")
-        seen = outcome(done, cwd / "flipped", self._numbers[recipe])
+        seen = outcome(done, cwd / "flipped", base)
         note_outcome(self.command_line.program, recipe, flip, seen, done.stderr)
+
+    def _numbers_of_base(self, run: Callable[..., SimpleNamespace], words: list[str], cwd: Path) -> Numbers:
+        """The numbers of an unchanged command, which is run once."""
+        if tuple(words) not in self._numbers:
+            (cwd / "base").mkdir()
+            done = run(*words, cwd=cwd / "base")
+            assert done.returncode == 0, done.stderr
+            found = numbers_below(cwd / "base")
+            assert found is not None
+            self._numbers[tuple(words)] = found
+        return self._numbers[tuple(words)]
 
 
 def _is_sampled(recipe: str, flip: Flip) -> bool:

@@ -52,16 +52,18 @@ def numeric_fields(config, prefix=""):
             yield path, value, hints[f.name]
 
 
-def fields_once(program):
-    """Each field of a task's recipes once for each type of its owner: recipe, path and value."""
+def fields_once():
+    """Each field once for each class that declares it: program, recipe, path and value."""
     seen = set()
-    for name, recipe in PROGRAMS[program].recipes.items():
+    for program, name in RECIPES:
+        recipe = PROGRAMS[program].recipes[name]
         for path, value, _ in numeric_fields(recipe):
-            owner = path.rpartition(".")[0]
-            key = path, type(_value(recipe, owner) if owner else recipe)
-            if key not in seen and not isinstance(value, bool):
-                seen.add(key)
-                yield name, path, value
+            owner, _, field = path.rpartition(".")
+            holder = type(_value(recipe, owner) if owner else recipe)
+            declaring = next(cls for cls in holder.__mro__ if field in vars(cls).get("__annotations__", ()))
+            if (path, declaring) not in seen and not isinstance(value, bool):
+                seen.add((path, declaring))
+                yield program, name, path, value
 
 
 def refusal(line, arguments):
@@ -81,7 +83,7 @@ def test_no_value_of_any_flag_is_a_traceback(program):
     """Every flag with every wrong value is taken as a value of its type and range, or refused with status 2."""
     line = PROGRAMS[program]
     taken = []
-    for recipe, path, value in fields_once(program):
+    for recipe, path, value in [found[1:] for found in fields_once() if found[0] == program]:
         for wrong in WRONG:
             if refusal(line, [recipe, "--" + path.replace("_", "-"), wrong]) is None:
                 taken.append((path, wrong, type(value)))

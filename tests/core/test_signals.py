@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from command_line import Program
 from detect_program import DETECT
 from detect_program import FAST as DETECT_FAST
+from detect_program import copy_few as copy_few_scenes
 from diffusion_program import DIFFUSION
 from diffusion_program import TINY as DIFFUSION_TINY
 from golu_core.training.data.digits import write_digits
@@ -21,8 +23,9 @@ from lm_program import TINY as LM_TINY
 from signals_and_loaders import a_killed_loader_is_one_message, loaders_end_with_their_parent, stops_and_continues
 from vision_program import FAST as VISION_FAST
 from vision_program import VISION
+from vision_program import copy_few as copy_few_digits
 
-VISION_FLAGS = ["--data.no-in-memory", "--max-steps", "30", *VISION_FAST]
+VISION_FLAGS = ["--data.root", "few-digits", "--data.no-in-memory", "--max-steps", "30", *VISION_FAST]
 DETECT_FLAGS = [*DETECT_FAST, "--max-steps", "14"]
 DIFFUSION_FLAGS = [*DIFFUSION_TINY, "--max-steps", "24"]
 LM_FLAGS = [*LM_TINY, "--steps", "24"]
@@ -37,37 +40,35 @@ TASKS: dict[str, tuple[Program, list[str], str]] = {
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     top = tmp_path_factory.mktemp("data")
-    write_digits(top / "digits")
-    write_digit_scenes(top / "digit-scenes")
-    return top
+    copy_few_digits(write_digits(top / "digits"), top / "few-digits")
+    return copy_few_scenes(write_digit_scenes(tmp_path_factory.mktemp("scenes")), top)
 
 
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory):
-    """The uninterrupted run of a task in so many processes, which are new interpreters and no forks."""
-    made: dict[tuple[str, int], Path] = {}
+    """The uninterrupted run of a task in so many processes; one process is a new interpreter and no fork."""
 
+    @functools.cache
     def run(task: str, processes: int) -> Path:
-        if (task, processes) not in made:
-            program, arguments, recipe = TASKS[task]
-            cwd = tmp_path_factory.mktemp("whole")
-            done = program.run(*arguments, "--data-dir", str(data), cwd=cwd, processes=processes, fresh=True)
-            assert done.returncode == 0, done.stderr
-            made[task, processes] = cwd / "runs" / task / recipe / "golu" / "seed0"
-        return made[task, processes]
+        program, arguments, recipe = TASKS[task]
+        cwd = tmp_path_factory.mktemp("whole")
+        done = program.run(*placed(arguments, data), cwd=cwd, processes=processes, fresh=processes == 1)
+        assert done.returncode == 0, done.stderr
+        return cwd / "runs" / task / recipe / "golu" / "seed0"
 
     return run
 
 
-# every pair of task, signal, loader processes and processes is there
+# every pair of a task with a signal, loader processes, and processes is there
 CASES = [
-    *((task, signal.SIGTERM, 1, 1) for task in TASKS),
-    *((task, signal.SIGTERM, 2, 2) for task in TASKS),
-    ("vision", signal.SIGHUP, 2, 1),
-    ("lm", signal.SIGHUP, 1, 2),
-    ("detect", signal.SIGHUP, 2, 1),
-    ("diffusion", signal.SIGHUP, 1, 2),
+    *((task, signal.SIGTERM, 1, 2) for task in TASKS),
+    *((task, signal.SIGHUP, 2, 1) for task in TASKS),
 ]
+
+
+def placed(arguments: list[str], data: Path) -> list[str]:
+    """The arguments with the folders of the data in them."""
+    return [str(data / word) if word == "few-digits" else word for word in arguments] + ["--data-dir", str(data)]
 
 
 @pytest.mark.slow
@@ -75,7 +76,7 @@ CASES = [
 def test_a_signal_to_the_group_saves(task, number, workers, processes, data, whole, tmp_path):
     program, arguments, recipe = TASKS[task]
     folder = Path("runs") / task / recipe / "golu" / "seed0"
-    common = [*arguments, "--data-dir", str(data), "--num-workers", str(workers)]
+    common = [*placed(arguments, data), "--num-workers", str(workers)]
     stops_and_continues(program, common, folder, whole(task, processes), tmp_path, number, processes)
 
 
@@ -84,7 +85,7 @@ def test_a_signal_to_the_group_saves(task, number, workers, processes, data, who
 def test_loader_processes(task, data, tmp_path):
     program, arguments, recipe = TASKS[task]
     folder = Path("runs") / task / recipe / "golu" / "seed0"
-    common = [*arguments, "--data-dir", str(data), "--num-workers", "1"]
+    common = [*placed(arguments, data), "--num-workers", "1"]
     common += ["--steps" if task == "lm" else "--epochs", "5000", "--max-steps", "5000"]
     for check in (a_killed_loader_is_one_message, loaders_end_with_their_parent):
         cwd = tmp_path / check.__name__

@@ -8,7 +8,7 @@ from flips import Flip, FlipCases
 from golu_lm.cli import COMMAND_LINE
 from lm_program import shrink
 
-CASES = FlipCases(COMMAND_LINE, shrink, quick=("babygpt-pydocs",))
+CASES = FlipCases(COMMAND_LINE, shrink, quick=("babygpt-pydocs",), inductor=True)
 
 
 @pytest.fixture(scope="module")
