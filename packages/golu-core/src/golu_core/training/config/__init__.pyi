@@ -1,4 +1,5 @@
 from .fields import Background as Background
+from .fields import BatchNorm as BatchNorm
 from .fields import FolderName as FolderName
 from .fields import PositiveFloat as PositiveFloat
 from .fields import Range as Range

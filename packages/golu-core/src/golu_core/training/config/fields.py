@@ -97,6 +97,11 @@ def added_field(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"added": True})
 
 
+BatchNorm = Literal["synchronized", "per_process"]
+"""Whether batch norm normalizes over the samples of all processes, or over those of one process's micro-batch.
+
+Declare a field of this type, `batch_norm: BatchNorm = added_field("synchronized")`, and pass it to `Run.prepare`.
+"""
 Background = Literal["white", "black"]
 """What transparent pixels of an image are put on."""
 PositiveInt = Annotated[int, Range(ge=1, le=_LARGEST)]

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from ..config.fields import BatchNorm
 from ..config.optim import Average, LastAverage, WeightAverage, averaged_model
 from ..distributed.processes import Processes
 from ..messages.errors import RequestError
 from ..runs.run_files import AVERAGE_FILE, WEIGHTS_FILE
 from ..tasks.swapped import learned_parameters
+from .batch_norms import share_statistics
 from .norms import StepNorms
 from .state import Position, TrainingState, weights_writer
 
@@ -27,6 +29,7 @@ class Learner:
         model, optimizer: as built, on the CPU or already on the device.
         average: keep an average of the weights.
         compiled: compile the model by torch.compile.
+        batch_norm: whether batch norm normalizes over all processes.
 
     Raises:
         RequestError: an average is asked for of a model that the launcher spreads over the processes.
@@ -39,12 +42,15 @@ class Learner:
         optimizer: torch.optim.Optimizer,
         average: Average | None,
         compiled: bool,
+        batch_norm: BatchNorm,
     ) -> None:
         if average is not None and processes.is_sharding:
             raise RequestError("an average of sharded weights is not supported: launch without FSDP")
         self.processes = processes
         self.accelerator = processes.accelerator
-        model = processes.with_common_batch_norm(model)
+        self._processes, self._shares_statistics = processes, batch_norm == "per_process" and processes.count > 1
+        if batch_norm == "synchronized":
+            model = processes.with_common_batch_norm(model)
         self._settings = average
         self._average: AveragedModel | None = None
         if average is not None:
@@ -132,6 +138,11 @@ class Learner:
         (optimizer if self.accelerator.scaler is None else self._optimizer).step()
         optimizer.zero_grad()
         return {} if norms is None or gradient is None else norms.after_step(gradient)
+
+    def share_statistics(self) -> None:
+        """Give all processes the same running statistics of batch norm, before an evaluation."""
+        if self._shares_statistics:
+            share_statistics(self.bare_model, None if self._average is None else self._average.module, self._processes)
 
     def update_average(self, position: Position, total: int) -> None:
         """Moves the average towards the weights, in the steps in which it moves.

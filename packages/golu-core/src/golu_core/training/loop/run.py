@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..config.fields import BatchNorm
 from ..config.optim import Average
 from ..config.run_config import Config, limited_steps, require_tracker
 from ..data.loading import TrainingLoader
@@ -35,12 +36,14 @@ from ..runs.provenance import environment
 from ..runs.results import Result, SwappedActivations
 from ..runs.run_files import CURVES_FILE, RunIdentity
 from ..storage.fingerprint import Fingerprint
-from ..tasks.opening import Opening, opening_lines, shown_line
+from ..tasks.opening import Opening
 from ..tasks.task import Task
+from .batch_norms import batch_norm_lines, check_batch_norm
 from .evaluation import Evaluation
 from .extras import Extras
 from .learner import Learner
 from .log import RunLog
+from .opening_block import print_opening
 from .prepared import Prepared
 from .state import Position
 from .steps import MicroBatch, NotFinite, Steps
@@ -188,6 +191,7 @@ class Run(Generic[Config]):
         average: Average | None = None,
         steps_per_pass: float | None = None,
         units_per_step: float | None = None,
+        batch_norm: BatchNorm = "synchronized",
     ) -> nn.Module:
         """Open the run folder, move model and optimizer to their device, and restore the newest whole checkpoint.
 
@@ -202,6 +206,7 @@ class Run(Generic[Config]):
             steps_per_pass: Steps that train on as many samples as the data has, where the loop's epochs are not passes
                 over the data but the steps between two evaluations; metrics then count epochs in fractions.
             units_per_step: How many of the throughput's units a step has on average, where the config cannot know.
+            batch_norm: Whether batch norm normalizes over all processes.
 
         Returns:
             The model to call in training.
@@ -210,7 +215,9 @@ class Run(Generic[Config]):
             RequestError: The folder holds another run, an average of a sharded model is requested, or the data are
                 missing.
         """
-        learner = Learner(self.processes, model, optimizer, average, self.config.compile)
+        check_batch_norm(model, batch_norm, self.config, self.plan)
+        normalized = batch_norm_lines(model, batch_norm, self.plan, self.processes)
+        learner = Learner(self.processes, model, optimizer, average, self.config.compile, batch_norm)
         self.processes.wait_for_all()
         length = self.config.length(order.steps_per_epoch)
         total = limited_steps(self.config, length.steps)
@@ -218,7 +225,9 @@ class Run(Generic[Config]):
         if checkpoint is not None:
             self.position = learner.state.restore(checkpoint)
         if opening is not None:
-            self._print_opening(opening, checkpoint, total)
+            folder = f"{self.folder} ({'new' if checkpoint is None else 'continued'})"
+            missing = self._missing is not None
+            print_opening(opening, normalized, self.config, self.processes, self.plan, folder, total, missing)
         if self._missing is not None:
             raise self._missing
         if self.config.dry_run:
@@ -247,19 +256,6 @@ class Run(Generic[Config]):
             return None, identity
         look = self._place.check if self.config.dry_run else self._place.open
         return look(identity, self.processes.warn), identity
-
-    def _print_opening(self, opening: Opening, checkpoint: Path | None, total: int) -> None:
-        lines = opening_lines(
-            self.config,
-            opening,
-            folder=f"{self.folder} ({'new' if checkpoint is None else 'continued'})",
-            device=self.processes.device_name,
-            plan=self.plan,
-            steps=total,
-            data_are_missing=self._missing is not None,
-        )
-        for line in lines:
-            self.processes.say(shown_line(line))
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -307,6 +303,7 @@ class Run(Generic[Config]):
                     self._save_checkpoint()
                 self._stop_if_asked()
         self._settle()
+        self._built.learner.share_statistics()
         if self.is_complete:  # before the last evaluation, which may take long
             self._save_checkpoint()
             self._stop_if_asked()

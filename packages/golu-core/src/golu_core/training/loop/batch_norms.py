@@ -1,0 +1,76 @@
+"""Over which samples batch norm normalizes, in a run of one or many processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..config.fields import BatchNorm
+from ..config.run_config import RunConfig
+from ..data.orders import BatchPlan
+from ..distributed.processes import Processes
+from ..messages.errors import RequestError
+from ..tasks.opening import LabeledLine
+
+
+def check_batch_norm(model: nn.Module, batch_norm: BatchNorm, config: RunConfig, plan: BatchPlan) -> None:
+    """Raise RequestError where `per_process` would let the number of processes decide what a run computes.
+
+    Args:
+        model: The network, as built.
+        batch_norm: The recipe's choice.
+        config: The run's configuration, whose `micro_batch_size` is the size of the statistic.
+        plan: How the batch is split among the processes.
+    """
+    if batch_norm == "synchronized":
+        return
+    if not _has_batch_norm(model):
+        raise RequestError("--batch-norm per_process: this network has no batch norm: leave it out")
+    if config.micro_batch_size is None:
+        raise RequestError(
+            "--batch-norm per_process needs --micro-batch-size, the number of samples that batch norm sees: "
+            "otherwise it would depend on the number of processes"
+        )
+    if plan.device_size != config.micro_batch_size:
+        raise RequestError(
+            f"batch norm is to see {config.micro_batch_size} samples (--micro-batch-size) on each process, but a share "
+            f"of {plan.global_size // plan.processes} is split into micro-batches of {plan.device_size}: use fewer "
+            f"processes, or another --micro-batch-size"
+        )
+
+
+def batch_norm_lines(
+    model: nn.Module, batch_norm: BatchNorm, plan: BatchPlan, processes: Processes
+) -> Sequence[LabeledLine]:
+    """Return a line for the opening block where batch norm sees fewer samples than a step has."""
+    common = processes.count if batch_norm == "synchronized" and processes.device.type == "cuda" else 1
+    size = plan.device_size * common
+    if size == plan.global_size or not _has_batch_norm(model):
+        return []
+    return [("batch norm", f"over {size} samples at a time, of the {plan.global_size} of a step")]
+
+
+@torch.no_grad()
+def share_statistics(model: nn.Module, average: nn.Module | None, processes: Processes) -> None:
+    """Make all processes evaluate alike, where each has normalized by its own samples.
+
+    The model's running statistics become their means over the processes, as timm's `--dist-bn reduce` has it. Those of
+    an average become the main process's, which alone are in checkpoints.
+    """
+    for statistic in _running_statistics(model):
+        statistic.copy_(processes.sum(statistic) / processes.count)
+    for statistic in _running_statistics(average):
+        statistic.copy_(processes.sum(statistic if processes.is_main else torch.zeros_like(statistic)))
+
+
+def _running_statistics(model: nn.Module | None) -> Iterator[Tensor]:
+    for module in () if model is None else model.modules():
+        if isinstance(module, _BatchNorm):
+            yield from (s for s in (module.running_mean, module.running_var) if s is not None)
+
+
+def _has_batch_norm(model: nn.Module) -> bool:
+    return any(isinstance(module, _BatchNorm) for module in model.modules())

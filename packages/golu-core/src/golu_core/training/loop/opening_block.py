@@ -1,0 +1,46 @@
+"""Prints the block before a run's first step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..config.run_config import RunConfig
+from ..data.orders import BatchPlan
+from ..distributed.processes import Processes
+from ..tasks.opening import LabeledLine, Opening, opening_lines, shown_line
+
+
+def print_opening(
+    opening: Opening,
+    more: Sequence[LabeledLine],
+    config: RunConfig,
+    processes: Processes,
+    plan: BatchPlan,
+    folder: str,
+    steps: int,
+    data_are_missing: bool,
+) -> None:
+    """Print what the task knows of a run, and what every run knows of itself.
+
+    Args:
+        opening: The task's lines.
+        more: Further lines, after those of the network.
+        config: The run's configuration.
+        processes: The processes; the main one prints.
+        plan: How a batch is split among them.
+        folder: The run folder, and whether a run is continued there.
+        steps: Optimizer steps of the whole run.
+        data_are_missing: Whether the data could not be read.
+    """
+    lines = opening_lines(
+        config,
+        replace(opening, more=[*opening.more, *more]),
+        folder=folder,
+        device=processes.device_name,
+        plan=plan,
+        steps=steps,
+        data_are_missing=data_are_missing,
+    )
+    for line in lines:
+        processes.say(shown_line(line))
