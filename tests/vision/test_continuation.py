@@ -94,6 +94,27 @@ def test_one_and_two_processes_see_the_same_batches(few_digits, tmp_path):
 
 
 @pytest.mark.slow
+def test_batch_norm_per_process_sees_as_many_images_on_one_and_two_processes(few_digits, tmp_path):
+    """Its losses are those of one process, and its averages survive kills."""
+    flags = arguments(few_digits, "--batch-norm", "per_process", "--micro-batch-size", "8", "--average", "ema")
+    losses = []
+    for processes in (1, 2):
+        cwd = tmp_path / str(processes)
+        cwd.mkdir()
+        done = VISION.run(*flags, cwd=cwd, processes=processes)
+        assert done.returncode == 0, done.stderr
+        assert "batch norm   over 8 samples at a time, of the 16 of a step" in done.stdout
+        assert "without CUDA" not in done.stderr  # which is a warning of what cannot be synchronized
+        lines = metrics_without_time(cwd / FOLDER)
+        losses.append([line["loss"] for line in lines if line["split"] == "train"])
+    assert losses[1][:5] == pytest.approx(losses[0][:5], rel=1e-4)
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    survives_kills(VISION, flags, FOLDER, killed, 2, [3, 9, 14])
+    same_outcome(killed / FOLDER, tmp_path / "2" / FOLDER)
+
+
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(few_digits, uninterrupted, tmp_path):
     process = VISION.start(*arguments(few_digits), cwd=tmp_path)
     assert wait_for_step(process, tmp_path / FOLDER, 7)

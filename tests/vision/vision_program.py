@@ -19,7 +19,7 @@ def shrink(name: str) -> list[str]:
     size, resize = SIZES[recipe.model.default_activation]
     flags = ["--model.name", SMALL[recipe.model.default_activation], "--data.size", size, "--data.resize", resize]
     flags += ["--epochs", "2", "--batch-size", "16", "--micro-batch-size", "None", "--mixed-precision", "no"]
-    flags += ["--max-steps", "None"]
+    flags += ["--max-steps", "None", "--batch-norm", "synchronized"]  # per process needs a size of micro-batches
     if recipe.schedule.kind == "milestones":
         flags += ["--schedule.milestones", "1", "--schedule.factors", "0.1"]
     if recipe.schedule.kind == "decay":

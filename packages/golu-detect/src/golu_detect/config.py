@@ -7,8 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from golu_core.training import EpochConfig, NonNegativeFloat, NonNegativeInt, PositiveInt, RequestError, runtime_field
-from golu_core.training.config import Background, FolderName, Range
+from golu_core.training import (
+    EpochConfig,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    RequestError,
+    added_field,
+    runtime_field,
+)
+from golu_core.training.config import Background, BatchNorm, FolderName, Range
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -209,6 +217,9 @@ class DetectConfig(EpochConfig):
     """This many consecutive images have similar aspect ratios; 1 turns grouping off."""
     drop_last: bool = True
     """Drop the images that do not fill the epoch's last batch; otherwise the epoch's first images fill it."""
+    batch_norm: BatchNorm = added_field("synchronized")
+    """Let batch norm normalize over the images of all processes (`synchronized`), or over `micro_batch_size` images on
+    each process (`per_process`)."""
 
     @property
     def default_activation(self) -> str:

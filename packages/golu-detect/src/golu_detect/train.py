@@ -54,7 +54,9 @@ def train(config: DetectConfig) -> None:
             inputs["backbone"] = tensors_fingerprint(backbone)
         optimizer = build_optimizer(model.to(run.device), config.optim, run.device, head_of_start(start))
         opened = opening(config, data, model, swapped, order, start)
-        model = run.prepare(model, optimizer, data.train, order, inputs=inputs, opening=opened)
+        model = run.prepare(
+            model, optimizer, data.train, order, inputs=inputs, opening=opened, batch_norm=config.batch_norm
+        )
         measure_start(
             run, start, partial(other_model, config, data), lambda network: evaluate(run.evaluation, network, data)[0]
         )
@@ -86,7 +88,7 @@ def other_model(config: DetectConfig, data: DetectData, activation: str) -> nn.M
 
 def check_request(config: DetectConfig, processes: Processes, plan: BatchPlan) -> None:
     """Raises RequestError where DeepLabV3 would get one image at once: its pooled features have one value an image."""
-    common = processes.count > 1 and processes.device.type == "cuda"
+    common = processes.count > 1 and processes.device.type == "cuda" and config.batch_norm == "synchronized"
     if config.segments and plan.device_size == 1 and not common:
         raise RequestError(
             "DeepLabV3 normalizes over the images that a device takes at once, and one image is too few: "

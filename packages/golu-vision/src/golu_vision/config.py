@@ -19,7 +19,7 @@ from golu_core.training import (
     added_field,
     runtime_field,
 )
-from golu_core.training.config import Background, FolderName, PositiveFloat, Range, Samples
+from golu_core.training.config import Background, BatchNorm, FolderName, PositiveFloat, Range, Samples
 
 GRAY_SOURCES = ("digits", "mnist")
 """Sources whose images have three equal channels."""
@@ -222,6 +222,9 @@ class VisionConfig(EpochConfig):
     """Moving average of the weights."""
     label_smoothing: Fraction = 0.0
     """Label smoothing of the training loss."""
+    batch_norm: BatchNorm = added_field("synchronized")
+    """Let batch norm normalize over the images of all processes (`synchronized`), or over `micro_batch_size` images on
+    each process (`per_process`)."""
 
     def check(self, flag: str) -> None:
         drawn = isinstance(self.augment, TimmAugment) and self.augment.draw_interpolation

@@ -79,6 +79,7 @@ EFFICIENTNET_B0_IMAGENET = VisionConfig(
     # timm's training script for EfficientNet-B0: its defaults are the 5 warm-up epochs, label smoothing 0.1, no weight
     # decay on biases and norms, and interpolation drawn for each image. Its --drop-connect 0.2 is read and never used:
     # there is no stochastic depth. The printed number is that of the last weights; `top1_average` is the average's.
+    # Batch norm is not synchronized: it sees the 384 images of a process.
     recipe="efficientnet-b0-imagenet",
     paper=_top1("EfficientNet-B0", 5_288_548, "76.52±0.07 76.90±0.01 76.84±0.02 76.76±0.06 76.86±0.04"),
     model=Model("timm/efficientnet_b0", default_activation="swish", drop=0.2),
@@ -93,11 +94,13 @@ EFFICIENTNET_B0_IMAGENET = VisionConfig(
     label_smoothing=0.1,
     mixed_precision="fp16",
     drop_last=True,
+    batch_norm="per_process",
 )
 
 TINYVIT_21M_IMAGENET = VisionConfig(
     # The TinyViT authors' training from scratch (Wu et al., ECCV 2022), rates scaled by batch / 512 as there. The
-    # published depths, widths and windows are those of timm's model.
+    # published depths, widths and windows are those of timm's model. Batch norm is not synchronized: it sees the 256
+    # images of a process.
     recipe="tinyvit-21m-imagenet",
     paper=_top1("TinyViT-21M", 21_198_568, "82.91±0.02 83.05±0.03 82.92±0.06 83.01±0.02 83.21±0.02"),
     model=Model("timm/tiny_vit_21m_224", default_activation="gelu", drop_path=0.2),
@@ -117,6 +120,7 @@ TINYVIT_21M_IMAGENET = VisionConfig(
     clip=5.0,
     mixed_precision="fp16",
     drop_last=True,
+    batch_norm="per_process",
 )
 
 

@@ -49,7 +49,16 @@ def train(config: VisionConfig) -> None:
         order = epoch_order(config, len(data.train))
         inputs = {"data": data.fingerprint} | inputs_of_start(start)
         opened = opening(config, data, model, swapped, order, start)
-        model = run.prepare(model, optimizer, data.train, order, inputs=inputs, opening=opened, average=config.average)
+        model = run.prepare(
+            model,
+            optimizer,
+            data.train,
+            order,
+            inputs=inputs,
+            opening=opened,
+            average=config.average,
+            batch_norm=config.batch_norm,
+        )
         measure_start(
             run, start, partial(other_model, config, data), lambda network: evaluate(run.evaluation, network, data)[0]
         )
