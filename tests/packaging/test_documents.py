@@ -29,8 +29,13 @@ PROGRAMS = {
     "golu-detect": GOLU_DETECT,
     "golu-diffusion": GOLU_DIFFUSION,
 }
-GUIDES = [ROOT / "docs" / f"{name}.md" for name in ("start", "which-activation", "several-machines")]
-READMES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md")), *GUIDES]
+GUIDES = [
+    ROOT / "docs" / f"{name}.md"
+    for name in ("start", "which-activation", "several-machines", "activations", "studies", "own-data")
+]
+PACKAGES = sorted(ROOT.glob("packages/*/README.md"))
+READMES = [ROOT / "README.md", *PACKAGES, *GUIDES]
+INSTALL = "Until the packages are published, install from a clone of this repository: `pip install ./packages/golu-core"
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -59,6 +64,11 @@ def data_of_readers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_digits(folder / "my_pictures")
     write_digit_scenes(folder / "scenes")
     (folder / "my.txt").write_text("A text of somebody's own. " * 40)
+    (folder / "my_recipes.py").write_text(
+        "from dataclasses import replace\n"
+        "from golu_vision.recipes import RECIPES\n"
+        "tiny = replace(RECIPES['digits'], epochs=3)\n"
+    )
     return folder
 
 
@@ -68,7 +78,7 @@ def test_calls_are_understood(program, arguments, data_of_readers, monkeypatch):
     command_line = PROGRAMS[program]
     if arguments[0] == "train":
         config = command_line.config(arguments[1:])
-        assert config.recipe in command_line.recipes
+        assert config.recipe in command_line.recipes or arguments[1].startswith("./")
     else:
         assert arguments[0] in ("recipes", "evaluate", *command_line.task.commands)
 
@@ -85,8 +95,9 @@ def calls_of(script: str) -> list[list[str]]:
 
 @pytest.fixture
 def custom_activation(tmp_path, monkeypatch):
-    """The README's mine.py in the working directory."""
-    (block,) = [block for block in blocks(ROOT / "README.md", "python") if block.startswith("# mine.py")]
+    """The guide's mine.py in the working directory."""
+    guide = ROOT / "docs" / "activations.md"
+    (block,) = [block for block in blocks(guide, "python") if block.startswith("# mine.py")]
     (tmp_path / "mine.py").write_text(block)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -99,11 +110,11 @@ def test_sweeps_are_understood(arguments, custom_activation):
 
 
 @pytest.mark.slow
-def test_the_readmes_custom_activation(custom_activation, monkeypatch, capsys):
+def test_the_guides_custom_activation(custom_activation, monkeypatch, capsys):
     """Card, study and report as they are written, with one recipe and two steps a run."""
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     (words,) = [words for words in calls_of("sweep") if "./mine.py:Mine" in words]
-    (card,) = [command for command in commands() if command.startswith("golu-core check ")]
+    (card,) = [command for command in commands() if command.startswith("golu-core check ./mine.py:Mine ")]
     (report,) = [call for call in calls_of("aggregate") if call[0] == words[words.index("--output-dir") + 1]]
     assert check.main(shlex.split(card)[2:]) == 1  # torch's sigmoid gives NaN at an infinity
     assert "no NaN from infinities" in capsys.readouterr().out and (custom_activation / "card" / "check.html").exists()
@@ -149,10 +160,25 @@ def test_python_blocks_run(path):
         exec(compile(block, str(path), "exec"), {})
 
 
-def test_every_recipe_is_in_the_table():
-    table = (ROOT / "README.md").read_text()
-    recipes = [name for command_line in PROGRAMS.values() for name in command_line.recipes]
-    assert [name for name in recipes if f"`{name}`" not in table] == []
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_recipe_is_in_its_packages_readme(program):
+    distribution = PROGRAMS[program].task.distribution
+    tables = (ROOT / "packages" / distribution / "README.md").read_text()
+    assert [name for name in PROGRAMS[program].recipes if f"`{name}`" not in tables] == []
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) < 120
+
+
+@pytest.mark.parametrize("path", PACKAGES, ids=lambda p: p.parent.name)
+def test_packages_readmes_stand_alone(path):
+    """They are read where the repository is not, such as on PyPI."""
+    text = path.read_text()
+    assert [target for target in re.findall(r"\]\(([^)]+)\)", text) if not target.startswith("https://")] == []
+    assert re.search(rf"^pip install {path.parent.name}\b", text, re.MULTILINE)
+    assert INSTALL in text and INSTALL in (ROOT / "README.md").read_text()
+    assert tomllib.loads((path.parent / "pyproject.toml").read_text())["project"]["urls"]
 
 
 @pytest.mark.parametrize(
