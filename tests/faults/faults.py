@@ -38,6 +38,8 @@ TRAINED: dict[str, list[str]] = {
     "diffusion": ["ddpm-digits", *DIFFUSION_TINY, "--max-steps", "6", "--checkpoint-every", "3"],
     "translation": ["transformer-numbers", *TRANSLATION_TINY, "--data.name", PAIRS, "--checkpoint-every", "3"],
 }
+SHARED = list(TRAINED) if ALL else ["lm"]
+"""The tasks in which what golu-core does for all of them is tried; golu-lm's run is the quickest."""
 PROGRAMS = {task: installed_tasks()[task].program for task in TRAINED}
 TRAIN = {task: ["train", *flags, *_COMMON] for task, flags in TRAINED.items()}
 

@@ -19,8 +19,11 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     stored = nbformat.read(notebook.NOTEBOOK, as_version=4)
-    new = notebook.executed(nbformat.read(notebook.NOTEBOOK, as_version=4), tmp_path)
-    assert [cell.source for cell in new.cells] == [cell.source for cell in stored.cells]
+    given = nbformat.read(notebook.NOTEBOOK, as_version=4)
+    for cell in given.cells:  # two runs in place of six
+        cell.source = cell.source.replace("--seeds 0 1 2", "--seeds 0")
+    assert [cell.source for cell in given.cells] != [cell.source for cell in stored.cells]
+    new = notebook.executed(given, tmp_path)
     assert [kinds(cell) for cell in new.cells] == [kinds(cell) for cell in stored.cells], (
         "run: python tools/notebook.py"
     )

@@ -32,6 +32,7 @@ from golu_core.training.messages.errors import RunFailure
 from golu_core.training.runs.results import base_of
 from golu_core.training.tasks.command_line import CommandLine
 from golu_core.training.tasks.task import task_of
+from golu_detect.samples import write_digit_scenes
 
 VISION = [*vision_program.FAST, "--epochs", "1", "--max-steps", "2"]
 DETECT = [*detect_program.FAST, "--max-steps", "2"]
@@ -50,7 +51,7 @@ RUNS = {
     "file": ("digits", [*VISION, "--activation", "./mine.py:Mine(a=2.0)"]),
     "gpt": ("babygpt-pydocs", lm_program.TINY),
     "gated": ("babygpt-pydocs", [*lm_program.TINY, "--model.mlp", "gated"]),
-    "translator": ("transformer-numbers", translation_program.TINY),
+    "translator": ("transformer-numbers", [*translation_program.TINY, "--data.name", translation_program.NAME]),
     "unet": ("ddpm-digits", [*diffusion_program.TINY, "--max-steps", "2"]),
     "unet, own": ("ddpm-digits", [*diffusion_program.TINY, "--max-steps", "2", "--activation", "swish"]),
     "unet, per channel": (
@@ -93,6 +94,8 @@ class Mine(torch.nn.Module):
 def trained(tmp_path_factory):
     """Makes each run once."""
     top, done = tmp_path_factory.mktemp("exports"), {}
+    data = detect_program.copy_few(write_digit_scenes(top / "scenes"), top / "data")
+    translation_program.prepared(data)
 
     def run(kind: str) -> Path:
         if kind not in done:
@@ -103,7 +106,7 @@ def trained(tmp_path_factory):
             AcceleratorState._reset_state(reset_partial_state=True)
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(cwd)
-                assert CommandLine(task_of(recipe)).main(["train", recipe, *flags]) == 0
+                assert CommandLine(task_of(recipe)).main(["train", recipe, *flags, "--data-dir", str(data)]) == 0
             (result,) = cwd.rglob("result.json")
             done[kind] = result.parent
         return done[kind]
@@ -210,7 +213,7 @@ def test_onnx_predicts_what_predict_predicts(trained, tmp_path: Path, capsys):
     run = trained("resnet20")
     assert export("resnet20", run, "--out", str(tmp_path / "out")) == 0
     preprocessing = json.loads((tmp_path / "out" / "preprocessing.json").read_text())
-    (picture, *_) = sorted((run.parents[4] / "data" / "digits" / "test").rglob("*.png"))
+    (picture, *_) = sorted((run.parents[5] / "data" / "digits" / "test").rglob("*.png"))
     capsys.readouterr()
     assert (
         CommandLine(task_of("digits")).main(["predict", str(run), str(picture), "--format", "jsonl", "--top", "10"])

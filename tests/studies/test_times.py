@@ -12,8 +12,8 @@ from scipy.stats import wilcoxon
 from golu_core.studies import analyze
 from golu_core.studies.analyses import times
 from golu_core.studies.analyses.times import Times
-from golu_core.training.config.run_config import checked
 from golu_core.training.messages.errors import RequestError
+from golu_core.training.tasks.command_line import CommandLine
 from golu_core.training.tasks.task import Task, installed_tasks
 from golu_core.training.tasks.timing_model import make_timing_model
 
@@ -23,6 +23,13 @@ OFFLINE = [
     for name, config in task.recipes.items()
     if config.paper is not None and not config.paper.results
 ]
+DETECTION = ["--model.shorter-side", "128", "--model.longer-side", "160"]
+SMALLER = {
+    "instances": DETECTION,
+    "objects": DETECTION,
+    "segments": ["--augment.crop", "96", "--augment.resize", "96", "128", "--augment.eval-side", "96"],
+}
+"""Flags for smaller images; the networks are the recipes'."""
 SMALL = {"digits", "mlp-digits", "babygpt-pydocs", "transformer-numbers", "ddpm-digits"}
 
 
@@ -35,7 +42,7 @@ SMALL = {"digits", "mlp-digits", "babygpt-pydocs", "transformer-numbers", "ddpm-
 )
 def test_each_recipe_has_a_timing_model(task, recipe):
     """A finite loss, a gradient for what is trained, and outputs; the config's activation is in the network."""
-    config = checked(task.recipes[recipe])
+    config = CommandLine(task).config([recipe, *SMALLER.get(recipe, [])])
     timed = make_timing_model(task, config, 2, torch.device("cpu"))
     assert any(type(module).__name__ == "GoLU" for module in timed.model.modules())
     timed.model.train()

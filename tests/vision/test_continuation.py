@@ -36,7 +36,7 @@ def uninterrupted(few_digits, tmp_path_factory):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_several_times_then_finished(processes, few_digits, uninterrupted, tmp_path):
     whole = uninterrupted(processes)
-    steps = sorted(random.Random(processes).sample(range(1, 18), 4))
+    steps = sorted(random.Random(processes).sample(range(1, 18), 3))
     survives_kills(VISION, arguments(few_digits), FOLDER, tmp_path, processes, steps)
     same_outcome(tmp_path / FOLDER, whole)
 
