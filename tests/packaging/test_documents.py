@@ -31,7 +31,15 @@ PROGRAMS = {
 }
 GUIDES = [
     ROOT / "docs" / f"{name}.md"
-    for name in ("start", "which-activation", "several-machines", "activations", "studies", "own-data")
+    for name in (
+        "start",
+        "which-activation",
+        "several-machines",
+        "activations",
+        "studies",
+        "own-data",
+        "troubleshooting",
+    )
 ]
 PACKAGES = sorted(ROOT.glob("packages/*/README.md"))
 READMES = [ROOT / "README.md", *PACKAGES, *GUIDES]
