@@ -110,4 +110,6 @@ def write_published(root: Path) -> None:
                     metrics[name] = mean + (seed - 1) * spread * math.sqrt(3)
                 first = metrics[names[0]]
                 curve = [first * (0.5 if names[0] in HIGHER_IS_BETTER else 2.0), first]
-                write_run(root, task, config.recipe, activation, seed, metrics, curve=curve)
+                folder = f"runs/vision/resnet50-imagenet/{activation}/seed{seed}"
+                given = dict.fromkeys(config.paper.given, folder)
+                write_run(root, task, config.recipe, activation, seed, metrics, curve=curve, **given)

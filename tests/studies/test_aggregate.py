@@ -115,6 +115,43 @@ def test_published_values_stand_next_to_the_recipes_settings_alone(task, recipe,
     assert not any(cell.published for cell in unknown.cells.values())
 
 
+# (recipe, other settings, metric, {activation: mean}): read from the paper's pictures, which print no ±
+PICTURED = [
+    ("deeplabv3-resnet50-coco", {}, "miou", {"elu": 60.70, "leaky_relu": 65.55}),
+    ("deeplabv3-resnet50-coco", {"optim.lr": 0.02}, "miou", {"relu": 64.99, "golu": 64.98, "elu": 59.31}),
+    ("maskrcnn-resnet50-fpn-coco", {}, "mask_map", {"elu": 32.38, "leaky_relu": 34.26}),
+    ("maskrcnn-resnet50-fpn-coco", {"optim.lr": 0.02}, "box_map", {"gelu": 39.00, "golu": 38.96}),
+    ("maskrcnn-resnet50-fpn-coco", {"optim.lr": 0.02}, "mask_map", {"gelu": 34.73, "golu": 34.54}),
+    ("ddpm-celeba", {}, "loss", {"elu": 0.0193941}),
+    ("ddpm-celeba", {"optim.lr": 3e-5}, "loss", {"swish": 0.0196364, "golu": 0.0196419}),
+    ("babygpt-tinystories", {}, "token_accuracy", {"elu": 59.86}),
+    ("resnet50-imagenet", {}, "top1", {"leaky_relu": 75.67}),
+    ("vit-b32-imagenet", {"optim.lr": 0.001}, "top1", {"leaky_relu": 75.15, "relu": 74.93, "golu": 74.63}),
+    ("vit-b16-imagenet", {"optim.lr": 0.001}, "top1", {"relu": 79.59, "gelu": 78.87, "golu": 78.87}),
+]
+
+
+@pytest.mark.parametrize(("recipe", "changed", "metric", "means"), PICTURED)
+def test_results_at_other_rates_stand_next_to_runs_at_these(recipe, changed, metric, means, of_the_paper):
+    (row, *_) = [row for row in of_the_paper if row.recipe == recipe]
+    for activation, mean in means.items():
+        result = dataclasses.replace(row.runs[0].result, activation=activation)
+        run = dataclasses.replace(row.runs[0], result=result, settings={**dict(row.settings), **changed})
+        (found,) = [found for found in rows_of([run]) if found.metric_name == metric]
+        assert found.cells[activation].published == (mean, None)
+    changed = {**changed, "optim.lr": 0.123}
+    run = dataclasses.replace(row.runs[0], settings={**dict(row.settings), **changed})
+    assert not any(cell.published for found in rows_of([run]) for cell in found.cells.values())
+
+
+@pytest.mark.parametrize("backbone", [None, "runs/vision/resnet50-imagenet/relu/seed0", "IMAGENET1K_V1"])
+def test_a_detectors_published_values_need_the_backbone_of_its_activation_and_seed(backbone, of_the_paper):
+    (row,) = [row for row in of_the_paper if row.recipe == "fasterrcnn-resnet50-fpn-coco"]
+    assert row.settings["backbone"].endswith("/resnet50-imagenet/{activation}/seed{seed}")
+    runs = [dataclasses.replace(run, settings={**dict(row.settings), "backbone": backbone}) for run in row.runs]
+    assert not any(cell.published for found in rows_of(runs) for cell in found.cells.values())
+
+
 def test_ranks_of_the_published_tables(published):
     over = Report(collect([published]), "golu").over
     golu = {row.recipe: rank for row, rank in zip(over.rows, over.ranks[:, -1].tolist(), strict=True)}

@@ -10,6 +10,8 @@ import pytest
 from scipy.stats import friedmanchisquare, rankdata
 
 from golu_core.studies.reporting.comparison import over_recipes
+from golu_core.studies.reporting.metrics import paper_name
+from golu_core.training.tasks.task import installed_tasks, recipes_of
 from published import main, published_rows, sentences
 from published_tables import COLUMNS, ROWS
 
@@ -74,3 +76,27 @@ def test_the_page_has_the_means_of_the_longer_runs():
     better = int((losses["golu"] < losses["gelu"]).sum())
     (row,) = (line for line in PAGE.read_text().splitlines() if line.startswith("| ddpm-digits, 30 epochs |"))
     assert f"| {cells[0]} | {cells[1]} |" in row and f"| {better} of {len(losses['golu'])} |" in row
+
+
+def test_the_page_has_the_means_at_the_codes_own_rates():
+    """Each cell of its table is what the recipes hold, and the activation that it names is first, or next to GoLU."""
+    lines = PAGE.read_text().partition("### At the code's own learning rates")[2].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
+    recipes = {
+        "Mask R-CNN, box mAP": ("detect", "maskrcnn-resnet50-fpn-coco", "box_map", 2),
+        "Mask R-CNN, mask mAP": ("detect", "maskrcnn-resnet50-fpn-coco", "mask_map", 2),
+        "DDPM, loss": ("diffusion", "ddpm-celeba", "loss", 5),
+        "DeepLabV3, mIoU": ("detect", "deeplabv3-resnet50-coco", "miou", 2),
+    }
+    assert [row[0] for row in rows] == list(recipes)
+    for title, _, golu, following, _, golu_there, first in rows:
+        task, name, metric, decimals = recipes[title]
+        paper, sign = recipes_of(installed_tasks()[task])[name].paper, -1 if metric == "loss" else 1
+        (further,) = [at for at in paper.further if at.settings]
+        for results, own, named, place in (
+            (paper.results, golu, following, 1),
+            (further.results, golu_there, first, 0),
+        ):
+            means = {paper_name(activation): value for activation, (value, _) in results[metric].items()}
+            best = sorted(means, key=lambda activation: -sign * means[activation])[place]
+            assert named == f"{best} {means[best]:.{decimals}f}" and own == f"{means['GoLU']:.{decimals}f}"

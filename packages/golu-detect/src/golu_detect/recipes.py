@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from golu_core.training import AdamW, Cosine, Sgd, StepWarmup
-from golu_core.training.config import Milestones, Optim, PaperRow, Polynomial, published
+from golu_core.training.config import Milestones, Optim, PaperRow, Polynomial, PublishedAt, pictured, published
 
 from .config import (
     Data,
@@ -28,10 +28,21 @@ from .samples import DIGIT_SCENES_NAME, DIGIT_SCENES_TEST, DIGIT_SCENES_TRAIN
 COCO = Data()
 
 
-def _row(model: str, size: int, ddof: int = 0, **columns: str) -> PaperRow:
+_BACKBONE = "/resnet50-imagenet/{activation}/seed{seed}"
+"""The end of the run folder from which each published backbone came."""
+
+
+def _row(model: str, size: int, ddof: int = 0, further: tuple[PublishedAt, ...] = (), **columns: str) -> PaperRow:
     """A row of the paper's table; the first metric is the one by which runs are compared."""
     results = {metric: published(cells) for metric, cells in columns.items()}
-    return PaperRow(model, "COCO 2017", next(iter(results)), size, results, ddof)
+    metric = next(iter(results))
+    return PaperRow(model, "COCO 2017", metric, size, results, ddof, further, {"backbone": _BACKBONE})
+
+
+def _at(lr: float | None, **means: str) -> PublishedAt:
+    """Means of the paper's pictures at a rate; None for the recipe's own."""
+    results = {metric: pictured(cells) for metric, cells in means.items()}
+    return PublishedAt({} if lr is None else {"optim.lr": lr}, results)
 
 
 def _detector(name: str, paper: PaperRow, model: Model, optim: Optim) -> DetectConfig:
@@ -58,7 +69,15 @@ def _sgd(lr: float) -> Sgd:
 
 DEEPLABV3_RESNET50_COCO = DetectConfig(
     recipe="deeplabv3-resnet50-coco",
-    paper=_row("DeepLabV3-RN50", 42_004_074, miou="65.11±0.326 65.59±0.162 64.14±0.135 64.40±0.144 65.98±0.124"),
+    paper=_row(
+        "DeepLabV3-RN50",
+        42_004_074,
+        further=(
+            _at(None, miou="65.11 65.55 60.70 65.59 64.14 64.40 65.98"),
+            _at(0.02, miou="64.99 64.79 59.31 64.53 62.52 62.97 64.98"),
+        ),
+        miou="65.11±0.326 65.59±0.162 64.14±0.135 64.40±0.144 65.98±0.124",
+    ),
     model=DeepLabV3(aux_weight=0.5),
     data=Data(classes="voc", train_size=92_518),
     augment=SegmentationAugment(flip=True, resize=(260, 1040), crop=480, eval_side=520, fewest_pixels=1000),
@@ -92,6 +111,19 @@ MASKRCNN_RESNET50_FPN_COCO = _detector(
         "Mask R-CNN-FPN-RN50",
         44_454_513,
         ddof=1,
+        further=(
+            PublishedAt(
+                results={
+                    "box_map": {"leaky_relu": (38.42, None), "elu": (35.85, None)},
+                    "mask_map": {"leaky_relu": (34.26, None), "elu": (32.38, None)},
+                }
+            ),
+            _at(
+                0.02,
+                box_map="38.33 38.31 36.41 39.00 38.19 38.76 38.96",
+                mask_map="34.19 34.19 32.81 34.73 33.99 34.70 34.54",
+            ),
+        ),
         box_map="38.25±0.144 39.12±0.028 38.10±0.187 38.56±0.138 39.36±0.192",
         mask_map="34.28±0.116 34.93±0.061 33.95±0.112 34.64±0.078 34.97±0.146",
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from golu_core.training import AdamW, Cosine, StepWarmup
-from golu_core.training.config import PaperRow, published
+from golu_core.training.config import PaperRow, PublishedAt, pictured, published
 
 from .config import Data, LmConfig, Model
 
@@ -24,9 +24,11 @@ def _adamw(lr: float, second_beta: float) -> AdamW:
     return AdamW(lr=lr, betas=(0.9, second_beta), weight_decay=0.1, decay="matrices")
 
 
-def _row(model: str, dataset: str, size: int, perplexity: str, token_accuracy: str) -> PaperRow:
+def _row(
+    model: str, dataset: str, size: int, perplexity: str, token_accuracy: str, further: tuple[PublishedAt, ...] = ()
+) -> PaperRow:
     results = {"perplexity": published(perplexity), "token_accuracy": published(token_accuracy)}
-    return PaperRow(model, dataset, "perplexity", size, results)
+    return PaperRow(model, dataset, "perplexity", size, results, further=further)
 
 
 BABYGPT_TINYSTORIES = LmConfig(
@@ -37,6 +39,7 @@ BABYGPT_TINYSTORIES = LmConfig(
         30_331_776,
         perplexity="4.519±0.006 4.462±0.005 4.535±0.004 4.539±0.007 4.444±0.005",
         token_accuracy="61.243±0.030 61.465±0.034 61.178±0.032 61.135±0.036 61.545±0.029",
+        further=(PublishedAt(results={"token_accuracy": pictured("61.24 61.24 59.86 61.46 61.18 61.13 61.55")}),),
     ),
     model=Model(layers=6, heads=6, width=384, context=1024, dropout=0.2, bias=False),
     data=Data(name="tinystories", train_documents=2_119_719, test_documents=21_990),

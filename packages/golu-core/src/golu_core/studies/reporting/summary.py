@@ -27,12 +27,13 @@ class Cell:
         failed: seeds whose metric is not a number.
         mean: NaN where all failed.
         std: sample standard deviation; NaN for one run.
-        published: Mean and ± as the paper prints them; None for runs with other settings than the recipe's.
+        published: Mean and, where it is printed, ±, as published for runs with the same settings; None if there are
+            none.
     """
 
     values: Mapping[int, float]
     failed: tuple[int, ...]
-    published: tuple[float, float] | None = None
+    published: tuple[float, float | None] | None = None
 
     @property
     def n(self) -> int:
@@ -209,12 +210,14 @@ def _is_on_recipes_data(run: RunResult, recipe: RunConfig | None) -> bool:
 
 def _comparable(recipe: RunConfig | None, settings: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """Return the published results by metric, if runs have the settings with which these were made."""
-    if recipe is None or recipe.paper is None or settings is None or overrides(recipe, settings):
+    if recipe is None or recipe.paper is None or settings is None:
         return {}
-    return recipe.paper.results
+    return recipe.paper.published_with({name: found for name, _, found in overrides(recipe, settings)})
 
 
-def _cells(group: Sequence[RunResult], name: str, published: Mapping[str, tuple[float, float]]) -> dict[str, Cell]:
+def _cells(
+    group: Sequence[RunResult], name: str, published: Mapping[str, tuple[float, float | None]]
+) -> dict[str, Cell]:
     by_activation: dict[str, list[RunResult]] = defaultdict(list)
     for run in group:
         by_activation[run.result.activation].append(run)

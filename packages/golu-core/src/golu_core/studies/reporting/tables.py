@@ -77,7 +77,8 @@ def _task_table(task: str, rows: Sequence[Row]) -> Table:
         table.notes.append(
             "Published: mean ± over 3 seeds, as the paper prints them: the standard error of the population deviation "
             "(Mask R-CNN: of the sample deviation), so multiply by 1.22 to compare it with ours. "
-            "Difference: ours less published. Runs with other settings than the recipe's have no published value."
+            "Without ±: read from the paper's pictures. Difference: ours less published. Runs with settings of which "
+            "nothing is published have no published value."
         )
     changed = [row for row in rows if row.overrides and row.is_primary]
     if changed:
@@ -136,7 +137,7 @@ def _published(row: Row, cell: Cell | None) -> str:
     if cell is None or cell.published is None:
         return _NOTHING
     mean, spread = cell.published
-    return f"{_number(row, mean)} ± {_number(row, spread)}"
+    return _number(row, mean) + ("" if spread is None else f" ± {_number(row, spread)}")
 
 
 def _number(row: Row, value: float) -> str:

@@ -16,8 +16,10 @@ from .own_data import power_of_two as power_of_two
 from .own_data import rounded as rounded
 from .own_data import with_test_share as with_test_share
 from .run_config import PaperRow as PaperRow
+from .run_config import PublishedAt as PublishedAt
 from .run_config import RunLength as RunLength
 from .run_config import limited_steps as limited_steps
+from .run_config import pictured as pictured
 from .run_config import published as published
 from .schedules import ExponentialDecay as ExponentialDecay
 from .schedules import InverseSquareRoot as InverseSquareRoot

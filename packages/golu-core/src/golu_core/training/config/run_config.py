@@ -27,6 +27,7 @@ ACTIVATION_SOURCE = "activation_source"
 _LARGEST_EVALUATION_BATCH = 256
 _PAPER_SEEDS = 3
 _TABLE_COLUMNS = ("relu", "gelu", "swish", "mish", "golu")
+_PICTURE_COLUMNS = ("relu", "leaky_relu", "elu", "gelu", "swish", "mish", "golu")
 
 
 def runtime_field(default: Any) -> Any:
@@ -48,6 +49,20 @@ def runtime_field(default: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class PublishedAt:
+    """Further published results of a recipe, such as those at another learning rate.
+
+    Attributes:
+        settings: The fields, by their flags' names, in which those runs differ from the recipe; empty for runs of the
+            recipe with activations that the paper's table leaves out.
+        results: Published mean, and ± where one is printed, by metric and activation.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    results: Mapping[str, Mapping[str, tuple[float, float | None]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class PaperRow:
     """The row of the paper that a recipe stands for.
 
@@ -59,6 +74,8 @@ class PaperRow:
             prints none.
         ddof: Of the deviation that ± is a standard error of: ± is std(ddof)/√3. It is 0 in all cells that can be
             checked against published results of single seeds, but for Mask R-CNN's.
+        further: Published results at other settings, or of other activations.
+        given: Fields that the published runs set to what only a user's disk has, with the end of that value.
     """
 
     model: str
@@ -67,6 +84,31 @@ class PaperRow:
     size: int
     results: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     ddof: int = 0
+    further: tuple[PublishedAt, ...] = ()
+    given: Mapping[str, str] = field(default_factory=dict)
+
+    def published_with(self, changed: Mapping[str, Any]) -> dict[str, dict[str, tuple[float, float | None]]]:
+        """Return the published results of runs with these settings, by metric and activation.
+
+        Args:
+            changed: The fields in which the runs differ from the recipe, with the runs' values.
+
+        Examples:
+            >>> from golu_core.training.config import PaperRow, PublishedAt
+            >>> at_a_tenth = PublishedAt({"optim.lr": 0.01}, {"top1": {"relu": (75.1, None)}})
+            >>> row = PaperRow("ResNet", "images", "top1", 1, {"top1": {"relu": (75.4, 0.07)}}, further=(at_a_tenth,))
+            >>> row.published_with({}), row.published_with({"optim.lr": 0.01}), row.published_with({"epochs": 2})
+            ({'top1': {'relu': (75.4, 0.07)}}, {'top1': {'relu': (75.1, None)}}, {})
+        """
+        if any(not str(changed.get(name)).endswith(end) for name, end in self.given.items()):
+            return {}
+        varied = {name: value for name, value in changed.items() if name not in self.given}
+        found: dict[str, dict[str, tuple[float, float | None]]] = {}
+        for settings, results in [({}, self.results), *((at.settings, at.results) for at in self.further)]:
+            if dict(settings) == varied:
+                for metric, values in results.items():
+                    found[metric] = {**values, **found.get(metric, {})}
+        return found
 
     def sample_deviation(self, printed: float) -> float:
         """Return the sample deviation over 3 seeds that a printed ± stands for.
@@ -87,6 +129,15 @@ def published(columns: str) -> dict[str, tuple[float, float]]:
     """
     cells = [tuple(map(float, cell.split("±"))) for cell in columns.split()]
     return {name: (mean, spread) for name, (mean, spread) in zip(_TABLE_COLUMNS, cells, strict=True)}
+
+
+def pictured(columns: str) -> dict[str, tuple[float, float | None]]:
+    """Means of the activations that the paper's pictures of learning rates compare.
+
+    Args:
+        columns: `73.26 73.25 …`, in the pictures' order: ReLU, LeakyReLU, ELU, GELU, Swish, Mish, GoLU.
+    """
+    return {name: (float(mean), None) for name, mean in zip(_PICTURE_COLUMNS, columns.split(), strict=True)}
 
 
 @dataclass(frozen=True)
