@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,17 @@ def test_every_package_of_this_project_could_be_released(package):
     folder = ROOT / "packages" / package
     assert release.release_notes((folder / "CHANGELOG.md").read_text(), release.version_of(folder))
     release.require_range_of_siblings(folder)
+
+
+def test_workflows_pass_their_linter_and_name_actions_by_commit():
+    """Offline, the linter cannot ask whether a commit exists; it finds permissions and expressions in scripts."""
+    command = [Path(sysconfig.get_path("scripts")) / "zizmor", "--offline", "--pedantic", "--quiet", ".github"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    used = [
+        use for path in (ROOT / ".github/workflows").iterdir() for use in re.findall(r"uses: (\S+)", path.read_text())
+    ]
+    assert len(used) > 10 and all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", use) for use in used), used
 
 
 def test_files_for_hosts_and_hooks_can_be_read():
