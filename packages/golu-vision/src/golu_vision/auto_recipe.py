@@ -1,4 +1,4 @@
-"""The recipe `images`: network, sizes, batch, rate and epochs for class folders of the user's own."""
+"""The recipe `images`: choose model, image size, batch size, learning rate, and epochs for your own class folders."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from golu_core.training.data import HEADERS, examined, of_examined
 from .config import Crop, Data, TorchvisionAugment, VisionConfig
 from .data import EncodedImages, ImageData, TransformedImages, load_data
 
-_SIDES = ((48, 32), (96, 64), (192, 128))  # median of the shorter sides below which the images get this size
-_LARGEST = 224
-_SMALL = 64  # images up to this size get CIFAR's network, and are augmented in memory
-_IN_MEMORY = 1 << 30  # bytes
+_SIDES = ((48, 32), (96, 64), (192, 128))  # (bound, size): images whose median shorter side is below the bound
+_LARGEST = 224  # the size that the ImageNet recipes use
+_SMALL = 64  # images up to this size use the CIFAR network, and are augmented in memory
+_IN_MEMORY = 1 << 30  # 1 GiB of decoded pixels at most, so that a laptop can hold them
 _RATE = 0.1
-_TUNED, _RATE_TUNED = 3, 0.1  # a run from given weights has a third of the epochs, and a tenth of the rate
+_TUNED, _RATE_TUNED = 3, 0.1  # fine-tuning needs a third of the epochs and a tenth of the learning rate
 
 
 def fit_images(recipe: VisionConfig, asked: VisionConfig, given: frozenset[str]) -> Fitted[VisionConfig] | None:
-    """The recipe for the images that are asked for, or that lie in DATA_DIR/images; None if there are none.
+    """Return a recipe for the requested images, or for those in DATA_DIR/images; None if there are none.
 
-    The numbers of the networks are those of their recipes: He et al., CVPR 2016, section 4.2, for images up to 64
-    pixels (rate 0.1 at a batch of 128), and torchvision's reference (0.1 at 256) above. What depends on how many
-    images there are is ours.
+    Learning rates follow the networks' own recipes: He et al., CVPR 2016, section 4.2, for images up to 64 pixels (0.1
+    at batch size 128), and torchvision's reference scripts (0.1 at batch size 256) for larger ones. The rules that
+    depend on the number of images are ours.
 
     Raises:
-        RequestError: the images are malformed.
+        RequestError: The images are malformed.
     """
     root = None if asked.data.is_own else asked.data_dir / asked.data.name
     if root is not None and not root.is_dir():
@@ -71,8 +71,8 @@ def fit_images(recipe: VisionConfig, asked: VisionConfig, given: frozenset[str])
         batch_size=batch,
     )
     found = (
-        f"{count:,} training and {len(loaded.test):,} test images in {classes:,} classes, their shorter side is "
-        f"{shorter:,} pixels at the median{of_examined(len(looked_at), count)}"
+        f"{count:,} training and {len(loaded.test):,} test images in {classes:,} classes, median shorter side "
+        f"{shorter:,} pixels{of_examined(len(looked_at), count)}"
     )
     return Fitted(fitted, found, count)
 
@@ -82,7 +82,7 @@ def _load(config: VisionConfig, data: Data, test_share: float | None) -> ImageDa
 
 
 def _median_side(loaded: ImageData, numbers: Sequence[int]) -> int:
-    """The median of the shorter sides of some training images, as their headers state them."""
+    """Return the median shorter side of some training images, read from their headers."""
     source = cast(TransformedImages, loaded.train).source
     assert isinstance(source, EncodedImages)
     return median([source.header(number).shorter for number in numbers])

@@ -1,4 +1,4 @@
-"""The networks for 32 x 32 images that torchvision and timm do not have. Their ReLUs are modules, to be swapped."""
+"""Networks for 32 x 32 images that torchvision and timm do not have. All ReLUs are modules, so they can be swapped."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .config import HeadBias
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut (He et al., "Deep Residual Learning", CVPR 2016, figure 5 left).
+    """Two 3 x 3 convolutions with a shortcut (He et al., "Deep Residual Learning", CVPR 2016, figure 5 left).
 
-    A shortcut that changes shape is a 1 x 1 projection, option B of the paper, as in the GoLU authors' code.
+    A shortcut that changes the shape is a 1 x 1 projection (option B in the paper), as in the GoLU authors' code.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
@@ -102,7 +102,7 @@ class WideResNet(nn.Module):
 
 
 class BiasedWideBlock(nn.Module):
-    """The block of the GoLU authors' WideResNet: biases, the stride in the second convolution, a shortcut from x."""
+    """The GoLU authors' WideResNet block: biases, the stride in the second convolution, a shortcut straight from x."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -125,8 +125,8 @@ class BiasedWideBlock(nn.Module):
 class BiasedWideResNet(nn.Module):
     """WideResNet-depth-width as the GoLU authors trained it; `WideResNet` is the network of the original paper.
 
-    Its last batch norm moves its running statistics by 0.9 of the way at each step, and all weights begin
-    Xavier-uniform with a gain of √2, all biases at 0.
+    Its last batch norm has momentum 0.9 instead of 0.1, all weights are initialized Xavier-uniform with gain √2, and
+    all biases are zero.
     """
 
     def __init__(self, depth: int, width: int, classes: int) -> None:
@@ -195,11 +195,11 @@ class CifarDenseNet(nn.Module):
 
 
 def _initialize(model: nn.Module, head: nn.Linear, head_bias: HeadBias) -> None:
-    """He initialization of all weights (He et al., ICCV 2015), as the GoLU authors' code has it."""
+    """Apply He initialization to all weights (He et al., ICCV 2015), as the GoLU authors' code does."""
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight)
-    if head_bias == "zeros":  # a linear layer begins with torch's uniform bias
+    if head_bias == "zeros":  # otherwise the bias keeps torch's default, which is uniform
         nn.init.zeros_(head.bias)
 
 
@@ -209,4 +209,4 @@ CIFAR_MODELS: dict[str, Callable[..., nn.Module]] = {
     "wideresnet28_2_biased": lambda classes, head_bias="zeros": BiasedWideResNet(28, 2, classes),
     "densenet40": partial(CifarDenseNet, 40, 12, 0.5),
 }
-"""Builders by name; each takes the number of classes and, optionally, the head's initial bias."""
+"""Model builders by name. Each accepts the number of classes and, optionally, the head's initial bias."""

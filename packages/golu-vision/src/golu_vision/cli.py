@@ -10,5 +10,5 @@ COMMAND_LINE = CommandLine(TASK)
 
 
 def main() -> int:
-    """Runs `golu-vision` and returns its exit status."""
+    """Run `golu-vision` and return its exit status."""
     return COMMAND_LINE.main()

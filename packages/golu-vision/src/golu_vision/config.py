@@ -1,4 +1,4 @@
-"""What a golu-vision recipe consists of."""
+"""The fields of a golu-vision recipe, which are also the flags of `golu-vision train`."""
 
 from __future__ import annotations
 
@@ -52,12 +52,10 @@ class Model:
     def check(self, flag: str) -> None:
         if self.head_bias != "zeros" and (not self.name.startswith("cifar/") or self.name.endswith("_biased")):
             raise RequestError(
-                f"{flag}.head-bias is for golu-vision's own ResNets and DenseNets, and {self.name} is not one of them"
+                f"{flag}.head-bias only works with golu-vision's built-in ResNets and DenseNets, not with {self.name}"
             )
         if (self.drop or self.drop_path) and not self.name.startswith("timm/"):
-            raise RequestError(
-                f"{flag}.drop and {flag}.drop-path are of timm's networks, and {self.name} is not one of them"
-            )
+            raise RequestError(f"{flag}.drop and {flag}.drop-path only work with timm models, not with {self.name}")
 
 
 @dataclass(frozen=True)
@@ -68,25 +66,27 @@ class Data:
         source: `folder`: class folders in `train` and `val` (or `test`); `cifar10` and `mnist`: torchvision's;
             `digits`: scikit-learn's scans, written as class folders.
         name: Name of the data set in results, and its folder in --data-dir.
-        root: Folder of your own with class folders, instead of `source`.
-        hub: Id on the hub or local path for `datasets`, instead of `source`.
-        test_share: Share of each class that is kept for the test, where `root` has class folders without a split; files
+        root: Your own folder with class folders, used instead of `source`.
+        hub: Hub id or local path for `datasets`, used instead of `source`.
+        test_share: Fraction of each class held out for testing when `root` has class folders without a split. Files
             with related names stay together.
         revision: Revision of the hub data set.
         download: Let torchvision download CIFAR-10 or MNIST.
-        size: Side in pixels of the square images that the network gets.
-        resize: Shorter side before the center crop in evaluation.
-        background: What transparent pixels are put on.
-        interpolation: How images are scaled in evaluation, and in training unless its augmentation draws it.
-        in_memory: Decode everything once, at `size`, and augment whole batches.
-        mean: Mean of each channel for the normalization, of pixels in [0, 1].
-        std: Standard deviation of each channel for the normalization.
-        classes: Classes of the published data set; a difference is said and noted in result.json.
-        train_images: Training images of the published data set.
-        test_images: Test images of the published data set.
+        size: Input size: images are squares with this side, in pixels.
+        resize: Length of the shorter side before the center crop, in evaluation.
+        background: Color behind transparent pixels.
+        interpolation: Interpolation for resizing in evaluation, and in training unless the augmentation draws it at
+            random.
+        in_memory: Decode all images once, at `size`, and augment whole batches.
+        mean: Mean of each channel for normalization, for pixels in [0, 1].
+        std: Standard deviation of each channel for normalization, for pixels in [0, 1].
+        classes: Number of classes in the published data set. If yours differs, the run prints a note and records it in
+            result.json.
+        train_images: Number of training images in the published data set.
+        test_images: Number of test images in the published data set.
     """
 
-    # a data set of the hub is named by `hub`, whatever `source` is
+    # with `hub` set, `source` does not matter, so runs from when "hub" was a source still load
     FORMER_VALUES: ClassVar[Mapping[str, Mapping[str, str]]] = {"source": {"folder": "hub"}}
 
     source: Literal["folder", "cifar10", "mnist", "digits"] = runtime_field("folder")
@@ -109,7 +109,7 @@ class Data:
 
     @property
     def is_own(self) -> bool:
-        """Whether the images are the user's, and not those of the recipe."""
+        """Whether the images come from the user instead of from the recipe."""
         return self.root is not None or self.hub is not None
 
     @property
@@ -123,22 +123,24 @@ class Data:
         if self.root is not None and self.hub is not None:
             raise RequestError(f"{flag}.root and {flag}.hub cannot be combined")
         if self.revision is not None and self.hub is None:
-            raise RequestError(f"{flag}.revision is for a data set on the hub: name one with {flag}.hub")
+            raise RequestError(f"{flag}.revision only works with a data set on the hub: name one with {flag}.hub")
         if self.test_share is not None and self.root is None:
-            raise RequestError(f"{flag}.test-share is for class folders of your own: name them with {flag}.root")
+            raise RequestError(
+                f"{flag}.test-share only works with your own class folders: pass their path with {flag}.root"
+            )
         if self.background != "white" and self.source in (*GRAY_SOURCES, "cifar10") and not self.is_own:
-            raise RequestError(f"{flag}.background is for transparent pixels, and {self.source} has none")
+            raise RequestError(f"{flag}.background has no effect: {self.source} has no transparent pixels")
         if self.download and (self.source not in ("cifar10", "mnist") or self.is_own):
-            raise RequestError(f"{flag}.download is for CIFAR-10 and MNIST only")
+            raise RequestError(f"{flag}.download only works with CIFAR-10 and MNIST")
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A shift and a flip, after the image was brought to its size.
+    """Random shift and horizontal flip of an image that already has its final size.
 
     Attributes:
-        pad: Largest shift in pixels; what comes in from outside is black before normalization.
-        flip: Mirror every other image.
+        pad: Maximum shift in pixels. Pixels from outside the image are black (before normalization).
+        flip: Flip each image horizontally with probability 0.5.
     """
 
     kind: ClassVar[str] = "crop"
@@ -148,11 +150,11 @@ class Crop:
 
 @dataclass(frozen=True)
 class TorchvisionAugment:
-    """RandomResizedCrop, flip and a policy, on uint8 tensors.
+    """RandomResizedCrop, horizontal flip, and an optional policy, on uint8 tensors.
 
     Attributes:
-        flip: Mirror every other image.
-        policy: No policy, or AutoAugment as learned on ImageNet.
+        flip: Flip each image horizontally with probability 0.5.
+        policy: Augmentation policy: none, or AutoAugment's ImageNet policy.
     """
 
     kind: ClassVar[str] = "torchvision"
@@ -162,15 +164,15 @@ class TorchvisionAugment:
 
 @dataclass(frozen=True)
 class TimmAugment:
-    """timm's own pipeline on PIL images: RandomResizedCrop, flip, RandAugment or color jitter, erasing.
+    """timm's training pipeline on PIL images: RandomResizedCrop, flip, RandAugment or color jitter, random erasing.
 
     Attributes:
-        flip: Mirror every other image.
+        flip: Flip each image horizontally with probability 0.5.
         rand_augment: RandAugment in timm's notation, such as `rand-m9-mstd0.5`; empty for none.
-        erase: Probability of random erasing by noise.
-        color_jitter: Strength of color jitter, which timm ignores when there is a RandAugment.
-        draw_interpolation: Draw bilinear or bicubic for each image, and for each operation of RandAugment, where
-            evaluation is bicubic; always done where it is bilinear.
+        erase: Probability of random erasing; erased pixels are filled with noise.
+        color_jitter: Color jitter factor. timm ignores it when RandAugment is on.
+        draw_interpolation: Choose bilinear or bicubic at random for each image and each RandAugment operation. Only
+            matters with --data.interpolation bicubic; with bilinear, timm always draws it.
     """
 
     kind: ClassVar[str] = "timm"
@@ -183,7 +185,7 @@ class TimmAugment:
     def check(self, flag: str) -> None:
         if self.rand_augment and self.color_jitter and "3a" not in self.rand_augment:
             raise RequestError(
-                f"{flag}.color-jitter is ignored by timm when there is a {flag}.rand-augment: set it to 0"
+                f"timm ignores {flag}.color-jitter when {flag}.rand-augment is set: set {flag}.color-jitter to 0"
             )
 
 
@@ -192,9 +194,10 @@ class Mix:
     """MixUp (Zhang et al., ICLR 2018) and CutMix (Yun et al., ICCV 2019).
 
     Attributes:
-        mixup: Alpha of MixUp's Beta distribution; 0 turns it off. With both on, each group of images takes one of them.
+        mixup: Alpha of MixUp's Beta distribution; 0 turns it off. With both on, each group of images uses one of them,
+            chosen at random.
         cutmix: Alpha of CutMix's Beta distribution; 0 turns it off.
-        group: Images that share one choice and one ratio: the batch of one device in the paper.
+        group: Number of images that share one choice and one mixing ratio. In the paper this is the per-device batch.
     """
 
     kind: ClassVar[str] = "mix"
@@ -204,24 +207,24 @@ class Mix:
 
     def check(self, flag: str) -> None:
         if not self.mixup and not self.cutmix:
-            raise RequestError(f"{flag}.mixup or {flag}.cutmix must be above 0; {flag} none mixes nothing")
+            raise RequestError(f"{flag}.mixup or {flag}.cutmix must be above 0; to turn both off, pass {flag} none")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig(EpochConfig):
-    """A golu-vision recipe: everything that a run of it needs."""
+    """A golu-vision recipe: the full configuration of a run."""
 
     model: Model = Model()
     data: Data = Data()
     augment: Crop | TorchvisionAugment | TimmAugment = TorchvisionAugment()
     repeats: PositiveInt = 1
-    """Repeated augmentation: how many times in a row an image is used, in an epoch of unchanged length."""
+    """Repeated augmentation: augmented copies of each image per epoch. The length of an epoch stays the same."""
     mix: Mix | None = None
-    """MixUp and CutMix."""
+    """MixUp and CutMix settings."""
     average: WeightAverage | None = None
-    """Moving average of the weights."""
+    """Exponential moving average (EMA) of the weights."""
     label_smoothing: Fraction = 0.0
-    """Label smoothing of the training loss."""
+    """Label smoothing in the training loss."""
     batch_norm: BatchNorm = added_field("synchronized")
     """Let batch norm normalize over the images of all processes (`synchronized`), or over `micro_batch_size` images on
     each process (`per_process`)."""
@@ -230,7 +233,8 @@ class VisionConfig(EpochConfig):
         drawn = isinstance(self.augment, TimmAugment) and self.augment.draw_interpolation
         if drawn and self.data.interpolation == "bilinear":
             raise RequestError(
-                "--data.interpolation bilinear is always drawn in timm's training: use --augment.no-draw-interpolation"
+                "with --data.interpolation bilinear, timm always draws the interpolation at random: pass "
+                "--augment.no-draw-interpolation"
             )
 
     @property

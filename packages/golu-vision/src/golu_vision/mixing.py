@@ -1,4 +1,4 @@
-"""MixUp and CutMix of whole batches, as a function of (seed, epoch, position): the same on any number of processes."""
+"""MixUp and CutMix on whole batches, a function of (seed, epoch, position): the same for any number of processes."""
 
 from __future__ import annotations
 
@@ -12,37 +12,39 @@ from golu_core.training.data import BatchPlan, derive_seed
 from .config import Mix
 
 _BLOCK = 8
-"""An image's partner is four places away in its block of eight: the order is random, and no process needs another's
-images. Copies of one image under repeated augmentation stand closer and are never mixed with each other."""
+"""Images are mixed within blocks of eight, each with the one four positions away. The epoch's order is random, so a
+fixed offset is as good as a random partner, and no process needs images from another one. Copies of an image made by
+repeated augmentation are less than four apart, so they are never mixed with each other."""
 
 
 def check_mixing(mix: Mix, plan: BatchPlan) -> None:
-    """Raises RequestError where a device's batch cannot be mixed."""
+    """Raise RequestError if the batches of a device cannot be mixed."""
     if mix.group % _BLOCK:
         raise RequestError(
             f"MixUp and CutMix pair images within blocks of {_BLOCK}: --mix.group must be a multiple of it"
         )
     if plan.device_size % _BLOCK:
         raise RequestError(
-            f"MixUp and CutMix pair images within blocks of {_BLOCK}, but a device takes {plan.device_size} at once: "
-            f"choose a batch size or --micro-batch-size that is a multiple of {_BLOCK}"
+            f"MixUp and CutMix pair images within blocks of {_BLOCK}, but the micro-batch size per device is "
+            f"{plan.device_size}: choose a --batch-size or --micro-batch-size that makes it a multiple of {_BLOCK}"
         )
 
 
 def mix_batch(
     images: Tensor, targets: Tensor, positions: Tensor, mix: Mix, seed: int, epoch: int
 ) -> tuple[Tensor, Tensor]:
-    """Mixes each image with its partner.
+    """Mix each image with its partner.
 
     Args:
         images: (N, 3, H, W) floating point, N a multiple of 8.
         targets: (N, classes) one-hot or soft.
-        positions: (N,) int64 on the CPU, each image's place in the epoch.
-        mix: which of the two, and their alphas.
-        seed, epoch: of the run.
+        positions: (N,) int64 on the CPU, each image's position in the epoch.
+        mix: The alphas of MixUp and CutMix, and the group size.
+        seed: The run's seed.
+        epoch: The current epoch.
 
     Returns:
-        Mixed images and soft targets, of the same shapes.
+        Mixed images and soft targets, with the same shapes.
     """
     count, _, height, width = images.shape
     partner = torch.arange(count).view(-1, _BLOCK).roll(_BLOCK // 2, dims=1).flatten().to(images.device)
@@ -68,7 +70,10 @@ def mix_batch(
 
 
 def cutmix_box(ratio: float, height: int, width: int, rng: numpy.random.Generator) -> tuple[int, int, int, int]:
-    """Top, bottom, left, right of a box of about (1 - ratio) of the image (Yun et al., ICCV 2019, equation 2)."""
+    """Draw a box (top, bottom, left, right) that covers about 1 - ratio of the image.
+
+    Follows equation 2 of Yun et al., ICCV 2019. The box is clipped at the border, so it can be smaller.
+    """
     center_y, center_x = int(rng.integers(height)), int(rng.integers(width))
     half = 0.5 * (1.0 - ratio) ** 0.5
     half_height, half_width = int(half * height), int(half * width)

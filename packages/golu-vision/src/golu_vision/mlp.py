@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons of the paper's small ablations: blocks of a linear layer, layer norm and an activation."""
+"""Multi-layer perceptrons from the paper's small ablations: blocks of linear layer, layer norm, and activation."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ _NAME = re.compile(r"(?P<blocks>[1-9]\d?)x(?P<width>[1-9]\d{0,4})")
 
 
 class Mlp(nn.Module):
-    """Pixels, blocks of Linear, LayerNorm and ReLU, then a linear classifier.
+    """Flattened pixels, blocks of Linear, LayerNorm, and ReLU, then a linear classifier.
 
     Args:
-        channels: of the images that count: 1 where all three are equal.
-        side: of the square images.
-        blocks, width: of the hidden layers.
-        classes: of the data.
+        channels: Number of input channels: 1 for grayscale images, whose three channels are equal.
+        side: Height and width of the images.
+        blocks: Number of hidden layers.
+        width: Width of the hidden layers.
+        classes: Number of classes.
     """
 
     def __init__(self, channels: int, side: int, blocks: int, width: int, classes: int) -> None:
@@ -41,9 +42,13 @@ class Mlp(nn.Module):
 
 
 def build_mlp(name: str, data: Data, classes: int) -> Mlp:
-    """A perceptron by its name, `2x512` for two blocks of width 512; RequestError for any other form."""
+    """Build a perceptron from its name, such as `2x512` for two blocks of width 512.
+
+    Raises:
+        RequestError: The name does not have this form.
+    """
     found = _NAME.fullmatch(name)
     if found is None:
-        raise RequestError(f"there is no model 'mlp/{name}': name blocks and width, such as mlp/2x512")
+        raise RequestError(f"unknown model 'mlp/{name}': write the number of blocks and their width, such as mlp/2x512")
     gray = data.source in GRAY_SOURCES and not data.is_own
     return Mlp(1 if gray else 3, data.size, int(found["blocks"]), int(found["width"]), classes)

@@ -1,4 +1,4 @@
-"""Builds a recipe's network with the run's activation in it."""
+"""Build a recipe's model with the run's activation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .mlp import build_mlp
 
 
 def check_model_name(model: Model) -> None:
-    """Raises RequestError for a name that no library knows, before anything is written."""
+    """Raise RequestError for an unknown model name, before anything is written."""
     library, _, name = model.name.partition("/")
     if library == "torchvision":
         import torchvision
@@ -34,15 +34,19 @@ def check_model_name(model: Model) -> None:
         build_mlp(name, Data(size=1), 1)
         return
     else:
-        raise RequestError(f"there is no model {model.name!r}: its library must be torchvision, timm, cifar or mlp")
+        raise RequestError(f"unknown model {model.name!r}: the library must be torchvision, timm, cifar, or mlp")
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f", did you mean {library}/{near[0]}?" if near else ""
-        raise RequestError(f"there is no model {model.name!r}{hint}")
+        raise RequestError(f"unknown model {model.name!r}{hint}")
 
 
 def build_network(model: Model, classes: int, data: Data) -> nn.Module:
-    """The network as published, with weights from torch's global generator; RequestError for an unknown name."""
+    """Build the published network, with weights drawn from torch's global generator.
+
+    Raises:
+        RequestError: The name is unknown, or the library cannot build the model with these arguments.
+    """
     check_model_name(model)
     library, _, name = model.name.partition("/")
     if library == "cifar":
@@ -61,16 +65,17 @@ def build_network(model: Model, classes: int, data: Data) -> nn.Module:
             import timm
 
             network = timm.create_model(name, pretrained=False, **asked)
-    except Exception as error:  # each network has its own, such as for an argument that it lacks
+    except Exception as error:  # each network raises its own type, for example for an argument it does not accept
         raise RequestError(f"{library} cannot build {name} with {asked}: {_first_line(error)}") from None
     return network
 
 
 def build_model(config: VisionConfig, classes: int) -> tuple[nn.Module, SwappedActivations]:
-    """The network with the run's activation, its weights a function of the seed alone.
+    """Build the model with the run's activation. Its weights depend only on the seed.
 
     Returns:
-        The network, and how many activations were swapped and which functional calls were left as published.
+        The model, and a summary of the swap: the number of activations replaced, and the functional calls left as
+        published.
     """
     seed_global_generators(config.seed, Purpose.WEIGHTS)
     network = build_network(config.model, classes, config.data)
@@ -79,19 +84,19 @@ def build_model(config: VisionConfig, classes: int) -> tuple[nn.Module, SwappedA
 
 
 def check_network(network: nn.Module, config: VisionConfig, images: int, classes: int) -> None:
-    """Raise RequestError unless a network can be trained on the run's images and returns a logit for each class.
+    """Raise RequestError unless the model can be trained on the run's images and returns one logit per class.
 
     Args:
-        network: With the run's activation; is not changed.
-        config: Of the run, for the size of the images.
-        images: The size N of a micro-batch.
-        classes: How many classes the data has.
+        network: The model with the run's activation. It is not changed.
+        config: The run's configuration, for the size of the images.
+        images: The micro-batch size N.
+        classes: The number of classes in the data set.
     """
     size = config.data.size
     asked = f"{images} image{'s' * (images > 1)} of {size} x {size} pixels"
     try:
         count, logits = _logits_in_training(network, images, size)
-    except Exception as error:  # each network has its own
+    except Exception as error:  # each network raises its own type
         raise RequestError(
             f"{config.model.name} cannot be trained on micro-batches of {asked} ({_first_line(error)}): "
             f"change --data.size, --batch-size or --micro-batch-size"
@@ -105,9 +110,10 @@ def check_network(network: nn.Module, config: VisionConfig, images: int, classes
 
 
 def _logits_in_training(network: nn.Module, images: int, size: int) -> tuple[int, Any]:
-    """What a network returns in training mode, and for how many images.
+    """Return the batch size and the output of a forward pass in training mode.
 
-    On the meta device a forward pass takes no memory and little time. What fails there is tried on a few real images.
+    On the meta device a forward pass needs no memory and little time. If a model fails there, the pass is repeated on
+    one or two real images.
     """
     was_training = network.training
     tensors = chain(network.named_parameters(remove_duplicate=False), network.named_buffers(remove_duplicate=False))
@@ -118,7 +124,7 @@ def _logits_in_training(network: nn.Module, images: int, size: int) -> tuple[int
             batch = torch.zeros(images, 3, size, size, device="meta")
             return images, torch.func.functional_call(network, shapes, (batch,))
         except Exception:
-            few = min(images, 2)  # batch norm needs two values, where a micro-batch has them
+            few = min(images, 2)  # two, because batch norm on a 1 x 1 map cannot normalize a single value
             return few, copy.deepcopy(network)(torch.zeros(few, 3, size, size))
         finally:
             network.train(was_training)

@@ -1,4 +1,4 @@
-"""What a run of golu-vision prints before its first step."""
+"""The block that a golu-vision run prints before its first step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def opening(
     order: EpochOrder,
     start: Start | None,
 ) -> Opening:
-    """Return the lines about images and network."""
+    """Return the lines about the data set and the model."""
     return Opening(
         data=f"{config.data.title}, {len(data.train):,} training and {len(data.test):,} test images, "
         f"{len(data.classes):,} classes",
@@ -33,7 +33,7 @@ def opening(
 
 
 def published_sizes(config: VisionConfig) -> ImageData:
-    """Return a stand-in for the recipe's own data, for a dry run where they are missing."""
+    """Return a stand-in for the recipe's data set, so that a dry run works without it."""
     data = config.data
     return ImageData(
         train=MissingSamples(data.train_images),

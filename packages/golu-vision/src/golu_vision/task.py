@@ -1,4 +1,4 @@
-"""What golu-core and its tools need to know of image classification."""
+"""Image classification as a golu-core task: its name, metrics, commands, and entry points."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ TASK: Task[VisionConfig] = Task(
     evaluation_flags="golu_vision.evaluate:VisionEvaluationFlags",
     commands={
         "export": Command(
-            "a finished run's network for ONNX Runtime, torch.export or timm",
+            "export a finished run's model for ONNX Runtime, torch.export, or timm",
             "golu_vision.export:export_command",
             "RUN_DIR [flags]",
             "golu_core.training.export.exporting:ExportFlags",
         ),
         "predict": Command(
-            "classes of images by a finished run",
+            "classify images with a finished run",
             "golu_vision.predict:predict_command",
             "RUN_DIR IMAGE|FOLDER|-... [flags]",
             "golu_vision.predict:PredictFlags",
