@@ -127,7 +127,7 @@ def test_pictures_are_drawn_in_gray_only_if_none_has_color(tmp_path, run_here):
     for name, said in shown.items():
         assert ("without color" in said and "--data.channels 1" in said) == (name == "gray"), said
     assert "none of 200 images examined has color, of 250" in shown["undecided"]
-    assert "18 pixels at the median\n" in shown["stride"]
+    assert "median shorter side 18 pixels\n" in shown["stride"]
 
 
 # -------------------------------------------------------------------------------------------------------------- copies
@@ -229,11 +229,11 @@ def test_a_median_is_of_all_or_says_of_how_many(recipe, tmp_path, run_here, monk
     import golu_vision.auto_recipe
 
     done = run_here(recipe, flag, "d", cwd=tmp_path)
-    assert re.search(r"shorter side is (3[2-6]) pixels at the median\n", done.stdout), done
+    assert re.search(r"median shorter side (3[2-6]) pixels\n", done.stdout), done
     for module in (golu_vision.auto_recipe, golu_diffusion.auto_recipe):
         monkeypatch.setattr(module, "HEADERS", 5)
     done = run_here(recipe, flag, "d", cwd=tmp_path)
-    assert "pixels at the median of 5 examined\n" in done.stdout
+    assert "pixels of 5 examined\n" in done.stdout
 
 
 def test_a_folder_of_images_is_one_that_has_all(tmp_path):

@@ -125,8 +125,8 @@ def test_a_network_without_classes_is_refused(head, found):
 UNTRAINABLE = [
     ("torchvision/vit_b_16", ["--data.size", "64"], "Wrong image height! Expected 224 but got 64!"),
     ("torchvision/resnet18", ["--data.size", "32", "--batch-size", "1"], "Expected more than 1 value per channel"),
-    ("torchvision/raft_large", [], "there is no model 'torchvision/raft_large'"),
-    ("torchvision/fcn_resnet50", [], "there is no model 'torchvision/fcn_resnet50'"),
+    ("torchvision/raft_large", [], "unknown model 'torchvision/raft_large'"),
+    ("torchvision/fcn_resnet50", [], "unknown model 'torchvision/fcn_resnet50'"),
     ("timm/vit_tiny_patch16_224", ["--data.size", "64"], "Input height (64) doesn't match model (224)"),
     ("timm/resnet18", ["--data.size", "16", "--batch-size", "1"], "Expected more than 1 value per channel"),
     ("timm/resnet18", ["--data.size", "16", "--micro-batch-size", "1"], "Expected more than 1 value per channel"),

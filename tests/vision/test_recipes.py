@@ -121,7 +121,7 @@ def test_perceptrons_are_their_layers(name):
 
 @pytest.mark.parametrize("name", ["mlp/512", "mlp/0x4", "mlp/2x512x3", "mlp/"])
 def test_a_perceptrons_name_says_blocks_and_width(name):
-    with pytest.raises(RequestError, match="name blocks and width"):
+    with pytest.raises(RequestError, match="write the number of blocks and their width"):
         check_model_name(Model(name))
 
 
