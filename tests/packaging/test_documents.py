@@ -103,10 +103,12 @@ def calls_of(script: str) -> list[list[str]]:
 
 @pytest.fixture
 def custom_activation(tmp_path, monkeypatch):
-    """The guide's mine.py in the working directory."""
+    """The guides' mine.py and mine.toml in the working directory."""
     guide = ROOT / "docs" / "activations.md"
     (block,) = [block for block in blocks(guide, "python") if block.startswith("# mine.py")]
     (tmp_path / "mine.py").write_text(block)
+    (study,) = blocks(ROOT / "docs" / "which-activation.md", "toml")
+    (tmp_path / "mine.toml").write_text(study)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
