@@ -39,13 +39,9 @@ CIFAR10 = Data(
 
 
 def _top1(model: str, size: int, columns: str, **at_rates: str) -> PaperRow:
-    """A row of the paper's table: ReLU, GELU, Swish, Mish, GoLU; and what its pictures have.
+    """A row of the paper's table: ReLU, GELU, Swish, Mish, GoLU.
 
-    Args:
-        model: As the paper writes it.
-        size: Parameters.
-        columns: The table's means with ±.
-        at_rates: The pictures' means at the `own` rate of the recipe, and at the rate of a thousandth, `at_0001`.
+    `at_rates` has the means of its pictures, at the recipe's `own` rate and at 0.001 (`at_0001`).
     """
     settings: dict[str, dict[str, float]] = {"own": {}, "at_0001": {"optim.lr": 0.001}}
     further = tuple(PublishedAt(settings[rate], {"top1": pictured(means)}) for rate, means in at_rates.items())
