@@ -11,18 +11,17 @@ from torch import nn
 
 from golu_core.training import EpochConfig
 from golu_core.training.data.orders import plan_batches
-from golu_core.training.loop.batch_norms import batch_norm_lines, check_batch_norm, share_statistics
+from golu_core.training.loop.batch_norms import average_statistics, batch_norm_lines, check_batch_norm
 from golu_core.training.messages.errors import RequestError
 from golu_core.training.tasks.task import installed_tasks, recipes_of
 
 NORMED = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
 
 
-def processes(count: int, device: str = "cuda", rank: int = 0, others: float = 0.0) -> Any:
+def processes(count: int, device: str = "cuda", others: float = 0.0) -> Any:
     """Processes of which the others hold `others` in every element."""
     return SimpleNamespace(
         count=count,
-        is_main=rank == 0,
         device=SimpleNamespace(type=device),
         sum=lambda values: values + (count - 1) * others,
     )
@@ -68,16 +67,12 @@ def test_what_would_depend_on_the_number_of_processes_is_refused(model, micro, c
         check_batch_norm(model, "per_process", config, plan)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_statistics_become_means_and_an_averages_the_main_processs(rank):
-    model, average = (nn.Sequential(nn.BatchNorm2d(2)) for _ in range(2))
-    for network, value in ((model, 1.0), (average, 3.0)):
-        network[0].running_mean.fill_(value)
-        network[0].running_var.fill_(value)
-    share_statistics(model, None, processes(2, rank=rank, others=5.0))
+def test_running_statistics_become_means_over_the_processes():
+    model = nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False))
+    model[0].running_mean.fill_(1.0)
+    average_statistics(model, processes(2, others=5.0))
     assert torch.equal(model[0].running_mean, torch.full((2,), 3.0))
-    share_statistics(model, average, processes(2, rank=rank, others=0.0 if rank == 0 else 7.0))
-    assert torch.equal(average[0].running_var, torch.full((2,), 3.0 if rank == 0 else 7.0))
+    assert torch.equal(model[0].running_var, torch.full((2,), 3.0))
     assert int(model[0].num_batches_tracked) == 0
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..config.fields import BatchNorm
@@ -54,22 +54,13 @@ def batch_norm_lines(
 
 
 @torch.no_grad()
-def share_statistics(model: nn.Module, average: nn.Module | None, processes: Processes) -> None:
-    """Make all processes evaluate alike, where each has normalized by its own samples.
-
-    The model's running statistics become their means over the processes, as timm's `--dist-bn reduce` has it. Those of
-    an average become the main process's, which alone are in checkpoints.
-    """
-    for statistic in _running_statistics(model):
-        statistic.copy_(processes.sum(statistic) / processes.count)
-    for statistic in _running_statistics(average):
-        statistic.copy_(processes.sum(statistic if processes.is_main else torch.zeros_like(statistic)))
-
-
-def _running_statistics(model: nn.Module | None) -> Iterator[Tensor]:
-    for module in () if model is None else model.modules():
+def average_statistics(model: nn.Module, processes: Processes) -> None:
+    """Replace running statistics by their means over the processes, as timm's `--dist-bn reduce` does."""
+    for module in model.modules():
         if isinstance(module, _BatchNorm):
-            yield from (s for s in (module.running_mean, module.running_var) if s is not None)
+            for statistic in (module.running_mean, module.running_var):
+                if statistic is not None:
+                    statistic.copy_(processes.sum(statistic) / processes.count)
 
 
 def _has_batch_norm(model: nn.Module) -> bool:

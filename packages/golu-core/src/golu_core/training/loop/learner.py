@@ -16,7 +16,7 @@ from ..distributed.processes import Processes
 from ..messages.errors import RequestError
 from ..runs.run_files import AVERAGE_FILE, WEIGHTS_FILE
 from ..tasks.swapped import learned_parameters
-from .batch_norms import share_statistics
+from .batch_norms import average_statistics
 from .norms import StepNorms
 from .state import Position, TrainingState, weights_writer
 
@@ -48,7 +48,7 @@ class Learner:
             raise RequestError("an average of sharded weights is not supported: launch without FSDP")
         self.processes = processes
         self.accelerator = processes.accelerator
-        self._processes, self._shares_statistics = processes, batch_norm == "per_process" and processes.count > 1
+        self._averages_statistics = batch_norm == "per_process" and processes.count > 1
         if batch_norm == "synchronized":
             model = processes.with_common_batch_norm(model)
         self._settings = average
@@ -139,10 +139,10 @@ class Learner:
         optimizer.zero_grad()
         return {} if norms is None or gradient is None else norms.after_step(gradient)
 
-    def share_statistics(self) -> None:
-        """Give all processes the same running statistics of batch norm, before an evaluation."""
-        if self._shares_statistics:
-            share_statistics(self.bare_model, None if self._average is None else self._average.module, self._processes)
+    def average_statistics(self) -> None:
+        """Average the running statistics of batch norm, where each process has normalized by its own samples."""
+        if self._averages_statistics:
+            average_statistics(self.bare_model, self.processes)
 
     def update_average(self, position: Position, total: int) -> None:
         """Moves the average towards the weights, in the steps in which it moves.

@@ -303,7 +303,7 @@ class Run(Generic[Config]):
                     self._save_checkpoint()
                 self._stop_if_asked()
         self._settle()
-        self._built.learner.share_statistics()
+        self._built.learner.average_statistics()
         if self.is_complete:  # before the last evaluation, which may take long
             self._save_checkpoint()
             self._stop_if_asked()
