@@ -18,6 +18,7 @@ from golu_core.studies.checking.subject import Subject, outcome_of
 CHECKS = {one.name: one for one in (*numerics.CHECKS, *support.CHECKS)}
 LONG = {"torch.compile", "torch.export", "ONNX"}
 QUICK = [name for name in CHECKS if name not in LONG]
+QUICK_OF_NUMBERS = [one.name for one in (*numerics.CHECKS, *support.CHECKS[:1])]
 
 
 class Wrong(torch.autograd.Function):
@@ -83,6 +84,100 @@ def _on_cpu(x):
     return x + torch.zeros(()).to("cpu") if x.device.type == "cpu" else x.to("cpu")
 
 
+class Planted(torch.autograd.Function):
+    """x tanh(x), with a fault in its values or slopes.
+
+    Attributes:
+        value, slope: change what is right, given it and the input.
+        given: changes the gradient of the output.
+    """
+
+    value = staticmethod(lambda y, x: y)
+    slope = staticmethod(lambda s, x: s)
+    given = staticmethod(lambda gradient: gradient)
+
+    @classmethod
+    def forward(cls, ctx, x):
+        ctx.save_for_backward(x)
+        return cls.value(x * torch.tanh(x), x)
+
+    @classmethod
+    def backward(cls, ctx, gradient):
+        (x,) = ctx.saved_tensors
+        t = torch.tanh(x)
+        return cls.given(gradient) * cls.slope(t + x * (1 - t * t), x)
+
+
+def planted(**parts):
+    return type("Faulty", (Planted,), {name: staticmethod(part) for name, part in parts.items()}).apply
+
+
+class OtherInTraining(nn.Module):
+    def forward(self, x):
+        return torch.tanh(x) * (1.01 if self.training else 1.0)
+
+
+def _as_if_dense(gradient):
+    """What a kernel reads that takes a pointer and forgets the strides."""
+    flat = gradient.as_strided(
+        (min(gradient.untyped_storage().nbytes() // gradient.element_size(), gradient.numel()),), (1,), 0
+    )
+    return flat.repeat(-(-gradient.numel() // flat.numel()))[: gradient.numel()].reshape(gradient.shape)
+
+
+FAULTS = {
+    "slope 1.5 times too large in float32": planted(slope=lambda s, x: s * (1.5 if x.dtype is torch.float32 else 1)),
+    "slope a tenth too large in float16": planted(slope=lambda s, x: s * (1.1 if x.dtype is torch.float16 else 1)),
+    "slope 0 beyond 6": planted(slope=lambda s, x: torch.where(x > 6, 0, s)),
+    "slope 0 below -6 in float32": planted(
+        slope=lambda s, x: torch.where(x < -6, 0, s) if x.dtype is torch.float32 else s
+    ),
+    "slope rounded to half": planted(slope=lambda s, x: s.half().to(x.dtype) if x.dtype is torch.float32 else s),
+    "slope of the other sign below 0": planted(slope=lambda s, x: torch.where(x < 0, -s, s)),
+    "slope forgets the gradient": planted(given=torch.ones_like),
+    "slope of the absolute gradient": planted(given=torch.abs),
+    "NaN gradients become 0": planted(given=torch.nan_to_num),
+    "gradients are read without strides": planted(given=_as_if_dense),
+    "only the first gradient is read": planted(given=lambda g: g.flatten()[:1].expand_as(g) if g.numel() else g),
+    "wrong slope above 200,000 elements": planted(slope=lambda s, x: s * 2 if x.numel() > 200_000 else s),
+    "wrong values above 200,000 elements": planted(value=lambda y, x: y + 1 if x.numel() > 200_000 else y),
+    "values off by a thousandth in float32": planted(value=lambda y, x: y + 1e-3 * (x.dtype is torch.float32)),
+    "values rounded to half": planted(value=lambda y, x: y.half().to(x.dtype) if x.dtype is torch.float32 else y),
+    "values cut off at 10 in half": planted(value=lambda y, x: y.clamp(max=10) if x.dtype is torch.float16 else y),
+    "half inputs give float32": planted(value=lambda y, x: y.float() if x.dtype.itemsize == 2 else y),
+    "NaN becomes 0": planted(value=lambda y, x: torch.nan_to_num(y)),
+    "noise": planted(value=lambda y, x: y + 0.01 * torch.rand_like(y)),
+    "rows in the other order where strided": planted(value=lambda y, x: y if x.is_contiguous() else y.flip(0)),
+    "other values in training": OtherInTraining,
+    "writes into its input": _in_place,
+}
+SOUND = {
+    "planted without a fault": planted(),
+    "ReLU": nn.ReLU,
+    "a kink at 1": lambda x: torch.where(x > 1, 2 * x - 1, x),
+    "composed": lambda x: x * torch.tanh(torch.nn.functional.softplus(x)),
+    "leaky": lambda x: torch.nn.functional.leaky_relu(x, 0.3),
+    "random in training": nn.RReLU,
+}
+
+
+def failed_by(found) -> set[str]:
+    """The checks of numbers that an activation fails."""
+    found = [outcome_of(CHECKS[name], subject_of(found)) for name in QUICK_OF_NUMBERS]
+    return {line.name for line in found if line.outcome == "fail"}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_found(name):
+    assert failed_by(FAULTS[name]) - failed_by(planted())
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_what_is_sound_passes(name):
+    """But for what torch's own functions fail as well: numbers at infinities, and the second order at a kink."""
+    assert failed_by(SOUND[name]) <= {"no NaN from infinities", "gradcheck of the second order"}
+
+
 BROKEN = {
     "gradcheck": Wrong.apply,
     "gradcheck of the second order": OnceOnly.apply,
@@ -94,6 +189,14 @@ BROKEN = {
     "rounding in float32": lambda x: (x + 1e4) - 1e4,
     "rounding in float16": lambda x: (x + 1e3) - 1e3,
     "rounding in bfloat16": lambda x: (x + 1e3) - 1e3,
+    "slope far out": FAULTS["slope 0 beyond 6"],
+    "slope in float32": FAULTS["slope 1.5 times too large in float32"],
+    "slope in float16": FAULTS["slope a tenth too large in float16"],
+    "slope in bfloat16": planted(slope=lambda s, x: s * (1.5 if x.dtype is torch.bfloat16 else 1)),
+    "NaN gradients": FAULTS["NaN gradients become 0"],
+    "layouts of gradients": FAULTS["gradients are read without strides"],
+    "a million elements": FAULTS["wrong slope above 200,000 elements"],
+    "training mode": OtherInTraining,
     "input": _in_place,
     "repeatable": _noisy,
     "layouts": _not_contiguous,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .subject import Check, Failed, Subject
+from .subject import Check, Failed, NotApplicable, Subject, same_numbers
 
 SINGLE, HALF, BRAIN = torch.float32, torch.float16, torch.bfloat16
 _ROUNDINGS = 32.0
@@ -39,20 +39,22 @@ def _no_nan(dtype: torch.dtype) -> Check:
     return Check(f"no NaN from finite {_short(dtype)}", run)
 
 
-def _rounding(dtype: torch.dtype) -> Check:
+def _rounding(dtype: torch.dtype, of_slope: bool) -> Check:
     def run(subject: Subject) -> str:
         points = finite_points(dtype)
         points = points[points.abs() <= _REACH]
-        value, _ = subject.along(points)
-        exact, _ = subject.along(points.double())
-        off = (value.double() - exact).abs() / (torch.finfo(dtype).eps * exact.abs().clamp(min=1.0))
+        found, exact = (subject.along(given)[int(of_slope)] for given in (points, points.double()))
+        if found.dtype is not dtype:
+            raise Failed(f"{_short(dtype)} becomes {_short(found.dtype)}")
+        off = (found.double() - exact).abs() / (torch.finfo(dtype).eps * exact.abs().clamp(min=1.0))
         worst = int(off.nan_to_num(torch.inf).argmax())
-        said = f"{float(off[worst]):.3g} of a rounding of max(1, |f|) at x = {float(points[worst]):.4g}"
+        name = "f'" if of_slope else "f"
+        told = f"{float(off[worst]):.3g} of a rounding of max(1, |{name}|) at x = {float(points[worst]):.4g}"
         if not float(off[worst]) <= _ROUNDINGS:
-            raise Failed(f"off by {said}")
-        return f"worst error {said}"
+            raise Failed(f"off by {told}")
+        return f"worst error {told}"
 
-    return Check(f"rounding in {_short(dtype)}", run)
+    return Check(f"{'slope' if of_slope else 'rounding'} in {_short(dtype)}", run)
 
 
 def _short(dtype: torch.dtype) -> str:
@@ -76,11 +78,37 @@ def _gradients(second: bool) -> Check:
     return Check("gradcheck of the second order" if second else "gradcheck", run)
 
 
+def _slope_far_out(subject: Subject) -> str:
+    """Against central differences in float64, where gradcheck's few points do not lie."""
+    points = torch.linspace(-_REACH, _REACH, 20_011, dtype=torch.float64) + 0.000137
+    step = 1e-5
+    _, slope = subject.along(points)
+    after, before = (subject.along(points + shift)[0] for shift in (step, -step))
+    difference = (after - before) / (2 * step)
+    off = (slope - difference).abs() / difference.abs().clamp(min=1.0)
+    worst = int(off.nan_to_num(torch.inf).argmax())
+    at = float(points[worst])
+    if not float(off[worst]) <= 1e-4:
+        raise Failed(f"the slope at x = {at:.4g} is {float(slope[worst]):.4g}, not {float(difference[worst]):.4g}")
+    return f"from {-_REACH:g} to {_REACH:g} against finite differences"
+
+
 def _keeps_nan(subject: Subject) -> str:
     value, slope = subject.along(torch.tensor([torch.nan, 0.0]))
     if not value[0].isnan():
         raise Failed(f"f(NaN) is {float(value[0]):g}: a run that broke would look sound")
     return f"with slope {float(slope[0]):g}"
+
+
+def _passes_nan_gradients(subject: Subject) -> str:
+    x = torch.linspace(0.5, 3, 32).reshape(4, 8).requires_grad_()
+    y = subject.module()(x.clone())
+    (slope,) = torch.autograd.grad(y.sum(), x, retain_graph=True)
+    (found,) = torch.autograd.grad(y, x, torch.full_like(y, torch.nan))
+    hidden = x.detach()[(slope != 0) & ~found.isnan()]
+    if len(hidden):
+        raise Failed(f"a NaN gradient becomes a number at x = {float(hidden[0]):.4g}: a run that broke would go on")
+    return "a NaN gradient stays NaN"
 
 
 def _at_infinity(subject: Subject) -> str:
@@ -110,13 +138,66 @@ def _repeats(subject: Subject) -> str:
     return "in evaluation mode"
 
 
+def _trains_as_it_evaluates(subject: Subject) -> str:
+    x = torch.linspace(-3, 3, 32).reshape(4, 8)
+    with torch.no_grad():
+        expected = subject.module()(x.clone())
+        first, second = (subject.module().train()(x.clone()) for _ in range(2))
+    if not torch.equal(first, second):
+        raise NotApplicable("it is random in training mode")
+    same_numbers(first, expected, "in training mode")
+    return "the values of evaluation mode"
+
+
+def _many_elements(subject: Subject) -> str:
+    module, count = subject.module(), 2**20
+    x = torch.linspace(-3, 3, count).reshape(-1, 8)
+
+    def along(given: Tensor) -> tuple[Tensor, Tensor]:
+        points = given.clone().requires_grad_()
+        value = module(points.clone())
+        return value.detach(), torch.autograd.grad(value.sum(), points)[0]
+
+    pieces = [along(piece) for piece in x.split(512)]
+    for part, (name, found) in enumerate(zip(("value", "slope"), along(x), strict=True)):
+        same_numbers(found, torch.cat([piece[part] for piece in pieces]), f"{name} of {count:,} elements at once")
+    return f"{count:,} elements as {len(pieces):,} pieces"
+
+
+def _gradient_layouts(subject: Subject) -> str:
+    x = torch.linspace(-3, 3, 32).reshape(4, 8).requires_grad_()
+    y = subject.module()(x.clone())
+    wide = torch.linspace(-1, 2, y.numel() * 2).reshape(*y.shape[:-1], -1)
+    layouts = {
+        "expanded": torch.linspace(-1, 2, y.shape[-1]).expand_as(y),
+        "of one number, expanded": torch.tensor(0.7).expand_as(y),
+        "part of a concatenation": wide[..., : y.shape[-1]],
+        "transposed": torch.linspace(-1, 2, y.numel()).reshape(y.mT.shape).mT,
+        "of every second column": wide[..., ::2],
+    }
+    dense = layouts["transposed"].contiguous()
+    forth, back = (torch.autograd.grad(y, x, given, retain_graph=True)[0] for given in (dense, -dense))
+    same_numbers(-back, forth, "with a gradient of the other sign")
+    for name, gradient in layouts.items():
+        found, expected = (
+            torch.autograd.grad(y, x, given, retain_graph=True)[0] for given in (gradient, gradient.contiguous())
+        )
+        same_numbers(found, expected, f"with a gradient that is {name}")
+    return ", ".join(layouts)
+
+
 CHECKS = (
     _gradients(second=False),
     _gradients(second=True),
+    Check("slope far out", _slope_far_out),
     *(_no_nan(dtype) for dtype in (SINGLE, HALF, BRAIN)),
     Check("NaN stays NaN", _keeps_nan),
+    Check("NaN gradients", _passes_nan_gradients),
     Check("no NaN from infinities", _at_infinity),
-    *(_rounding(dtype) for dtype in (SINGLE, HALF, BRAIN)),
+    *(_rounding(dtype, of_slope) for of_slope in (False, True) for dtype in (SINGLE, HALF, BRAIN)),
+    Check("layouts of gradients", _gradient_layouts),
+    Check("a million elements", _many_elements),
     Check("input", _leaves_input),
     Check("repeatable", _repeats),
+    Check("training mode", _trains_as_it_evaluates),
 )

@@ -77,6 +77,15 @@ class Subject:
         return value.detach(), slope
 
 
+def same_numbers(found: Tensor, expected: Tensor, what: str, tolerance: float = 1e-5) -> None:
+    """Raises Failed where two tensors differ by more than a share of the largest expected number, at least 1."""
+    if found.shape != expected.shape:
+        raise Failed(f"{what}: shape {tuple(found.shape)} instead of {tuple(expected.shape)}")
+    off = (found.double() - expected.double()).abs().max().item() if found.numel() else 0.0
+    if not off <= tolerance * max(1.0, expected.double().abs().max().item() if found.numel() else 1.0):
+        raise Failed(f"{what}: off by {off:.3g}")
+
+
 @dataclass(frozen=True)
 class Check:
     """One line of the card.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from golu_core.activation.names.loading import LoadedActivation
 
-from .subject import Check, Failed, NotApplicable, Subject, quiet
+from .subject import Check, Failed, NotApplicable, Subject, quiet, same_numbers
 
 
 def _input(*shape: int) -> Tensor:
@@ -21,25 +21,17 @@ def _input(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=random)
 
 
-def _same(found: Tensor, expected: Tensor, what: str, tolerance: float = 1e-5) -> None:
-    if found.shape != expected.shape:
-        raise Failed(f"{what}: shape {tuple(found.shape)} instead of {tuple(expected.shape)}")
-    off = (found.double() - expected.double()).abs().max().item() if found.numel() else 0.0
-    if not off <= tolerance * max(1.0, expected.double().abs().max().item() if found.numel() else 1.0):
-        raise Failed(f"{what}: off by {off:.3g}")
-
-
 def _layouts(subject: Subject) -> str:
     module, x = subject.module(), _input(4, 8, 6, 6)
     with torch.no_grad():
         expected = module(x.clone())
-        _same(module(x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)), expected, "strided")
+        same_numbers(module(x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)), expected, "strided")
         wide = torch.zeros(4, 8, 6, 12)
         wide[..., ::2] = x
-        _same(module(wide[..., ::2]), expected, "every second column")
+        same_numbers(module(wide[..., ::2]), expected, "every second column")
         images = x.contiguous(memory_format=torch.channels_last)
         found = module(images)
-    _same(found, expected, "channels_last")
+    same_numbers(found, expected, "channels_last")
     kept = found.is_contiguous(memory_format=torch.channels_last)
     return "strided and channels_last, " + ("which it keeps" if kept else "which it does not keep")
 
@@ -59,14 +51,14 @@ def _autocast(subject: Subject) -> str:
     with torch.autocast("cpu", torch.bfloat16):
         y = module(layer(x))
     y.float().sum().backward()
-    _same(y.float(), module(layer(x)), "bfloat16", 0.1)
+    same_numbers(y.float(), module(layer(x)), "bfloat16", 0.1)
     return f"bfloat16 on the CPU, of {str(y.dtype).removeprefix('torch.')}"
 
 
 def _vmap(subject: Subject) -> str:
     module, x = subject.module(), _input(3, 4, 8)
     with torch.no_grad():
-        _same(torch.func.vmap(module)(x), torch.stack([module(row.clone()) for row in x]), "vmap")
+        same_numbers(torch.func.vmap(module)(x), torch.stack([module(row.clone()) for row in x]), "vmap")
     return "over rows"
 
 
@@ -75,7 +67,7 @@ def _func_grad(subject: Subject) -> str:
     found = torch.func.grad(lambda t: module(t.clone()).square().sum())(x)
     points = x.clone().requires_grad_()
     (expected,) = torch.autograd.grad(module(points.clone()).square().sum(), points)
-    _same(found, expected, "grad")
+    same_numbers(found, expected, "grad")
     return "as autograd's"
 
 
@@ -86,7 +78,7 @@ def _jvp(subject: Subject) -> str:
     if subject.is_elementwise:
         points = x.clone().requires_grad_()
         (expected,) = torch.autograd.grad(module(points.clone()).sum(), points)
-        _same(found, expected, "jvp")
+        same_numbers(found, expected, "jvp")
     return "forward mode"
 
 
@@ -101,15 +93,15 @@ def _compile(subject: Subject) -> str:
         (found,) = torch.autograd.grad(y.sum(), x)
     points = x.detach().clone().requires_grad_()
     expected = module(points.clone())
-    _same(y, expected, "compiled")
-    _same(found, torch.autograd.grad(expected.sum(), points)[0], "gradient of the compiled module")
+    same_numbers(y, expected, "compiled")
+    same_numbers(found, torch.autograd.grad(expected.sum(), points)[0], "gradient of the compiled module")
     return "fullgraph, forward and backward"
 
 
 def _export(subject: Subject) -> str:
     module, x = subject.module(), _input(4, 8)
     with quiet(), torch.no_grad():
-        _same(torch.export.export(module, (x,)).module()(x), module(x.clone()), "exported")
+        same_numbers(torch.export.export(module, (x,)).module()(x), module(x.clone()), "exported")
     return "torch.export"
 
 
@@ -127,7 +119,7 @@ def _onnx(subject: Subject) -> str:
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     with torch.no_grad():
-        _same(torch.from_numpy(found), module(x.clone()), "onnxruntime", 1e-4)
+        same_numbers(torch.from_numpy(found), module(x.clone()), "onnxruntime", 1e-4)
     return "run by onnxruntime"
 
 
@@ -142,8 +134,8 @@ def _copies(subject: Subject) -> str:
     module, x = subject.module(), _input(4, 8)
     with torch.no_grad():
         expected = module(x.clone())
-        _same(copy.deepcopy(module)(x.clone()), expected, "deepcopy")
-        _same(pickle.loads(pickle.dumps(module))(x.clone()), expected, "pickle")
+        same_numbers(copy.deepcopy(module)(x.clone()), expected, "deepcopy")
+        same_numbers(pickle.loads(pickle.dumps(module))(x.clone()), expected, "pickle")
     return "deepcopy and pickle"
 
 
@@ -153,7 +145,7 @@ def _state(subject: Subject) -> str:
     other = subject.module()
     other.load_state_dict(state)
     with torch.no_grad():
-        _same(other(x.clone()), module(x.clone()), "state dict")
+        same_numbers(other(x.clone()), module(x.clone()), "state dict")
     parameters = sum(parameter.numel() for parameter in module.parameters())
     return f"{len(state)} tensors, {parameters} parameters"
 
@@ -166,7 +158,7 @@ def _gpu(subject: Subject) -> str:
     module, x = subject.module(), _input(64, 8)
     with torch.no_grad():
         expected = module(x.clone())
-        _same(subject.module().to(device)(x.to(device)).cpu(), expected, device.type, 1e-4)
+        same_numbers(subject.module().to(device)(x.to(device)).cpu(), expected, device.type, 1e-4)
     return f"{device.type} and CPU agree"
 
 
