@@ -29,10 +29,11 @@ class Model:
         layers: Transformer blocks.
         heads: Attention heads per block.
         width: Width of the residual stream.
-        context: Tokens that the model sees at once.
-        vocabulary: Rows of the embedding; more than the tokenizer has where a round number is faster.
-        dropout: Dropout of embeddings, attention and residual branches.
-        bias: Give linear layers and layer norms biases.
+        context: Context length in tokens.
+        vocabulary: Vocabulary size, that is, rows of the embedding. Can be larger than the tokenizer's, because round
+            sizes are faster.
+        dropout: Dropout rate in embeddings, attention, and residual branches.
+        bias: Use biases in linear layers and layer norms.
         mlp: `plain`, or `gated`: down(act(gate(x)) * up(x)) (Shazeer, "GLU Variants Improve Transformer", 2020), two
             thirds as wide, so that there are as many parameters.
     """
@@ -63,17 +64,17 @@ class Data:
     Attributes:
         name: Folder in --data-dir with `train.bin` and `test.bin`, as `golu-lm prepare` or nanoGPT writes them; also
             the data set's name in results.
-        text: Text, JSON, CSV or parquet file of your own, packed or not, or a folder of them, tokenized at the first
-            run; instead of `name`.
-        column: Column with the text, where `text` is a JSON, CSV or parquet file.
+        text: Your own text, JSON, CSV, or parquet file, compressed or not, or a folder of them, used instead of
+            `name`. It is tokenized on the first run.
+        column: Column that holds the text, if `text` is a JSON, CSV, or parquet file.
         split_on_endoftext: Split a text file into documents at `<|endoftext|>`; otherwise it is text like any other.
         dtype: Type of the numbers in token files without meta.json; by default nanoGPT's uint16.
         tokenizer: `gpt2` byte pairs, `bytes`, or `none` if the files were tokenized by something else.
         vocab_file: GPT-2's vocabulary where tiktoken cannot download it: a `.tiktoken` file, or a folder with
             `vocab.bpe` and `encoder.json`.
-        train_documents: Training documents of the published data set, 0 if not known; a difference is said and noted in
-            result.json.
-        test_documents: Test documents of the published data set, 0 if not known.
+        train_documents: Number of training documents in the published data set, 0 if unknown. If yours differs, the
+            run prints a note and records it in result.json.
+        test_documents: Number of test documents in the published data set, 0 if unknown.
     """
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {"split_on_endoftext": "separated"}
@@ -95,7 +96,7 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class LmConfig(RunConfig):
-    """A golu-lm recipe: everything that a run of it needs. It has steps and no epochs."""
+    """A golu-lm recipe: the full configuration of a run. Its length is in steps, not epochs."""
 
     model: Model = Model()
     data: Data = Data()
@@ -104,7 +105,7 @@ class LmConfig(RunConfig):
     eval_every: PositiveInt = 250
     """Steps between evaluations, each followed by a checkpoint."""
     eval_sequences: PositiveInt = 3200
-    """Random sequences of the test split in each evaluation; at the end the whole split is evaluated, too."""
+    """Random test sequences per evaluation. After the last step, the whole test split is also evaluated."""
     sample_tokens: PositiveInt = runtime_field(500)
     """Length of the texts generated at the end."""
 

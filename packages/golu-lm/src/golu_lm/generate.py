@@ -98,18 +98,18 @@ def sample_texts(model: nn.Module, config: LmConfig, tokenizer: Tokenizer, texts
 
 @dataclass(frozen=True)
 class GenerateFlags:
-    """What `golu-lm generate` writes."""
+    """Flags of `golu-lm generate`."""
 
     prompt: str = ""
-    """Text to continue; by default the beginning of a document."""
+    """Text to continue. By default, generation starts a new document."""
     tokens: PositiveInt = 500
-    """How many tokens to generate."""
+    """Number of tokens to generate."""
     temperature: NonNegativeFloat = 0.8
-    """Temperature: below 1 safer, above 1 wilder; 0 always takes the most probable token."""
+    """Sampling temperature: lower is more predictable, higher is more varied. 0 is greedy decoding."""
     top_k: PositiveInt | None = 200
-    """Draw only from this many most probable tokens."""
+    """Sample only from the K most likely tokens (top-k sampling)."""
     seed: Seed = 0
-    """Seed of the draws."""
+    """Seed for sampling."""
     vocab_file: Path | None = None
     """GPT-2's vocabulary, where tiktoken cannot download it; by default that of the run."""
 

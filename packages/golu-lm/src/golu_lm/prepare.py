@@ -57,13 +57,13 @@ class PrepareFlags:
     data_dir: Path = Path("data")
     """Folder that holds the data sets."""
     name: FolderName | None = None
-    """Folder below it; by default the data set's or the file's name."""
+    """Subfolder to write to. Defaults to the name of the data set or file."""
     tokenizer: str = "gpt2"
     """`gpt2` or `bytes`."""
     vocab_file: Path | None = None
     """GPT-2's vocabulary, where tiktoken cannot download it."""
     hub: str | None = None
-    """Another id on the hub, or a local copy of the data set."""
+    """Alternative hub id, or path of a local copy of the data set."""
     revision: str | None = None
     """Revision of the data set on the hub."""
     column: str | None = None
@@ -71,10 +71,10 @@ class PrepareFlags:
     split_on_endoftext: bool = True
     """Split plain text into documents at `<|endoftext|>`; otherwise it is text like any other."""
     test_size: float | None = None
-    """Share of the test split where there is none; by default 0.1 of plain text, 0.05 of tables, and else as
-    published."""
+    """Fraction of the data to hold out for testing if there is no test split. Defaults to 0.1 for plain text, 0.05 for
+    tables, and the published fraction for known data sets."""
     seed: Seed | None = None
-    """Seed of the choice of test documents; by default 2357, as published."""
+    """Seed for choosing the test documents. Defaults to 2357, as published."""
     num_workers: Annotated[int, Range(ge=1, le=512)] = os.cpu_count() or 1
     """Threads that tokenize and processes that load."""
     overwrite: bool = False
