@@ -28,9 +28,9 @@ class Transformer:
         heads: Attention heads.
         width: Width of the residual stream.
         feed_forward: Width of the hidden layer between two attentions, where the activation is.
-        longest: Most subwords of a sentence, its end among them.
-        vocabulary: Rows of the embedding that both halves and the output layer share.
-        dropout: Dropout of embeddings and of each residual branch.
+        longest: Maximum sentence length in subwords, including the end-of-sentence symbol.
+        vocabulary: Vocabulary size. Encoder, decoder, and output layer share one embedding.
+        dropout: Dropout rate in embeddings and residual branches.
     """
 
     layers: PositiveInt = 6
@@ -50,15 +50,15 @@ class Transformer:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Which pairs of sentences, and how they are put together.
+    """The sentence pairs, and how they are grouped into bundles.
 
     Attributes:
         name: Folder in --data-dir that `golu-translate prepare` wrote; also the data set's name in results.
-        bundle_tokens: Most subwords of a bundle on either side, padding included. A bundle is pairs of similar length,
-            and --batch-size counts bundles.
-        train_pairs: Training pairs of the published data, 0 if not known; a difference is said and noted in
-            result.json.
-        test_pairs: Test pairs of the published data, 0 if not known.
+        bundle_tokens: Maximum number of subwords per bundle on either side, including padding. A bundle holds pairs of
+            similar length, and --batch-size counts bundles.
+        train_pairs: Number of training pairs in the published data set, 0 if unknown. If yours differs, the run prints
+            a note and records it in result.json.
+        test_pairs: Number of test pairs in the published data set, 0 if unknown.
     """
 
     name: FolderName = runtime_field("wmt14-en-de")
@@ -69,12 +69,12 @@ class Pairs:
 
 @dataclass(frozen=True)
 class BeamSearch:
-    """How a sentence is translated (Vaswani et al., 2017, section 6.1), by fairseq's rules.
+    """Beam search (Vaswani et al., 2017, section 6.1), with fairseq's rules.
 
     Attributes:
-        beam: Translations that are followed at once.
-        length_penalty: A translation's log-probability is divided by its length to this power.
-        longer_by: Most subwords by which a translation may be longer than its source.
+        beam: Beam width.
+        length_penalty: Length penalty: log-probabilities are divided by the translation's length to this power.
+        longer_by: Maximum number of subwords by which a translation may exceed the length of its source.
     """
 
     beam: Beams = 4
@@ -92,22 +92,24 @@ class BeamSearch:
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationConfig(RunConfig):
-    """A recipe of a translator: everything that a run of it needs. It has steps and no epochs."""
+    """A golu-translate recipe: the full configuration of a run. Its length is in steps, not epochs."""
 
     model: Transformer = Transformer()
     data: Pairs = Pairs()
     search: BeamSearch = BeamSearch()
     average: LastAverage | None = None
     label_smoothing: Fraction = 0.1
-    """Share of the probability that is spread over all subwords."""
+    """Label smoothing: the share of probability spread evenly over all subwords."""
     steps: PositiveInt = 100_000
     """Optimizer steps of the run."""
     eval_every: PositiveInt = 5_000
     """Steps between evaluations on the validation split, each followed by a checkpoint."""
     eval_sentences: PositiveInt = 500
-    """Validation sentences that are translated in each evaluation; at the end the whole test split is."""
+    """Number of validation sentences to translate in each evaluation. After the last step, the whole test split is
+    translated."""
     sample_sentences: PositiveInt = runtime_field(200)
-    """Sentences that samples/translations.txt shows: of the validation split in training, at the end of the test's."""
+    """Number of sentences in samples/translations.txt: from the validation split during training, from the test split
+    at the end."""
 
     @property
     def default_activation(self) -> str:

@@ -35,13 +35,13 @@ class TranslationEvaluationFlags(BatchEvaluationFlags):
     """Where and how a finished run is evaluated."""
 
     source: Path | None = None
-    """Sentences of your own, a line each, instead of the run's test split; with `--reference`."""
+    """Your own sentences, one per line, instead of the run's test split. Needs `--reference`."""
     reference: Path | None = None
-    """Their translations, a line each."""
+    """Reference translations, one per line."""
     beam: Beams | None = None
-    """Translations that are followed at once; by default as in the run."""
+    """Beam width. Defaults to the run's."""
     length_penalty: NonNegativeFloat | None = None
-    """Power of the length by which log-probabilities are divided; by default as in the run."""
+    """Length penalty: log-probabilities are divided by the length to this power. Defaults to the run's."""
 
 
 class Numbered(NamedTuple):

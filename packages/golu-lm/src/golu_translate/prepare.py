@@ -30,7 +30,7 @@ class PrepareFlags:
     dataset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
     """`wmt14`, or a file or folder of pairs."""
     pair: str = "en-de"
-    """From which language to which, ISO 639."""
+    """Source and target language as ISO 639 codes, such as `en-de`."""
     data_dir: Path = Path("data")
     """Folder that holds the data sets."""
     name: FolderName | None = None
@@ -46,10 +46,10 @@ class PrepareFlags:
     max_subwords: PositiveInt = 250
     """Leave out training pairs with a longer side."""
     max_ratio: PositiveFloat | None = None
-    """Leave out training pairs of which one side has more than so many times the other's subwords; fairseq's own
-    preparation: 1.5."""
+    """Maximum length ratio: leave out training pairs in which one side has more than this many times the subwords of
+    the other. fairseq's preparation uses 1.5."""
     hub: str | None = None
-    """Another id on the hub, or a local copy of the data set."""
+    """Alternative hub id, or path of a local copy of the data set."""
     revision: str | None = None
     """Revision of the data set on the hub."""
     num_workers: Annotated[int, Range(ge=1, le=512)] = os.cpu_count() or 1

@@ -30,16 +30,16 @@ _LINES_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class TranslateFlags:
-    """What `golu-translate translate` writes."""
+    """Flags of `golu-translate translate`."""
 
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE|-")] = "-"
     """Text with a sentence in each line; `-` is standard input."""
     beam: Beams | None = None
-    """Translations that are followed at once; by default as in the run."""
+    """Beam width. Defaults to the run's."""
     length_penalty: NonNegativeFloat | None = None
-    """Power of the length by which log-probabilities are divided; by default as in the run."""
+    """Length penalty: log-probabilities are divided by the length to this power. Defaults to the run's."""
     n_best: PositiveInt | None = None
-    """Write so many translations of each line, each as its score, a tab and its text; at most as many as beams."""
+    """Write the N best translations of each line, each as a score, a tab, and the text. At most the beam width."""
 
 
 def translate_command(arguments: Sequence[str]) -> None:
