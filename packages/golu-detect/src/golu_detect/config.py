@@ -53,9 +53,9 @@ class _Detector:
         default_activation: The published model's activation, which `activation` replaces.
         shorter_side: Sizes in pixels of the shorter side: one of them at random in training, the last one in
             evaluation.
-        longer_side: Largest size of the longer side.
-        trainable_stages: Stages of the backbone that are trained, counted from its end, where it starts from trained
-            weights; 5 is all of it. By default torchvision's 3.
+        longer_side: Maximum length of the longer side, in pixels.
+        trainable_stages: Number of backbone stages to train, counted from the last, if the backbone starts from
+            pretrained weights. 5 trains all of them. Defaults to torchvision's 3.
     """
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {"default_activation": "own_activation"}
@@ -101,20 +101,20 @@ class Data:
 
     Attributes:
         name: Folder in --data-dir with COCO 2017's published layout; also the data set's name in results.
-        root: Folder of your own, in the layout of COCO, Roboflow, CVAT, Label Studio, YOLO or PASCAL VOC.
-        test_share: Share of the images that is kept for the test, where `root` has one file for all of them.
-        train_images: Folder of your own training images, instead of the published place.
-        train_annotations: COCO file of your own training annotations.
-        test_images: Folder of your own test images.
-        test_annotations: COCO file of your own test annotations.
+        root: Your own folder, in the layout of COCO, Roboflow, CVAT, Label Studio, YOLO, or PASCAL VOC.
+        test_share: Fraction of the images held out for testing, if `root` has a single annotation file for all images.
+        train_images: Folder with your own training images, instead of COCO's.
+        train_annotations: COCO file with your own training annotations.
+        test_images: Folder with your own test images.
+        test_annotations: COCO file with your own test annotations.
         classes: `coco`: COCO's category ids as they are, for 91 outputs; `voc`: PASCAL VOC's 21 classes among them;
             `file`: the file's categories, numbered from 1 in the order of their ids.
-        apply_exif: Rotate images as their EXIF data say, if they were annotated that way; the readers of COCO and
-            torchvision do not.
-        background: What transparent pixels are put on.
-        train_size: Training images of the published data set after filtering, 0 if not known; a difference is said and
-            noted in result.json.
-        test_size: Test images of the published data set, 0 if not known.
+        apply_exif: Rotate images by their EXIF orientation, if they were annotated that way. COCO's and torchvision's
+            readers do not.
+        background: Color behind transparent pixels.
+        train_size: Number of training images in the published data set after filtering, 0 if unknown. If yours
+            differs, the run prints a note and records it in result.json.
+        test_size: Number of test images in the published data set, 0 if unknown.
     """
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {"apply_exif": "turn"}
@@ -134,9 +134,9 @@ class Data:
 
     def check(self, flag: str) -> None:
         if self.root is not None and self._files_are_own:
-            raise RequestError(f"{flag}.root and files of your own cannot be combined")
+            raise RequestError(f"{flag}.root cannot be combined with your own image folders or annotation files")
         if self.test_share is not None and self.root is None:
-            raise RequestError(f"{flag}.test-share is for a folder of your own: name it with {flag}.root")
+            raise RequestError(f"{flag}.test-share only works with your own folder: pass its path with {flag}.root")
         if self.name == "digit-scenes" and not self.is_own and (self.apply_exif or self.background != "white"):
             raise RequestError(
                 f"the digit scenes have no EXIF data and no transparent pixels: leave out {flag}.apply-exif and "
@@ -167,10 +167,10 @@ class Data:
 
 @dataclass(frozen=True)
 class DetectionAugment:
-    """What happens to a detector's training image; detectors scale their images themselves.
+    """Augmentation of a detector's training images. Detectors resize their images themselves.
 
     Attributes:
-        flip: Mirror every other image.
+        flip: Flip each image horizontally with probability 0.5.
     """
 
     kind: ClassVar[str] = "detection"
@@ -179,13 +179,13 @@ class DetectionAugment:
 
 @dataclass(frozen=True)
 class SegmentationAugment:
-    """Which images a segmenter learns from, and what happens to them.
+    """Selection and augmentation of a segmenter's training images.
 
     Attributes:
-        flip: Mirror every other image.
-        resize: Smallest and largest size of the shorter side, drawn at random.
-        crop: Side of the random square crop in pixels; what is outside the image is not counted.
-        eval_side: Shorter side in evaluation.
+        flip: Flip each image horizontally with probability 0.5.
+        resize: Smallest and largest length of the shorter side, which is drawn at random between them.
+        crop: Side of the random square crop, in pixels. Pixels outside the image are ignored in the loss.
+        eval_side: Length of the shorter side in evaluation.
         fewest_pixels: Leave out training images whose objects cover this many pixels or fewer.
     """
 
@@ -205,7 +205,7 @@ class SegmentationAugment:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectConfig(EpochConfig):
-    """A golu-detect recipe: everything that a run of it needs."""
+    """A golu-detect recipe: the full configuration of a run."""
 
     model: Model = FasterRcnn()
     data: Data = Data()

@@ -159,9 +159,9 @@ class PredictFlags:
     """Folder for pictures and JSON files: those of each image, and of a detector `results.json` in the format of COCO's
     results, with the numbers of images and categories in `images.json`."""
     threshold: Probability = 0.5
-    """Lowest score that is shown."""
+    """Score threshold: objects with a lower score are left out."""
     every: PositiveInt = 1
-    """In a video, look at one frame out of this many."""
+    """Video stride: predict one frame out of this many."""
 
 
 def predict_command(arguments: Sequence[str]) -> None:
