@@ -106,16 +106,16 @@ class Data:
     Attributes:
         name: `celeba`, `digits` or `pictures`, which are your own; also the folder in --data-dir and the data set's
             name in results.
-        images: Folder of your own images; every tenth, by name, is for the test unless `test_images` is given.
-        test_images: Folder of your own test images.
+        images: Folder with your own images. Unless `test_images` is set, every tenth image by name is a test image.
+        test_images: Folder with your own test images.
         hub: Id on the hub or local copy for `datasets`, with splits train and valid.
         size: Side of the square images in pixels.
         channels: 3 for color, 1 for gray: color images lose theirs as Pillow's `L` takes it.
         flip: Mirror every other training image.
-        background: What transparent pixels are put on.
-        train_size: Training images of the published data set, 0 if not known; a difference is said and noted in
-            result.json.
-        test_size: Test images of the published data set, 0 if not known.
+        background: Color behind transparent pixels.
+        train_size: Number of training images in the published data set, 0 if unknown. If yours differs, the run prints
+            a note and records it in result.json.
+        test_size: Number of test images in the published data set, 0 if unknown.
     """
 
     name: FolderName = runtime_field("celeba")
@@ -159,7 +159,7 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionConfig(EpochConfig):
-    """A golu-diffusion recipe: everything that a run of it needs."""
+    """A golu-diffusion recipe: the full configuration of a run."""
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {"eval_noise_draws": "eval_draws"}
 
@@ -167,16 +167,16 @@ class DiffusionConfig(EpochConfig):
     noise: Noise = Noise()
     data: Data = Data()
     average: WeightAverage | None = None
-    """Moving average of the weights."""
+    """Exponential moving average (EMA) of the weights."""
     eval_noise_draws: PositiveInt = 1
-    """How many times each test image is noised in evaluation."""
+    """Number of noise draws per test image in evaluation."""
     samples: NonNegativeInt = runtime_field(16)
     """Images drawn after each epoch, as a grid in samples/; 0 for none."""
     sample_steps: PositiveInt | None = runtime_field(None)
     """Sample these images with DDIM in this many steps; by default with all of DDPM's."""
     fid_images: NonNegativeInt = 0
-    """After training, draw this many images for the Fréchet inception distance to as many of the first test images;
-    needs the extra `fid`."""
+    """Number of images to draw after training for the Fréchet inception distance (FID) to the same number of test
+    images. Needs the extra `fid`."""
     fid_weights: Path | None = runtime_field(None)
     """File with torch-fidelity's inception weights; by default they are downloaded."""
     drop_last: bool = True

@@ -57,19 +57,19 @@ class SampleFlags:
     """What `golu-diffusion sample` draws, and where to."""
 
     count: PositiveInt = 16
-    """How many images."""
+    """Number of images to draw."""
     sampler: Literal["ddpm", "ddim"] = "ddpm"
     """`ddpm`, or `ddim`, which needs fewer steps."""
     steps: PositiveInt | None = None
     """Steps of DDIM; by default 50."""
     eta: Annotated[float, Range(ge=0, le=1)] | None = None
-    """Noise of DDIM: by default 0, none; 1 is as much as DDPM's with the posterior's variance."""
+    """DDIM's eta. Defaults to 0, which adds no noise; 1 adds as much as DDPM with the posterior variance."""
     variance: Variance | None = None
     """Variance of DDPM: by default `beta` (elsewhere fixed large), or `posterior` (fixed small)."""
     seed: Seed = 0
-    """Seed of the noise; image K of a seed is always the same."""
+    """Seed for the noise. Image K of a seed is always the same."""
     batch_size: Samples = 64
-    """Images that a device draws at once; with another number they are equal up to rounding."""
+    """Batch size per device. Other values give the same images up to rounding."""
     exact: bool = False
     """Draw 16 at a time whatever the batch size, so that each image is the same to the last bit everywhere."""
     weights: Literal["evaluated", "average", "last"] = "evaluated"
