@@ -73,6 +73,6 @@ def fit_pictures(
     )
     found = (
         f"{count:,} training and {loaded.test.source.count:,} test pictures{' without color' if is_gray else ''}, "
-        f"their shorter side is {side:,} pixels at the median{of_examined(len(looked_at), count)}"
+        f"median shorter side {side:,} pixels{of_examined(len(looked_at), count)}"
     )
     return Fitted(fitted, found, count)

@@ -175,8 +175,8 @@ class DiffusionConfig(EpochConfig):
     sample_steps: PositiveInt | None = runtime_field(None)
     """Sample these images with DDIM in this many steps; by default with all of DDPM's."""
     fid_images: NonNegativeInt = 0
-    """Number of images to draw after training for the Fréchet inception distance (FID) to the same number of test
-    images. Needs the extra `fid`."""
+    """Number of images to draw after training for the Fréchet inception distance (FID). They are compared with the
+    first test images, the same number of them. Needs the extra `fid`."""
     fid_weights: Path | None = runtime_field(None)
     """File with torch-fidelity's inception weights; by default they are downloaded."""
     drop_last: bool = True
