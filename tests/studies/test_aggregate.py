@@ -20,6 +20,8 @@ from golu_core.studies import aggregate
 from golu_core.studies.reporting.collect import DATA, TOKENIZER, collect
 from golu_core.studies.reporting.report import Report
 from golu_core.studies.reporting.summary import rows_of
+from golu_core.training.runs.failures import Failure, write_failure
+from golu_core.training.storage.locks import FolderLock
 from published_tables import COLUMNS, ROWS
 from runs_on_disk import ENVIRONMENT, change_result, published_rows, write_digits, write_published, write_run
 
@@ -284,6 +286,70 @@ def test_unfinished_runs_are_named(digits, capsys):
     shown = capsys.readouterr().out
     assert "5 runs are in the tables, 1 was left out" in shown
     assert "golu/seed1: unfinished" in shown
+
+
+def fail(folder: Path, reason: str = "the loss of step 7 is nan at learning rate 0.1") -> None:
+    """Makes of a finished run one that its own numbers ended."""
+    (folder / "result.json").unlink()
+    write_failure(folder, Failure(7, reason, ""))
+
+
+def test_a_run_that_diverged_counts_as_a_failed_run(tmp_path, capsys):
+    """Of GoLU's eight seeds the two worst diverge: they stay in the table, the ranks, the verdict, and the answer."""
+    values = {"relu": [90.0 + seed / 10 for seed in range(8)], "golu": [91.0 + seed / 10 for seed in range(8)]}
+    write_digits(tmp_path / "runs", values, curve=[50.0, 98.0])
+    for seed in (0, 1):
+        fail(tmp_path / "runs" / "vision" / "digits" / "golu" / f"seed{seed}")
+    assert run(tmp_path / "runs", "--out", tmp_path / "report") == 0
+    shown = capsys.readouterr().out
+    assert "16 runs are in the tables, 0 were left out" in shown
+    assert "91.45 ± 0.08 (2 failed)" in shown
+    assert "2 and 0 of 8 seeds failed" in shown and "1.00 / 1.00" in shown
+    assert "Failed runs, each of which counts as a loss: ReLU 0 of 8, GoLU 2 of 8." in shown
+    values = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [(r["activation"], r["seed"]) for r in values["runs"] if r["failed"]] == [("golu", 0), ("golu", 1)]
+    assert values["over_recipes"]["wins"] == {"relu": 1, "golu": 0}
+
+
+def test_a_diverged_run_of_another_config_is_refused_or_a_row_of_its_own(digits, capsys):
+    write_run(digits / "other", "vision", "digits", "golu", 0, {"top1": 90.0}, epochs=7)
+    fail(digits / "other" / "vision" / "digits" / "golu" / "seed0")
+    assert run(digits) == 2
+    assert "epochs: " in (refusal := capsys.readouterr().err) and "fingerprint" not in refusal
+    assert run(digits, "--allow-mixed") == 0
+    assert "GoLU 1 of 4" in capsys.readouterr().out
+
+
+def test_a_diverged_run_that_nothing_says_how_to_count_is_left_out(digits, capsys):
+    write_run(digits, "lm", "babygpt-pydocs", "golu", 0, {"perplexity": 3.0})
+    fail(digits / "lm" / "babygpt-pydocs" / "golu" / "seed0")
+    shutil.copytree(digits / "vision" / "digits" / "golu" / "seed1", digits / "again")
+    fail(digits / "again")
+    assert run(digits) == 0
+    shown = capsys.readouterr().out
+    assert "seed0: failed, and no finished run of its recipe" in shown and "again: failed, and is a duplicate" in shown
+    assert "6 runs are in the tables, 2 were left out" in shown
+
+
+def test_a_run_that_is_being_trained_is_named_as_such(digits, capsys):
+    folder = digits / "vision" / "digits" / "golu" / "seed1"
+    (folder / "result.json").unlink()
+    lock = FolderLock(folder)
+    lock.acquire(0)
+    try:
+        assert run(digits) == 0
+    finally:
+        lock.release()
+    assert "golu/seed1: unfinished: it is being trained" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"recipe": "digits", "activation": "golu", "seed": "0"}'])
+def test_a_diverged_run_with_a_malformed_config_is_refused(digits, capsys, content):
+    folder = digits / "vision" / "digits" / "golu" / "seed1"
+    fail(folder)
+    (folder / "config.json").write_text(content)
+    assert run(digits) == 2
+    assert "config.json" in capsys.readouterr().err
 
 
 def test_a_result_with_anothers_config_is_left_out(digits, capsys):

@@ -30,6 +30,7 @@ from golu_core.training.messages.text_sinks import complain, say
 from .exit_status import exit_status
 from .reporting.collect import Collection, collect
 from .reporting.comparison import load_libraries
+from .reporting.failed_runs import with_failed_runs
 from .reporting.formats import console, print_table
 from .reporting.mixtures import refuse_differing_metrics, refuse_mixed, refuse_two_sources
 from .reporting.report import Report, check_report_folder, write_report
@@ -93,11 +94,12 @@ def _report_of(flags: Flags) -> Report:
         reference = canonical_name(flags.reference)
     except ValueError as error:
         raise RequestError(str(error)) from None
-    collection = collect(flags.runs)
-    refuse_differing_metrics(collection.runs)
-    refuse_two_sources(collection.runs)
+    collection = with_failed_runs(collect(flags.runs))
+    counted = [*collection.runs, *collection.diverged]
+    refuse_differing_metrics(counted)
+    refuse_two_sources(counted)
     if not flags.allow_mixed:
-        refuse_mixed(collection.runs)
+        refuse_mixed(counted)
     return Report(collection, reference, flags.equivalence_margin)
 
 
@@ -115,8 +117,9 @@ def _print(report: Report) -> None:
 
 def _print_left_out(collection: Collection, output: Console) -> None:
     left_out = collection.left_out
-    verbs = "run is" if len(collection.runs) == 1 else "runs are", "was" if len(left_out) == 1 else "were"
-    output.print(f"{len(collection.runs)} {verbs[0]} in the tables, {len(left_out)} {verbs[1]} left out.")
+    counted = len(collection.runs) + len(collection.diverged)
+    verbs = "run is" if counted == 1 else "runs are", "was" if len(left_out) == 1 else "were"
+    output.print(f"{counted} {verbs[0]} in the tables, {len(left_out)} {verbs[1]} left out.")
     for left in left_out[:_LEFT_OUT_SHOWN]:
         output.print(f"  {left}")
     if len(left_out) > _LEFT_OUT_SHOWN:

@@ -1,7 +1,8 @@
-"""What a report opens with: three sentences that say what may be claimed."""
+"""What a report opens with: sentences that say what may be claimed, and which runs failed."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from .comparison import OverRecipes
@@ -16,7 +17,7 @@ _NAMED = 6
 
 
 def answer(paired: Compared, findings: Sequence[str], reference: str) -> list[str]:
-    """Over seeds, of all intervals together, and over recipes: a sentence each.
+    """Over seeds, of all intervals together, over recipes, and of failed runs if there are any: a sentence each.
 
     Args:
         paired: each row with the reference against each other activation.
@@ -26,8 +27,25 @@ def answer(paired: Compared, findings: Sequence[str], reference: str) -> list[st
     name = paper_name(reference)
     listed = [(row, pair) for row, pairs in paired for pair in pairs]
     if not listed:
-        return [f"Nothing is compared over seeds: {_why_not(paired, reference)}.", findings[0]]
-    return [_over_seeds(listed, name), _of_intervals(listed), findings[0]]
+        return [
+            f"Nothing is compared over seeds: {_why_not(paired, reference)}.",
+            findings[0],
+            *_failures([row for row, _ in paired]),
+        ]
+    return [_over_seeds(listed, name), _of_intervals(listed), findings[0], *_failures([row for row, _ in paired])]
+
+
+def _failures(rows: Sequence[Row]) -> list[str]:
+    """How many runs of each activation failed, over all recipes; nothing where none did."""
+    runs, failed = Counter[str](), Counter[str]()
+    for row in rows:
+        for name, cell in row.cells.items() if row.is_primary else ():
+            runs[name] += cell.runs
+            failed[name] += len(cell.failed)
+    if not failed.total():
+        return []
+    listed = ", ".join(f"{paper_name(name)} {failed[name]} of {runs[name]}" for name in in_table_order(runs))
+    return [f"Failed runs, each of which counts as a loss: {listed}."]
 
 
 def _why_not(paired: Compared, reference: str) -> str:

@@ -18,6 +18,7 @@ from golu_core.regular_files import regular_json
 from golu_core.training.config.identity import IdentityRules, identity
 from golu_core.training.config.run_config import ACTIVATION_SOURCE, RunConfig
 from golu_core.training.messages.errors import RequestError
+from golu_core.training.runs.failures import FAILURE_FILE
 from golu_core.training.runs.results import RESULT_FILE, SCHEMA, Result, result_from_json
 from golu_core.training.runs.run_files import CONFIG_FILE
 from golu_core.training.tasks.task import installed_tasks, recipes_of, with_current_task
@@ -25,6 +26,7 @@ from golu_core.training.tasks.task import installed_tasks, recipes_of, with_curr
 _NOT_SEARCHED = {"checkpoints", "samples"}
 _NAMED = 10
 _LARGEST = 2.0**63
+UNFINISHED = "unfinished: it has no result.json"
 DATA = "data (fingerprint)"
 """The name under which the settings of runs have what their data are."""
 TOKENIZER = "(tokenizer)"
@@ -75,10 +77,17 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Collection:
-    """What was found: runs in an order that does not depend on that of the folders."""
+    """What was found, in an order that does not depend on that of the folders.
+
+    Attributes:
+        runs: With a result.
+        left_out: In no table.
+        diverged: Runs that their own numbers ended; see `failed_runs`. They have no result, and count as failed.
+    """
 
     runs: list[RunResult]
     left_out: list[LeftOut] = field(default_factory=list)
+    diverged: list[RunResult] = field(default_factory=list)
 
 
 def collect(folders: Sequence[Path]) -> Collection:
@@ -93,7 +102,7 @@ def collect(folders: Sequence[Path]) -> Collection:
     found = dict(sorted(_run_folders(folders)))
     finished = [folder for folder, has_result in found.items() if has_result]
     unfinished = [Path(folder) for folder, has_result in found.items() if not has_result]
-    left_out = [LeftOut(folder, "unfinished: it has no result.json") for folder in unfinished]
+    left_out = [LeftOut(folder, UNFINISHED) for folder in unfinished]
     read = _read_all(finished)
     if not read:
         more = f"; {len(unfinished)} runs there are unfinished" if unfinished else ""
@@ -111,7 +120,7 @@ def _run_folders(folders: Iterable[Path]) -> Iterator[tuple[str, bool]]:
                 subfolders[:] = [name for name in subfolders if name not in _NOT_SEARCHED]
             if RESULT_FILE in files or RESULT_FILE in subfolders:  # a folder of that name is refused by name
                 yield place, True
-            elif CONFIG_FILE in files and "metrics.jsonl" in files:
+            elif CONFIG_FILE in files and ("metrics.jsonl" in files or FAILURE_FILE in files):
                 yield place, False
 
 
@@ -239,7 +248,7 @@ class _Settings:
             runs.append(RunResult(result, folder, settings, str(config.get(ACTIVATION_SOURCE, ""))))
         for run in without:
             candidates = [*known[run.result.task, run.result.recipe].values(), *self._of_recipe(run.result)]
-            rules = self._identity_rules(run.result.task, run.result.recipe) or [_ANY_TASK]
+            rules = self._identity_rules(run.result.task, run.result.recipe) or [ANY_TASK]
             wanted = run.result.config_sha256
             fitting = (s for s in candidates if any(_sha256_with(s, run.result, rule) == wanted for rule in rules))
             runs.append(dataclasses.replace(run, settings=next(fitting, None)))
@@ -258,21 +267,16 @@ class _Settings:
         for rule in rules:
             flat = rule.flat(values)
             if rule.sha256(flat) == result.config_sha256:
-                return self._share(_generic(flat, result)), True
+                return self._share(generic_settings(flat, result)), True
         # which fields of an unknown task's config are placement is not known, so its checksum cannot be checked
-        return self._share(_generic(_ANY_TASK.flat(values), result)), not rules
+        return self._share(generic_settings(ANY_TASK.flat(values), result)), not rules
 
     def _share(self, settings: dict[str, Any]) -> dict[str, Any]:
         return self._shared.setdefault(json.dumps(settings, sort_keys=True), settings)
 
     def _identity_rules(self, task: str, recipe: str) -> list[IdentityRules]:
-        """How fields count: of the recipe, else of each kind of config; none for a task that no package has."""
         if (task, recipe) not in self._rules:
-            known = installed_tasks().get(task)
-            recipes = {} if known is None else recipes_of(known)
-            kinds = {type(example): example for example in recipes.values()}
-            examples = [recipes[recipe]] if recipe in recipes else list(kinds.values())
-            self._rules[task, recipe] = [IdentityRules.of(example) for example in examples]
+            self._rules[task, recipe] = identity_rules(task, recipe)
         return self._rules[task, recipe]
 
     def _of_recipe(self, result: Result) -> list[dict[str, Any]]:
@@ -288,7 +292,17 @@ def _tokenizers(result: Result) -> dict[str, str]:
     return {f"{name} {TOKENIZER}": found["tok"] for name, found in parts.items() if "tok" in found}
 
 
-_ANY_TASK = IdentityRules.of(RunConfig())
+ANY_TASK = IdentityRules.of(RunConfig())
+"""How fields count in configs of a task that no package has."""
+
+
+def identity_rules(task: str, recipe: str) -> list[IdentityRules]:
+    """How fields count: of the recipe, else of each kind of config; none for a task that no package has."""
+    known = installed_tasks().get(task)
+    recipes = {} if known is None else recipes_of(known)
+    kinds = {type(example): example for example in recipes.values()}
+    examples = [recipes[recipe]] if recipe in recipes else list(kinds.values())
+    return [IdentityRules.of(example) for example in examples]
 
 
 def recipe_of(result: Result) -> RunConfig | None:
@@ -303,7 +317,7 @@ def recipe_settings(recipe: RunConfig) -> dict[str, Any]:
     return {name: value for name, value in identity(recipe).items() if name not in ("activation", "seed")}
 
 
-def _generic(flat: Mapping[str, Any], result: Result) -> dict[str, Any]:
+def generic_settings(flat: Mapping[str, Any], result: Result) -> dict[str, Any]:
     """Settings that siblings share: without activation and seed, also where a path names them, as a backbone's does."""
     own, any_run = _place(result), "/{activation}/seed{seed}"
     return {

@@ -32,9 +32,9 @@ _METHODS = [
         "Mean, standard error",
         "over seeds; the standard deviation is the sample's, with n - 1 (Python's statistics). One seed has neither. "
         "The paper's ± is std(ddof=0)/√3 in all cells that can be checked, but for Mask R-CNN's, where ddof is 1. "
-        "A run whose metric is not a number has failed. Failures are shown beside the mean of the others; an "
-        "activation that failed is ranked after all that failed less often, and one with fewer than half as many runs "
-        "as another takes no part in ranks and is never the best.",
+        "A run whose metric is not a number, or that a loss ended that is not one (failure.json), has failed. Failures "
+        "are shown next to the mean of the others; an activation that failed is ranked after all that failed less "
+        "often, and one with fewer than half as many runs as another takes no part in ranks and is never the best.",
     ),
     (
         "Paired differences over seeds",
@@ -89,7 +89,7 @@ class Report:
         self.collection = collection
         self.reference = reference
         self.within = within
-        self.rows: list[Row] = rows_of(collection.runs)
+        self.rows: list[Row] = rows_of([*collection.runs, *collection.diverged])
 
     @cached_property
     def over(self) -> OverRecipes:
@@ -150,7 +150,7 @@ class Report:
         drawn = all_figures(self.rows, self.over, self.paired, self.reference)
         tables = self.tables()
         content = PageContent(
-            runs=self.collection.runs,
+            runs=[*self.collection.runs, *self.collection.diverged],
             recipes=len({(row.task, row.recipe) for row in self.rows}),
             answer=self.answer,
             result_tables=self.result_tables,

@@ -273,7 +273,7 @@ def relative_times(row: Row) -> tuple[dict[str, RelativeTime], str]:
     """
     if row.default_activation is None:
         return {}, "the architecture's own activation is not known"
-    places = Counter(_place(run) for run in row.runs)
+    places = Counter(_place(run) for run in row.runs if not run.failed)
     if len(places) > 1:
         return {}, f"its runs were on {len(places)} different machines or lengths"
     seconds: dict[str, list[tuple[float, float]]] = defaultdict(list)
