@@ -165,7 +165,7 @@ def test_dry_run_without_data_says_what_is_missing(tmp_path, run_here):
         (["train", "digits", "--data.root", "nowhere"], ["no data folder nowhere", "nowhere/train/<class>/*.jpg"]),
         (["train", "resnet50-imagenet"], ["no data folder data/imagenet", "www.image-net.org"]),
         (["train", "resnet20-cifar10"], ["CIFAR-10 is not in data/cifar10", "--data.download"]),
-        (["train", "digits", "--model.name", "cifar/resnet21"], ["no model 'cifar/resnet21'"]),
+        (["train", "digits", "--model.name", "cifar/resnet21"], ["unknown model 'cifar/resnet21'"]),
         (["train", "digits", "--mixed-precision", "fp16"], ["fp16 needs a GPU"]),
         (["train", "digits", "--tracker", "wandb"], ["pip install wandb"]),
         (["train", "digits", "--mix.mixup", "0.2", "--batch-size", "12"], ["blocks of 8"]),
