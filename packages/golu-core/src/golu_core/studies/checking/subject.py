@@ -78,7 +78,7 @@ class Subject:
 
 
 def same_numbers(found: Tensor, expected: Tensor, what: str, tolerance: float = 1e-5) -> None:
-    """Raises Failed where two tensors (...) differ by more than a share of the largest expected number, at least 1."""
+    """Raises Failed where two tensors of any shape differ by more than a share of the largest number, at least 1."""
     if found.shape != expected.shape:
         raise Failed(f"{what}: shape {tuple(found.shape)} instead of {tuple(expected.shape)}")
     off = (found.double() - expected.double()).abs().max().item() if found.numel() else 0.0
