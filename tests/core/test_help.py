@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,7 +21,9 @@ import pytest
 from golu_core import cli
 from golu_core.studies.analyze import ANALYSES
 from golu_core.training.config.variants import kind_of, variant_fields
+from golu_core.training.messages import progress
 from golu_core.training.tasks.command_line import CommandLine
+from golu_core.training.tasks.opening import next_steps
 from golu_core.training.tasks.task import Task, installed_tasks, recipes_of
 
 PACKAGES = sorted(Path(__file__).resolve().parents[2].glob("packages/*/src"))
@@ -168,3 +172,22 @@ def test_a_reader_that_leaves_is_no_error(words: list[str]):
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("task", installed_tasks().values(), ids=lambda task: task.name)
+def test_the_next_steps_of_a_run_are_commands(task, tmp_path, monkeypatch, capsys):
+    """Each is understood as it is printed, and refused for the folder alone, which is none of a run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    (tmp_path / "a run").mkdir()
+    commands = [shlex.split(text) for name, text in next_steps(task, Path("a run")) if name != "curves"]
+    assert [words[:2] for words in commands[:1]] == [[task.program, "evaluate"]] and len(commands) == 2
+    for words in commands:
+        assert CommandLine(task).main(words[1:]) == 2
+        assert "a run" in capsys.readouterr().err
+
+
+def test_lines_of_a_log_have_the_learning_rate(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", -1.0)
+    progress.TrainingProgress(10, "images/s", enabled=True).step(3, "1", loss=0.5, lr=0.00125, throughput=1234.4)
+    assert capsys.readouterr().out == "step 3/10  epoch 1  loss 0.5  lr 0.00125  1,234 images/s\n"

@@ -40,6 +40,7 @@ def finished(few_digits, tmp_path_factory):
 def test_a_finished_run_has_all_its_files(finished):
     cwd, done = finished
     assert "everything is in runs/vision/digits/golu/seed0" in done.stdout
+    assert "predict      golu-vision predict runs/vision/digits/golu/seed0 IMAGE\n" in done.stdout
     result = json.loads((cwd / FOLDER / "result.json").read_text())
     assert result["schema"] == "golu-result/1" and result["steps"] == 8
     assert result["activations"] == {"swapped": 19, "left": []}

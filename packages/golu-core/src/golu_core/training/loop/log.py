@@ -115,7 +115,7 @@ class RunLog:
         position.loss_count += 1
         self.charge("train")
         if self._progress is not None:
-            self._progress.step(values.step, self._epoch_shown(values.step), values.loss, self.throughput)
+            self._progress.step(values.step, self._epoch_shown(values.step), values.loss, values.lr, self.throughput)
         if self.is_logged(values.step):
             mean = position.loss_sum / position.loss_count
             norms = {name: norm if math.isfinite(norm) else None for name, norm in values.norms.items()}

@@ -1,14 +1,18 @@
-"""Prints the block before a run's first step."""
+"""Prints the block before a run's first step, and what to type after its last."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from ..config.run_config import RunConfig
 from ..data.orders import BatchPlan
 from ..distributed.processes import Processes
-from ..tasks.opening import LabeledLine, Opening, opening_lines, shown_line
+from ..runs.results import Result
+from ..tasks.opening import LabeledLine, Opening, next_steps, opening_lines, shown_line
+from ..tasks.task import Task
 
 
 def print_opening(
@@ -43,4 +47,11 @@ def print_opening(
         data_are_missing=data_are_missing,
     )
     for line in lines:
+        processes.say(shown_line(line))
+
+
+def print_end(task: Task[Any], folder: Path, result: Result, processes: Processes) -> None:
+    """Print a finished run's result, where its curves are, and the commands to go on with."""
+    processes.say(f"finished: {result.primary_metric.shown}; everything is in {folder}")
+    for line in next_steps(task, folder):
         processes.say(shown_line(line))

@@ -43,7 +43,7 @@ from .evaluation import Evaluation
 from .extras import Extras
 from .learner import Learner
 from .log import RunLog
-from .opening_block import print_opening
+from .opening_block import print_end, print_opening
 from .prepared import Prepared
 from .state import Position
 from .steps import MicroBatch, NotFinite, Steps
@@ -414,7 +414,7 @@ class Run(Generic[Config]):
             self.extra(what, make)
         if self.is_main and not self._extras.can_retry:
             self.extra("the note that pictures are made", self._place.settle_extras)
-        self.processes.say(f"finished: {result.primary_metric.shown}; everything is in {self.folder}")
+        print_end(self.task, self.folder, result, self.processes)
         return written
 
     def _save_curves(self, result: Result) -> None:

@@ -37,14 +37,14 @@ class TrainingProgress:
             self._task = self._bar.add_task("training", total=total_steps, shown="")
             self._bar.start()
 
-    def step(self, step: int, epoch: str, loss: float, throughput: float) -> None:
-        """Called after each optimizer step; `step` counts those done, and `epoch` is as it is to be shown."""
+    def step(self, step: int, epoch: str, loss: float, lr: float, throughput: float) -> None:
+        """Show an optimizer step; `step` counts those done, and `epoch` is printed as it is."""
+        shown = f"loss {loss:.4g}  lr {lr:.3g}  {throughput:,.0f} {self._unit}"
         if self._bar is not None:
-            shown = f"loss {loss:.4g}  {throughput:,.0f} {self._unit}"
             self._bar.update(self._task, completed=step, description=f"epoch {epoch}", shown=shown)
         elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            self.say(f"step {step}/{self._total}  epoch {epoch}  loss {loss:.4g}  {throughput:,.0f} {self._unit}")
+            self.say(f"step {step}/{self._total}  epoch {epoch}  {shown}")
 
     def say(self, message: str) -> None:
         """Prints a line above the bar."""

@@ -1,12 +1,16 @@
 """What a run prints before its first step: which network trains on which data, where, and for how long.
 
+After the last step it prints what to type next.
+
 A dry run stops after this block, so both print the same lines and refuse the same requests.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -14,6 +18,8 @@ from torch import nn
 from ..config.run_config import RunConfig
 from ..data.orders import BatchPlan
 from ..runs.results import SwappedActivations
+from ..runs.run_files import CURVES_FILE
+from .task import Task
 
 _LABEL_WIDTH = 13
 _PRECISIONS = {"no": "float32", "bf16": "bfloat16 autocast", "fp16": "float16 autocast"}
@@ -83,6 +89,17 @@ def opening_lines(
         *(("", line) for line in opening.swapped.lines()),
         ("steps", f"{steps:,} of {opening.batch} ({parts}){opening.length}"),
     ]
+
+
+def next_steps(task: Task[Any], folder: Path) -> list[LabeledLine]:
+    """Return where a finished run's curves are, and the commands to go on with, as a shell reads them."""
+    run = shlex.quote(str(folder))
+    use = next((name for name, command in task.commands.items() if command.takes_run and name != "export"), "export")
+    lines = [("curves", str(folder / CURVES_FILE)), ("evaluate", f"{task.program} evaluate {run}")]
+    if use in task.commands:
+        arguments = [word.partition("|")[0] for word in task.commands[use].usage.split(" ")[1:] if word[0] != "["]
+        lines.append((use, " ".join([task.program, use, run, *arguments])))
+    return lines
 
 
 def _count(number: int, what: str) -> str:
