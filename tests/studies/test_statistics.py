@@ -569,3 +569,53 @@ def test_a_row_stands_for_its_recipe_once():
     over = over_recipes([other, plain])
     assert over.ranks.tolist() == [[2.0, 1.0]]
     assert [left.variant for left, _ in over.left_out] == ["lr=0.2"]
+
+
+# ---------------------------------------------------------------------------------------------------- collapsed seeds
+
+
+def vision_row(table: dict[str, list[float]], classes: int = 10) -> Row:
+    runs = [
+        run_of("r", a, seed, value, task="vision") for a, values in table.items() for seed, value in enumerate(values)
+    ]
+    for run in runs:
+        run.result.data["classes"] = classes
+    (row,) = rows_of(runs)
+    return dataclasses.replace(row, metric_name="top1")
+
+
+def test_collapsed_seeds_stand_next_to_the_claim():
+    """GoLU is better at 10 of 12 seeds, and at the other two no better than guessing, which no estimate shows."""
+    golu = [97.0 + 0.01 * seed for seed in range(12)]
+    table = {"relu": [96.0 + 0.003 * seed for seed in range(12)], "golu": [9.0, *golu[1:11], math.nan]}
+    row = vision_row(table)
+    assert row.collapse_bound == pytest.approx((statistics.median([9.0, *golu[1:11]]) + 10) / 2)
+    (pair,) = compared(row, "golu")
+    assert pair.collapsed == (2, 0) and pair.failed == (1, 0)
+    assert pair.verdict.endswith("; 1 and 0 of 12 seeds failed; 2 and 0 of 12 seeds collapsed")
+    (pair,) = compared(vision_row({"relu": [80.0] * 12, "golu": [9.0, *golu[1:]]}), "golu")
+    assert pair.verdict == "better in the typical seed; 1 and 0 of 12 seeds collapsed"
+    (pair,) = compared(vision_row({**table, "golu": golu}), "golu")
+    assert pair.verdict == "better" and pair.collapsed == (0, 0)
+
+
+@pytest.mark.parametrize(("classes", "value", "collapsed"), [(10, 54.0, False), (10, 53.0, True), (2, 73.0, True)])
+def test_half_way_to_chance_is_the_border(classes, value, collapsed):
+    row = vision_row({"relu": [97.0] * 3, "golu": [97.0, 97.0, value]}, classes)
+    assert row.collapsed("golu") == ({2} if collapsed else set()) and not row.collapsed("relu")
+
+
+def test_where_less_is_better_the_border_is_twice_the_median():
+    runs = [
+        run_of("r", "golu", seed, value, task="lm", higher=False) for seed, value in enumerate((4.0, 4.0, 7.9, 8.1))
+    ]
+    (row,) = rows_of(runs)
+    assert row.collapse_bound == 2 * statistics.median((4.0, 4.0, 7.9, 8.1)) and row.collapsed("golu") == set()
+    runs[3] = run_of("r", "golu", 3, 12.0, task="lm", higher=False)
+    (row,) = rows_of(runs)
+    assert row.collapsed("golu") == {3}
+
+
+def test_a_metric_that_nobody_knows_has_failures_only():
+    row = row_from({"golu": [100.0, 1.0, math.nan]})
+    assert row.collapse_bound is None and row.collapsed("golu") == {2}

@@ -180,6 +180,7 @@ def json_text(
                 "against": pair.other,
                 "seeds": list(pair.seeds),
                 "failed": list(pair.failed),
+                "collapsed": list(pair.collapsed),
                 "better_by": _finite(pair.difference),
                 "mean_difference": _finite(pair.mean),
                 "interval": list(pair.interval) if pair.interval else None,

@@ -33,6 +33,7 @@ class PairedComparison:
     Attributes:
         seeds: that both have, failed ones among them.
         failed: how many of these the reference failed at, and the other.
+        collapsed: The same for seeds at which a run collapsed (`Row.collapse_bound`), failed ones among them.
         difference: Hodges and Lehmann's estimate of reference less other; positive is better, whatever the metric's
             direction; NaN where failures decide it.
         mean: mean difference over the seeds at which neither failed; NaN where there is none.
@@ -61,13 +62,21 @@ class PairedComparison:
     smallest_p: float
     within: float | None = None
     equivalent: bool = False
+    collapsed: tuple[int, int] = (0, 0)
 
     @property
     def verdict(self) -> str:
-        """What may be claimed, with the failures that it rests on."""
-        mine, theirs = self.failed
-        failures = f"; {mine} and {theirs} of {len(self.seeds)} seeds failed" if mine or theirs else ""
-        return self._claim + failures
+        """What may be claimed, and at how many seeds runs failed or collapsed, which an estimate does not show."""
+        claim, counted = self._claim, [("failed", self.failed)]
+        if sum(self.collapsed) > sum(self.failed):
+            counted.append(("collapsed", self.collapsed))
+            claim += " in the typical seed" if claim in ("better", "worse") else ""
+        told = [
+            f"; {mine} and {other} of {len(self.seeds)} seeds {what}"
+            for what, (mine, other) in counted
+            if mine or other
+        ]
+        return claim + "".join(told)
 
     @property
     def _claim(self) -> str:
@@ -89,6 +98,7 @@ class _Differences:
     other: str
     seeds: tuple[int, ...]
     failed: tuple[int, int]
+    collapsed: tuple[int, int]
     values: tuple[float, ...]
     """Infinite where one of the two failed."""
 
@@ -137,6 +147,7 @@ def paired_comparisons(
             smallest_p=smallest[place],
             within=within,
             equivalent=_is_equivalent(one, next(bounds), len(listed)),
+            collapsed=one.collapsed,
         )
         for place, one in enumerate(listed)
     )
@@ -153,9 +164,11 @@ def _differences(row: Row, reference: str) -> list[_Differences]:
         if other == reference or not seeds:
             continue
         failed = tuple(sum(seed in cell.failed for seed in seeds) for cell in (mine, theirs))
+        collapsed = tuple(len(row.collapsed(name).intersection(seeds)) for name in (reference, other))
         values = [_difference(sign, mine.values.get(seed), theirs.values.get(seed)) for seed in seeds]
         if any(seed in mine.values and seed in theirs.values for seed in seeds):
-            found.append(_Differences(other, seeds, (failed[0], failed[1]), tuple(values)))
+            counts = (failed[0], failed[1]), (collapsed[0], collapsed[1])
+            found.append(_Differences(other, seeds, *counts, tuple(values)))
     return found
 
 

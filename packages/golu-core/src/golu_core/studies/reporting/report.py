@@ -47,10 +47,13 @@ _METHODS = [
         "(statsmodels), and the second interval is for all of them together (Bonferroni): a reader takes the report "
         "as a whole. They are given where the seeds can carry one below 0.05: from 6 seeds on against one activation "
         "in one recipe, from 8 against four, from 12 in sixteen recipes. With 3 seeds not even an uncorrected p can "
-        "fall below 0.25. A seed at which one activation failed is its largest loss. Where mean and estimate have "
-        "different signs, nothing is claimed. With --equivalence-margin D, a difference above D percent of the other "
-        "mean is claimed to be absent where two one-sided signed-rank tests exclude it, corrected by Bonferroni's "
-        "method.",
+        "fall below 0.25. A seed at which one activation failed is its largest loss. A seed has collapsed if it "
+        "failed or ended more than half way from the best activation's median to chance (100/classes for top-1, "
+        "500/classes for top-5, 0 for other metrics of which more is better), and where less is better, above twice "
+        "that median; the verdict is of the typical seed then, and counts the collapsed ones. Where mean and estimate "
+        "have different signs, nothing is claimed. With --equivalence-margin D, a difference above D percent of the "
+        "other mean is claimed to be absent where two one-sided signed-rank tests exclude it, corrected by "
+        "Bonferroni's method.",
     ),
     (
         "Over recipes",

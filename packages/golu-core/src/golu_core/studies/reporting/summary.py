@@ -118,6 +118,33 @@ class Row:
         return -len(cell.failed) / cell.runs, mean if cell.n else -math.inf
 
     @property
+    def collapse_bound(self) -> float | None:
+        """The value beyond which a run has collapsed; None for the metric of a task that is not installed.
+
+        It is half way from the best activation's median to chance: 100/classes for top-1, 500/classes for top-5, and 0
+        for other metrics of which more is better. Chance is not known where less is better; the bound is twice the
+        median there.
+        """
+        medians = [statistics.median(cell.values.values()) for cell in self.cells.values() if cell.n]
+        if not medians or self.task not in installed_tasks():
+            return None
+        if not self.metric.higher_is_better:
+            return 2 * min(medians) if min(medians) > 0 else None
+        guesses = {"top1": 100.0, "top5": 500.0}.get(self.metric_name, 0.0)
+        classes = self.runs[0].result.data.get("classes")
+        chance = guesses / classes if isinstance(classes, int) and classes > 0 else 0.0
+        return (max(medians) + min(chance, 100.0)) / 2 if max(medians) > chance else None
+
+    def collapsed(self, activation: str) -> frozenset[int]:
+        """The seeds at which an activation's run failed, or ended beyond `collapse_bound`."""
+        cell, bound = self.cells[activation], self.collapse_bound
+        if bound is None:
+            return frozenset(cell.failed)
+        higher = self.metric.higher_is_better
+        beyond = (seed for seed, value in cell.values.items() if (value < bound if higher else value > bound))
+        return frozenset([*cell.failed, *beyond])
+
+    @property
     def activations(self) -> list[str]:
         """Those that take part in comparisons: with at least half as many runs as the one with the most."""
         most = max(cell.runs for cell in self.cells.values())
