@@ -21,9 +21,10 @@ from golu_core.studies.reporting.collect import DATA, TOKENIZER, collect
 from golu_core.studies.reporting.report import Report
 from golu_core.studies.reporting.summary import rows_of
 from golu_core.training.runs.failures import Failure, write_failure
+from golu_core.training.runs.run_files import write_config
 from golu_core.training.storage.locks import FolderLock
 from published_tables import COLUMNS, ROWS
-from runs_on_disk import ENVIRONMENT, change_result, published_rows, write_digits, write_published, write_run
+from runs_on_disk import ENVIRONMENT, change_result, published_rows, recipe, write_digits, write_published, write_run
 
 DIGITS = {"relu": [97.0, 98.0, 99.0], "golu": [98.0, 99.0, 99.4]}
 
@@ -644,3 +645,63 @@ def test_the_script_runs_by_itself(digits):
     done = subprocess.run([sys.executable, script, digits], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "98.80 ± 0.42" in done.stdout
+
+
+# ------------------------------------------------------------------------------------------------------ planned runs
+
+STUDY = """
+activations = ["relu", "golu"]
+seeds = [0, 1, 2, 3]
+output_dir = "runs"
+
+[[experiment]]
+recipes = ["digits"]
+"""
+
+
+def test_planned_runs_without_a_result_are_counted_and_named(digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.toml").write_text(STUDY)
+    (tmp_path / "runs/vision/digits/relu/seed3").mkdir()
+    begun = recipe("vision", "digits")
+    write_config(tmp_path / "runs/vision/digits/relu/seed3", dataclasses.replace(begun, activation="relu", seed=3))
+    (tmp_path / "runs/vision/digits/relu/seed3/metrics.jsonl").write_text("")
+    assert run("--study", "study.toml", "--out", "report") == 0
+    shown = capsys.readouterr().out
+    assert "2 of 8 planned runs have no result, which may change every claim: ReLU 1 of 4, GoLU 1 of 4." in shown
+    assert "runs/vision/digits/golu/seed3: planned by the study, and not begun" in shown
+    assert "runs/vision/digits/relu/seed3: unfinished: it has no result.json" in shown
+    report = json.loads((tmp_path / "report/report.json").read_text())
+    assert len(report["left_out"]) == 2 and report["planned"][0].startswith("2 of 8 planned")
+
+
+def test_planned_runs_are_known_wherever_they_lie(digits, tmp_path, monkeypatch, capsys):
+    """By what their results say; a run of the plan's folder with other settings is none of the plan."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.toml").write_text(STUDY.replace("2, 3]", "2]"))
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    assert run("--study", "study.toml", "elsewhere") == 0
+    assert "All 6 planned runs have ended." in capsys.readouterr().out
+    (tmp_path / "study.toml").write_text(STUDY + "flags = {epochs = 3}\n")
+    assert run("--study", "study.toml", "elsewhere") == 0
+    assert "8 of 8 planned runs have no result" in capsys.readouterr().out
+
+
+def test_a_failed_run_is_not_missing(digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.toml").write_text(STUDY.replace("2, 3]", "2]"))
+    folder = tmp_path / "runs/vision/digits/golu/seed2"
+    (folder / "result.json").unlink()
+    write_failure(folder, Failure(7, "the loss is nan", ""))
+    assert run("--study", "study.toml") == 0
+    shown = capsys.readouterr().out
+    assert "All 6 planned runs have ended." in shown and "GoLU 1 of 3" in shown
+
+
+def test_a_study_whose_recipes_are_code_needs_consent(digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("raise SystemExit('ran')")
+    (tmp_path / "study.toml").write_text(STUDY.replace('"digits"', '"mine.py:mine"'))
+    assert run("--study", "study.toml") == 2
+    assert "--trust-study" in capsys.readouterr().err
+    assert run("--study", "no-such-study") == 2

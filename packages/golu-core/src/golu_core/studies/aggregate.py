@@ -1,6 +1,7 @@
 """Collects finished runs into tables with statistics, next to the published values.
 
     golu-core aggregate runs                     tables on the terminal
+    golu-core aggregate --study quick            the runs that a study plans, and which of them have no result
     golu-core aggregate runs more --out report   and report/report.html, tables.md, tables.tex, CSV, JSON, figures
     golu-core aggregate --run runs/vision/digits/golu/seed0     one run's curves and tables
 
@@ -24,6 +25,7 @@ from rich.console import Console
 from golu_core.activation.names.registry import canonical_name
 from golu_core.training.config.fields import Range, check_fields
 from golu_core.training.config.former_names import with_new_names
+from golu_core.training.config.identity import config_sha256
 from golu_core.training.messages.errors import RequestError
 from golu_core.training.messages.text_sinks import complain, say
 
@@ -33,6 +35,7 @@ from .reporting.comparison import load_libraries
 from .reporting.failed_runs import with_failed_runs
 from .reporting.formats import console, print_table
 from .reporting.mixtures import refuse_differing_metrics, refuse_mixed, refuse_two_sources
+from .reporting.planned import Planned, with_planned_runs
 from .reporting.report import Report, check_report_folder, write_report
 
 _LEFT_OUT_SHOWN = 10
@@ -45,7 +48,11 @@ class Flags:
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {"equivalence_margin": "no_larger_than"}
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Folders; results are found at any depth below."""
+    """Folders; results are found at any depth below. With --study, its output folder if you name none."""
+    study: str | None = None
+    """Study, by name or TOML file, whose planned runs are expected: those without a result are counted and named."""
+    trust_study: bool = False
+    """Import the recipes that the study's file names by a file or package. No activation's code runs."""
     out: Path | None = None
     """Folder for the report: HTML, Markdown, LaTeX, CSV, JSON and figures."""
     run: Path | None = None
@@ -94,13 +101,33 @@ def _report_of(flags: Flags) -> Report:
         reference = canonical_name(flags.reference)
     except ValueError as error:
         raise RequestError(str(error)) from None
-    collection = with_failed_runs(collect(flags.runs))
+    planned, folders = _plan_of(flags)
+    collection = with_failed_runs(collect(folders))
+    if planned:
+        collection = with_planned_runs(collection, planned)
     counted = [*collection.runs, *collection.diverged]
     refuse_differing_metrics(counted)
     refuse_two_sources(counted)
     if not flags.allow_mixed:
         refuse_mixed(counted)
     return Report(collection, reference, flags.equivalence_margin)
+
+
+def _plan_of(flags: Flags) -> tuple[list[Planned], tuple[Path, ...]]:
+    """Return the runs that a study plans, without running code that it names, and the folders to search."""
+    if flags.study is None:
+        return [], flags.runs
+    from .sweeping.consent import refuse_code
+    from .sweeping.study import find_study, planned_runs, read_study
+
+    study = read_study(find_study(flags.study))
+    if not flags.trust_study:
+        refuse_code(study, set(), trains=False)
+    planned = [
+        Planned(run.folder, run.config.recipe, run.config.activation, run.config.seed, config_sha256(run.config))
+        for run in planned_runs(study)
+    ]
+    return planned, flags.runs or (study.output_dir,)
 
 
 def _print(report: Report) -> None:
@@ -137,8 +164,8 @@ def _aggregate(arguments: list[str] | None) -> int:
         complain(f"golu-core aggregate: {note}")
     flags = tyro.cli(Flags, args=words, prog="golu-core aggregate", config=(tyro.conf.FlagCreatePairsOff,))
     check_fields(flags)
-    if bool(flags.runs) == (flags.run is not None):
-        raise RequestError("name the folders of runs, or one run by --run; see --help")
+    if bool(flags.runs or flags.study) == (flags.run is not None):
+        raise RequestError("name the folders of runs, a study by --study, or one run by --run; see --help")
     if flags.run is not None:
         from .reporting.single import show_run
 

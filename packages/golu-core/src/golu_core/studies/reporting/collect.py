@@ -83,11 +83,13 @@ class Collection:
         runs: With a result.
         left_out: In no table.
         diverged: Runs that their own numbers ended; see `failed_runs`. They have no result, and count as failed.
+        sentences: How many runs of the study's plan have no result; see `planned`.
     """
 
     runs: list[RunResult]
     left_out: list[LeftOut] = field(default_factory=list)
     diverged: list[RunResult] = field(default_factory=list)
+    sentences: list[str] = field(default_factory=list)
 
 
 def collect(folders: Sequence[Path]) -> Collection:

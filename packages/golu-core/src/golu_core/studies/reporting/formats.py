@@ -168,6 +168,7 @@ def json_text(
     values = {
         "schema": _AGGREGATE_SCHEMA,
         "runs": run_records(rows),
+        "planned": collection.sentences,
         "left_out": [{"folder": shown(left.folder), "reason": left.reason} for left in collection.left_out],
         "summary": summary_records(rows),
         "paired": [

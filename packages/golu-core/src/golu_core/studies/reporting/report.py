@@ -139,7 +139,7 @@ class Report:
     @cached_property
     def answer(self) -> list[str]:
         """What the report opens with."""
-        return answer(self.paired, self.findings(), self.reference)
+        return [*answer(self.paired, self.findings(), self.reference), *self.collection.sentences]
 
     def files(self, figures: str) -> dict[str, bytes]:
         """The report's files by name.
