@@ -1,4 +1,4 @@
-"""Recipes at work on random sentences, for `golu-core analyze times`."""
+"""Analysis of recipes on random sentences, for `golu-core analyze times`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SENTENCE = 32  # subwords; sentences of WMT14 have about 30
 
 
 def timing_model(config: TranslationConfig, samples: int, device: torch.device) -> TimingModel:
-    """Pairs of sentences of one length; inference is the reading of both, not a search."""
+    """Return a timing model for pairs of one length; inference is a forward pass over both sides, not a search."""
     model = build_model(config)[0].to(device)
     length = min(_SENTENCE, config.model.longest)
     source, target = (

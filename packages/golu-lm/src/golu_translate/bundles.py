@@ -1,4 +1,4 @@
-"""Pairs of similar length in bundles, and which bundles make up which step."""
+"""Group pairs of similar length into bundles, and assign bundles to steps."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _ROWS_MULTIPLE = 8  # fairseq's --required-batch-size-multiple
 
 
 def bundles_of(split: Split, most_subwords: int, seed: int | None) -> list[NDArray[numpy.int64]]:
-    """The pairs of a split in bundles of similar length, as fairseq's `batch_by_size` makes them.
+    """Group the pairs of a split into bundles of similar length, as fairseq's `batch_by_size` does.
 
-    Pairs are sorted by their source's length, then by their target's, in random order where both are equal. A bundle
-    takes the next pairs while its longest side times its rows is at most `most_subwords`; of more than eight rows it
-    takes a multiple of eight.
+    Pairs are sorted by the length of the source, then by that of the target; ties are in random order. A bundle adds
+    pairs as long as its longest side times its number of rows is at most `most_subwords`; with more than eight rows,
+    the number of rows is a multiple of eight.
 
     Args:
-        split: that is bundled.
-        most_subwords: of a bundle, on either side, padding included.
-        seed: of the order among equals; None keeps that of the file.
+        split: The split to group.
+        most_subwords: Maximum number of subwords per bundle on either side, including padding.
+        seed: Seed for the order of ties; None keeps the order of the file.
 
     Returns:
-        For each bundle its pairs' numbers.
+        The indices of the pairs in each bundle.
 
     Raises:
-        RequestError: a pair alone has more.
+        RequestError: A single pair has more subwords.
     """
     source, target = split.source.lengths, split.target.lengths
     order = numpy.arange(len(source))
@@ -66,15 +66,15 @@ def bundles_of(split: Split, most_subwords: int, seed: int | None) -> list[NDArr
 
 
 class PairBatch(NamedTuple):
-    """Bundles of one process and piece of a step.
+    """The bundles that one process handles in one micro-batch of a step.
 
     Attributes:
-        source: (N, S) int64, each sentence with its end, then padding.
-        previous: (N, T) int64, an end symbol and all of the target but its end, then padding.
-        targets: (M,) int64, all subwords to be predicted, without padding.
-        places: (M,) int64, where in N * T each is predicted.
-        scale: what the sum of the losses is to be multiplied by, so that the mean over all pieces and processes is the
-            mean over the step's subwords.
+        source: (N, S) int64, each sentence with its end-of-sentence symbol, then padding.
+        previous: (N, T) int64, the end-of-sentence symbol and the target without its own, then padding.
+        targets: (M,) int64, all subwords to predict, without padding.
+        places: (M,) int64, the position in N * T at which each target is predicted.
+        scale: Factor for the sum of the losses, chosen so that the mean over all micro-batches and processes is the
+            mean over the subwords of the step.
     """
 
     source: Tensor
@@ -84,20 +84,20 @@ class PairBatch(NamedTuple):
     scale: float
 
     def to(self, device: torch.device) -> PairBatch:
-        """The batch on a device."""
+        """Move the batch to a device."""
         source, previous, targets, places = (part.to(device, non_blocking=True) for part in self[:4])
         return PairBatch(source, previous, targets, places, self.scale)
 
 
 @dataclass(frozen=True)
 class BundleOrder:
-    """Bundles in random order, pass after pass, cut into steps.
+    """Bundles in random order, pass after pass, split into steps.
 
     Attributes:
-        bundles: how many there are.
-        batch_size: bundles of a step, over all processes.
-        seed: the run's seed.
-        steps_per_epoch: steps between two evaluations; a pass over the data ends where it ends.
+        bundles: Number of bundles.
+        batch_size: Bundles per step, over all processes.
+        seed: The run's seed.
+        steps_per_epoch: Steps between two evaluations, independent of the passes over the data.
     """
 
     bundles: int
@@ -114,16 +114,16 @@ class BundleOrder:
 
     @property
     def steps_per_pass(self) -> int:
-        """Steps of a pass over the data, without the bundles that do not fill its last step: others in each pass."""
+        """Steps per pass over the data, without an incomplete last step; each pass leaves out different bundles."""
         return self.bundles // self.batch_size
 
     def global_batches(self, epoch: int, first_step: int) -> Iterator[list[int]]:
-        """The bundles of each step of an epoch from a step on."""
+        """Yield the bundles of each step of an epoch, starting at a given step."""
         for step in range(first_step, self.steps_per_epoch):
             yield self.step_bundles(epoch * self.steps_per_epoch + step)
 
     def step_bundles(self, step: int) -> list[int]:
-        """The bundles of a step, counted from 0 over the whole run."""
+        """Return the bundles of a step, counted from 0 over the whole run."""
         number, place = divmod(step, self.steps_per_pass)
         found: list[int] = self._order(number)[place * self.batch_size : (place + 1) * self.batch_size].tolist()
         return found
@@ -138,12 +138,12 @@ def _permutation(count: int, seed: int, number: int) -> Tensor:
 
 
 class TrainingBundles:
-    """The training split, as a data set whose samples are bundles.
+    """The training split, as a data set of bundles.
 
     Args:
-        split: of the pairs.
-        bundles: for each bundle its pairs' numbers.
-        order: in which they are trained on; tells how many subwords a step has.
+        split: The training pairs.
+        bundles: The indices of the pairs in each bundle.
+        order: The training order, which determines the number of subwords in each step.
     """
 
     in_memory = True
@@ -167,12 +167,12 @@ class TrainingBundles:
 
     @property
     def mean_step(self) -> float:
-        """Target subwords of a step on average."""
+        """Return the mean number of target subwords per step."""
         return float(self.targets.mean()) * self.order.batch_size
 
 
 class EvaluatedBundles:
-    """A split whose subwords are all predicted once, as a data set whose samples are bundles."""
+    """A split as a data set of bundles, in which each subword is predicted once."""
 
     in_memory = True
 
@@ -185,13 +185,13 @@ class EvaluatedBundles:
 
     def __getitems__(self, keys: list[SampleKey]) -> PairBatch:
         counted = [self.bundles[key.sample] for key in keys if key.position >= 0]
-        if not counted:  # every process must take as many batches as the others
+        if not counted:  # every process must run the same number of batches
             return _batch(self.split, self.bundles[keys[0].sample][:1], 0.0)
         return _batch(self.split, numpy.concatenate(counted), 1.0)
 
 
 def padding_share(split: Split, bundles: Sequence[NDArray[numpy.int64]]) -> float:
-    """Which share of the places of both sides is padding, bundle by bundle."""
+    """Return the fraction of padding in both sides, bundle by bundle."""
     padded = real = 0
     for bundle in bundles:
         for side in split:
@@ -202,7 +202,7 @@ def padding_share(split: Split, bundles: Sequence[NDArray[numpy.int64]]) -> floa
 
 
 def padded(sentences: Sequence[NDArray[numpy.uint16]]) -> Tensor:
-    """Sentences of different lengths side by side, (N, longest) int64, padding after each."""
+    """Stack sentences of different lengths into one (N, longest) int64 tensor, padded at the end."""
     rows = torch.full((len(sentences), max(map(len, sentences))), PAD, dtype=torch.int64)
     for row, sentence in zip(rows, sentences, strict=True):
         row[: len(sentence)] = torch.from_numpy(sentence.astype(numpy.int64))
@@ -212,7 +212,7 @@ def padded(sentences: Sequence[NDArray[numpy.uint16]]) -> Tensor:
 def _batch(split: Split, pairs: NDArray[numpy.int64], scale: float) -> PairBatch:
     targets = padded([split.target.sentence(number) for number in pairs.tolist()])
     places = (targets != PAD).flatten().nonzero().flatten()
-    # an end symbol stands before the first subword, and the sentence's own end is only predicted
+    # the input starts with an end-of-sentence symbol; the sentence's own symbol is only a target
     shifted = targets[:, :-1].masked_fill(targets[:, 1:] == PAD, PAD)
     previous = torch.cat([torch.full((len(targets), 1), END), shifted], 1)
     source = padded([split.source.sentence(number) for number in pairs.tolist()])

@@ -1,4 +1,4 @@
-"""What a recipe of a translator consists of."""
+"""The recipe of a translator."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class BeamSearch:
     longer_by: NonNegativeInt = 50
 
     def changed(self, beam: int | None, length_penalty: float | None) -> BeamSearch:
-        """The same with what is not None."""
+        """Return a copy with every value that is not None replaced."""
         return BeamSearch(
             self.beam if beam is None else beam,
             self.length_penalty if length_penalty is None else length_penalty,

@@ -1,4 +1,4 @@
-"""Finds a recipe's pairs and checks them."""
+"""Find and check the sentence pairs of a recipe."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ Lengths = NDArray[numpy.int64]
 
 
 class Side:
-    """One language of a split: sentences of subwords, each with its end, mapped into memory.
+    """One language of a split: memory-mapped sentences of subwords, each with its end-of-sentence symbol.
 
     Args:
-        path: of the file that `golu-translate prepare` wrote.
-        vocabulary: of the model.
+        path: The file that `golu-translate prepare` wrote.
+        vocabulary: The model's vocabulary size.
 
     Raises:
-        RequestError: the file is missing or malformed.
+        RequestError: The file is missing or malformed.
     """
 
     def __init__(self, path: Path, vocabulary: int) -> None:
@@ -60,14 +60,14 @@ class Side:
 
     @cached_property
     def lengths(self) -> Lengths:
-        """Subwords of each sentence, its end among them."""
+        """The number of subwords of each sentence, including the end-of-sentence symbol."""
         return numpy.diff(self._ends, prepend=0)
 
     def __len__(self) -> int:
         return len(self._ends)
 
     def sentence(self, number: int) -> NDArray[numpy.uint16]:
-        """A sentence's subwords, with its end."""
+        """Return a sentence's subwords, including the end-of-sentence symbol."""
         end = int(self._ends[number])
         return self.subwords[end - int(self.lengths[number]) : end]
 
@@ -80,11 +80,11 @@ class Split(NamedTuple):
 
 
 class References(NamedTuple):
-    """What a split's translations are compared with.
+    """The reference translations of a split.
 
     Attributes:
-        sources, texts: source and reference as they were written.
-        words: of the references, as the recipe cuts them.
+        sources, texts: Sources and references as plain text.
+        words: The references, tokenized as in the recipe.
     """
 
     sources: Sequence[str]
@@ -97,15 +97,15 @@ class PairData:
     """The splits of a recipe.
 
     Attributes:
-        name: of the data set, in results.
-        languages: from which to which.
-        train, valid, test: pairs.
-        references: of validation and test.
-        codec: between text and subwords.
-        meta: the content of meta.json.
-        facts: what result.json says.
-        remarks: what differs from the published counts, as sentences.
-        fingerprint: of all pairs and the vocabulary.
+        name: The data set's name in results.
+        languages: The source and target languages.
+        train, valid, test: The pairs of each split.
+        references: The reference translations of validation and test split.
+        codec: The codec for text and subwords.
+        meta: The contents of meta.json.
+        facts: The fields for result.json.
+        remarks: Differences from the published counts, as sentences.
+        fingerprint: Checksum of all pairs and the vocabulary.
     """
 
     name: str
@@ -122,16 +122,16 @@ class PairData:
 
 
 def load_pairs(config: TranslationConfig) -> PairData:
-    """Finds all splits; the numbers of the quick recipe are written first, once.
+    """Load all splits; for the quick recipe, prepare the number pairs first if they are missing.
 
     Raises:
-        RequestError: a file is missing or malformed, or does not fit the model, or a package for the target language
-            is not installed; the message says what to do.
+        RequestError: A file is missing or malformed or does not fit the model, or a package for the target language is
+            not installed. The message tells the user what to do.
     """
     folder = _prepared_folder(config)
     meta = read_meta(folder)
     languages, cutting = Languages(*meta["languages"]), Cutting(**meta["cutting"])
-    bleu_of(languages.target)  # refuses what could not be scored at the end
+    bleu_of(languages.target)  # fail now if the translations could not be scored at the end
     if meta["vocabulary"] > config.model.vocabulary:
         raise RequestError(
             f"{folder} has a vocabulary of {meta['vocabulary']:,} subwords, but the model only "
@@ -170,7 +170,7 @@ def load_pairs(config: TranslationConfig) -> PairData:
 
 
 def _check_lengths(splits: Mapping[str, Split], longest: int) -> None:
-    """Raise RequestError if the model is too short for a sentence; training pairs alone can be left out instead."""
+    """Raise RequestError if an evaluated sentence is too long for the model; only training pairs can be left out."""
     sides = [(int(side.lengths.max()), split, side) for split, both in splits.items() for side in both]
     needed, _, side = max(sides, key=lambda entry: entry[0])
     if needed <= longest:
@@ -205,7 +205,7 @@ def _prepared_folder(config: TranslationConfig) -> Path:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """meta.json of prepared pairs; RequestError if it is missing, damaged, or of something else."""
+    """Read the meta.json of prepared pairs; raise RequestError if it is missing, damaged, or not about pairs."""
     path = folder / META_FILE
     try:
         meta: dict[str, Any] = regular_json(path)
@@ -220,7 +220,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def codec_of(path: Path, languages: Languages, cutting: Cutting) -> Codec:
-    """Between the text of two languages and the subwords of a file; RequestError if that cannot be read."""
+    """Return the codec for two languages and a subword file; raise RequestError if the file cannot be read."""
     return Codec(Subwords(path), cutting.words(languages.source), cutting.words(languages.target))
 
 
@@ -239,7 +239,7 @@ def _references(paths: Sequence[Path], count: int) -> References:
 
 
 def _compared(config: TranslationConfig, meta: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What result.json says of the pairs, and how they differ from the published ones."""
+    """Return the fields for result.json, and the differences from the published pairs."""
     keys = ("pairs", "subwords", "left_out")
     facts: dict[str, Any] = {split: {key: meta["splits"][split][key] for key in keys} for split in SPLITS}
     published = {"train": config.data.train_pairs, "test": config.data.test_pairs}

@@ -1,4 +1,4 @@
-"""Test metrics of a translator, in training and of a finished run."""
+"""Test metrics of a translator, during training and for finished runs."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class TranslationEvaluationFlags(BatchEvaluationFlags):
 
 
 class Numbered(NamedTuple):
-    """What was found for a sentence.
+    """The translations of one sentence.
 
     Attributes:
-        number: of the sentence.
-        translations: the best first.
+        number: Index of the sentence.
+        translations: Its translations, best first.
     """
 
     number: int
@@ -57,13 +57,13 @@ class Numbered(NamedTuple):
 
 
 class SourceGroups:
-    """Sentences in groups of similar length, as a data set whose samples are groups.
+    """Groups of sentences of similar length, as a data set of groups.
 
-    Which sentences stand together follows from all of them, whoever translates a group.
+    The groups depend on all sentences together, not on the process that translates a group.
 
     Args:
-        sentences: subwords of each, with its end.
-        beams: of the search.
+        sentences: The subwords of each sentence, including the end-of-sentence symbol.
+        beams: Beam width of the search.
     """
 
     in_memory = True
@@ -84,7 +84,7 @@ class SourceGroups:
         return [self._batch(self.groups[key.sample]) for key in keys if key.position >= 0]
 
     def batches(self) -> Iterator[tuple[list[int], torch.Tensor]]:
-        """All groups: numbers of the sentences, and (N, S) int64 subwords."""
+        """Yield all groups: the indices of the sentences, and their (N, S) int64 subwords."""
         return map(self._batch, self.groups)
 
     def _batch(self, group: list[int]) -> tuple[list[int], torch.Tensor]:
@@ -94,7 +94,7 @@ class SourceGroups:
 def translated(
     evaluation: Evaluation[TranslationConfig], model: nn.Module, sentences: Sequence[Numbers], search: BeamSearch
 ) -> list[list[Translation]]:
-    """The translations of sentences, over all processes, in their order; on every process."""
+    """Translate sentences over all processes; every process returns all translations, in order."""
     assert isinstance(model, Translator)
     model.eval()
     found: list[Numbered] = []
@@ -110,16 +110,16 @@ def translated(
 def predicted(
     evaluation: Evaluation[TranslationConfig], model: nn.Module, bundles: EvaluatedBundles, at_once: int | None = None
 ) -> dict[str, float]:
-    """How well each subword is predicted from the reference before it, each counted once over all processes.
+    """Measure how well each subword is predicted from the reference before it, each counted once over all processes.
 
     Args:
-        evaluation: the processes, or the run that trains the model.
-        model: a translator.
-        bundles: that are evaluated.
-        at_once: bundles that a device takes at once; by default the config's.
+        evaluation: The evaluation's processes, or the training run.
+        model: The translator.
+        bundles: The bundles to evaluate.
+        at_once: Maximum number of bundles per device and batch; the config's value by default.
 
     Returns:
-        `loss`, mean cross-entropy in nats a subword, without smoothing; `perplexity`; `token_accuracy` in %.
+        `loss`, the mean cross-entropy in nats per subword without label smoothing; `perplexity`; `token_accuracy` in %.
     """
     model.eval()
     device = evaluation.device
@@ -141,12 +141,12 @@ def predicted(
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
-        metrics: in the paper's units.
-        signatures: sacreBLEU's.
-        examples: source, reference and translation of each sentence that was translated.
+        metrics: The metrics, in the paper's units.
+        signatures: sacreBLEU's signatures.
+        examples: Source, reference, and translation of each translated sentence.
     """
 
     metrics: dict[str, float]
@@ -164,16 +164,16 @@ def evaluate_split(
     search: BeamSearch | None = None,
     at_once: int | None = None,
 ) -> Evaluated:
-    """Metrics of the validation or test split.
+    """Compute the metrics of the validation or test split.
 
     Args:
-        evaluation: the processes, or the run that trains the model.
-        model: a translator.
-        data: of the recipe.
+        evaluation: The evaluation's processes, or the training run.
+        model: The translator.
+        data: The recipe's data.
         split: `valid` or `test`.
-        sentences: how many are translated, spread evenly over the split; by default all.
-        search: how; by default as the config says.
-        at_once: bundles that a device takes at once; by default the config's.
+        sentences: Number of sentences to translate, spread evenly over the split; all by default.
+        search: Settings of the beam search; the config's by default.
+        at_once: Maximum number of bundles per device and batch; the config's value by default.
     """
     pairs = data.valid if split == "valid" else data.test
     metrics = predicted(evaluation, model, EvaluatedBundles(pairs, evaluation.config.data.bundle_tokens), at_once)
@@ -189,17 +189,18 @@ def evaluate_split(
 def scored(
     codec: Codec, best: Sequence[Translation], references: Sequence[str], reference_words: Sequence[str]
 ) -> tuple[Scores, list[str]]:
-    """Scores of translations, and their text."""
+    """Return the scores of translations, and their text."""
     words = [codec.subwords.words(translation.tokens) for translation in best]
     texts = [codec.target.join(line) for line in words]
     return scores(texts, references, words, reference_words, codec.target.language), texts
 
 
 def evaluate_run(folder: Path, flags: TranslationEvaluationFlags) -> None:
-    """Prints the metrics of a run folder's final weights on the run's test split, or on files.
+    """Print the metrics of a run folder's final weights on the run's test split, or on files.
 
     Raises:
-        RequestError: there is no finished run, its data are missing or others, or the files do not fit each other.
+        RequestError: There is no finished run, its data are missing or have changed, or the files do not match each
+            other.
     """
     if (flags.source is None) != (flags.reference is None):
         raise RequestError("--source and --reference belong together: name both files")
@@ -209,7 +210,7 @@ def evaluate_run(folder: Path, flags: TranslationEvaluationFlags) -> None:
     search = config.search.changed(flags.beam, flags.length_penalty)
     if flags.source is not None and flags.reference is not None:
         own = _own_pairs(flags.source, flags.reference)
-        bleu_of(run_codec(finished).target.language)  # refuses what cannot be scored before anything is translated
+        bleu_of(run_codec(finished).target.language)  # fail before translating anything that cannot be scored
         finished.load_evaluated_weights(model, config.average)
         _score_own(finished, config, model, own, search)
         return
@@ -230,7 +231,7 @@ def _score_own(
     own: tuple[list[str], list[str]],
     search: BeamSearch,
 ) -> None:
-    """Prints scores on sentences of the user's own; the run's data are not needed for it."""
+    """Print scores on the user's own sentences; this does not need the run's data."""
     sources, references = own
     codec = run_codec(finished)
     sentences = codec.encoded(sources, config.model.longest)
@@ -248,7 +249,7 @@ def _say_signatures(evaluation: Evaluation[TranslationConfig], signatures: dict[
 
 
 def run_codec(finished: FinishedRun[TranslationConfig]) -> Codec:
-    """Between text and the subwords of a finished run; RequestError if its file is missing or damaged."""
+    """Return the codec of a finished run; raise RequestError if its file is missing or damaged."""
     path = finished.check_file(SUBWORDS_FILE)
     content = Subwords(path).content
     return codec_of(path, Languages(*content["languages"]), Cutting(**content["cutting"]))
@@ -286,7 +287,7 @@ def validated_sentences(evaluation: Evaluation[TranslationConfig], data: PairDat
 
 
 def samples_text(examples: Sequence[tuple[str, str, str]]) -> str:
-    """Source, reference and translation of sentences, one below the other; a star marks what differs."""
+    """Format source, reference, and translation of each sentence, one per line; a star marks differences."""
     lines = []
     for source, reference, ours in examples:
         mark = " " if ours == reference else "*"

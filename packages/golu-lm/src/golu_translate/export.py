@@ -1,4 +1,4 @@
-"""`golu-translate export`: a finished run's network for transformers, with its tokenizer."""
+"""`golu-translate export`: export the network and tokenizer of a finished run for transformers."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class TranslatorExportFlags:
 
 
 def export_command(arguments: Sequence[str]) -> None:
-    """`golu-translate export RUN_DIR --out DIR`.
+    """Run `golu-translate export RUN_DIR --out DIR`.
 
     Raises:
-        RequestError: the request is wrong, transformers is missing, or it has no such activation.
+        RequestError: The request is invalid, transformers is not installed, or it lacks the activation.
     """
     folder, flags = parsed_run_flags(TranslatorExportFlags, arguments, "golu-translate export")
     export_to_transformers(
@@ -48,7 +48,7 @@ def export_command(arguments: Sequence[str]) -> None:
 
 
 def _export_fsmt(folder: Path, out: Path) -> FinishedRun[TranslationConfig]:
-    """Writes the weights that a run was evaluated with as a Hugging Face FSMT."""
+    """Write the run's evaluated weights as a Hugging Face FSMT."""
     finished = FinishedRun.at(folder, TranslationConfig)
     config = finished.config
     codec = run_codec(finished)

@@ -1,4 +1,4 @@
-"""Weights and vocabulary to and from Hugging Face's FSMT, which is fairseq's Transformer (needs `transformers`)."""
+"""Convert weights and vocabulary to and from Hugging Face's FSMT, fairseq's Transformer (needs `transformers`)."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from .vocabulary import BEGIN, END, PAD, SYMBOLS
 if TYPE_CHECKING:
     from transformers import FSMTForConditionalGeneration, FSMTTokenizer
 
-# what FSMT's own tokenizer does to a text before it looks for byte pairs
+# the preprocessing that FSMT's own tokenizer applies before byte pairs
 _THEIR_CUTTING = {"moses": True, "normalize": True, "aggressive_dashes": True}
 
 
 def to_fsmt(
     model: Translator, activation: str, languages: Languages, search: BeamSearch
 ) -> FSMTForConditionalGeneration:
-    """A Hugging Face FSMT with the translator's weights.
+    """Return a Hugging Face FSMT with the translator's weights.
 
     Args:
-        model: whose weights are taken.
-        activation: of the model.
-        languages: from which to which.
-        search: becomes its default for `generate`.
+        model: The translator to copy the weights from.
+        activation: The model's activation.
+        languages: The source and target languages.
+        search: Settings of the beam search, which become the defaults of `generate`.
 
     Raises:
-        RequestError: transformers is missing, or has no such activation.
+        RequestError: transformers is not installed, or it lacks the activation.
     """
     transformers = transformers_library()
     sizes = model.sizes
@@ -67,7 +67,7 @@ def to_fsmt(
     )
     generation = theirs.generation_config
     generation.num_beams, generation.length_penalty = search.beam, search.length_penalty
-    generation.max_length, generation.min_new_tokens = sizes.longest, 1  # no empty translation, as here
+    generation.max_length, generation.min_new_tokens = sizes.longest, 1  # no empty translations, as in golu-translate
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "activation" in name:
@@ -77,21 +77,21 @@ def to_fsmt(
 
 
 def from_fsmt(model: Translator, source: str) -> None:
-    """Puts the weights of a Hugging Face FSMT, such as fairseq's translators there, into a model of its sizes.
+    """Load the weights of a Hugging Face FSMT, such as fairseq's translators on the hub, into a model of equal size.
 
     Args:
-        model: is changed in place.
-        source: a folder that `save_pretrained` wrote, or a name on the hub.
+        model: The model, changed in place.
+        source: A folder written by `save_pretrained`, or a name on the hub.
 
     Raises:
-        RequestError: transformers is missing, the source cannot be loaded, or its sizes are others.
+        RequestError: transformers is not installed, the source cannot be loaded, or its sizes differ.
     """
     transformers = transformers_library()
     try:
         loaded = transformers.FSMTForConditionalGeneration.from_pretrained(
             source, trust_remote_code=False, weights_only=True
         )
-    except Exception as error:  # the hub, the network and the file formats have their own
+    except Exception as error:  # the hub, the network, and the file formats raise their own exceptions
         raise RequestError(f"transformers cannot load an FSMT from {source!r}: {str(error)[:300]}") from None
     theirs: dict[str, Tensor] = loaded.model.state_dict()
     with torch.no_grad():
@@ -104,7 +104,7 @@ def from_fsmt(model: Translator, source: str) -> None:
 
 
 def their_name(name: str) -> str:
-    """FSMT's name of a parameter, which is fairseq's."""
+    """Return FSMT's name for a parameter, which is also fairseq's."""
     if name == "embedding.weight":
         return "decoder.embed_tokens.weight"
     half, rest = name.split(".", 1)
@@ -112,16 +112,16 @@ def their_name(name: str) -> str:
 
 
 def to_fsmt_tokenizer(codec: Codec, cutting: Cutting, languages: Languages, longest: int) -> FSMTTokenizer:
-    """FSMT's tokenizer with the translator's byte pairs.
+    """Return an FSMT tokenizer with the translator's byte pairs.
 
     Args:
-        codec: of the translator.
-        cutting: how the translator's text was cut.
-        languages: from which to which.
-        longest: most subwords of a sentence.
+        codec: The translator's codec.
+        cutting: The tokenization of the translator's text.
+        languages: The source and target languages.
+        longest: Maximum number of subwords per sentence.
 
     Raises:
-        RequestError: FSMT's tokenizer would cut a text otherwise.
+        RequestError: FSMT's tokenizer would split text differently.
     """
     differing = {name: value for name, value in _THEIR_CUTTING.items() if getattr(cutting, name) != value}
     if differing:
@@ -145,7 +145,7 @@ def to_fsmt_tokenizer(codec: Codec, cutting: Cutting, languages: Languages, long
 
 
 def sized_like(source: str, model: Transformer) -> Transformer:
-    """The sizes of an FSMT; RequestError if it cannot be loaded, or is not one of our kind."""
+    """Return the sizes of an FSMT; raise RequestError if it cannot be loaded or its architecture is not supported."""
     theirs = transformers_config(source, "translator")
     for problem, found in (
         (f"it is a {theirs.model_type}", theirs.model_type != "fsmt"),

@@ -1,4 +1,4 @@
-"""Where a translator may start: the weights of a run, of a file, or of an FSMT of Hugging Face, and its sizes."""
+"""Initial weights of a translator: from a run, a file, or a Hugging Face FSMT, and the sizes of that network."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .task import TASK
 
 
 def sized_like_source(config: TranslationConfig) -> TranslationConfig:
-    """The config with the sizes of the network that it starts from.
+    """Return the config with the sizes of the network in `--init-from`.
 
     Raises:
-        RequestError: the source cannot be read, or is no translator of this kind.
+        RequestError: The source cannot be read, or is not a translator of this architecture.
     """
     return with_sizes_of_source(config, TASK, _sized_like_run, _sized_like_fsmt)
 
@@ -38,7 +38,7 @@ def start_of_run(config: TranslationConfig, model: Translator, processes: Proces
         processes: The run's processes.
 
     Raises:
-        RequestError: The weights cannot be read, or are of another network.
+        RequestError: The weights cannot be read, or belong to a different network.
     """
 
     def read(source: str) -> GivenWeights:
@@ -61,5 +61,5 @@ def _sized_like_fsmt(config: TranslationConfig, name: str) -> TranslationConfig:
 
 
 def _sized_like_run(config: TranslationConfig, there: TranslationConfig) -> TranslationConfig:
-    """The config with the sizes of a run's network; what is only of training stays."""
+    """Return the config with the sizes of a run's network; options for training only are kept."""
     return dataclasses.replace(config, model=dataclasses.replace(there.model, dropout=config.model.dropout))

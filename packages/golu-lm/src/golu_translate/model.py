@@ -1,7 +1,7 @@
 """The Transformer of "Attention is all you need" (Vaswani et al., 2017), with any activation.
 
-Where the paper leaves something open, it is as in fairseq's `transformer`: the parameters' names, the positions, the
-initial weights, which are Xavier's with biases of 0 in all linear layers, as in fairseq until 2020.
+Details that the paper leaves open are as in fairseq's `transformer`: parameter names, position embeddings, and the
+initialization (Xavier with zero biases in all linear layers, as in fairseq until 2020).
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from .vocabulary import END, PAD
 
 # shapes: N sentences, B beams, S source subwords, T target subwords, C width, H heads, D = C / H, V vocabulary
 
-_FIRST_POSITION = PAD + 1  # fairseq counts positions from the number after padding's
+_FIRST_POSITION = PAD + 1  # fairseq counts positions from the index after padding
 
 
 class DecoderState:
-    """What the decoder keeps between two subwords of N sentences with B beams each.
+    """The decoder's cache between two subwords, for N sentences with B beams each.
 
     Attributes:
-        own: for each layer the keys and values of the subwords so far, two tensors of (N * B, H, T, D).
-        source: for each layer the keys and values of the source, two tensors of (N, H, S, D).
+        own: Keys and values of the subwords so far per layer, two tensors of shape (N * B, H, T, D).
+        source: Keys and values of the source per layer, two tensors of shape (N, H, S, D).
         mask: (N, 1, 1, S) bool, False for the padding of the sources.
-        length: subwords so far.
+        length: Number of subwords so far.
     """
 
     def __init__(self, source: list[tuple[Tensor, Tensor]], mask: Tensor) -> None:
@@ -44,7 +44,7 @@ class DecoderState:
         self.length = 0
 
     def extended(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """A layer's keys and values with those of a new subword after them, (N * B, H, T + 1, D)."""
+        """Append a new subword to a layer's keys and values, and return them, (N * B, H, T + 1, D)."""
         if layer == len(self.own):
             self.own.append((keys, values))
         else:
@@ -53,11 +53,11 @@ class DecoderState:
         return self.own[layer]
 
     def choose(self, rows: Tensor, sentences: Tensor | None) -> None:
-        """Keeps some beams, and some sentences.
+        """Keep some beams and some sentences.
 
         Args:
-            rows: (N * B,) int64, which of the beams so far go on, in their new order, for the N sentences that go on.
-            sentences: (N,) int64, which of the sentences so far these are; None if they are all.
+            rows: (N * B,) int64, the indices of the beams to keep, in their new order, for the N sentences to keep.
+            sentences: (N,) int64, the indices of the sentences to keep; None keeps all.
         """
         self.own = [(keys[rows], values[rows]) for keys, values in self.own]
         if sentences is not None:
@@ -74,22 +74,22 @@ class Attention(nn.Module):
         self.heads = heads
 
     def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, S, C) to two tensors of (N, H, S, D)."""
+        """Project (N, S, C) to keys and values, two tensors of shape (N, H, S, D)."""
         return self._by_head(self.k_proj(x)), self._by_head(self.v_proj(x))
 
     def forward(
         self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, causal: bool = False
     ) -> Tensor:
-        """What each place attends to.
+        """Return the attention output at each position.
 
         Args:
             x: (N, T, C).
             keys, values: (N, H, S, D).
-            mask: bool, broadcast to (N, H, T, S): True where a key may be seen.
-            causal: each place sees itself and those before it.
+            mask: bool, broadcast to (N, H, T, S): True where a query may attend to a key.
+            causal: Let each position attend only to itself and earlier positions.
 
         Returns:
-            (N, T, C).
+            The output, (N, T, C).
         """
         y = F.scaled_dot_product_attention(self._by_head(self.q_proj(x)), keys, values, mask, is_causal=causal)
         found: Tensor = self.out_proj(y.transpose(1, 2).flatten(2))
@@ -100,7 +100,7 @@ class Attention(nn.Module):
 
 
 class _Layer(nn.Module):
-    """What layers of both halves have: self-attention, and feed-forward layers with the activation (section 3.3)."""
+    """Self-attention and feed-forward layers with the activation, shared by encoder and decoder (section 3.3)."""
 
     def __init__(self, model: Transformer, activation: str) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class _Layer(nn.Module):
         self.dropout = nn.Dropout(model.dropout)
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        """(N, T, C) to (N, T, C), with residual sum and norm."""
+        """Map (N, T, C) to (N, T, C), with residual connection and layer norm."""
         y: Tensor = self.final_layer_norm(x + self.dropout(self.fc2(self.activation(self.fc1(x)))))
         return y
 
@@ -122,13 +122,13 @@ class EncoderLayer(_Layer):
     """Self-attention and feed-forward layers."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(N, S, C) to (N, S, C); `mask` (N, 1, 1, S) bool is False for padding."""
+        """Map (N, S, C) to (N, S, C); `mask` (N, 1, 1, S) bool is False for padding."""
         attended = self.self_attn(x, *self.self_attn.keys_and_values(x), mask)
         return self.feed_forward(self.self_attn_layer_norm(x + self.dropout(attended)))
 
 
 class DecoderLayer(_Layer):
-    """Self-attention to what came before, attention to the source, and feed-forward layers."""
+    """Causal self-attention, attention to the source, and feed-forward layers."""
 
     def __init__(self, model: Transformer, activation: str) -> None:
         super().__init__(model, activation)
@@ -136,22 +136,22 @@ class DecoderLayer(_Layer):
         self.encoder_attn_layer_norm = nn.LayerNorm(model.width)
 
     def forward(self, x: Tensor, source: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
-        """(N, T, C) to (N, T, C).
+        """Map (N, T, C) to (N, T, C).
 
         Args:
-            x: (N, T, C); padding is at the end, where nothing before it sees it.
-            source: keys and values of the encoder's output, (N, H, S, D) each.
-            mask: (N, 1, 1, S) bool, False for the source's padding.
+            x: (N, T, C), padded at the end, so that causal attention never reaches the padding.
+            source: Keys and values of the encoder's output, (N, H, S, D) each.
+            mask: (N, 1, 1, S) bool, False for the padding of the source.
         """
         attended = self.self_attn(x, *self.self_attn.keys_and_values(x), causal=True)
         return self._rest(self.self_attn_layer_norm(x + self.dropout(attended)), source, mask)
 
     def step(self, x: Tensor, layer: int, state: DecoderState) -> Tensor:
-        """One subword of each beam, (N, B, C) to (N, B, C); the state is extended by it."""
+        """Process one subword of each beam, (N, B, C) to (N, B, C), and append it to the state."""
         rows = x.flatten(0, 1).unsqueeze(1)
         keys, values = state.extended(layer, *self.self_attn.keys_and_values(rows))
         attended = self.self_attn(rows, keys, values).view_as(x)
-        # the beams of a sentence stand where a text's subwords would: they attend to one copy of its source
+        # the beams of a sentence are laid out along the sequence dimension, so they share one copy of the source
         return self._rest(self.self_attn_layer_norm(x + attended), state.source[layer], state.mask)
 
     def _rest(self, x: Tensor, source: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
@@ -160,14 +160,14 @@ class DecoderLayer(_Layer):
 
 
 class Translator(nn.Module):
-    """The Transformer; its three matrices of subwords are one (section 3.4).
+    """The Transformer, with one embedding matrix shared by encoder, decoder, and output layer (section 3.4).
 
     Args:
-        model: sizes.
-        activation: of the feed-forward layers, by its registered name.
+        model: The model's sizes.
+        activation: Name of the registered activation of the feed-forward layers.
 
     Raises:
-        RequestError: the width does not fit the heads, or a size is not positive.
+        RequestError: The width is not divisible by the number of heads, or a size is not positive.
     """
 
     def __init__(self, model: Transformer, activation: str) -> None:
@@ -183,7 +183,7 @@ class Translator(nn.Module):
         self._initialize()
 
     def _initialize(self) -> None:
-        """N(0, 1 / sqrt(C)) for subwords, Xavier-uniform matrices; those of queries, keys and values are one matrix."""
+        """Initialize embeddings from N(0, 1 / sqrt(C)) and matrices Xavier-uniform, with Q, K, and V as one matrix."""
         nn.init.normal_(self.embedding.weight, std=self.sizes.width**-0.5)
         with torch.no_grad():
             self.embedding.weight[PAD].zero_()
@@ -203,19 +203,19 @@ class Translator(nn.Module):
         smoothing: float = 0.0,
         per_token: bool = False,
     ) -> Tensor | TokenScores:
-        """Logits of the subwords that follow, or how well they were predicted.
+        """Return the logits of the following subwords, or scores of the targets.
 
         Args:
-            source: (N, S) int64, each sentence with its end, then padding.
-            previous: (N, T) int64, the translation so far: an end symbol, then all subwords but the last.
-            targets: (M,) int64, the subwords that follow, without padding.
-            places: (M,) int64, where in N * T each follows.
-            smoothing: share of the probability that is spread over all V subwords.
-            per_token: score each subword instead of summing the loss; without gradient and smoothing.
+            source: (N, S) int64, each sentence with its end-of-sentence symbol, then padding.
+            previous: (N, T) int64, the translation so far: the end-of-sentence symbol, then all subwords but the last.
+            targets: (M,) int64, the following subwords, without padding.
+            places: (M,) int64, the position of each target in N * T.
+            smoothing: Label smoothing: the fraction of the probability that is spread over all V subwords.
+            per_token: Score each subword instead of summing the loss, without gradient and label smoothing.
 
         Returns:
-            Without targets the logits (N, T, V); with them the sum of the cross-entropies in nats, a float32 scalar, or
-            if `per_token` a TokenScores of M subwords.
+            Without targets, the logits (N, T, V). With targets, the sum of the cross-entropies in nats, a float32
+                scalar, or with `per_token` a TokenScores of M subwords.
         """
         encoded, mask = self.encode(source)
         x = self._embedded(previous, self.positions[: previous.shape[1]])
@@ -227,11 +227,12 @@ class Translator(nn.Module):
         if per_token:
             return token_scores(hidden, self.embedding.weight, targets)
         logits = F.linear(hidden, self.embedding.weight)
-        # fairseq's criterion as published with the recipe: (1 - e) of the target's loss and e / V of each subword's
+        # fairseq's criterion, published with the recipe: (1 - e) times the target's loss plus e / V times each
+        # subword's
         return F.cross_entropy(logits.float(), targets, label_smoothing=smoothing, reduction="sum")
 
     def encode(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """Sources (N, S) to their encoding (N, S, C), and a mask (N, 1, 1, S) that is False for padding."""
+        """Encode sources (N, S) to (N, S, C), and return a mask (N, 1, 1, S) that is False for padding."""
         mask = (source != PAD)[:, None, None, :]
         x = self._embedded(source, self.positions[: source.shape[1]])
         for layer in self.encoder:
@@ -239,12 +240,12 @@ class Translator(nn.Module):
         return x, mask
 
     def begin(self, source: Tensor) -> DecoderState:
-        """The decoder's state before the first subword of the translations of (N, S) sources."""
+        """Return the decoder's state before the first subword of the translations of (N, S) sources."""
         encoded, mask = self.encode(source)
         return DecoderState([layer.encoder_attn.keys_and_values(encoded) for layer in self._decoder_layers], mask)
 
     def step(self, tokens: Tensor, state: DecoderState) -> Tensor:
-        """Logits (N, B, V) of what follows the last subword (N, B) of each beam; the state is extended."""
+        """Return the logits (N, B, V) after the last subword (N, B) of each beam, and extend the state."""
         x = self._embedded(tokens, self.positions[state.length : state.length + 1])
         for number, layer in enumerate(self._decoder_layers):
             x = layer.step(x, number, state)
@@ -256,13 +257,13 @@ class Translator(nn.Module):
         return cast(Iterator[DecoderLayer], iter(self.decoder))
 
     def _embedded(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """(N, T) to (N, T, C); `positions` (T, C), or (1, C) where all stand at one position."""
+        """Embed (N, T) to (N, T, C); `positions` is (T, C), or (1, C) if all tokens are at the same position."""
         x: Tensor = self.dropout(self.embedding(tokens) * math.sqrt(self.sizes.width) + positions)
         return x
 
 
 def build_model(config: TranslationConfig) -> tuple[Translator, SwappedActivations]:
-    """The model, its weights a function of the seed alone, and what became of its activations."""
+    """Build the model with weights that depend on the seed alone, and return which activations were swapped."""
     seed_global_generators(config.seed, Purpose.WEIGHTS)
     model = Translator(config.model, config.default_activation)
     sentence = torch.full((1, 1), END)
@@ -271,9 +272,10 @@ def build_model(config: TranslationConfig) -> tuple[Translator, SwappedActivatio
 
 
 def position_table(longest: int, width: int) -> Tensor:
-    """Sines and then cosines of each position, (longest, width) float32, as tensor2tensor and fairseq have them.
+    """Return sinusoidal position embeddings, (longest, width) float32, as in tensor2tensor and fairseq.
 
-    It differs from section 3.5 in the order, and in the last wavelength, which is exactly 10,000 · 2π.
+    They differ from section 3.5 in the order (all sines, then all cosines) and in the longest wavelength, which is
+    exactly 10,000 · 2π.
     """
     half = width // 2
     rates = torch.exp(torch.arange(half, dtype=torch.float32) * (-math.log(10_000) / (half - 1)))
@@ -282,5 +284,5 @@ def position_table(longest: int, width: int) -> Tensor:
 
 
 def first_symbols(sentences: int, beams: int, device: torch.device) -> Tensor:
-    """What stands before the first subword of each translation, (N, B): an end symbol, as in fairseq."""
+    """Return the first input of each translation, (N, B): the end-of-sentence symbol, as in fairseq."""
     return torch.full((sentences, beams), END, dtype=torch.int64, device=device)

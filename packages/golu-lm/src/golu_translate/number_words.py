@@ -1,4 +1,4 @@
-"""Amounts of money in English and German words (`num2words`): pairs for the quick recipe that need no download."""
+"""Amounts of money in English and German words (`num2words`): pairs for the quick recipe, without a download."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SEED = 14
 
 
 def number_words() -> ParallelText:
-    """The pairs of `amounts` in three splits: no number of euros is in two of them, and none is one of cents."""
+    """Return the pairs of `amounts` in three splits; no euro amount is in two splits or equals a number of cents."""
     found = amounts(sum(_SIZES.values()), _SEED)
     splits = {}
     for split, size in _SIZES.items():
@@ -21,7 +21,7 @@ def number_words() -> ParallelText:
 
 
 def amounts(count: int, seed: int) -> list[Pair]:
-    """Different numbers of euros from 100 to 999,999, each with 2 to 99 cents, in both languages."""
+    """Return different euro amounts from 100 to 999,999, each with 2 to 99 cents, in both languages."""
     draws = random.Random(seed)
     euros = draws.sample(range(_FEWEST_EUROS, _MOST_EUROS + 1), count)
     return [_amount(number, draws.randint(2, 99)) for number in euros]

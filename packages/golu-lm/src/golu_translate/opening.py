@@ -1,4 +1,4 @@
-"""What a run of a translator prints before its first step."""
+"""The lines that a translator's run prints before the first step."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Cuts parallel text into subwords: a folder that appears whole or not at all, continued where it was killed.
+"""Convert parallel text to subwords in a folder that appears complete or not at all, and resume if killed.
 
-Three stages, each in blocks that a journal notes: words of all splits, subwords learned from the training words, and
-numbers of all splits. No more than a block is in memory, but for the counts of different words while subwords are
-learned.
+There are three stages, each in blocks that a journal records: splitting all text into words, learning subwords from the
+training words, and encoding all splits as subwords. At most one block is in memory, except for the word counts during
+learning.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ _HELD_OUT = 100
 
 @dataclass(frozen=True)
 class Cutting:
-    """How text becomes subwords, and which training pairs are kept.
+    """The conversion of text to subwords, and the filter for training pairs.
 
     Attributes:
-        vocabulary: Subwords of both languages together, with the four symbols.
-        moses: Cut text into words by Moses' rules; otherwise white space parts them.
+        vocabulary: Vocabulary size of both languages together, including the four symbols.
+        moses: Split text into words by Moses' rules; otherwise, at white space.
         normalize: Normalize punctuation first (Moses).
-        aggressive_dashes: Set dashes inside words apart (Moses' `-a`).
+        aggressive_dashes: Split words at dashes (Moses' `-a`).
         most_subwords: Leave out training pairs with a longer side.
-        most_ratio: Leave out training pairs of which one side has more than so many times the other's subwords.
+        most_ratio: Leave out training pairs if the ratio of their lengths in subwords is larger.
     """
 
     vocabulary: Annotated[int, Range(ge=64, le=1 << 16)] = 32_768
@@ -75,21 +75,21 @@ class Cutting:
     most_ratio: PositiveFloat | None = None
 
     def words(self, language: str) -> Words:
-        """How a language's text is cut."""
+        """Return the tokenization of a language's text."""
         return Words(language, self.moses, self.normalize, self.aggressive_dashes)
 
 
 @dataclass
 class _SplitProgress:
-    """What of a split has been written.
+    """The progress of a split.
 
     Attributes:
-        words: pairs cut into words.
-        numbers: pairs cut into subwords, or left out.
-        pairs: of these, kept.
-        subwords: that both sides have, each sentence's end among them.
-        left_out: pairs by reason.
-        sizes: bytes of each file.
+        words: Number of pairs that are split into words.
+        numbers: Number of pairs that are encoded as subwords or left out.
+        pairs: Number of pairs that were kept.
+        subwords: Number of subwords on both sides, including the end-of-sentence symbols.
+        left_out: Number of pairs that were left out, by reason.
+        sizes: The size of each file in bytes.
     """
 
     words: int = 0
@@ -102,12 +102,12 @@ class _SplitProgress:
 
 @dataclass
 class _Journal:
-    """What the partial folder holds, and what for.
+    """The contents of the partial folder, and the request it belongs to.
 
     Attributes:
-        request: what is prepared.
-        read: pairs of each split of the text that were cut into words.
-        splits: of the folder.
+        request: The request.
+        read: The number of pairs from each split of the text that are split into words.
+        splits: The progress of each split of the folder.
     """
 
     request: dict[str, Any]
@@ -124,23 +124,24 @@ def prepare_pairs(
     *,
     show_progress: bool = False,
 ) -> dict[str, Any]:
-    """Writes a folder that a translator is trained on, unless it is there.
+    """Write the folder that a translator is trained on, unless it exists.
 
     Args:
-        text: the pairs.
-        languages: of both sides.
-        folder: gets `meta.json`, `subwords.json`, for each split and language a file of subwords' numbers such as
-            `train.en.bin` (uint16, each sentence with its end), and text and words of validation and test.
-        cutting: how.
-        workers: processes that cut text into words.
-        show_progress: bars on standard error.
+        text: The sentence pairs.
+        languages: The source and target languages.
+        folder: The folder to write: `meta.json`, `subwords.json`, a file of subword indices for each split and
+            language, such as `train.en.bin` (uint16, each sentence with its end-of-sentence symbol), and the text and
+            words of the validation and test splits.
+        cutting: The settings of the conversion.
+        workers: Number of processes that split text into words.
+        show_progress: Show progress bars on standard error.
 
     Returns:
-        The content of meta.json.
+        The contents of meta.json.
 
     Raises:
-        RequestError: something else lies in the folder, the text is malformed, or a split keeps no pair; nothing is
-            left in that case.
+        RequestError: The folder has other contents, the text is malformed, or no pair of a split remains; nothing is
+            written in this case.
     """
     request = {
         "format": FORMAT,
@@ -152,14 +153,14 @@ def prepare_pairs(
         return already_prepared(folder, request)
     try:
         return _Preparation(text, languages, folder, cutting, request, show_progress).run(workers)
-    except RequestError:  # a kill leaves what the same command continues; a refusal leaves nothing
+    except RequestError:  # the same command can resume a killed preparation; a refused request leaves nothing
         discard(partial_of(folder))
         raise
 
 
 @dataclass
 class _Preparation:
-    """One preparation on its way."""
+    """One preparation in progress."""
 
     text: ParallelText
     languages: Languages
@@ -169,10 +170,10 @@ class _Preparation:
     show_progress: bool
 
     def run(self, workers: int) -> dict[str, Any]:
-        """All stages, from where the journal says; gives the content of meta.json."""
+        """Run all stages, starting at the journal's last entry; return the contents of meta.json."""
         self.partial, self.journal = _begun(self.folder, self.request)
         with _pool(workers) as pool:
-            for split in sorted(self.text.readers, key=lambda split: split == "train"):  # what is long comes last
+            for split in sorted(self.text.readers, key=lambda split: split == "train"):  # the longest comes last
                 self._cut_into_words(split, pool)
         self._learn()
         self.subwords = Subwords(self.partial / SUBWORDS_FILE)
@@ -206,7 +207,7 @@ class _Preparation:
     # ------------------------------------------------------------------------------------------------------- words
 
     def _cut_into_words(self, split: str, pool: Executor | None) -> None:
-        """Writes the words of a split of the text, and its lines where they are for validation or test."""
+        """Split the pairs of one split into words, and for validation and test also write the original lines."""
         read = self.journal.read.setdefault(split, 0)
         missing = [name for name in SPLITS if name not in self.text.readers] if split == "train" else []
         with progress_bar(f"{self.folder.name} {split}: words", self.text.counts[split], self.show_progress) as advance:
@@ -222,7 +223,7 @@ class _Preparation:
                     )
                 parts: dict[str, list[int]] = {}
                 for number, (pair, *sides) in enumerate(zip(block, *cut, strict=True)):
-                    # a pair with an empty side is left out of training, and must not get into a split cut off from it
+                    # training leaves out pairs with an empty side, and they must not get into a split taken from it
                     name = split if "" in sides else _split_of(pair[0], split, missing)
                     parts.setdefault(name, []).append(number)
                 for name, numbers in parts.items():
@@ -236,7 +237,7 @@ class _Preparation:
                 advance(self.journal.read[split])
 
     def _append(self, split: str, name: str, lines: Iterator[str]) -> None:
-        """Adds lines to a file, after what the journal knows of it."""
+        """Append lines to a file, at the end of what the journal has recorded."""
         content = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
         self._append_bytes(split, name, content)
 
@@ -311,7 +312,7 @@ class _Preparation:
             raise RequestError(f"no pair is left for the {split} split of {self.folder.name}{left_out}{cure}")
 
     def _problem(self, source: Numbers, target: Numbers) -> str | None:
-        """Why a training pair is left out."""
+        """Return the reason to leave out a training pair, if any."""
         shorter, longer = sorted((len(source), len(target)))
         if shorter == 0:
             return "an empty side"
@@ -326,7 +327,7 @@ _END = numpy.array([END], dtype=numpy.uint16)
 
 
 def _split_of(source: str, split: str, missing: Sequence[str]) -> str:
-    """Where a pair goes: splits that the text has not are cut off by the source's checksum, so that none is in two."""
+    """Return the split of a pair: a missing split is taken from training by the source's checksum, without overlap."""
     if not missing:
         return split
     place = int.from_bytes(hashlib.blake2b(source.encode("utf-8", "replace"), digest_size=8).digest(), "big")
@@ -334,7 +335,7 @@ def _split_of(source: str, split: str, missing: Sequence[str]) -> str:
 
 
 def _in_words(words: Words, lines: list[str], pool: Executor | None) -> list[str]:
-    """Lines cut into words, by several processes if there are some."""
+    """Split lines into words, in several processes if there is a pool."""
     if pool is None:
         return [words.cut(line) for line in lines]
     tasks = [lines[start : start + _LINES_OF_A_TASK] for start in range(0, len(lines), _LINES_OF_A_TASK)]
@@ -342,7 +343,7 @@ def _in_words(words: Words, lines: list[str], pool: Executor | None) -> list[str
 
 
 def _cut_lines(words: Words, lines: list[str]) -> list[str]:
-    ours = _known_words.setdefault(words, words)  # a pool's process builds Moses' rules once
+    ours = _known_words.setdefault(words, words)  # each process of a pool builds Moses' rules once
     return [ours.cut(line) for line in lines]
 
 
@@ -351,19 +352,19 @@ _known_words: dict[Words, Words] = {}
 
 @contextmanager
 def _pool(workers: int) -> Iterator[Executor | None]:
-    """Processes, or None where this one does the work alone."""
+    """Open a pool of processes, or return None to work in this process."""
     made = nullcontext() if workers == 1 else ProcessPoolExecutor(workers, initializer=_outlive_signals)
     with made as pool:
         yield pool
 
 
 def _outlive_signals() -> None:
-    """Leaves an interruption to the process that waits for this one."""
+    """Ignore interruptions; the parent process handles them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _begun(folder: Path, request: dict[str, Any]) -> tuple[Path, _Journal]:
-    """The partial folder and journal of a preparation that was killed, or new ones."""
+    """Return the partial folder and journal of a preparation that was killed, or create both."""
     partial = partial_of(folder)
     try:
         values = regular_json(partial / _JOURNAL)
@@ -373,7 +374,7 @@ def _begun(folder: Path, request: dict[str, Any]) -> tuple[Path, _Journal]:
             (partial / name).stat().st_size >= size for done in splits.values() for name, size in done.sizes.items()
         )
         if journal.request == request and is_ours(partial) and whole:
-            for done in splits.values():  # what was written after the journal's last note
+            for done in splits.values():  # remove what was written after the journal's last entry
                 for name, size in done.sizes.items():
                     truncate_file(partial / name, size)
             return partial, journal

@@ -1,4 +1,4 @@
-"""Pairs of sentences: from the hub, from two files with a line for each sentence, from TSV and from TMX."""
+"""Sentence pairs: from the hub, from two files with one sentence per line, from TSV, and from TMX."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 @dataclass(frozen=True)
 class Languages:
-    """Two languages, ISO 639."""
+    """A source and a target language, ISO 639."""
 
     source: str
     target: str
 
     @classmethod
     def parsed(cls, text: str) -> Languages:
-        """Those of `en-de`; RequestError for anything else."""
+        """Parse languages such as `en-de`; raise RequestError for anything else."""
         source, dash, target = text.partition("-")
         if not dash or not all(_LANGUAGE.fullmatch(part) for part in (source, target)) or source == target:
             raise RequestError(f"--pair must be two languages, such as en-de, not {text!r}")
@@ -58,13 +58,13 @@ class Languages:
 
 @dataclass(frozen=True)
 class ParallelText:
-    """Pairs of sentences in splits.
+    """Sentence pairs in splits.
 
     Attributes:
-        source: what it is, for meta.json and to tell whether two requests are the same.
-        readers: for each split that there is a function that reads its pairs from the first on.
-        counts: how many pairs each has.
-        remarks: what of the files is not used, as sentences.
+        source: Description of the source, for meta.json and for comparing two requests.
+        readers: For each existing split, a function that reads its pairs from the beginning.
+        counts: The number of pairs in each split.
+        remarks: Notes on unused parts of the files, as sentences.
     """
 
     source: Mapping[str, Any]
@@ -73,26 +73,26 @@ class ParallelText:
     remarks: tuple[str, ...] = ()
 
     def pairs(self, split: str) -> Iterator[Pair]:
-        """A split's pairs; RequestError where a file cannot be read."""
+        """Yield the pairs of a split; raise RequestError if a file cannot be read."""
         return self.readers[split]()
 
 
 def listed(splits: Mapping[str, Sequence[Pair]], source: Mapping[str, Any]) -> ParallelText:
-    """Pairs that are in memory."""
+    """Return parallel text from pairs in memory."""
     counts = {split: len(pairs) for split, pairs in splits.items()}
     return ParallelText(source, {split: partial(iter, pairs) for split, pairs in splits.items()}, counts)
 
 
 def wmt14(hub: str | None, revision: str | None, languages: Languages) -> ParallelText:
-    """WMT14's training text, newstest2013 and newstest2014, in the hub's parquet form (`wmt/wmt14`).
+    """Return WMT14's training text, newstest2013, and newstest2014, from the hub's parquet files (`wmt/wmt14`).
 
     Args:
-        hub: another id on the hub, or a local copy.
-        revision: of the data set on the hub.
-        languages: of which one is English, or both as the hub's copy has them.
+        hub: A different id on the hub, or a local copy.
+        revision: Revision of the data set on the hub.
+        languages: The source and target languages, one of which is English, unless the hub's copy has other pairs.
 
     Raises:
-        RequestError: it cannot be loaded, or is not of that form.
+        RequestError: The data set cannot be loaded, or has a different format.
     """
     path = hub or "wmt/wmt14"
     other = languages.source if languages.target == "en" else languages.target
@@ -118,10 +118,10 @@ def _rows_of(rows: Any, languages: Languages, path: str, at_once: int = 1000) ->
 
 
 def own_pairs(path: Path, languages: Languages) -> ParallelText:
-    """The pairs of a TSV or TMX file, or of a folder with `train.en` and `train.de`, `train.tsv` or `train.tmx`.
+    """Return the pairs of a TSV or TMX file, or of a folder with `train.en` and `train.de`, `train.tsv` or `train.tmx`.
 
     Raises:
-        RequestError: a file is missing, damaged, not UTF-8, or its sides do not fit each other.
+        RequestError: A file is missing, damaged, or not UTF-8, or its two sides do not match.
     """
     if path.is_file():
         found: dict[str, tuple[Path, ...]] = {"train": (path,)}
@@ -156,14 +156,14 @@ def _is_tmx(files: Sequence[Path]) -> bool:
 
 
 def _unused(path: Path, found: Mapping[str, Sequence[Path]]) -> tuple[str, ...]:
-    """Which files of a folder are not read, as a sentence."""
+    """List the files of a folder that are not read, as a sentence."""
     read = {file for files in found.values() for file in files}
     others = (file for file in visible_files(path) if file not in read) if path.is_dir() else ()
     return remark_on(others, path, "used")
 
 
 def _files_by_split(folder: Path, languages: Languages) -> dict[str, tuple[Path, ...]]:
-    """The file or the two files of each split."""
+    """Return the one or two files of each split."""
     found: dict[str, dict[str, Path]] = {}
     for file in visible_files(folder):
         plain = uncompressed_name(file)
@@ -220,10 +220,10 @@ def _tsv(path: Path) -> Iterator[Pair]:
 
 
 def text_lines(path: Path) -> Iterator[str]:
-    """Lines of a text file, packed or not, without their ends; only a newline ends one, not Unicode's separators.
+    """Yield the lines of a text file, compressed or not, without line ends; only a newline ends a line.
 
     Raises:
-        RequestError: the file cannot be read, or a line is not text or too long for a sentence.
+        RequestError: The file cannot be read, or a line is not text or too long for a sentence.
     """
     with opened(path) as file:
         yield from lines_of(file, path)

@@ -1,4 +1,4 @@
-"""`golu-translate prepare`: pairs of sentences to a folder of subwords."""
+"""`golu-translate prepare`: convert sentence pairs to a folder of subwords."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ class PrepareFlags:
 
     @property
     def cutting(self) -> Cutting:
-        """What decides the numbers."""
-        old = {old: new for new, old in self.FORMER_NAMES.items()}  # meta.json keeps the names that it has
+        """The settings that determine the subword indices."""
+        old = {old: new for new, old in self.FORMER_NAMES.items()}  # meta.json keeps its original names
         return Cutting(**{f.name: getattr(self, old.get(f.name, f.name)) for f in dataclasses.fields(Cutting)})
 
 
 def prepare_command(arguments: Sequence[str]) -> None:
-    """`golu-translate prepare DATASET [flags]`."""
+    """Run `golu-translate prepare DATASET [flags]`."""
     flags = parsed_flags(PrepareFlags, arguments, "golu-translate prepare")
     dataset = flags.dataset
     languages = Languages.parsed(flags.pair)
@@ -91,14 +91,14 @@ def prepare_command(arguments: Sequence[str]) -> None:
 
 
 def _remove_prepared(folder: Path) -> None:
-    """Makes room for what --overwrite asks for; RequestError if something else than prepared pairs lies there."""
+    """Remove what --overwrite replaces; raise RequestError if the folder is not prepared pairs."""
     meta = read_marker(folder, META_FILE)
     if folder.exists() and (meta is None or meta.get("format") != FORMAT):
         raise RequestError(
             f"{folder} does not hold pairs that golu-translate prepare made, so --overwrite does not remove it: "
             f"choose a --name"
         )
-    sweep_partials(folder)  # version 0.2 could leave some inside
+    sweep_partials(folder)  # version 0.2 could leave some partial folders inside
     sides = () if meta is None else tuple(meta["languages"])
     written = (f"{split}.{side}{end}" for split in SPLITS for side in sides for end in ("", ".words", ".bin"))
     foreign = foreign_files(folder, (META_FILE, SUBWORDS_FILE, *written))

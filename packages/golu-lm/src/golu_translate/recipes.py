@@ -1,8 +1,8 @@
-"""The paper's translator, `transformer-wmt14`, and one to try, `transformer-numbers`.
+"""The paper's translator, `transformer-wmt14`, and a small one to try, `transformer-numbers`.
 
-The paper (Das et al., NeurIPS 2025, arXiv 2502.03654) says that its Transformer was trained with fairseq, and no more;
-the authors' public code has nothing of it. Numbers are therefore those that fairseq publishes for the base model and,
-where it does not, of Vaswani et al. (2017); `docs/reproduction.md` says which.
+The paper (Das et al., NeurIPS 2025, arXiv 2502.03654) only states that its Transformer was trained with fairseq, and
+the authors' public code does not include it. Hyperparameters are therefore those that fairseq publishes for the base
+model or, where it publishes none, those of Vaswani et al. (2017); `docs/reproduction.md` lists the source of each.
 """
 
 from __future__ import annotations

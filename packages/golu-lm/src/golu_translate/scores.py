@@ -1,4 +1,4 @@
-"""How good translations are: BLEU in the three ways that papers print, and chrF, all by sacreBLEU (Post, WMT 2018)."""
+"""Translation quality: BLEU in the three versions that papers report, and chrF, by sacreBLEU (Post, WMT 2018)."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 # fairseq's scripts/compound_split_bleu.sh
 _HYPHEN = re.compile(r"(\S)-(\S)")
-# languages written without spaces for which sacreBLEU has no word segmenter: their BLEU is of characters
+# languages without spaces for which sacreBLEU has no word segmenter: their BLEU is computed on characters
 _CHARACTERS = frozenset({"bo", "dz", "km", "lo", "my", "th"})
 _TWO_LETTERS = {"cmn": "zh", "yue": "zh", "zho": "zh", "jpn": "ja", "kor": "ko", "bod": "bo", "dzo": "dz", "khm": "km"}
 _TWO_LETTERS |= {"lao": "lo", "mya": "my", "tha": "th"}  # codespell:ignore tha
-"""What sacreBLEU and `_CHARACTERS` call languages by, for their ISO 639-3 codes."""
+"""The language codes of sacreBLEU and `_CHARACTERS` for ISO 639-3 codes."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a test set.
+    """Scores on a test set.
 
     Attributes:
-        values: `bleu`, of text as it is written, by sacreBLEU's own words for the target language; `bleu_tokenized`, of
-            words as the recipe cuts them, which fairseq prints; `bleu_compound`, of these with hyphens inside words set
-            apart, as in Vaswani et al. (2017) and fairseq's `compound_split_bleu.sh`; and `chrf`. All in %.
-        signatures: sacreBLEU's, of `bleu` and `chrf`; they name the tokenizer, and only numbers with the same
-            signature can be compared.
+        values: `bleu`, computed on plain text with sacreBLEU's tokenizer for the target language; `bleu_tokenized`,
+            computed on the recipe's words, as fairseq reports it; `bleu_compound`, the same with hyphens inside words
+            split off, as in Vaswani et al. (2017) and fairseq's `compound_split_bleu.sh`; and `chrf`. All in %.
+        signatures: sacreBLEU's signatures of `bleu` and `chrf`, which include the tokenizer. Only numbers with the same
+            signature are comparable.
     """
 
     values: dict[str, float]
@@ -44,17 +44,17 @@ def scores(
     reference_words: Sequence[str],
     language: str,
 ) -> Scores:
-    """The scores of translations.
+    """Score translations.
 
     Args:
-        texts: translations as they are written.
-        references: one for each.
-        words: of the translations, with one space between them.
-        reference_words: of the references.
-        language: of the translations, ISO 639.
+        texts: The translations as plain text.
+        references: One reference for each translation.
+        words: The words of the translations, separated by single spaces.
+        reference_words: The words of the references.
+        language: The target language, ISO 639.
 
     Raises:
-        RequestError: there are not as many references as translations, or none at all, or a package that cuts the
+        RequestError: The numbers of translations and references differ, there are none, or a package for splitting the
             language into words is not installed.
     """
     from sacrebleu.metrics import CHRF
@@ -74,23 +74,23 @@ def scores(
 
 
 def bleu_of(language: str) -> BLEU:
-    """Return sacreBLEU's BLEU with the tokenizer that it has for a target language.
+    """Return sacreBLEU's BLEU with its tokenizer for a target language.
 
-    Most languages have 13a, Chinese `zh`, Japanese `ja-mecab`, and Korean `ko-mecab`. Thai, Lao, Khmer, Burmese,
-    Tibetan and Dzongkha, which have no spaces between words either, have `char`.
+    The tokenizer is 13a for most languages, `zh` for Chinese, `ja-mecab` for Japanese, and `ko-mecab` for Korean. Thai,
+    Lao, Khmer, Burmese, Tibetan, and Dzongkha, which are also written without spaces between words, use `char`.
 
     Args:
-        language: ISO 639.
+        language: The target language, ISO 639.
 
     Raises:
-        RequestError: the language needs a package that is not installed.
+        RequestError: The language needs a package that is not installed.
     """
     from sacrebleu.metrics import BLEU
 
     known = _TWO_LETTERS.get(language, language)
     try:
         return BLEU(trg_lang=known, tokenize="char" if known in _CHARACTERS else None)
-    except (ImportError, RuntimeError):  # which it is depends on sacreBLEU's version
+    except (ImportError, RuntimeError):  # depends on sacreBLEU's version
         raise RequestError(
             f"BLEU of translations into {language} needs a package that cuts the language into words: "
             f"pip install 'sacrebleu[{known}]'"
@@ -98,7 +98,7 @@ def bleu_of(language: str) -> BLEU:
 
 
 def _of_words(words: Sequence[str], references: Sequence[str]) -> float:
-    """BLEU of words as they are, without smoothing, as Moses' multi-bleu and fairseq compute it."""
+    """BLEU on the given words without smoothing, as computed by Moses' multi-bleu and fairseq."""
     from sacrebleu.metrics import BLEU
 
     metric = BLEU(tokenize="none", smooth_method="none", force=True)
@@ -106,5 +106,5 @@ def _of_words(words: Sequence[str], references: Sequence[str]) -> float:
 
 
 def split_compounds(line: str) -> str:
-    """A line with hyphens inside words set apart; of two around one letter the second stays, as there."""
+    """Split off hyphens inside words; of two around a single letter only the first, as in the original script."""
     return _HYPHEN.sub(r"\1 ##AT##-##AT## \2", line)

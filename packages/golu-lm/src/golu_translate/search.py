@@ -1,4 +1,4 @@
-"""Beam search by fairseq's rules, over many sentences at once."""
+"""Beam search by fairseq's rules, for many sentences at once."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ _SHORTEST = 1
 
 
 class Translation(NamedTuple):
-    """A translation that was found.
+    """A translation that the search found.
 
     Attributes:
-        tokens: its subwords, without the end symbol.
-        score: its log-probability in nats over its length, end symbol included, to the power of the length penalty.
+        tokens: The subwords, without the end-of-sentence symbol.
+        score: The log-probability in nats divided by the length, including the end-of-sentence symbol, to the power of
+            the length penalty.
     """
 
     tokens: list[int]
@@ -33,30 +34,30 @@ class Translation(NamedTuple):
 
 @torch.no_grad()
 def beam_search(model: Translator, sources: Tensor, search: BeamSearch) -> list[list[Translation]]:
-    """The best translations of each source, as many as there are beams, the best first.
+    """Return the best translations of each source, as many as the beam width, best first.
 
-    In each step the 2 B best continuations of a sentence are looked at. Those of the first B that end are translations
-    found; the first B that do not are followed. The first step ends none, so that no translation is empty. A sentence
-    is done when it has B translations, or at its longest length, where all that is followed ends. Each sentence is
-    searched as if it were alone.
+    Each step considers the 2 B best continuations of a sentence. Of the first B, those that end become translations;
+    the first B that do not end stay in the beam. No hypothesis may end in the first step, so no translation is empty. A
+    sentence is done when it has B translations or reaches its maximum length, where all hypotheses end. The result for
+    a sentence does not depend on the others.
 
     Args:
-        model: in evaluation mode.
-        sources: (N, S) int64, each sentence with its end, then padding, on the model's device.
-        search: how.
+        model: The translator, in evaluation mode.
+        sources: (N, S) int64, each sentence with its end-of-sentence symbol, then padding, on the model's device.
+        search: Settings of the beam search.
 
     Raises:
-        RunFailure: the network's outputs are not finite.
+        RunFailure: The network's outputs are not finite.
     """
     beams, device = search.beam, sources.device
     lengths = (sources != PAD).sum(1) + search.longer_by
-    limits = lengths.clamp(max=model.sizes.longest).tolist()  # of steps, the end symbol included
+    limits = lengths.clamp(max=model.sizes.longest).tolist()  # in steps, including the end-of-sentence symbol
     found: list[list[Translation]] = [[] for _ in limits]
     alive = list(range(len(limits)))
     state = model.begin(sources)
     last = first_symbols(len(alive), beams, device)
     written = last.new_empty(len(alive), beams, 0)
-    # all beams are the same at first: only one of them counts
+    # all beams are equal at first, so only one of them counts
     scores = torch.full((len(alive), beams), -torch.inf, device=device)
     scores[:, 0] = 0.0
     for step in range(1, max(limits, default=0) + 1):
@@ -75,7 +76,7 @@ def beam_search(model: Translator, sources: Tensor, search: BeamSearch) -> list[
                 stays.append(row)
         if not stays:
             break
-        # a stable sort: those that go on come first, in the order of their scores
+        # a stable sort puts unfinished hypotheses first, in the order of their scores
         order = ending.to(torch.uint8).sort(dim=1, stable=True).indices[:, :beams]
         place, last, scores = (part.gather(1, order) for part in (place, token, best.masked_fill(ending, -torch.inf)))
         kept = None
@@ -94,14 +95,14 @@ def beam_search(model: Translator, sources: Tensor, search: BeamSearch) -> list[
 def _continuations(
     model: Translator, last: Tensor, state: DecoderState, scores: Tensor, ends: Tensor, goes_on: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The best continuations of each sentence: their log-probabilities, beams and subwords, (N, 2 B) each.
+    """Return the log-probabilities, beams, and subwords of the best continuations of each sentence, (N, 2 B) each.
 
     Args:
-        model, state: of the search.
-        last: (N, B) int64, the subwords written last.
-        scores: (N, B), log-probabilities so far.
-        ends: (N,) bool, which sentences may only end.
-        goes_on: (N,) bool, which sentences may not end yet.
+        model, state: The translator, and the state of the search.
+        last: (N, B) int64, the latest subwords.
+        scores: (N, B), the log-probabilities so far.
+        ends: (N,) bool, True for sentences that must end.
+        goes_on: (N,) bool, True for sentences that must not end yet.
     """
     logits = finite(model.step(last, state).float(), "the network's outputs")
     steps = logits.log_softmax(dim=2)

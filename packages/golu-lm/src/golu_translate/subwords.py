@@ -1,4 +1,4 @@
-"""Text to subwords and back: Moses' tokenizer (`sacremoses`), then joint byte pairs (`tokenizers`)."""
+"""Convert text to subwords and back: Moses' tokenizer (`sacremoses`), then joint byte pairs (`tokenizers`)."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _WHITE = re.compile(r"\s+")
 
 @dataclass(frozen=True)
 class Words:
-    """How a language's text is cut into words and put together again.
+    """The tokenization of a language's text into words, and its inverse.
 
     Attributes:
-        language: ISO 639-1, for Moses' rules.
-        moses: whether Moses cuts it; otherwise words are what white space parts.
-        normalize: write quotes, dashes and spaces in one way first, by Moses' normalize-punctuation.
-        aggressive_dashes: set a dash inside a word apart, as `@-@` (Moses' `-a`).
+        language: The language for Moses' rules, ISO 639-1.
+        moses: Use Moses' tokenizer; otherwise split at white space.
+        normalize: First normalize quotes, dashes, and spaces with Moses' normalize-punctuation.
+        aggressive_dashes: Split words at dashes, written as `@-@` (Moses' `-a`).
     """
 
     language: str
@@ -46,7 +46,7 @@ class Words:
     aggressive_dashes: bool = False
 
     def cut(self, text: str) -> str:
-        """The text's words with one space between them."""
+        """Return the words of a text, separated by single spaces."""
         text = _not_printed().sub(" ", text)
         if self.normalize:
             text = self._normalizer.normalize(text)
@@ -55,7 +55,7 @@ class Words:
         return _WHITE.sub(" ", text).strip()
 
     def join(self, words: str) -> str:
-        """Text of words as `cut` writes them."""
+        """Return the text for words as `cut` returns them."""
         if not self.moses:
             return words
         text: str = self._detokenizer.detokenize(words.split())
@@ -84,15 +84,15 @@ class Subwords:
     """A joint vocabulary of byte pairs.
 
     Args:
-        path: of the file that `learn_subwords` wrote, or one with more in it.
+        path: The file that `learn_subwords` wrote; it may have additional fields.
 
     Attributes:
-        content: of the file.
-        vocabulary: numbers of the subwords.
-        merges: in the order in which they were learned.
+        content: The contents of the file.
+        vocabulary: The index of each subword.
+        merges: The merges, in the order in which they were learned.
 
     Raises:
-        RequestError: it is missing or damaged.
+        RequestError: The file is missing or damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -104,34 +104,34 @@ class Subwords:
             self._encoder = _encoder(self.vocabulary, self.merges)
         except FileNotFoundError:
             raise RequestError(f"there is no vocabulary {path}: prepare the data again") from None
-        except Exception as error:  # tokenizers has one of its own for each mistake
+        except Exception as error:  # tokenizers raises its own exception for each mistake
             raise RequestError(f"{path} is damaged ({error}): prepare the data again") from None
         self._pieces = {number: piece for piece, number in self.vocabulary.items()}
         self._pieces[UNKNOWN] += _WORD_END
 
     @property
     def size(self) -> int:
-        """How many subwords there are, with the four symbols."""
+        """The number of subwords, including the four symbols."""
         return len(self.vocabulary)
 
     def encode(self, lines: Sequence[str]) -> list[Numbers]:
-        """The subwords of lines that were cut into words."""
+        """Return the subwords of lines that are already split into words."""
         found = self._encoder.encode_batch_fast(list(lines), add_special_tokens=False)
         return [numpy.array(encoding.ids, dtype=numpy.uint16) for encoding in found]
 
     def words(self, subwords: Iterable[int]) -> str:
-        """The words of subwords, with one space between them; an unknown character is `<unk>`."""
+        """Return the words of subwords, separated by single spaces; an unknown character is `<unk>`."""
         text = "".join(self._pieces.get(number, self._pieces[UNKNOWN]) for number in subwords)
         return text.replace(_WORD_END, " ").strip()
 
 
 @dataclass(frozen=True)
 class Codec:
-    """Between the text of two languages and the subwords that a translator reads and writes.
+    """Convert the text of two languages to a translator's subwords and back.
 
     Attributes:
-        subwords: of both.
-        source, target: how each is cut into words.
+        subwords: The joint vocabulary.
+        source, target: The tokenization of each language.
     """
 
     subwords: Subwords
@@ -139,15 +139,15 @@ class Codec:
     target: Words
 
     def encoded(self, lines: Sequence[str], longest: int, first: int = 1) -> list[Numbers]:
-        """Sentences as a translator reads them, each with its end.
+        """Return sentences as a translator's inputs, each with its end-of-sentence symbol.
 
         Args:
-            lines: of the source language.
-            longest: most subwords that the translator takes.
-            first: number of the first line, for messages.
+            lines: Lines in the source language.
+            longest: Maximum number of subwords per sentence.
+            first: Number of the first line, for messages.
 
         Raises:
-            RequestError: a sentence has more.
+            RequestError: A sentence has more subwords.
         """
         end = numpy.array([END], dtype=numpy.uint16)
         cut = self.subwords.encode([self.source.cut(line) for line in lines])
@@ -160,20 +160,20 @@ class Codec:
         return found
 
     def text(self, subwords: Iterable[int]) -> str:
-        """What the subwords of a translation say."""
+        """Return the text of a translation's subwords."""
         return self.target.join(self.subwords.words(subwords))
 
 
 def learn_subwords(lines: Callable[[], Iterable[str]], size: int, path: Path) -> None:
-    """Learns byte pairs (Sennrich et al., ACL 2016) from lines of words, and writes them to a JSON file.
+    """Learn byte pairs (Sennrich et al., ACL 2016) from lines of words, and write them to a JSON file.
 
-    Equal lines give equal bytes, in whatever order `tokenizers` counts words: characters at a word's end, which it
-    would number as they come, are numbered beforehand.
+    Equal lines produce byte-identical files, regardless of the order in which `tokenizers` counts words: word-final
+    characters, whose indices would depend on that order, are numbered beforehand.
 
     Args:
-        lines: gives those of both languages, anew at each call.
-        size: of the vocabulary, with the four symbols; less text gives fewer.
-        path: of the file, with `vocabulary` and `merges`.
+        lines: A function that returns an iterator over the lines of both languages, called more than once.
+        size: Vocabulary size, including the four symbols; a small text may result in fewer.
+        path: The file to write, with `vocabulary` and `merges`.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -195,7 +195,7 @@ def learn_subwords(lines: Callable[[], Iterable[str]], size: int, path: Path) ->
 
 
 def _characters(lines: Iterable[str], most: int) -> tuple[list[str], list[str]]:
-    """The most frequent characters, and those of them at words' ends, sorted."""
+    """Return the most frequent characters, and those that also end words, sorted."""
     counted: Counter[str] = Counter()
     ends: Counter[str] = Counter()
     for line in lines:
@@ -208,14 +208,14 @@ def _characters(lines: Iterable[str], most: int) -> tuple[list[str], list[str]]:
 
 @cache
 def _not_printed() -> Any:
-    """Unicode's category C and its line ends, as Moses' remove-non-printing-char has them."""
+    """Match Unicode's category C and line separators, like Moses' remove-non-printing-char."""
     import regex
 
     return regex.compile(r"[\p{C}\u2028\u2029]+")
 
 
 def _encoder(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
-    """An encoder that takes nothing in a text for a symbol: `</s>` is four characters there."""
+    """Return an encoder that never parses symbols in text: there, `</s>` is four characters."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     if [vocabulary.get(symbol) for symbol in SYMBOLS] != list(range(len(SYMBOLS))):

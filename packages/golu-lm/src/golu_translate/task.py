@@ -1,4 +1,4 @@
-"""What golu-core and its tools need to know of translators."""
+"""The interface of translators to golu-core and its tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs of sentences in TMX 1.4b, the exchange format of translation memories."""
+"""Sentence pairs in TMX 1.4b, the exchange format of translation memories."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TEXT = frozenset({"hi"})
 
 @dataclass
 class TmxRemarks:
-    """What was left out of a TMX file.
+    """The parts of a TMX file that were left out.
 
     Attributes:
         path: The file.
@@ -37,7 +37,7 @@ class TmxRemarks:
     variants: Counter[str] = field(default_factory=Counter)
 
     def lines(self) -> list[str]:
-        """Return what a person should know, as sentences."""
+        """Return notes for the user, as sentences."""
         found = []
         if self.codes:
             found.append(f"inline codes were left out of sentences of {self.path}: {self.codes:,} in all")
@@ -49,7 +49,7 @@ class TmxRemarks:
 
 
 def tmx_pairs(path: Path, source: str, target: str, remarks: TmxRemarks | None = None) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of two languages, whatever their regions.
+    """Yield the pairs of two languages, ignoring regions.
 
     Of several variants of a language in one unit, such as `en-US` and `en-GB`, the first is used. Inline codes are
     left out, and the text of `<hi>` is kept.
@@ -57,7 +57,7 @@ def tmx_pairs(path: Path, source: str, target: str, remarks: TmxRemarks | None =
     Args:
         path: The file, possibly compressed.
         source, target: The languages, ISO 639.
-        remarks: Is filled in while the file is read.
+        remarks: Notes to fill in while the file is read.
 
     Raises:
         RequestError: The file is not XML, or a sentence has an element that TMX does not have.
@@ -88,7 +88,7 @@ def _name(element: ElementTree.Element) -> str:
 
 
 def _language_of(variant: ElementTree.Element) -> str:
-    """`en` for `en-US` and `EN_gb`."""
+    """Return the language of a variant: `en` for `en-US` and `EN_gb`."""
     name = next((variant.attrib[key] for key in _XML_LANGUAGE if key in variant.attrib), "")
     return re.split("[-_]", name.lower())[0]
 
@@ -103,7 +103,7 @@ def _sentence(variant: ElementTree.Element, remarks: TmxRemarks) -> str:
 
 
 def _texts(element: ElementTree.Element, path: Path) -> Iterator[str]:
-    """Yield the text of an element and of what it holds, without codes."""
+    """Yield the text of an element and its children, without codes."""
     yield element.text or ""
     for part in element:
         name = _name(part)

@@ -1,4 +1,4 @@
-"""Trains a translator: from a recipe to result.json, top to bottom."""
+"""Train a translator: from a recipe to result.json, top to bottom."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .task import TASK
 
 
 def train(config: TranslationConfig) -> None:
-    """Trains a recipe, continues its run, or says that it is finished.
+    """Train a recipe, resume its run, or report that it is finished.
 
     Raises:
-        RequestError: the request is wrong; nothing was written.
-        RunFailure: training failed; the message names the last good checkpoint.
-        Interrupted: a signal stopped it, and it is saved.
+        RequestError: The request is invalid; nothing was written.
+        RunFailure: Training failed; the message names the last good checkpoint.
+        Interrupted: A signal stopped the run, which is saved.
     """
     config = sized_like_source(config)
     with Run(config, TASK) as run:
@@ -63,7 +63,7 @@ def train(config: TranslationConfig) -> None:
         )
 
         translated = validated_sentences(run.evaluation, data)
-        for _ in run.epochs():  # stretches of `eval_every` steps, each with an evaluation and a checkpoint at its end
+        for _ in run.epochs():  # `eval_every` steps each, ending with an evaluation and a checkpoint
             train_mode(prepared, config.freeze)
             for micro_batch in run.micro_batches():
                 source, previous, targets, places, scale = micro_batch.batch.to(run.device)
@@ -87,7 +87,7 @@ def train(config: TranslationConfig) -> None:
 
 
 def evaluate_during_training(run: Run[TranslationConfig], data: PairData) -> Evaluated:
-    """Return the metrics of the validation split and, at the end, of the test split, which the paper's number is of."""
+    """Return the metrics of the validation split and, at the end, of the test split, which the paper reports."""
     validated = evaluate_split(run.evaluation, run.evaluated_model, data, "valid", sentences=run.config.eval_sentences)
     if not run.is_complete:
         return validated
@@ -96,7 +96,7 @@ def evaluate_during_training(run: Run[TranslationConfig], data: PairData) -> Eva
 
 
 def check_subwords(start: Start | None, data: PairData) -> None:
-    """Raises RequestError if the run that this one starts from cuts words otherwise."""
+    """Raise RequestError if the run in `--init-from` uses a different tokenization."""
     folder = None if start is None or start.given is None else start.given.folder
     if folder is None:
         return
@@ -109,18 +109,18 @@ def check_subwords(start: Start | None, data: PairData) -> None:
 
 
 def subwords_of_run(data: PairData) -> dict[str, Any]:
-    """All that `golu-translate translate` needs besides the weights."""
+    """Return all files that `golu-translate translate` needs in addition to the weights."""
     languages = [data.languages.source, data.languages.target]
     return {"languages": languages, "cutting": data.meta["cutting"], **data.codec.subwords.content}
 
 
 def other_model(config: TranslationConfig, activation: str) -> Translator:
-    """The recipe's network with another activation in it, on the CPU."""
+    """Build the recipe's network with a different activation, on the CPU."""
     return build_model(replace(config, activation=activation))[0]
 
 
 def checked_pairs(config: TranslationConfig, processes: Processes) -> PairData:
-    """All splits; RequestError if one is missing or malformed."""
+    """Load all splits on every process; raise RequestError if one is missing or malformed."""
 
     def read_all(data: PairData) -> str:
         count = sum(len(split.source) for split in (data.train, data.valid, data.test))

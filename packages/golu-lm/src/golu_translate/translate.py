@@ -1,4 +1,4 @@
-"""`golu-translate translate`: sentences in, translations out."""
+"""`golu-translate translate`: translate sentences."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TranslateFlags:
 
 
 def translate_command(arguments: Sequence[str]) -> None:
-    """`golu-translate translate RUN_DIR [FILE|-] [flags]`: a line for each line of the file or of standard input."""
+    """Run `golu-translate translate RUN_DIR [FILE|-] [flags]` on each line of a file or standard input."""
     folder, flags = parsed_run_flags(TranslateFlags, arguments, "golu-translate translate")
     finished = FinishedRun.at(folder, TranslationConfig)
     config = finished.config
@@ -69,10 +69,10 @@ def _lines(named: str) -> Iterator[str]:
 def translations(
     model: Translator, codec: Codec, lines: Iterator[str], search: BeamSearch
 ) -> Iterator[list[Translation] | None]:
-    """The translations of each line in its order, the best first; None for a line without text.
+    """Yield the translations of each line in order, best first; None for a line without text.
 
     Raises:
-        RequestError: a line is longer than the model takes.
+        RequestError: A line is too long for the model.
     """
     device = next(model.parameters()).device
     first = 1
@@ -89,7 +89,7 @@ def translations(
 
 
 def shown(found: list[Translation] | None, codec: Codec, n_best: int | None) -> list[str]:
-    """The lines that are written for a line: its translation, or the best ones with their scores."""
+    """Return the output lines for an input line: its translation, or the best ones with their scores."""
     if found is None:
         return [""]
     if n_best is None:

@@ -1,4 +1,4 @@
-"""The numbers of the symbols that are no text, as fairseq's dictionary has them."""
+"""The indices of the special symbols, as in fairseq's dictionary."""
 
 BEGIN, PAD, END, UNKNOWN = 0, 1, 2, 3
 SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")
