@@ -1,4 +1,4 @@
-"""A recipe's segmenter or detector at work on random pictures, for `golu-core analyze times`."""
+"""Analysis of a recipe's segmenter or detector on random images, for `golu-core analyze times`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .model import build_model
 from .scenes import SceneBatch
 from .train import training_loss
 
-_OBJECTS = 7  # COCO's mean in a picture is 7.3
+_OBJECTS = 7  # an image of COCO has 7.3 on average
 
 
 def timing_model(config: DetectConfig, samples: int, device: torch.device) -> TimingModel:
-    """Pictures at the recipe's size with seven objects each, as `MakeTimingModel` describes."""
+    """Return a timing model on images of the recipe's size with seven objects each, as `MakeTimingModel` describes."""
     classes = config.data.expected_classes
     model = build_model(config, classes)[0].to(device)
     side = _side(config)
@@ -35,15 +35,15 @@ def timing_model(config: DetectConfig, samples: int, device: torch.device) -> Ti
 
 
 def _side(config: DetectConfig) -> int:
-    """Of a square picture, in pixels, that the recipe's scaling leaves as it is."""
+    """Return the side of a square image, in pixels, that the recipe does not resize."""
     if isinstance(config.augment, SegmentationAugment):
         return config.augment.crop
-    assert not isinstance(config.model, DeepLabV3)  # which the config has checked
+    assert not isinstance(config.model, DeepLabV3)  # the config has ruled it out
     return max(config.model.shorter_side)
 
 
 def _target(config: DetectConfig, classes: int, side: int, device: torch.device) -> dict[str, Tensor]:
-    """Seven boxes in a row, and for Mask R-CNN what fills them; or a class for each pixel."""
+    """Return a target of seven boxes in a row, with masks for Mask R-CNN, or of one class per pixel."""
     if config.segments:
         return {"segmentation": torch.randint(classes, (side, side), dtype=torch.uint8, device=device)}
     left = torch.arange(_OBJECTS, device=device) * (side / (_OBJECTS + 1))

@@ -1,4 +1,4 @@
-"""Reads and checks an annotation file in COCO's format: what it means is kept, or it is refused by name."""
+"""Read and check annotation files in COCO's format; invalid entries are refused with a message that names them."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Image(NamedTuple):
 
 @dataclass(frozen=True)
 class Annotations:
-    """The content of an annotation file.
+    """The contents of an annotation file.
 
     Attributes:
-        path: of the file.
-        images: in the order of the file.
-        objects: the annotations of each image that has any, by image id. They are numbered anew from 1, since
-            pycocotools takes 0 for unmatched and equal ids for one object; `given_id` is the file's own.
-        categories: names by id, in the order of the ids.
-        notes: What was read otherwise than the file has it, as sentences.
+        path: The file.
+        images: The images, in the order of the file.
+        objects: The annotations of each image with annotations, by image id. They are renumbered from 1, because
+            pycocotools treats id 0 as unmatched and equal ids as one object; `given_id` is the id in the file.
+        categories: Category names by id, in the order of the ids.
+        notes: Notes on values that were corrected while reading, as sentences.
     """
 
     path: Path
@@ -46,22 +46,22 @@ class Annotations:
     notes: tuple[str, ...] = ()
 
     def of_images(self, images: Sequence[Image]) -> Annotations:
-        """The annotations of some of the images, still numbered as in the file."""
+        """Return the annotations of some of the images, with their numbers unchanged."""
         entries = [entry for image in images for entry in self.objects.get(image.id, [])]
         objects = PackedObjects.of(entries, [image.id for image in images])
         return dataclasses.replace(self, images=tuple(images), objects=objects)
 
     @property
     def degenerate(self) -> int:
-        """Boxes without height or width, from which nothing is learned, as published."""
+        """The number of boxes without height or width, which are ignored in training, as in the published code."""
         return int((self.objects.boxes[:, 2:] == 0).any(axis=1).sum())
 
 
 def read_annotations(path: Path) -> Annotations:
-    """Reads and checks an annotation file.
+    """Read and check an annotation file.
 
     Raises:
-        RequestError: it is missing, or is not COCO's JSON; or an id, image, category or box is impossible.
+        RequestError: The file is missing or is not COCO's JSON, or an id, image, category, or box is invalid.
     """
     text = read_text(path, most=None, missing=f"there is no annotation file {printable(path)}")
     packed = packed_content(text)
@@ -73,7 +73,7 @@ def read_annotations(path: Path) -> Annotations:
 
 
 def _read_patiently(text: str, path: Path) -> Annotations:
-    """Reads a file entry by entry, fills in what may be missing, and names what is wrong."""
+    """Read a file entry by entry, fill in optional fields, and report invalid entries."""
     content = _content(text, path)
     images: dict[int, Image] = {}
     for entry in content["images"]:
@@ -110,7 +110,7 @@ def _content(text: str, path: Path) -> dict[str, Any]:
 
 
 def _whole_number(value: Any) -> int | None:
-    """An id as a number, also where it stands in quotes; None if it is not one."""
+    """Return an id as an integer, even if it is quoted; None if it is not an integer."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -156,7 +156,7 @@ def _categories(entries: list[Any], path: Path) -> dict[int, str]:
 def _completed(
     annotation: Any, number: int, images: Mapping[int, Image], categories: Mapping[int, str]
 ) -> dict[str, Any] | str:
-    """The annotation with its optional fields, numbered anew; or what is wrong with it."""
+    """Return the annotation with its optional fields and a new number, or a description of what is wrong with it."""
     if not isinstance(annotation, dict):
         return f"is not an object: {excerpt(repr(annotation))}"
     for key in ("image_id", "category_id", "bbox"):
@@ -189,7 +189,7 @@ def _completed(
 
 
 def _number_or(value: Any) -> int:
-    """An id as a number; one that no file has where it is none."""
+    """Return an id as an integer, or a value that never occurs in files if it is not one."""
     number = _whole_number(value)
     return -(2**62) if number is None else number
 

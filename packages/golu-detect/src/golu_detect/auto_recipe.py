@@ -1,4 +1,4 @@
-"""The recipes `objects`, `instances` and `segments`: network, sizes, batch, rate and epochs for annotated images."""
+"""The recipes `objects`, `instances`, and `segments`: network, image size, and schedule for annotated images."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from .data import DetectData, load_data
 
 Backbone = Literal["resnet50", "small"]
 
-_SMALL = 160  # pixels of the longer side up to which the network of the digit scenes is taken
-_RATIO = 5 / 3  # of torchvision's longer side to its shorter one, 1333 to 800
-_DETECTED, _ENLARGED = 800, 320  # torchvision's shorter side, and ours for images that are smaller than that
-_SEGMENTED, _CROPPED = 520, 480  # torchvision's shorter side, and its crop
+_SMALL = 160  # pixels of the longer side up to which the network of the digit scenes is used
+_RATIO = 5 / 3  # torchvision's ratio of the longer side to the shorter one, 1333 to 800
+_DETECTED, _ENLARGED = 800, 320  # shorter side in torchvision, and here for smaller images
+_SEGMENTED, _CROPPED = 520, 480  # shorter side and crop size in torchvision
 _CLIP = 5.0
-_TUNED, _RATE_TUNED = 3, 0.1  # a run from given weights has a third of the epochs, and a tenth of the rate
+_TUNED, _RATE_TUNED = 3, 0.1  # with pretrained weights: a third of the epochs, a tenth of the learning rate
 
 
 def fit_scenes(recipe: DetectConfig, asked: DetectConfig, given: frozenset[str]) -> Fitted[DetectConfig] | None:
-    """The recipe for the images that are asked for, or that lie in DATA_DIR/NAME; None if there are none.
+    """Return the recipe for the requested images or those in DATA_DIR/NAME; None if there are none.
 
-    The numbers of the ResNet-50 networks are those of torchvision's reference, and those of the small ones are the
-    digit recipes'. What depends on how many images there are is ours.
+    Hyperparameters of the ResNet-50 networks are those of torchvision's references, and the small networks use those of
+    the digit recipes. The rules that depend on the number of images are our own.
 
     Raises:
-        RequestError: images or annotations are malformed.
+        RequestError: Images or annotations are malformed.
     """
     root = None if asked.data.is_own else asked.data_dir / asked.data.name
     if root is not None and not root.is_dir():
@@ -78,7 +78,7 @@ def fit_scenes(recipe: DetectConfig, asked: DetectConfig, given: frozenset[str])
 
 
 def _loaded(asked: DetectConfig, root: Path | None) -> tuple[DetectData, float | None]:
-    """The data, and the share of them that is for the test, if they have no split."""
+    """Load the data; if they have no split, also return the fraction held out for testing."""
     data = asked.data if root is None else replace(asked.data, root=root)
     if isinstance(asked.augment, SegmentationAugment):
         asked = replace(asked, augment=replace(asked.augment, fewest_pixels=0))
@@ -90,13 +90,13 @@ def _loaded(asked: DetectConfig, root: Path | None) -> tuple[DetectData, float |
 
 
 def _median_sides(loaded: DetectData) -> tuple[int, int]:
-    """Medians of the shorter and of the longer sides of all training images, as the annotations have them."""
+    """Return the medians of the shorter and longer sides of all training images, according to the annotations."""
     sides = [sorted((image.height, image.width)) for image in loaded.train.images]
     return median([short for short, _ in sides]), median([long for _, long in sides])
 
 
 def _fitted_model(model: Model, backbone: Backbone, shorter: int) -> Model:
-    """The network with its backbone and, of a detector, the size to which it scales images."""
+    """Return the model with its backbone and, for a detector, the sizes to which it resizes images."""
     if isinstance(model, DeepLabV3):
         return replace(model, backbone=backbone)
     smallest = 64 if backbone == "small" else _ENLARGED
@@ -105,7 +105,7 @@ def _fitted_model(model: Model, backbone: Backbone, shorter: int) -> Model:
 
 
 def _segmentation(shorter: int, backbone: Backbone) -> SegmentationAugment:
-    """Scales and crop in torchvision's proportions, or in those of the digit recipes; no image is left out."""
+    """Return resize and crop sizes in the proportions of torchvision or the digit recipes; no image is left out."""
     side = min(_SEGMENTED, max(64, _to_multiple(shorter, 8)))
     if backbone == "small":
         return SegmentationAugment(
@@ -116,7 +116,7 @@ def _segmentation(shorter: int, backbone: Backbone) -> SegmentationAugment:
 
 
 def _optim(model: Model, batch: int) -> Optim:
-    """The network's optimizer on COCO or on digits; SGD's rate grows like the batch, AdamW's like its root."""
+    """Return the network's optimizer; SGD's rate scales with the batch size, AdamW's with its square root."""
     if model.backbone == "small":
         return AdamW(lr=2e-3 * (batch / 8) ** 0.5, weight_decay=0.01, decay="matrices")
     if isinstance(model, DeepLabV3):

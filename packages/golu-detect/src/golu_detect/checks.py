@@ -1,4 +1,4 @@
-"""What can be refused of images and objects without decoding a pixel, so that it is refused before a run begins."""
+"""Check images and objects without decoding pixels, so that invalid data are refused before a run begins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .annotations import Annotations
 from .scenes import Scenes
 from .segmentations import outline_problem
 
-_HEADERS = 10_000  # are read in a second or two
+_HEADERS = 10_000  # takes a second or two to read
 _READERS = 8
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
@@ -30,10 +30,10 @@ def check_outlines(annotations: Annotations, which: NDArray[numpy.bool_]) -> Non
 
     Args:
         annotations: The split's annotations.
-        which: (N,), those of its objects that are checked.
+        which: (N,), True for each object to check.
 
     Raises:
-        RequestError: One is missing or malformed; the message has the annotation's id.
+        RequestError: A segmentation is missing or malformed; the message includes the annotation's id.
     """
     objects = annotations.objects
     for row in numpy.flatnonzero(which).tolist():
@@ -44,10 +44,10 @@ def check_outlines(annotations: Annotations, which: NDArray[numpy.bool_]) -> Non
 
 
 def check_headers(scenes: Scenes) -> None:
-    """Compare the size in the header of each image file with its annotation; of very many images, with a sample's.
+    """Compare the size in each image file's header with its annotation; for very many images, check a sample.
 
     Raises:
-        RequestError: An image cannot be read, or has another size; as when it is loaded.
+        RequestError: An image cannot be read or has a different size, as when it is loaded.
     """
     count = len(scenes)
     samples = range(count) if count <= _HEADERS else sorted(random.Random(0).sample(range(count), _HEADERS))
@@ -56,7 +56,7 @@ def check_headers(scenes: Scenes) -> None:
         agreeing = pool.map(lambda sample: _agrees(scenes, sample), samples)
         for sample, agrees in zip(samples, agreeing, strict=True):
             if not agrees:
-                scenes.pixels(sample)  # decides, and names what is wrong
+                scenes.pixels(sample)  # decides, and reports the problem
 
 
 def _agrees(scenes: Scenes, sample: int) -> bool:
@@ -66,6 +66,6 @@ def _agrees(scenes: Scenes, sample: int) -> bool:
             width, height = picture.size
             header: Any = picture.getexif() if scenes.apply_exif else {}
             sideways = header.get(_ORIENTATION) in _SIDEWAYS
-    except Exception:  # Pillow raises many kinds
+    except Exception:  # Pillow raises various exceptions
         return False
     return ((width, height) if sideways else (height, width)) == (image.height, image.width)

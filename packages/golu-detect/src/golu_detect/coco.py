@@ -1,4 +1,4 @@
-"""COCO's annotations as a network learns from them: categories to classes, images filtered, objects to targets."""
+"""Convert COCO's annotations to training data: categories to classes, images to filtered lists, objects to targets."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from .config import VOC_CATEGORIES
 from .segmentations import object_mask
 
 IGNORED = 255
-_THINNEST = 1e-3  # pixels: a thinner box may have no width left when float32 mirrors or scales it, which torch refuses
+_THINNEST = 1e-3  # pixels: in float32, flipping or resizing can collapse thinner boxes, which torch refuses
 
 
 # --------------------------------------------------------------------------------------------- categories and filtering
 
 
 def class_labels(annotations: Annotations, classes: str) -> dict[int, int]:
-    """Class labels by category id; the background is 0.
+    """Return class labels by category id; the background is 0.
 
     Args:
-        annotations: of the training set.
-        classes: as in `Data.classes`.
+        annotations: The training annotations.
+        classes: The numbering of classes, as in `Data.classes`.
 
     Raises:
-        RequestError: COCO's classes are asked for, and an id is not COCO's, or has another name than COCO gives it.
+        RequestError: `classes` is `coco`, and an id is not one of COCO's or has a different name in COCO.
     """
     if classes == "file":
         return {category: label for label, category in enumerate(annotations.categories, 1)}
@@ -60,9 +60,9 @@ def _check_coco_ids(annotations: Annotations) -> None:
 
 
 def trainable_images(annotations: Annotations) -> list[Image]:
-    """Images for training a detector: those with a box that is longer than 1 pixel both ways.
+    """Return the images for training a detector: those with a box that is longer than 1 pixel in both directions.
 
-    As torchvision's reference filters them (`_coco_remove_images_without_annotations`).
+    The filter is that of torchvision's reference (`_coco_remove_images_without_annotations`).
     """
     objects = annotations.objects
     kept = numpy.zeros(len(annotations.images), dtype=bool)
@@ -71,7 +71,7 @@ def trainable_images(annotations: Annotations) -> list[Image]:
 
 
 def covered_images(annotations: Annotations, labels: Mapping[int, int], fewest_pixels: int) -> list[Image]:
-    """Images for training a segmenter: those whose objects of the classes cover more pixels than that in all."""
+    """Return the images for training a segmenter: those whose objects of these classes cover enough pixels in total."""
     objects = annotations.objects
     known = numpy.isin(objects.categories, list(labels))
     owners, areas = objects.owners[known], objects.areas[known]
@@ -81,7 +81,7 @@ def covered_images(annotations: Annotations, labels: Mapping[int, int], fewest_p
 
 
 def object_count(annotations: Annotations, images: Sequence[Image]) -> int:
-    """How many objects the images have."""
+    """Return the number of objects in the images."""
     counts = numpy.bincount(annotations.objects.owners, minlength=len(annotations.images)).tolist()
     kept = {image.id for image in images}
     return sum(count for image, count in zip(annotations.images, counts, strict=True) if image.id in kept)
@@ -93,11 +93,11 @@ def object_count(annotations: Annotations, images: Sequence[Image]) -> int:
 def learned_objects(
     annotations: Annotations, images: Sequence[Image], labels: Mapping[int, int], kind: str
 ) -> NDArray[numpy.bool_]:
-    """Return which of all objects become part of the images' targets, (N,) bool, as the functions below choose them.
+    """Return a mask of the objects that are part of the images' targets, (N,) bool, as selected by the functions below.
 
     Args:
         annotations: The split's annotations.
-        images: Those of its images that are used.
+        images: The images in use.
         labels: Class labels by category id.
         kind: `boxes`, `masks` or `segmentation`.
     """
@@ -118,11 +118,11 @@ def learned_objects(
 def instance_target(
     objects: Sequence[Mapping[str, Any]], image: Image, labels: Mapping[int, int], with_masks: bool
 ) -> dict[str, Tensor]:
-    """Boxes, labels and masks of an image's objects for training a detector; crowds and degenerate boxes left out.
+    """Return the boxes, labels, and masks of an image's objects, without crowds and degenerate boxes.
 
     Returns:
         `boxes`: (N, 4) float32, left, top, right, bottom in pixels, within the image; `labels`: (N,) int64; `masks`:
-        (N, H, W) uint8 if asked for.
+            (N, H, W) uint8 if requested.
     """
     single = [entry for entry in objects if not entry.get("iscrowd", 0) and entry["category_id"] in labels]
     boxes = torch.tensor([entry["bbox"] for entry in single], dtype=torch.float32).reshape(-1, 4)
@@ -146,9 +146,9 @@ def instance_target(
 
 
 def segmentation_target(objects: Sequence[Mapping[str, Any]], image: Image, labels: Mapping[int, int]) -> Tensor:
-    """Class of each pixel, (H, W) uint8: 0 is background, and 255 where objects overlap, crowds among them.
+    """Return the class of each pixel, (H, W) uint8: 0 is background, 255 marks overlapping objects, including crowds.
 
-    As torchvision's reference has it (`ConvertCocoPolysToMask`).
+    This is the target of torchvision's reference (`ConvertCocoPolysToMask`).
     """
     target = numpy.zeros((image.height, image.width), dtype=numpy.uint8)
     covered = numpy.zeros((image.height, image.width), dtype=numpy.uint16)

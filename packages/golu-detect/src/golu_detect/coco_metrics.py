@@ -1,4 +1,4 @@
-"""COCO's twelve numbers, by pycocotools or faster-coco-eval, with the categories shared out over the processes."""
+"""COCO's twelve metrics by pycocotools or faster-coco-eval, with the categories distributed over the processes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class CocoApi(NamedTuple):
 
 
 def coco_api() -> CocoApi:
-    """faster-coco-eval where it is installed (the extra `fast`), else pycocotools: the same numbers."""
+    """Return faster-coco-eval if installed (the extra `fast`), otherwise pycocotools; the metrics are the same."""
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError:
@@ -44,7 +44,7 @@ def coco_api() -> CocoApi:
 
 
 class CategoryCurves(NamedTuple):
-    """What COCOeval accumulates of one category: it says nothing of any other."""
+    """COCOeval's accumulated results for one category, which do not depend on the others."""
 
     precision: NDArray[numpy.float64]  # (thresholds, recalls, areas, detection limits)
     recall: NDArray[numpy.float64]  # (thresholds, areas, detection limits)
@@ -53,16 +53,16 @@ class CategoryCurves(NamedTuple):
 def coco_metrics(
     test: Scenes, found: Sequence[Detection], kind: str, processes: Processes | None = None
 ) -> dict[str, float]:
-    """COCO's numbers in %, `box_map` or `mask_map` and its parts.
+    """Compute COCO's metrics in %: `box_map` or `mask_map`, and its parts.
 
     Args:
-        test: the images and their objects.
-        found: the detections of all processes.
+        test: The test images and their objects.
+        found: The detections of all processes.
         kind: `bbox` or `segm`.
-        processes: share the categories out among themselves; without them this one takes all.
+        processes: The processes that share the categories; by default, this process evaluates all of them.
 
     Returns:
-        A number is left out only where the test set has nothing to take it from, such as no large object.
+        The metrics. One is left out only if the test set has no objects for it, such as no large objects.
     """
     count, rank = (processes.count, processes.rank) if processes is not None else (1, 0)
     mine = category_shares(test, found, count)[rank]
@@ -84,7 +84,7 @@ def coco_metrics(
 
 
 def category_shares(test: Scenes, found: Sequence[Detection], count: int) -> list[list[int]]:
-    """Category ids for each of `count` processes, the largest first to whoever has the least to match so far."""
+    """Distribute category ids over `count` processes, largest first, each to the process with the least work so far."""
     sizes = Counter(dict.fromkeys(test.annotations.categories, 0))
     sizes.update(detection["category_id"] for detection in found)
     shares: list[list[int]] = [[] for _ in range(count)]
@@ -99,9 +99,9 @@ def category_shares(test: Scenes, found: Sequence[Detection], count: int) -> lis
 def category_curves(
     test: Scenes, found: Sequence[Detection], kind: str, categories: Collection[int]
 ) -> list[tuple[int, CategoryCurves]]:
-    """What COCOeval accumulates of some categories; see `coco_metrics`."""
+    """Return COCOeval's accumulated results for some categories; see `coco_metrics`."""
     wanted = set(categories)
-    # a result's area is that of its mask, as in COCO's own evaluation; beside a box pycocotools takes the box's
+    # a result's area is that of its mask, as in COCO's own evaluation; if there is a box, pycocotools uses the box's
     results = [
         {name: value for name, value in detection.items() if kind == "bbox" or name != "bbox"}
         for detection in found
@@ -122,7 +122,7 @@ def category_curves(
 def _loaded_results(truth: Any, results: list[Detection]) -> Any:
     if results:
         return truth.loadRes(results)
-    nothing = coco_api().annotations()  # loadRes takes no empty list
+    nothing = coco_api().annotations()  # loadRes does not accept an empty list
     nothing.dataset = {**truth.dataset, "annotations": []}
     nothing.createIndex()
     return nothing

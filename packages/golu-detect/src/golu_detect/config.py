@@ -1,4 +1,4 @@
-"""What a golu-detect recipe consists of."""
+"""The recipe of a segmenter or detector."""
 
 from __future__ import annotations
 
@@ -145,12 +145,12 @@ class Data:
 
     @property
     def expected_classes(self) -> int:
-        """Outputs of the network, with the background, as far as they are known without the files."""
+        """The number of the network's outputs, including the background, as far as it is known without the files."""
         return {"coco": 91, "voc": len(VOC_CATEGORIES), "file": 2}[self.classes]
 
     @property
     def is_own(self) -> bool:
-        """Whether files are the user's, and not those of the recipe."""
+        """Whether the files are the user's own, not the recipe's."""
         return self.root is not None or self._files_are_own
 
     @property
@@ -231,7 +231,7 @@ class DetectConfig(EpochConfig):
 
     @property
     def segments(self) -> bool:
-        """Whether the network segments; others detect."""
+        """Whether the network is a segmenter; otherwise it is a detector."""
         return isinstance(self.model, DeepLabV3)
 
     def check(self, flag: str) -> None:

@@ -1,4 +1,4 @@
-"""Finds a recipe's images and annotations, and checks that they fit each other."""
+"""Find a recipe's images and annotations, and check that they match."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class DetectData:
     """The two splits of a recipe.
 
     Attributes:
-        labels: class labels by category id.
-        classes: how many classes there are, with the background.
-        names: of the classes, by label.
-        facts: what result.json says: sizes, and the published sizes.
-        remarks: what differs from the published sizes, and what was left out, as sentences.
-        fingerprint: of annotations and images.
+        labels: Class labels by category id.
+        classes: Number of classes, including the background.
+        names: Class names by label.
+        facts: The fields for result.json: the sizes, and the published sizes.
+        remarks: Differences from the published sizes, and data that were left out, as sentences.
+        fingerprint: Checksum of annotations and images.
     """
 
     train: Scenes
@@ -56,15 +56,15 @@ class DetectData:
 
 
 def _target_kind(config: DetectConfig) -> str:
-    """What the network learns from: `segmentation`, `boxes` or `masks`."""
+    """Return the type of the targets: `segmentation`, `boxes`, or `masks`."""
     return {"deeplabv3": "segmentation", "maskrcnn": "masks"}.get(config.model.kind, "boxes")
 
 
 def load_data(config: DetectConfig) -> DetectData:
-    """Finds both splits and reads their annotations; the digit scenes are written first, once.
+    """Find both splits and read their annotations; write the digit scenes first if they are missing.
 
     Raises:
-        RequestError: a file is missing or malformed, or there is nothing to learn from.
+        RequestError: A file is missing or malformed, or nothing remains to train on.
     """
     data, kind = config.data, _target_kind(config)
     splits_found = _splits(config)
@@ -88,7 +88,7 @@ def load_data(config: DetectConfig) -> DetectData:
         )
     if kind != "boxes":
         check_outlines(train, learned_objects(train, kept, labels, kind))
-        check_outlines(test, numpy.ones(len(test.objects.owners), bool))  # pycocotools takes all of them
+        check_outlines(test, numpy.ones(len(test.objects.owners), bool))  # pycocotools uses all of them
     reading = data.apply_exif, data.background
     splits = (
         Scenes(train_folder, train, kept, labels, kind, training_transform(augment), config.seed, *reading),
@@ -124,7 +124,7 @@ def _fingerprint(train: DatasetSplit, test: DatasetSplit) -> Fingerprint:
 
 
 def _check_categories(train: Annotations, test: Annotations) -> None:
-    """Raises RequestError where a category of the test set is none of training, or has another name there."""
+    """Raise RequestError if the training set lacks a category of the test set, or has it under a different name."""
     for number, name in test.categories.items():
         known = train.categories.get(number)
         if known is None:
@@ -134,7 +134,7 @@ def _check_categories(train: Annotations, test: Annotations) -> None:
 
 
 def _check_test(test: Annotations, labels: Mapping[int, int]) -> None:
-    """Raises RequestError where nothing could be evaluated."""
+    """Raise RequestError if there is nothing to evaluate."""
     if not test.images:
         raise RequestError(f"{test.path} has no image")
     counted = numpy.isin(test.objects.categories, list(labels)) & (test.objects.crowds == 0)
@@ -156,7 +156,7 @@ def _notes(annotations: Annotations, split: str) -> list[str]:
 
 
 def _unused_files(splits: Sequence[DatasetSplit]) -> Iterator[str]:
-    """What is said of files in the folders of images that no annotation names."""
+    """Yield notes on files in the image folders that have no annotation."""
     images = [split.folder / image.file_name for split in splits for image in split.annotations.images]
     used = {os.path.normpath(path) for path in (*images, *(file for split in splits for file in split.files))}
     for folder in dict.fromkeys(split.folder for split in splits):
@@ -165,7 +165,7 @@ def _unused_files(splits: Sequence[DatasetSplit]) -> Iterator[str]:
 
 
 def _splits(config: DetectConfig) -> tuple[DatasetSplit, DatasetSplit]:
-    """Both splits as they lie on disk."""
+    """Return both splits as they are on disk."""
     data = config.data
     if data.root is not None:
         return find_splits(data.root, data.test_share)
@@ -197,7 +197,7 @@ def _annotation_file(root: Path, split: str) -> Path:
 
 
 def check_every_image(data: DetectData, workers: int | None) -> int:
-    """Loads every image and target of both splits once; RequestError names the first bad one."""
+    """Load every image and target of both splits once; raise RequestError for the first invalid one."""
     read = 0
     for split in (data.train, data.test):
         plain = Scenes(

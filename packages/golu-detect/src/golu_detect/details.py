@@ -1,4 +1,4 @@
-"""What the test metrics of a detector or segmenter are made of: each class, confusions, and mistakes."""
+"""Details of a detector's or segmenter's test metrics: each class, confusions, and mistakes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .coco_metrics import CategoryCurves, Detection, category_curves
 from .data import DetectData
 from .segmentations import Entry
 
-_SAME = 0.5  # IoU from which a box counts as that of an object
-_SHOWN = 0.5  # score from which a detection counts in the confusions, as `predict` shows them
+_SAME = 0.5  # minimum IoU of a box with its object
+_SHOWN = 0.5  # minimum score of a detection in the confusions, as in `predict`
 _WORST = 12
 _NOTHING, _FOUND_ALREADY = "nothing", "found already"
 
@@ -31,13 +31,13 @@ _NOTHING, _FOUND_ALREADY = "nothing", "found already"
 
 
 class _Judged(NamedTuple):
-    """A detection beside the objects of its image.
+    """A detection, compared with the objects in its image.
 
     Attributes:
-        image: number in the test set.
-        found: as the detector gave it.
-        right: category of the object that it is matched with; None where there is none.
-        overlap: its largest IoU with any object.
+        image: Index of the image in the test set.
+        found: The detection.
+        right: Category of the matched object; None if there is none.
+        overlap: The largest IoU with any object.
     """
 
     image: int
@@ -47,14 +47,14 @@ class _Judged(NamedTuple):
 
 
 def write_detection_details(folder: Path, found: Sequence[Detection], data: DetectData, with_masks: bool) -> None:
-    """Writes what a detector's metrics are made of.
+    """Write the details of a detector's metrics.
 
     Args:
-        folder: gets `classes.csv`, `confusion.csv` and `.png`, `confusions.csv`, `precision-recall.csv` and `.png`, and
-            where there are any `mistakes.csv` and `.png`, the detections that match no object of their class.
-        found: in the whole test set, in COCO's format.
-        data: that it is from.
-        with_masks: average precision of masks, too.
+        folder: The folder for `classes.csv`, `confusion.csv` and `.png`, `confusions.csv`, `precision-recall.csv` and
+            `.png`, and, if any detections match no object of their class, `mistakes.csv` and `.png`.
+        found: All detections in the test set, in COCO's format.
+        data: The data set of the detections.
+        with_masks: Also report the average precision of masks.
     """
     categories = data.test.annotations.categories
     kinds = {"box": "bbox"} | ({"mask": "segm"} if with_masks else {})
@@ -79,7 +79,7 @@ def write_detection_details(folder: Path, found: Sequence[Detection], data: Dete
 
 
 def _object_counts(data: DetectData) -> dict[int, int]:
-    """Objects of each category in the test set, without crowds."""
+    """Return the number of objects per category in the test set, without crowds."""
     counts: dict[int, int] = defaultdict(int)
     for image in data.test.images:
         for entry in data.test.annotations.objects.get(image.id, ()):
@@ -88,14 +88,14 @@ def _object_counts(data: DetectData) -> dict[int, int]:
 
 
 def _precisions(curves: CategoryCurves) -> dict[str, float | str]:
-    """Average precisions and recall of a category in %; empty where there is nothing to take them from."""
+    """Return a category's average precisions and recall in %, empty if the category has no objects."""
     precision, recall = curves.precision[:, :, 0, -1], curves.recall[:, 0, -1]
     parts = {"AP (%)": precision, "AP50 (%)": precision[:1], "AP75 (%)": precision[5:6], "AR (%)": recall}
     return {name: 100 * float(part.mean()) if (part > -1).all() else "" for name, part in parts.items()}
 
 
 def _curve(curves: CategoryCurves) -> Curve:
-    """COCO's 101 points at an IoU of 0.5."""
+    """Return COCO's 101 points at an IoU of 0.5."""
     precision = curves.precision[0, :, 0, -1]
     points = len(precision)
     unknown, widths = numpy.full(points, numpy.nan), numpy.full(points, 1 / points)
@@ -103,11 +103,11 @@ def _curve(curves: CategoryCurves) -> Curve:
 
 
 def _judged(found: Sequence[Detection], data: DetectData) -> tuple[list[_Judged], list[int]]:
-    """Each detection with the object that it is matched with, and the categories of the objects that none is.
+    """Return each detection with its matched object, and the categories of the unmatched objects.
 
-    The detections that are shown are matched as COCO's evaluation matches them at an IoU of 0.5, so that the hits are
-    those of the average precision. Those that find nothing of their class are confused with the free object of another
-    class that they overlap most, the surest first.
+    Detections above the display threshold are matched as in COCO's evaluation at an IoU of 0.5, so the true positives
+    are those of the average precision. The others, most confident first, are confused with the unmatched object of
+    another class that they overlap most.
     """
     by_image: dict[int, list[Detection]] = defaultdict(list)
     for detection in found:
@@ -137,26 +137,26 @@ def matched_detections(
     """Match an image's detections with its objects.
 
     Args:
-        detections: With falling scores.
+        detections: The image's detections, in descending order of their scores.
         entries: The image's annotations.
 
     Returns:
-        For each detection the place of its object, None where there is none; whether it lies in a crowd of its class,
-        which counts neither way; and its largest IoU with an object that is no crowd.
+        For each detection the index of its object, or None; whether it lies in a crowd of its class, in which case it
+            is ignored; and its largest IoU with an object that is not a crowd.
     """
     crowd = [bool(entry.get("iscrowd", 0)) for entry in entries]
     matched: list[int | None] = [None] * len(detections)
     if not detections or not entries:
         return matched, [False] * len(detections), [0.0] * len(detections)
     boxes = [numpy.array([one["bbox"] for one in ones], numpy.float64) for ones in (detections, entries)]
-    overlaps = rle.iou(*boxes, crowd)  # of a crowd, the share of the detection's own area
+    overlaps = rle.iou(*boxes, crowd)  # for a crowd, the fraction of the detection's own area
     same_class = numpy.array([[e["category_id"] == d["category_id"] for e in entries] for d in detections])
     free = ~numpy.array(crowd)
     in_crowd = (same_class & ~free & (overlaps >= _SAME)).any(axis=1)
     for is_allowed in (same_class, ~same_class & ~in_crowd[:, None]):
         for row, allowed in enumerate(is_allowed):
             candidates = numpy.where(allowed & free, overlaps[row], 0.0)
-            best = len(entries) - 1 - int(candidates[::-1].argmax())  # COCO takes the last of equal ones
+            best = len(entries) - 1 - int(candidates[::-1].argmax())  # COCO chooses the last of equal ones
             if matched[row] is None and candidates[best] >= _SAME:
                 matched[row] = best
                 free[best] = False
@@ -166,13 +166,13 @@ def matched_detections(
 
 
 def _corners(entries: Sequence[Any]) -> Tensor:
-    """Boxes of COCO's entries as corners, (N, 4) float32."""
+    """Return the boxes of COCO entries as corners, (N, 4) float32."""
     boxes = torch.tensor([entry["bbox"] for entry in entries], dtype=torch.float32).reshape(-1, 4)
     return torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1)
 
 
 def _confusions(judged: Sequence[_Judged], missed: Sequence[int], data: DetectData) -> NDArray[numpy.int64]:
-    """Counts by right and chosen class; the last row is of detections of nothing, the last column of missed objects."""
+    """Count true and predicted classes; the last row has unmatched detections, the last column missed objects."""
     rows = {category: row for row, category in enumerate(data.test.annotations.categories)}
     counts = numpy.zeros((len(rows) + 1, len(rows) + 1), dtype=numpy.int64)
     for one in judged:
@@ -222,13 +222,13 @@ def _draw_mistakes(path: Path, wrong: Sequence[_Judged], data: DetectData) -> No
 
 
 class _SeenScene(NamedTuple):
-    """A test image as a segmenter saw it.
+    """A segmenter's prediction for one test image.
 
     Attributes:
-        right: share of its pixels.
-        sample: its number in the test set.
-        counts: (classes, classes) int64, pixels by right and chosen class.
-        chosen: (H, W) uint8, the chosen classes; None of all but the worst images.
+        right: Fraction of its pixels that are correct.
+        sample: Index of the image in the test set.
+        counts: (classes, classes) int64, number of pixels by true and predicted class.
+        chosen: (H, W) uint8, the predicted classes; None for all but the worst images.
     """
 
     right: float
@@ -238,20 +238,20 @@ class _SeenScene(NamedTuple):
 
 
 class SeenSegments:
-    """Collects what a segmenter makes of this process's test images."""
+    """Collect a segmenter's predictions for the test images of this process."""
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
         self.images: list[_SeenScene] = []
 
     def add(self, samples: Tensor, positions: Tensor, targets: Tensor, chosen: Tensor) -> None:
-        """Adds a batch.
+        """Add a batch.
 
         Args:
-            samples: (N,) int64, numbers in the test set.
-            positions: (N,) int64, -1 where an image only fills the batch.
-            targets: (N, H, W) int64, 255 where nothing is counted.
-            chosen: (N, H, W) int64.
+            samples: (N,) int64, the indices of the images in the test set.
+            positions: (N,) int64, -1 for images that only fill the batch.
+            targets: (N, H, W) int64, 255 for ignored pixels.
+            chosen: (N, H, W) int64, the predicted classes.
         """
         for sample, position, target, choice in zip(samples.tolist(), positions.tolist(), targets, chosen, strict=True):
             valid = target != IGNORED
@@ -266,16 +266,16 @@ class SeenSegments:
 
 
 def write_segmentation_details(folder: Path, images: Sequence[_SeenScene], data: DetectData) -> None:
-    """Writes what a segmenter's metrics are made of.
+    """Write the details of a segmenter's metrics.
 
     Args:
-        folder: gets `classes.csv`, `confusion.csv` and `.png`, `confusions.csv`, `mistakes.csv` and `.png`, the images
-            with the smallest share of right pixels.
-        images: all of the test set.
-        data: that they are from.
+        folder: The folder for `classes.csv`, `confusion.csv` and `.png`, `confusions.csv`, and `mistakes.csv` and
+            `.png`, the images with the smallest fraction of correct pixels.
+        images: The predictions for all test images.
+        data: The data set of the images.
     """
     whole = numpy.sum([image.counts for image in images], axis=0)
-    # COCO's ids have gaps, for which a network has outputs
+    # COCO's ids have gaps, but the network has an output for each number
     kept = [n for n in range(data.classes) if n == 0 or n in data.names or whole[n].any() or whole[:, n].any()]
     names = ["background" if n == 0 else data.names.get(n, f"unused output {n}") for n in kept]
     counts = whole[numpy.ix_(kept, kept)]
@@ -314,7 +314,7 @@ def write_segmentation_details(folder: Path, images: Sequence[_SeenScene], data:
 
 
 def _colored(labels: NDArray[Any]) -> Tensor:
-    """Labels (H, W) as a picture, (3, H, W) uint8; what is not counted is white."""
+    """Return labels (H, W) as a color image, (3, H, W) uint8; ignored pixels are white."""
     from matplotlib import colormaps
 
     palette = (numpy.asarray(colormaps["tab20"](numpy.arange(256) % 20))[:, :3] * 255).astype(numpy.uint8)

@@ -1,4 +1,4 @@
-"""Test metrics, of a model in training and of a finished run: COCO's mean average precision, or mean IoU."""
+"""Test metrics during training and for finished runs: COCO's mean average precision, or mean IoU."""
 
 from __future__ import annotations
 
@@ -30,20 +30,21 @@ from .scenes import SceneBatch
 def evaluate(
     evaluation: Evaluation[DetectConfig], model: nn.Module, data: DetectData, seen: SeenSegments | None = None
 ) -> tuple[dict[str, float], list[Detection]]:
-    """Test metrics over all processes, each image counted once; and for a detector what it found, in COCO's format.
+    """Compute test metrics over all processes, with each image counted once, and return a detector's detections.
 
-    Each image goes through the network by itself, at its own size: what fills a batch up to a common size reaches the
-    outputs near the image's edge, and the metric would depend on the batch.
+    Each image is passed through the network by itself, at its own size. Padding to a common size would change the
+    outputs near the edges of the image, and the metric would depend on the batch.
 
     Args:
-        evaluation: the processes, or the run that trains the model.
-        model: that is tested.
-        data: whose test set is taken.
-        seen: collects what a segmenter makes of each image of this process.
+        evaluation: The evaluation's processes, or the training run.
+        model: The model to test.
+        data: The data set with the test images.
+        seen: Collector of a segmenter's predictions for the images of this process.
 
     Returns:
-        In %: `miou` and `pixel_accuracy` with `loss`; or `box_map` with its parts, and `mask_map` with its parts. A
-        number is left out only where the test set has nothing to take it from, such as no large object.
+        Metrics in %: `miou` and `pixel_accuracy`, with `loss`; or `box_map` with its parts, and `mask_map` with its
+            parts. A metric is left out only if the test set has no objects for it, such as no large objects. Also the
+            detections in COCO's format.
     """
     model.eval()
     if evaluation.config.segments:
@@ -67,9 +68,9 @@ def evaluate(
 
 
 def finite_heads(model: nn.Module) -> AbstractContextManager[None]:
-    """Check what the heads of a detector or segmenter return inside the block.
+    """Check the outputs of a detector's or segmenter's heads inside the block.
 
-    torchvision drops boxes whose scores are NaN, so that an image would seem to have no objects.
+    torchvision drops boxes whose scores are NaN, so an image would seem to have no objects.
     """
     names = ("rpn.head", "roi_heads.box_predictor", "roi_heads.mask_predictor", "head", "classifier")
     heads = [module for name, module in model.named_modules() if name in names]
@@ -77,7 +78,7 @@ def finite_heads(model: nn.Module) -> AbstractContextManager[None]:
 
 
 def unit_range(image: Tensor, device: torch.device) -> Tensor:
-    """A (3, H, W) uint8 image as float32 in [0, 1], which detectors take; they normalize it themselves."""
+    """Convert a (3, H, W) uint8 image to float32 in [0, 1], the input of detectors, which normalize it themselves."""
     return image.to(device, non_blocking=True).float() / 255
 
 
@@ -85,7 +86,7 @@ def unit_range(image: Tensor, device: torch.device) -> Tensor:
 
 
 def detections(output: Mapping[str, Tensor], image_id: int, categories: Mapping[int, int]) -> list[Detection]:
-    """What a detector found in an image, in the format of COCO's results; masks become RLE all at once."""
+    """Return the detections in an image in COCO's results format; all masks are converted to RLE at once."""
     boxes = output["boxes"].float().cpu()
     corners = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).tolist()
     labels, scores = output["labels"].tolist(), output["scores"].float().tolist()
@@ -95,7 +96,7 @@ def detections(output: Mapping[str, Tensor], image_id: int, categories: Mapping[
         masks = rle.encode(numpy.asfortranarray(stacked))
     found = []
     for box, label, score, mask in zip(corners, labels, scores, masks, strict=True):
-        if label not in categories:  # COCO's ids have gaps, for which a network has outputs
+        if label not in categories:  # COCO's ids have gaps, but the network has an output for each number
             continue
         entry: Detection = {"image_id": image_id, "category_id": categories[label], "bbox": box, "score": score}
         if mask is not None:
@@ -108,7 +109,7 @@ def detections(output: Mapping[str, Tensor], image_id: int, categories: Mapping[
 
 
 def normalized(images: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Images of any sizes as one batch (N, 3, H, W) float32, normalized by ImageNet's statistics and padded by 0."""
+    """Return images of any size as one (N, 3, H, W) float32 batch, normalized as for ImageNet and zero-padded."""
     mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
     height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
     batch = torch.zeros(len(images), 3, height, width, device=device)
@@ -118,7 +119,7 @@ def normalized(images: Sequence[Tensor], device: torch.device) -> Tensor:
 
 
 def padded_targets(batch: SceneBatch, device: torch.device) -> Tensor:
-    """Segmentation targets of a batch, (N, H, W) int64, padded by 255; images that only fill the batch are all 255."""
+    """Return segmentation targets, (N, H, W) int64, padded with 255, also for images that only fill the batch."""
     targets = [target["segmentation"] for target in batch.targets]
     height, width = (max(target.shape[axis] for target in targets) for axis in (0, 1))
     padded = torch.full((len(targets), height, width), IGNORED, dtype=torch.int64, device=device)
@@ -154,9 +155,9 @@ def _evaluate_segmentation(
 
 
 def segmentation_metrics(matrix: Tensor) -> dict[str, float]:
-    """`miou` and `pixel_accuracy` in % from counts of pixels by right and chosen class, (N, N) for N classes.
+    """Return `miou` and `pixel_accuracy` in % from pixel counts by true and predicted class, (N, N) for N classes.
 
-    The mean is over the classes that occur, as the right or as the chosen one.
+    The mean is over the classes that occur, either as true or as predicted class.
     """
     hits = matrix.diag()
     union = matrix.sum(dim=0) + matrix.sum(dim=1) - hits
@@ -169,7 +170,7 @@ def segmentation_metrics(matrix: Tensor) -> dict[str, float]:
 
 
 def load_run(finished: FinishedRun[DetectConfig], classes: int) -> nn.Module:
-    """The network of a finished run with its final weights."""
+    """Return a finished run's network with its final weights."""
     model, _ = build_model(finished.config, classes)
     finished.load_weights(model)
     return model
@@ -185,7 +186,7 @@ class DetectEvaluationFlags(EvaluationFlags):
 
 
 def evaluate_run(folder: Path, flags: DetectEvaluationFlags) -> None:
-    """Prints the test metrics of a run folder's final weights, and writes their details where they are asked for."""
+    """Print the test metrics of a run folder's final weights, and write their details if requested."""
     if flags.details is not None:
         check_output_folder(flags.details, "--details")
     finished = FinishedRun.at(folder, DetectConfig)

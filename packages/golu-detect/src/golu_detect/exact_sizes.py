@@ -1,8 +1,8 @@
-"""The size to which a detector scales an image, in an ONNX graph as in torch, to the pixel.
+"""Resize images in ONNX graphs of detectors to exactly the same size as torch does.
 
-In eager mode torchvision divides Python's floats. Traced, it multiplies by float32(1 / side), and at one image size in
-eight the scaled image is a pixel smaller, which moves boxes by several pixels of the image. So while a detector is
-traced its transform divides doubles, and the graph's sizes are then compared with torchvision's own.
+In eager mode, torchvision divides Python floats. When traced, it multiplies by float32(1 / side), and for one image
+size in eight the resized image is a pixel smaller, which shifts boxes by several pixels of the image. Therefore the
+transform divides doubles while a detector is traced, and the sizes in the graph are then compared with torchvision's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from golu_core.training import RunFailure
 Size = tuple[int, int]
 """Height and width in pixels."""
 
-# of data sets, cameras, phones and screens; with each one turned, and _SMALL, 65 in all
+# common sizes in data sets, cameras, phones, and screens; 65 in all, with each landscape also in portrait, and _SMALL
 _LANDSCAPE: tuple[Size, ...] = (
     (375, 500), (333, 500), (425, 640), (427, 640), (480, 640), (360, 640), (424, 640), (426, 640), (428, 640),
     (480, 720), (576, 768), (600, 800), (480, 854), (768, 1024), (683, 1024), (720, 1280), (960, 1280), (768, 1366),
@@ -39,12 +39,12 @@ REAL_SIZES: tuple[Size, ...] = (*_LANDSCAPE, *((width, height) for height, width
 
 
 def scaled_sides(sides: Tensor, shorter: int, longer: int) -> Tensor:
-    """Return the heights and widths of scaled images, in operators that ONNX has for doubles.
+    """Return the heights and widths of resized images, in operators that ONNX supports for doubles.
 
     Args:
         sides: (N, 2) or (2,) int64, height and width of each image.
-        shorter: Length to which the shorter side is scaled.
-        longer: Largest length of the longer side.
+        shorter: Target length of the shorter side.
+        longer: Maximum length of the longer side.
     """
     least, most = (
         torch.tensor(float(length), dtype=torch.float64) / side.to(torch.float64)
@@ -55,7 +55,7 @@ def scaled_sides(sides: Tensor, shorter: int, longer: int) -> Tensor:
 
 @contextmanager
 def traced_exactly(network: nn.Module) -> Iterator[None]:
-    """Let the detector's transform compute sizes by `scaled_sides` while it is traced."""
+    """Make the detector's transform compute sizes with `scaled_sides` while it is traced."""
     transform: Any = network.transform
     transform.resize = MethodType(_resize, transform)
     try:
@@ -71,7 +71,7 @@ def _resize(transform: Any, image: Tensor, target: None = None) -> tuple[Tensor,
 
 
 def check_sizes(path: Path, network: nn.Module, sizes: Iterable[Size] = REAL_SIZES) -> None:
-    """Compare the sizes that a graph computes with those of torchvision's transform.
+    """Compare the sizes in a graph with those of torchvision's transform.
 
     Args:
         path: The detector's ONNX file.
@@ -93,13 +93,13 @@ def check_sizes(path: Path, network: nn.Module, sizes: Iterable[Size] = REAL_SIZ
 
 
 def _scaled_size_of_graph(path: Path) -> Any:
-    """Return a function from an image's size to the one that the graph scales it to, run from the graph's own nodes."""
+    """Return a function that maps an image's size to the graph's resized size by running the graph's own nodes."""
     import onnx
     import onnxruntime  # type: ignore[import-untyped]
 
     model = onnx.load(path)
     first = next(node for node in model.graph.node if node.op_type == "Resize")
-    wanted = first.input[3]  # its `sizes`; pyramids resize after it
+    wanted = first.input[3]  # its `sizes`; feature pyramids resize after it
     needed: set[str] = {wanted}
     nodes: list[Any] = []
     for node in reversed(model.graph.node):

@@ -1,4 +1,4 @@
-"""`golu-detect export`: a segmenter or detector for ONNX Runtime, torch.export or torchvision, with its classes."""
+"""`golu-detect export`: export a segmenter or detector for ONNX Runtime, torch.export, or torchvision."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from .evaluate import load_run
 from .exact_sizes import check_sizes, traced_exactly
 from .predict import CLASSES_FILE, class_names
 
-_SMALLEST, _LARGEST = 32, 4096  # sides of the images that a segmenter takes
+_SMALLEST, _LARGEST = 32, 4096  # sides of the images that a segmenter accepts
 _OPSET = 17
-# a side of each would be a pixel short by float32: at torchvision's 800 to 1333 pixels, and in the digit recipes
+# with float32, a side of each would be one pixel short: at torchvision's 800 to 1333 pixels, and in the digit recipes
 _COMPARED = ((425, 640), (211, 173))
-_CHANGED_IMAGES = 16  # a near-tie that was met went the other way in 11 of 16
+_CHANGED_IMAGES = 16  # in a near-tie that we met, 11 of 16 had the other result
 _WORDS = "a detector's outputs are as many as it finds, which torch.export cannot follow through torchvision's NMS"
 
 
 def export_command(arguments: Sequence[str]) -> None:
-    """`golu-detect export RUN_DIR --out DIR [--format onnx|pt2|safetensors]`."""
+    """Run `golu-detect export RUN_DIR --out DIR [--format onnx|pt2|safetensors]`."""
     export_run(arguments, "golu-detect export", _of_run)
 
 
@@ -80,7 +80,7 @@ def _of_run(folder: Path) -> tuple[Exportable, Result]:
 
 
 def preprocessing_of(config: DetectConfig, names: dict[str, str]) -> dict[str, Any]:
-    """How evaluation makes the network's input from a picture, and what its outputs are called."""
+    """Return how evaluation converts an image to the network's input, and the names of the network's outputs."""
     common: dict[str, Any] = {
         "channels": "RGB",
         "transparent_pixels_on": config.data.background,
@@ -109,7 +109,7 @@ def preprocessing_of(config: DetectConfig, names: dict[str, str]) -> dict[str, A
 
 
 class _Logits(nn.Module):
-    """A segmenter that gives its logits alone."""
+    """A segmenter that returns only its logits."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -117,13 +117,13 @@ class _Logits(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) float32 to (N, classes, H, W)."""
+        """Map (N, 3, H, W) float32 to (N, classes, H, W)."""
         logits: Tensor = self.network(images)["out"]
         return logits
 
 
 class _OneImage(nn.Module):
-    """A detector of one image, with its outputs in the order of their names in `preprocessing.json`."""
+    """A detector for one image, with its outputs in the order of their names in `preprocessing.json`."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class _OneImage(nn.Module):
         self.eval()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(3, H, W) float32 to boxes (N, 4), labels (N,), scores (N,), and masks (N, 1, H, W) if it has any."""
+        """Map (3, H, W) float32 to boxes (N, 4), labels (N,), scores (N,), and, with masks, (N, 1, H, W)."""
         found = self.network([image])[0]
         return tuple(found[name] for name in ("boxes", "labels", "scores", "masks") if name in found)
 
@@ -141,10 +141,10 @@ def _refuse(exportable: Exportable, folder: Path) -> None:
 
 
 def _write_detector(exportable: Exportable, folder: Path) -> float:
-    """By torch's older exporter, which torchvision's detectors are made for; compared where nothing is too unlikely.
+    """Export with torch's older exporter, which torchvision's detectors support, and compare without a score threshold.
 
-    With the real lowest score nearly nothing would be found in noise, so that a second graph without one is compared.
-    The sizes to which images are scaled cost nothing to compute, so that they are compared for all real sizes.
+    With the real threshold almost nothing would be detected in noise, so the comparison uses a second graph without
+    one. The sizes of resized images are cheap to compute, so they are compared for all real sizes.
     """
     network: Any = exportable.weights
     owner = network.roi_heads if hasattr(network, "roi_heads") else network
@@ -169,7 +169,7 @@ def _session(exportable: Exportable, path: Path) -> Any:
     count = len(exportable.model(*exportable.example))
     outputs = ["boxes", "labels", "scores", "masks"][:count]
     try:
-        # warnings of constants in torchvision's code, and of the exporter's age
+        # warnings about constants in torchvision's code and about the age of the exporter
         with warnings.catch_warnings(), traced_exactly(network):
             warnings.simplefilter("ignore")
             torch.onnx.export(
@@ -184,18 +184,18 @@ def _session(exportable: Exportable, path: Path) -> Any:
             )
         remove_origins(path)
         return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    except Exception as error:  # torch's exporter and the runtime each have their own
+    except Exception as error:  # torch's exporter and the runtime each raise their own exceptions
         raise RunFailure(f"the network cannot be exported to ONNX: {str(error).strip()[:300]}") from error
 
 
 @torch.no_grad()
 def _compared(exportable: Exportable, session: Any) -> float:
-    """Compare the exported network's objects with torch's, all of them, in images of four sizes.
+    """Compare all objects of the exported network with torch's, in images of four sizes.
 
-    Objects of nearly the same score may change places, so each one is compared with the nearest.
+    Objects with nearly equal scores may be swapped, so each is compared with the nearest.
 
     Returns:
-        The largest difference, as a share of the largest output.
+        The largest difference, relative to the largest output.
 
     Raises:
         RunFailure: The objects differ by more than rounding.
@@ -218,23 +218,24 @@ def _compared(exportable: Exportable, session: Any) -> float:
 
 
 def _smooth_image(height: int, width: int, random: torch.Generator) -> Tensor:
-    """Return an image as smooth as photographs are, (3, H, W).
+    """Return an image that is as smooth as a photo, (3, H, W).
 
-    In noise, rounding where an image is scaled moved the scores of a ResNet-50 by more than 1e-4.
+    In noise, rounding during resizing changed the scores of a ResNet-50 by more than 1e-4.
     """
     coarse = torch.rand(1, 3, height // 16, width // 16, generator=random)
     return F.interpolate(coarse, (height, width), mode="bilinear")[0]
 
 
 def _difference_at_near_tie(exportable: Exportable, found: Sequence[Tensor], image: Tensor) -> float | None:
-    """Return the difference from torch's objects in an image changed by rounding; None if they differ in all of these.
+    """Return the difference from torch's objects in an image changed by rounding; None if all such images differ.
 
-    Detectors keep the 100 most likely proposals, for example, and where the scores of the 100th and the next differ by
-    6e-8, rounding decides which one is kept and so which object is found. Random weights showed it twice, in images of
-    3024 x 4032 pixels. It is a near-tie if rounding decides it in torch as well, so torch has to find the same objects.
+    Detectors keep the 100 most likely proposals, for example, and if the scores of the 100th and 101st differ by only
+    6e-8, rounding decides which one is kept and which object is found. This happened twice with random weights, in
+    images of 3024 x 4032 pixels. It is a near-tie if rounding decides it in torch as well, so torch has to find the
+    same objects.
 
-    The coarsest rounding is where an image is scaled: positions in it are float32, so they and with them the pixels'
-    values are off by up to 2**-23 of the longer side, less than a tenth of a gray level at 3,000 pixels.
+    The coarsest rounding occurs when an image is resized: positions are float32, so they and the pixel values are off
+    by up to 2**-23 of the longer side, less than a tenth of a gray level at 3,000 pixels.
     """
     random = torch.Generator().manual_seed(2)
     rounding = max(image.shape[-2:]) * 2.0**-23
@@ -246,10 +247,10 @@ def _difference_at_near_tie(exportable: Exportable, found: Sequence[Tensor], ima
 
 
 def _difference(expected: Sequence[Tensor], found: Sequence[Tensor], image: Tensor) -> float:
-    """Return the largest difference of any object from the nearest one of the other network.
+    """Return the largest difference between any object and the nearest one of the other network.
 
     Raises:
-        RunFailure: It is more than rounding, or the numbers of objects differ.
+        RunFailure: The difference is larger than rounding, or the numbers of objects differ.
     """
     where = f"in an image of {image.shape[-1]} x {image.shape[-2]} pixels"
     if len(expected[0]) != len(found[0]):
@@ -286,13 +287,13 @@ def _words_of(outputs: Sequence[Tensor], index: int) -> str:
 
 
 def _rows(outputs: Sequence[Tensor], image: Tensor) -> Tensor:
-    """Boxes as shares of the image's larger side, labels and scores: (N, 6) float32."""
+    """Return boxes relative to the image's longer side, labels, and scores: (N, 6) float32."""
     boxes, labels, scores = outputs[:3]
     return torch.cat([boxes / max(image.shape[-2:]), labels[:, None].float(), scores[:, None]], dim=1)
 
 
 def _loading(config: DetectConfig, classes: int) -> list[str]:
-    """Python that makes `model` from model.safetensors."""
+    """Return the Python code that builds `model` from model.safetensors."""
     kind, fields = type(config.model).__name__, dataclasses.asdict(config.model)
     own, activation = config.default_activation, spec_in_export(config.activation)
     swap = ["from golu_core import replace_activations", f"replace_activations(model, {own!r}, {activation!r})"]

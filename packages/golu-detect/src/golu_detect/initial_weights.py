@@ -1,4 +1,4 @@
-"""Where a detector or segmenter may start: the weights that torchvision publishes, and a head of the same classes."""
+"""Initial weights of a detector or segmenter: torchvision's published weights, and heads for the same classes."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ _BUILDERS = {
 
 
 def start_of_run(config: DetectConfig, model: nn.Module, data: DetectData, processes: Processes) -> Start | None:
-    """Loads what `--init-from` names into a network; None where it names nothing.
+    """Load the weights in `--init-from` into a network; return None without `--init-from`.
 
     Args:
-        config: of the run.
-        model: is changed in place.
-        data: whose classes the head is of. A run's head of other classes is made new; weights of other programs do not
-            name theirs, and keep a head of the same size.
-        processes: of the run.
+        config: The run's configuration.
+        model: The model, changed in place.
+        data: The data set, which defines the classes of the head. The head of a run with different classes is
+            reinitialized; weights from other programs do not name their classes, so a head of the same size is kept.
+        processes: The run's processes.
 
     Raises:
-        RequestError: the weights cannot be read, or are of another network.
+        RequestError: The weights cannot be read, or belong to a different network.
     """
     if config.init_from is None:
         return None
@@ -68,7 +68,7 @@ def _libraries(model: Model) -> dict[str, Library]:
 
 
 def _are_classes_of(given: GivenWeights, data: DetectData) -> bool | None:
-    """Whether a run's head is of these classes; None where nothing names its own."""
+    """Return whether a run's head has these classes; None if the weights do not name their classes."""
     theirs = classes_there(given, CLASSES_FILE, "names")
     if theirs is None:
         return None

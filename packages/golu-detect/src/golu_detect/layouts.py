@@ -1,4 +1,4 @@
-"""Where a folder of the user's own has its images and annotations: COCO, Roboflow, CVAT, Label Studio, YOLO, VOC."""
+"""Find images and annotations in the user's own folder: COCO, Roboflow, CVAT, Label Studio, YOLO, or PASCAL VOC."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _FOR_CLASSES = "; a folder for each class is for golu-vision"
 
 @dataclass(frozen=True)
 class DatasetSplit:
-    """One split as it lies on disk.
+    """One split on disk.
 
     Attributes:
-        folder: of the images.
-        annotations: of the split.
-        files: that hold the annotations.
+        folder: The folder with the images.
+        annotations: The split's annotations.
+        files: The annotation files.
     """
 
     folder: Path
@@ -36,16 +36,16 @@ class DatasetSplit:
 
 
 def find_splits(root: Path, test_share: float | None) -> tuple[DatasetSplit, DatasetSplit]:
-    """Both splits of a folder, in whichever of the known layouts it is.
+    """Find both splits of a folder in any of the known layouts.
 
     - COCO: `annotations/instances_train2017.json`, `train2017/`, and so on; or `instances_train.json` with `images/`.
-    - Roboflow: `train/_annotations.coco.json` beside its images, and `valid/` or `test/` likewise.
-    - CVAT and Label Studio: one JSON for all images, of which `test_share` is for the test.
-    - YOLO: `data.yaml` with `train`, `val` and `names`; labels in `labels/` beside `images/`.
-    - PASCAL VOC: `Annotations/*.xml`, `JPEGImages/`, `ImageSets/Main/train.txt` and `val.txt`.
+    - Roboflow: `train/_annotations.coco.json` next to its images, and `valid/` or `test/` likewise.
+    - CVAT and Label Studio: one JSON file for all images, of which `test_share` are held out for testing.
+    - YOLO: `data.yaml` with `train`, `val`, and `names`; labels in `labels/` next to `images/`.
+    - PASCAL VOC: `Annotations/*.xml`, `JPEGImages/`, `ImageSets/Main/train.txt`, and `val.txt`.
 
     Raises:
-        RequestError: no layout fits; the message has what lies there.
+        RequestError: No layout matches; the message lists the contents of the folder.
     """
     if not root.is_dir():
         raise RequestError(f"there is no data folder {printable(root)}")
@@ -75,7 +75,7 @@ def _refuse_share(
 
 
 def _coco_pair(root: Path) -> tuple[Path, Path] | None:
-    """The annotation files of training and test, None if there are not both."""
+    """Return the annotation files of training and test set, or None if one is missing."""
     for train, test in _coco_names(root):
         if train.is_file() and test.is_file():
             return train, test
@@ -98,7 +98,7 @@ def _coco_split(root: Path, file: Path) -> DatasetSplit:
 
 
 def _image_folder(root: Path, file: Path, annotations: Annotations) -> Path:
-    """The folder from which all of the file's image names lead to files; RequestError where there is none."""
+    """Return the folder in which all image names of the file exist; raise RequestError if there is none."""
     split = file.stem.removeprefix("instances_")
     candidates = [
         root / split,
@@ -128,7 +128,7 @@ def _image_folder(root: Path, file: Path, annotations: Annotations) -> Path:
 
 
 def _single_file(root: Path) -> Path | None:
-    """The only COCO file of a folder: CVAT's `instances_default.json`, Label Studio's `result.json`."""
+    """Return the only COCO file of a folder: CVAT's `instances_default.json` or Label Studio's `result.json`."""
     for folder in (root / "annotations", root):
         found = [path for path in sorted(folder.glob("*.json")) if not is_hidden(path.name)] if folder.is_dir() else []
         if len(found) == 1:
@@ -152,7 +152,7 @@ def _shared(root: Path, file: Path, share: float | None) -> tuple[DatasetSplit, 
 
 
 def _has_class_folders(root: Path) -> bool:
-    """Whether images lie in `train/CLASS`, as for a classifier."""
+    """Return whether there are images in `train/CLASS`, as for a classifier."""
     inside = subfolders(root / "train") if (root / "train").is_dir() else []
     return any(path.suffix.lower() in EXTENSIONS for folder in inside for path in folder.iterdir())
 

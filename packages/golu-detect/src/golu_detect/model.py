@@ -1,4 +1,4 @@
-"""Builds a recipe's network: torchvision's own builders, a trained backbone, and the run's activation in all of it."""
+"""Build a recipe's network: torchvision's own builders, a pretrained backbone, and the run's activation throughout."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ from .config import DeepLabV3, DetectConfig, FasterRcnn, MaskRcnn, Model, Retina
 
 Detector = FasterRcnn | RetinaNet | MaskRcnn
 
-_STAGES = ("layer4", "layer3", "layer2", "layer1", "conv1")  # from the end, as torchvision freezes them
+_STAGES = ("layer4", "layer3", "layer2", "layer1", "conv1")  # from the last, as torchvision freezes them
 _TRAINED_STAGES = 3  # torchvision's default
 
 
 def build_model(
     config: DetectConfig, classes: int, weights: dict[str, Tensor] | None = None
 ) -> tuple[nn.Module, SwappedActivations]:
-    """The network with the run's activation, its weights a function of the seed and of the backbone's.
+    """Build the network with the run's activation; its weights depend only on the seed and the backbone's weights.
 
     Args:
-        config: of the run.
-        classes: with the background.
-        weights: of the trained backbone, from `backbone_weights`.
+        config: The run's configuration.
+        classes: Number of classes, including the background.
+        weights: Weights of the pretrained backbone, from `backbone_weights`.
 
     Returns:
-        The network, and how many activations were swapped and which functional calls were left as published.
+        The network, the number of swapped activations, and the functional calls that keep the published activation.
 
     Raises:
-        RequestError: the backbone's weights are of another shape.
+        RequestError: The backbone's weights have a different shape.
     """
     seed_global_generators(config.seed, Purpose.WEIGHTS)
     network = build_network(config.model, classes)
@@ -66,7 +66,7 @@ def build_model(
 
 @contextmanager
 def _small_images(network: nn.Module) -> Iterator[None]:
-    """Lets a detector take the small example that its functional calls are looked for with, unscaled."""
+    """Let a detector process the small example for finding its functional calls without resizing it."""
     transform: Any = getattr(network, "transform", None)
     if transform is None:
         yield
@@ -80,7 +80,7 @@ def _small_images(network: nn.Module) -> Iterator[None]:
 
 
 def build_network(model: Model, classes: int) -> nn.Module:
-    """The network as published, with weights from torch's global generator."""
+    """Build the published network, with weights from torch's global generator."""
     if model.backbone == "small":
         return _small(model, classes)
     plain = {"weights": None, "weights_backbone": None, "num_classes": classes}
@@ -101,10 +101,10 @@ def build_network(model: Model, classes: int) -> nn.Module:
 
 
 def backbone_weights(config: DetectConfig) -> dict[str, Tensor] | None:
-    """The weights that `--backbone` names, without the classifier; None if it names none.
+    """Return the weights in `--backbone` without the classifier; None without `--backbone`.
 
     Raises:
-        RequestError: they are missing, or of another activation or network.
+        RequestError: The weights are missing, or belong to a different activation or network.
     """
     if config.backbone is None:
         return None
@@ -154,13 +154,13 @@ def _torchvisions(name: str, activation: str) -> dict[str, Tensor]:
 
 
 def _load_backbone(network: nn.Module, weights: dict[str, Tensor], config: DetectConfig) -> None:
-    """Loads the weights and freezes the first stages, as torchvision does for a trained backbone."""
+    """Load the weights and freeze the first stages, as torchvision does for a pretrained backbone."""
     body: nn.Module = network.backbone if config.segments else network.backbone.body  # type: ignore[union-attr, assignment]
     try:
         body.load_state_dict(weights)
     except RuntimeError as error:
         raise RequestError(f"the backbone {config.backbone} does not fit: {str(error)[:300]}") from None
-    if isinstance(config.model, DeepLabV3):  # which trains all of it
+    if isinstance(config.model, DeepLabV3):  # trains all stages
         return
     stages = _TRAINED_STAGES if config.model.trainable_stages is None else config.model.trainable_stages
     trained = set(_STAGES[:stages]) | ({"bn1"} if stages == 5 else set())
@@ -172,7 +172,7 @@ def _load_backbone(network: nn.Module, weights: dict[str, Tensor], config: Detec
 
 
 class SmallBackbone(nn.Module):
-    """Three residual stages at strides 4, 8 and 16, for scenes of 96 pixels."""
+    """Three residual stages with strides 4, 8, and 16, for scenes of 96 pixels."""
 
     channels = (48, 96, 128)
 
@@ -187,7 +187,7 @@ class SmallBackbone(nn.Module):
         self.layer3 = _residual(second, third, 1 if dilated else 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) to (N, 128, H / 16, W / 16)."""
+        """Map (N, 3, H, W) to (N, 128, H / 16, W / 16)."""
         x = self.relu(self.bn1(self.conv1(x)))
         y: Tensor = self.layer3(self.layer2(self.layer1(x)))
         return y
@@ -199,7 +199,7 @@ def _residual(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 
 class _SegmentationFeatures(SmallBackbone):
-    """The small backbone with its last two stages at stride 4, as DeepLabV3 takes them."""
+    """The small backbone with its last two stages at stride 4, as DeepLabV3 expects."""
 
     def __init__(self) -> None:
         super().__init__(dilated=True)

@@ -1,4 +1,4 @@
-"""What a run of golu-detect prints before its first step."""
+"""The lines that a golu-detect run prints before its first step."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def opening(
 
 
 def published_sizes(config: DetectConfig) -> DetectData:
-    """Return a stand-in for the recipe's own data, for a dry run where they are missing."""
+    """Return a stand-in for the recipe's data, for a dry run without them."""
     data = config.data
     sizes = (data.train_size or config.batch_size, data.test_size)
     train, test = (cast(Any, MissingSamples(count)) for count in sizes)  # nothing reads them

@@ -1,4 +1,4 @@
-"""In which order the images are trained on."""
+"""The order of the training images."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .scenes import Scenes
 
 @dataclass(frozen=True)
 class AspectRatioOrder:
-    """An epoch's order in which `group_size` consecutive images have similar aspect ratios.
+    """An order for each epoch in which `group_size` consecutive images have similar aspect ratios.
 
-    A function of (seed, epoch), for any number of processes. The bins are those of torchvision's reference with factor
-    3: seven edges from 1/2 to 2, evenly apart in their logarithm.
+    It depends only on (seed, epoch), not on the number of processes. The bins are those of torchvision's reference with
+    factor 3: seven edges from 1/2 to 2, evenly spaced on a logarithmic scale.
 
     Attributes:
-        order: of the images without groups.
-        bins: of each image.
-        group_size: images in a row.
+        order: The order of the images without groups.
+        bins: The bin of each image.
+        group_size: Number of consecutive images per group.
     """
 
     order: EpochOrder
@@ -33,7 +33,7 @@ class AspectRatioOrder:
 
     @property
     def batch_size(self) -> int:
-        """Images of a step."""
+        """Images per step."""
         return self.order.batch_size
 
     @property
@@ -43,11 +43,11 @@ class AspectRatioOrder:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of an epoch."""
+        """Steps per epoch."""
         return self.order.steps_per_epoch
 
     def global_batches(self, epoch: int, first_step: int) -> Iterator[list[int]]:
-        """The images of each step; what does not fill a group is filled up by the first images of its bin."""
+        """Yield the images of each step; an incomplete group is filled with the first images of its bin."""
         waiting: dict[int, list[int]] = {}
         seen: dict[int, list[int]] = {}
         ordered: list[int] = []
@@ -70,7 +70,7 @@ TrainingOrder = EpochOrder | AspectRatioOrder
 
 
 def training_order(config: DetectConfig, train: Scenes | MissingSamples) -> TrainingOrder:
-    """The order of the training images; RequestError if they do not fill one batch."""
+    """Return the order of the training images; raise RequestError if there are too few for one batch."""
     order = EpochOrder(len(train), config.batch_size, config.seed, config.drop_last)
     if config.group_size == 1 or isinstance(train, MissingSamples):
         return order

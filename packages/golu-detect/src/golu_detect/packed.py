@@ -1,7 +1,7 @@
 """Annotations in arrays, with outlines as JSON text: small, quick to open, and shared by all loader processes.
 
-As Python objects the 860,001 annotations of COCO's training set take 2.7 GB in each process, and a loader process
-copies what it touches, since every access changes a reference count.
+As Python objects, the 860,001 annotations of COCO's training set occupy 2.7 GB in each process, and a loader process
+copies whatever it reads, because every access changes a reference count.
 """
 
 from __future__ import annotations
@@ -46,18 +46,19 @@ class _File(msgspec.Struct, gc=False):
 
 
 class PackedObjects(Mapping[int, list[Entry]]):
-    """The annotations of each image, made anew whenever they are asked for.
+    """The annotations of each image, built on access.
 
     Args:
-        image_ids: of all images of the file.
-        owners: (N,), for each object which image it belongs to, counted from 0.
-        given: what the file calls each.
+        image_ids: The ids of all images in the file.
+        owners: (N,), the image of each object, counted from 0.
+        given: The id of each object in the file.
         boxes: (N, 4), left, top, width, height.
-        areas, categories, crowds: (N,).
-        outlines: the JSON text of each segmentation.
+        areas, categories, crowds: (N,), the fields of each object.
+        outlines: The JSON text of each segmentation.
 
     Attributes:
-        owners, boxes, areas, categories, crowds: arrays, ordered by image; an image's objects as in the file.
+        owners, boxes, areas, categories, crowds: Arrays ordered by image; objects of one image are in the order of the
+            file.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class PackedObjects(Mapping[int, list[Entry]]):
 
     @classmethod
     def of(cls, entries: Sequence[Entry], image_ids: Sequence[int]) -> PackedObjects:
-        """From annotations that are dictionaries with all fields."""
+        """Pack annotations that are dictionaries with all fields."""
         places = {image_id: place for place, image_id in enumerate(image_ids)}
         count = len(entries)
         return cls(
@@ -116,12 +117,12 @@ class PackedObjects(Mapping[int, list[Entry]]):
         return [self._entry(row, image_id) for row in range(int(self._starts[place]), int(self._starts[place + 1]))]
 
     def outline(self, row: int) -> bytes:
-        """The JSON text of an object's segmentation."""
+        """Return the JSON text of an object's segmentation."""
         start = int(self._ends[row - 1]) if row else 0
         return self._outlines[start : int(self._ends[row])]
 
     def given_id(self, row: int) -> Any:
-        """What the file calls an object."""
+        """Return the id of an object in the file."""
         given = self._given[row]
         return int(given) if isinstance(given, numpy.integer) else given
 
@@ -139,9 +140,9 @@ class PackedObjects(Mapping[int, list[Entry]]):
 
 
 def packed_content(text: str) -> tuple[list[_Picture], PackedObjects, dict[int, str]] | None:
-    """Images, objects and categories of a text that is as COCO's own are; None where it is not, or might be wrong.
+    """Return images, objects, and categories of a text in COCO's own form; None if it differs or may be invalid.
 
-    What is found wrong here is not said: the file is then read by the reader that names it.
+    This function does not report problems: the file is then read by the reader that does.
     """
     try:
         found = msgspec.json.decode(text, type=_File)
@@ -170,7 +171,7 @@ def packed_content(text: str) -> tuple[list[_Picture], PackedObjects, dict[int, 
 
 
 def _are_possible(objects: PackedObjects, sizes: NDArray[Any], categories: Mapping[int, str]) -> bool:
-    """Whether no box, area, category or crowd is impossible."""
+    """Return whether all boxes, areas, categories, and crowd flags are valid."""
     corners, extents, of = objects.boxes[:, :2], objects.boxes[:, 2:], sizes[objects.owners]
     return bool(
         (sizes >= 1).all()

@@ -1,4 +1,4 @@
-"""What a trained network sees in images and videos: drawn on them, and as JSON."""
+"""Predictions of a trained network for images and videos: drawn images, and JSON."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _PALETTE = [(int(83 * k) % 200 + 55, int(157 * k) % 200 + 55, int(211 * k) % 200
 
 
 class Sighting(NamedTuple):
-    """What a network sees in an image.
+    """The prediction for an image.
 
     Attributes:
-        drawn: the image with it, (3, F * H, F * W) uint8, enlarged F times if the image is small.
-        values: as JSON, in the image's own pixels: `detections` in COCO's format with names, or `classes`, the share of
-            pixels of each.
-        labels: of a segmenter, the class of each pixel, (H, W) uint8.
+        drawn: The image with the prediction, (3, F * H, F * W) uint8, enlarged F times if the image is small.
+        values: The prediction as JSON, in pixels of the original image: `detections` in COCO's format with names, or
+            `classes`, the fraction of the pixels in each class.
+        labels: The class of each pixel, (H, W) uint8, if the network is a segmenter.
     """
 
     drawn: Tensor
@@ -61,15 +61,15 @@ def predict(
     device: torch.device,
     augment: DetectionAugment | SegmentationAugment,
 ) -> Sighting:
-    """What a network sees in an image that is scaled as in evaluation.
+    """Predict an image, resized as in evaluation.
 
     Args:
-        model: in evaluation mode.
+        model: The network, in evaluation mode.
         image: (3, H, W) uint8.
-        names: of the classes, by label.
-        threshold: lowest score that is shown.
-        device: of the model.
-        augment: of the run, which has the size in evaluation.
+        names: Class names by label.
+        threshold: Minimum score of the detections to show.
+        device: The model's device.
+        augment: The run's augmentation settings, which include the size in evaluation.
     """
     drawn = _enlarged(image)
     factor = drawn.shape[-1] // image.shape[-1]
@@ -100,13 +100,13 @@ def predict(
 
 
 def _segmented(model: nn.Module, image: Tensor, device: torch.device, augment: SegmentationAugment) -> Tensor:
-    """The class of each pixel, (H, W) int64 on the CPU, by a network that sees the image at evaluation's size.
+    """Return the class of each pixel, (H, W) int64 on the CPU, from the image at evaluation's size.
 
     Args:
-        model: in evaluation mode.
+        model: The network, in evaluation mode.
         image: (3, H, W) uint8.
-        device: of the model.
-        augment: of the run, which has that size.
+        device: The model's device.
+        augment: The run's augmentation settings, which include that size.
     """
     scaled: Tensor = evaluation_transform(augment)(image)
     logits = model(normalized([scaled], device))["out"].float()
@@ -117,13 +117,13 @@ def _segmented(model: nn.Module, image: Tensor, device: torch.device, augment: S
 
 
 def _enlarged(image: Tensor) -> Tensor:
-    """(..., H, W) with each pixel repeated, so that a small image has room for text."""
+    """Repeat each pixel of a (..., H, W) image, so that a small image has room for text."""
     factor = max(1, _READABLE // max(image.shape[-2:]))
     return image.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
 
 
 def _with_masks(image: Tensor, masks: Sequence[Tensor], labels: Sequence[int], factor: int) -> Tensor:
-    """Draws one mask after the other: torchvision blackens where masks that it draws at once overlap."""
+    """Draw masks one after the other: torchvision paints overlaps black if it draws several masks at once."""
     for mask, label in zip(masks, labels, strict=True):
         large = mask.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
         image = draw_segmentation_masks(image, large, alpha=0.5, colors=_PALETTE[label % len(_PALETTE)])
@@ -138,7 +138,7 @@ def save_predictions(
     augment: DetectionAugment | SegmentationAugment,
     count: int = 16,
 ) -> None:
-    """Draws the first test images with what the network sees."""
+    """Draw the first test images with their predictions."""
     model.eval()
     tiles = []
     for sample in range(min(count, len(data.test))):
@@ -165,11 +165,11 @@ class PredictFlags:
 
 
 def predict_command(arguments: Sequence[str]) -> None:
-    """`golu-detect predict RUN_DIR IMAGE|VIDEO|FOLDER|-... [flags]`.
+    """Run `golu-detect predict RUN_DIR IMAGE|VIDEO|FOLDER|-... [flags]`.
 
     Raises:
-        RequestError: the request is wrong.
-        RunFailure: some files could not be read; the others are predicted.
+        RequestError: The request is invalid.
+        RunFailure: Some files could not be read; the others are predicted.
     """
     folder, flags = parsed_run_flags(PredictFlags, arguments, "golu-detect predict")
     found = named_images(flags.images)
@@ -199,23 +199,24 @@ def predict_command(arguments: Sequence[str]) -> None:
 
 
 def _output_name(name: Path) -> Path:
-    """What the files of an image are named after, without their endings.
+    """Return the stem of an image's output files.
 
-    The ending of an image called `images.png` or `results.jpg` stays, or its files would have the names of COCO's.
+    An image called `images.png` or `results.jpg` keeps its extension, because its files would otherwise have the names
+    of COCO's.
     """
     of_coco = name.parent == Path() and name.stem in {Path(_IMAGES).stem, Path(_RESULTS).stem}
     return name.with_name(fitting_name(name.name if of_coco else name.stem, max(_ENDINGS, key=len)))
 
 
 class _Seeing:
-    """Writes what a network sees in one file after the other."""
+    """Write the predictions for one file after the other."""
 
     def __init__(self, network: _Network, flags: PredictFlags) -> None:
         self._network, self._flags = network, flags
         self._coco = _CocoResults(network.names)
 
     def image(self, path: Path, name: Path) -> str:
-        """Looks at an image, and returns what is said of it; RequestError if it cannot be read."""
+        """Predict an image and return the line to print; raise RequestError if it cannot be read."""
         image = self._network.read(path)
         seen = self._network.see(image, self._flags.threshold)
         out = self._flags.out
@@ -227,9 +228,9 @@ class _Seeing:
         return _summary(seen.values)
 
     def video(self, path: Path, name: Path) -> str:
-        """Looks at the frames of a video; RequestError if it, or the rest of it, cannot be read.
+        """Predict the frames of a video; raise RequestError if it or the rest of it cannot be read.
 
-        The drawn video has no place for the mark that it is ours, so the JSON file's counts for it.
+        The drawn video cannot store the mark that this program wrote it, so the mark in the JSON file counts for both.
         """
         video = open_video(path, self._flags.every)
         seen: list[dict[str, Any]] = []
@@ -246,7 +247,7 @@ class _Seeing:
                 damage.append(error)
 
         frames = drawn()
-        first = list(islice(frames, 1))  # before anything is written: the network's outputs may not be finite
+        first = list(islice(frames, 1))  # before writing anything: the network's outputs may not be finite
         values = {"software": MADE_BY, "frames": seen}
         write_output(self._flags.out / f"{name}.json", _json_writer(values))  # first, or a kill would leave no mark
         write_atomically(self._flags.out / f"{name}{_VIDEO}", video_writer(video.rate, chain(first, frames)))
@@ -257,13 +258,13 @@ class _Seeing:
         return f"{len(seen)} frames, {something} of them with something in it"
 
     def finish(self) -> None:
-        """Writes what is of all files."""
+        """Write the files about all inputs."""
         if not self._network.config.segments:
             self._coco.write(self._flags.out)
 
 
 class _Network:
-    """A finished run's network on its device, with its way to read images and the names of its classes."""
+    """A finished run's network on its device, with its image reader and class names."""
 
     def __init__(self, folder: Path) -> None:
         finished = FinishedRun.at(folder, DetectConfig)
@@ -274,17 +275,17 @@ class _Network:
         self.model: nn.Module = load_run(finished, classes["count"]).to(self.device).eval()
 
     def read(self, path: Path) -> Tensor:
-        """An image as evaluation reads it, (3, H, W) uint8; RequestError if it cannot be read."""
+        """Read an image as in evaluation, (3, H, W) uint8; raise RequestError if it cannot be read."""
         return read_image(path, upright=self.config.data.apply_exif, background=self.config.data.background)
 
     def see(self, image: Tensor, threshold: float) -> Sighting:
-        """What it sees in a (3, H, W) uint8 image; RunFailure if the network's outputs are not finite."""
+        """Predict a (3, H, W) uint8 image; raise RunFailure if the network's outputs are not finite."""
         with finite_heads(self.model):
             return predict(self.model, image, self.names, threshold, self.device, self.config.augment)
 
 
 class _CocoResults:
-    """Detections in many images as `results.json`, which pycocotools' `loadRes` reads beside `images.json`."""
+    """Detections in many images as `results.json`, which pycocotools' `loadRes` reads together with `images.json`."""
 
     def __init__(self, names: Mapping[int, str]) -> None:
         self.categories = [{"id": label, "name": name} for label, name in names.items()]
@@ -292,21 +293,21 @@ class _CocoResults:
         self.found: list[dict[str, Any]] = []
 
     def add(self, file_name: str, image: Tensor, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Adds an image, (3, H, W) uint8, and its detections."""
+        """Add an image, (3, H, W) uint8, and its detections."""
         number = len(self.images) + 1
         self.images.append({"id": number, "file_name": file_name, "height": image.shape[-2], "width": image.shape[-1]})
         for entry in entries:
             self.found.append({"image_id": number} | {name: v for name, v in entry.items() if name != "name"})
 
     def write(self, folder: Path) -> None:
-        """Writes both files; a list has no place for the mark that it is ours, so the other's counts for it."""
+        """Write both files; a list cannot store the mark of this program, so the other file's mark counts for both."""
         values = {"info": {"software": MADE_BY}, "images": self.images, "categories": self.categories}
         write_output(folder / _IMAGES, _json_writer({**values, "annotations": []}))
         write_atomically(folder / _RESULTS, _json_writer(self.found))
 
 
 def _check_names(out: Path, named: Sequence[tuple[Path, Path]]) -> None:
-    """Raises RequestError where outputs would overwrite each other, or something that this program did not make."""
+    """Raise RequestError if outputs would overwrite each other or files that this program did not write."""
     endings = {path: (_VIDEO, ".json") if is_video(path) else (".png", ".json", _LABELS) for path, _ in named}
     written = [f"{name}{ending}" for path, name in named for ending in endings[path]] + [_IMAGES, _RESULTS]
     twice = next((name for name, count in Counter(written).items() if count > 1), None)
@@ -322,7 +323,7 @@ def _check_names(out: Path, named: Sequence[tuple[Path, Path]]) -> None:
 
 
 def _check_images(path: Path, named: Sequence[tuple[Path, Path]]) -> None:
-    """Raise RequestError if earlier results in the folder are of images that this command does not look at."""
+    """Raise RequestError if earlier results in the folder are for images that this command does not predict."""
     if not path.exists():
         return
     check_output(path)
@@ -341,7 +342,7 @@ def _check_images(path: Path, named: Sequence[tuple[Path, Path]]) -> None:
 
 
 def _is_known_by(path: Path, of_a_video: bool) -> bool:
-    """Whether a file without a place for our mark is ours by the JSON file beside it."""
+    """Return whether the JSON file next to a file that cannot store our mark shows that we wrote it."""
     if not path.exists():
         return False
     check_output(path)
@@ -356,7 +357,7 @@ def _json_writer(value: Any) -> Callable[[Path], None]:
 
 
 def class_names(path: Path) -> dict[str, Any]:
-    """A run's `classes.json`: the `count` of outputs, and `names` by label; RequestError if it cannot be read."""
+    """Read a run's `classes.json`: the `count` of outputs, and `names` by label; raise RequestError if unreadable."""
     try:
         classes: dict[str, Any] = regular_json(path)
     except (OSError, ValueError) as error:

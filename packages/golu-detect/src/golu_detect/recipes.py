@@ -1,8 +1,8 @@
 """The paper's segmentation and detection experiments, one recipe per row, and the same four on scenes of digits.
 
-Numbers are those of the GoLU paper (Das et al., NeurIPS 2025, arXiv 2502.03654) and of the authors' public code, which
-is torchvision's reference training. Published results are means over three seeds; the runs took 4 GPUs. The backbone of
-each is the ResNet-50 that golu-vision trained with the same activation and seed (`--backbone RUN_DIR`).
+Hyperparameters are those of the GoLU paper (Das et al., NeurIPS 2025, arXiv 2502.03654) and the authors' public code,
+which is torchvision's reference training. Published results are means over three seeds, trained on 4 GPUs. Each
+backbone is the ResNet-50 that golu-vision trained with the same activation and seed (`--backbone RUN_DIR`).
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ _BACKBONE = "/resnet50-imagenet/{activation}/seed{seed}"
 
 
 def _row(model: str, size: int, ddof: int = 0, further: tuple[PublishedAt, ...] = (), **columns: str) -> PaperRow:
-    """A row of the paper's table; the first metric is the one by which runs are compared."""
+    """Return a row of the paper's table; runs are compared by the first metric."""
     results = {metric: published(cells) for metric, cells in columns.items()}
     metric = next(iter(results))
     return PaperRow(model, "COCO 2017", metric, size, results, ddof, further, {"backbone": _BACKBONE})
 
 
 def _at(lr: float | None, **means: str) -> PublishedAt:
-    """Means of the paper's pictures at a rate; None for the recipe's own."""
+    """Return the means in the paper's figures at a learning rate; None stands for the recipe's own."""
     results = {metric: pictured(cells) for metric, cells in means.items()}
     return PublishedAt({} if lr is None else {"optim.lr": lr}, results)
 
 
 def _detector(name: str, paper: PaperRow, model: Model, optim: Optim) -> DetectConfig:
-    """torchvision's reference: steps at epochs 16 and 22, linear warm-up from lr / 1000 in the first epoch."""
+    """torchvision's reference: steps at epochs 16 and 22, linear warmup from lr / 1000 in the first epoch."""
     return DetectConfig(
         recipe=name,
         paper=paper,
@@ -172,7 +172,7 @@ MASKRCNN_DIGITS = _on_digits(MaskRcnn(**_SMALL), "box_map", 1_545_585, epochs=4)
 
 
 def _own(name: str, model: Model, metric: str, size: int) -> DetectConfig:
-    """Not in the paper: annotated images of the user's own (`--data.root`); `auto_recipe` chooses most of this."""
+    """Not in the paper: the user's own annotated images (`--data.root`); `auto_recipe` chooses most settings."""
     segments = isinstance(model, DeepLabV3)
     warmup = StepWarmup(steps=1000, start_factor=1e-3)
     return DetectConfig(

@@ -26,25 +26,25 @@ _FORMAT = "golu-sample-scenes/1"
 _SIDE = 96
 _EMPTY_EVERY = 20
 _CROWD_EVERY = 16
-# not contiguous, as COCO's own
+# not contiguous, like COCO's own
 _CATEGORY_IDS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 90)
 
 
 def write_digit_scenes(folder: Path) -> Path:
-    """Writes 800 training and 103 test scenes of scikit-learn's digits in COCO 2017's layout, unless they are there.
+    """Write 800 training and 103 test scenes of scikit-learn's digits in COCO 2017's layout, unless they exist.
 
-    Each scene has one to four digits of 20 to 44 pixels on a noisy ground, which overlap a little; sometimes one of 7
-    pixels, a crowd of small ones, or none at all. Masks are polygons, or RLE where a digit has a hole. Test scenes are
-    made of other scans than training scenes.
+    Each scene has one to four digits of 20 to 44 pixels on a noisy background, which overlap a little. Some scenes have
+    a digit of 7 pixels, a crowd of small ones, or no digits at all. Masks are polygons, or RLE if a digit has a hole.
+    Test scenes use other scans than training scenes.
 
     Args:
-        folder: gets `train2017`, `val2017` and `annotations`. It appears whole or not at all.
+        folder: The folder for `train2017`, `val2017`, and `annotations`. It appears complete or not at all.
 
     Returns:
         The folder.
 
     Raises:
-        RequestError: something else lies there.
+        RequestError: The folder has other contents.
     """
     marker = {"format": _FORMAT, **_IMAGES}
     return written_once(folder, "the scenes", lambda: _are_there(folder), _write, marker)
@@ -59,13 +59,13 @@ class SampleDataFlags:
 
 
 def sample_data_command(arguments: Sequence[str]) -> None:
-    """`golu-detect sample-data DIR`."""
+    """Run `golu-detect sample-data DIR`."""
     flags = parsed_flags(SampleDataFlags, arguments, "golu-detect sample-data")
     say(f"written: {write_digit_scenes(flags.folder)}")
 
 
 def _are_there(folder: Path) -> bool:
-    """Whether scenes lie there, ours or others in COCO's layout."""
+    """Return whether the folder contains scenes, ours or others in COCO's layout."""
     return all((folder / "annotations" / f"instances_{split}2017.json").is_file() for split in _IMAGES)
 
 
@@ -82,7 +82,7 @@ def _write(folder: Path) -> None:
 
 
 def _write_scenes(folder: Path, count: int, digits: Any, scans: list[int], seed: int) -> dict[str, Any]:
-    """Writes the images of a split, and returns what its annotation file holds."""
+    """Write the images of a split, and return the contents of its annotation file."""
     import numpy
     from PIL import Image
 
@@ -103,7 +103,7 @@ def _write_scenes(folder: Path, count: int, digits: Any, scans: list[int], seed:
 
 
 class _Scene:
-    """A noisy ground, and the digits on it."""
+    """A noisy background, and the digits on it."""
 
     def __init__(self, random: numpy.random.Generator) -> None:
         import numpy
@@ -115,7 +115,7 @@ class _Scene:
         self.annotations: list[dict[str, Any]] = []
 
     def place(self, scan: NDArray[Any], size: int) -> NDArray[Any] | None:
-        """Paints a scan of a digit somewhere and returns its mask, (H, W) uint8; None if it is all faint."""
+        """Paint a digit at a random position and return its mask, (H, W) uint8; None if the scan is too faint."""
         import numpy
         from PIL import Image
 
@@ -178,12 +178,12 @@ def _annotation(mask: NDArray[Any], category: int, is_crowd: bool) -> dict[str, 
 
 
 def _polygons(mask: NDArray[Any]) -> list[list[float]] | None:
-    """The outlines of a mask; None if it has a hole, which COCO's polygons cannot say."""
+    """Return the outlines of a mask; None if it has a hole, which COCO's polygons cannot represent."""
     import numpy
     from contourpy import FillType, contour_generator
 
     padded = numpy.pad(mask.astype(numpy.float64), 1)
-    # coordinates of pixel centers in COCO are at .5, and the padding moves everything by 1
+    # pixel centers are at .5 in COCO's coordinates, and the padding shifts everything by 1
     found = contour_generator(z=padded, fill_type=FillType.OuterOffset).filled(0.5, 2.0)
     outlines = []
     for points, offsets in zip(*found, strict=True):

@@ -27,13 +27,13 @@ Target = dict[str, Tensor]
 
 
 class SceneBatch(NamedTuple):
-    """One process's images of one step.
+    """The images of one process in one step.
 
     Attributes:
         images: N tensors of (3, H, W) uint8, each of its own size.
-        targets: of each image; see `instance_target`, or `segmentation`: (H, W) uint8.
-        positions: (N,) int64, place in the order, or -1 where the image only fills the batch.
-        samples: (N,) int64, which image of the split.
+        targets: The target of each image; see `instance_target`, or `segmentation`: (H, W) uint8.
+        positions: (N,) int64, position in the order, or -1 for an image that only fills the batch.
+        samples: (N,) int64, the index of each image in the split.
     """
 
     images: list[Tensor]
@@ -46,15 +46,15 @@ class Scenes:
     """A split as a data set: images and their targets, augmented in training.
 
     Args:
-        folder: of the images.
-        annotations: of the split.
-        images: those of them that are used.
-        labels: class labels by category id.
-        kind: of target: `segmentation`, `boxes` or `masks`.
-        transform: of image and target.
-        seed: of the augmentation; None in evaluation.
-        apply_exif: Whether images are rotated as their EXIF data say.
-        background: what transparent pixels are put on.
+        folder: The folder with the images.
+        annotations: The split's annotations.
+        images: The images in use.
+        labels: Class labels by category id.
+        kind: The type of target: `segmentation`, `boxes`, or `masks`.
+        transform: The transform for image and target.
+        seed: Seed for the augmentation; None in evaluation.
+        apply_exif: Whether to rotate images by their EXIF orientation.
+        background: Color behind transparent pixels.
     """
 
     in_memory = False
@@ -85,10 +85,10 @@ class Scenes:
         return len(self.images)
 
     def scene(self, sample: int) -> tuple[Tensor, Target]:
-        """An image as (3, H, W) uint8, and its target, as they are on disk.
+        """Return an image as (3, H, W) uint8 and its target, without augmentation.
 
         Raises:
-            RequestError: the image is missing, cannot be decoded, or is of another size than its annotation says.
+            RequestError: The image is missing, cannot be decoded, or does not have the size in its annotation.
         """
         image, pixels = self.images[sample], self.pixels(sample)
         objects = self.annotations.objects.get(image.id, ())
@@ -100,7 +100,7 @@ class Scenes:
         """Return an image as (3, H, W) uint8.
 
         Raises:
-            RequestError: The image is missing, cannot be decoded, or is of another size than its annotation says.
+            RequestError: The image is missing, cannot be decoded, or does not have the size in its annotation.
         """
         image = self.images[sample]
         return _read_image(self.folder / image.file_name, image, self.apply_exif, self.background)
@@ -133,7 +133,7 @@ class Scenes:
 
 
 def _read_image(path: Path, image: Image, apply_exif: bool, background: Background) -> Tensor:
-    """The image as it was annotated: its pixels as they are stored, or turned as its EXIF data say."""
+    """Return the image as it was annotated: its stored pixels, or rotated by its EXIF orientation."""
     encoded = read_file(path)
     expected = image.height, image.width
     pixels = decode(encoded, str(path), upright=apply_exif, background=background)
@@ -156,7 +156,7 @@ def _read_image(path: Path, image: Image, apply_exif: bool, background: Backgrou
 
 
 def training_transform(augment: DetectionAugment | SegmentationAugment) -> Callable[[Any], Any]:
-    """Of image and target in training; detectors scale their images themselves."""
+    """Return the training transform for image and target; detectors resize their images themselves."""
     flip: list[Any] = [v2.RandomHorizontalFlip(0.5)] if augment.flip else []
     if isinstance(augment, DetectionAugment):
         return v2.Compose([*flip, v2.Identity()])
@@ -173,12 +173,12 @@ def training_transform(augment: DetectionAugment | SegmentationAugment) -> Calla
 
 
 def evaluation_transform(augment: DetectionAugment | SegmentationAugment) -> Callable[[Any], Any]:
-    """Of image and target in evaluation."""
+    """Return the evaluation transform for image and target."""
     return v2.Identity() if isinstance(augment, DetectionAugment) else partial(_resized, side=augment.eval_side)
 
 
 def _resized(scene: Any, side: int) -> Any:
-    """Scale the shorter side of a scene, or of an image alone, to `side` pixels."""
+    """Resize the shorter side of a scene, or of an image alone, to `side` pixels."""
     if not isinstance(scene, dict):
         return v2.functional.resize(scene, [side], antialias=True)
     image = v2.functional.resize(scene["image"], [side], antialias=True)
@@ -191,18 +191,18 @@ def _resized_at_random(scene: dict[str, Any], low: int, high: int) -> Any:
 
 
 def _scaled_classes(mask: tv_tensors.Mask, height: int, width: int) -> tv_tensors.Mask:
-    """Scale the classes of pixels, (H, W): each pixel takes the class of the pixel where its center lies.
+    """Resize the classes of pixels, (H, W): each pixel gets the class of the pixel that contains its center.
 
-    Pillow scales so, and with it torchvision's reference and the published code. torchvision's transform of masks takes
-    the upper left corner instead of the center: half a pixel off the image, so that a perfect segmenter reaches a mean
-    IoU of 98.5 instead of 100.
+    Pillow and therefore torchvision's reference and the published code resize this way. torchvision's transform for
+    masks uses the upper left corner instead of the center: the mask is shifted by half a pixel, and a perfect segmenter
+    reaches a mean IoU of only 98.5 instead of 100.
     """
     scaled = PillowImage.fromarray(mask.numpy()).resize((width, height), PillowImage.Resampling.NEAREST)
     return tv_tensors.Mask(torch.from_numpy(numpy.array(scaled)))
 
 
 def _padded(scene: dict[str, Any], size: int) -> dict[str, Any]:
-    """Pad a scene that is smaller than a crop below and on the right, as torchvision's reference does."""
+    """Pad a scene that is smaller than the crop at the bottom and on the right, as torchvision's reference does."""
     height, width = scene["image"].shape[-2:]
     padding = [0, 0, max(size - width, 0), max(size - height, 0)]
     return {

@@ -1,4 +1,4 @@
-"""Segmentations in COCO's format, checked before pycocotools sees them: on malformed ones it reads foreign memory."""
+"""Check segmentations in COCO's format before pycocotools uses them: malformed ones make it read foreign memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _POLYGONS = msgspec.json.Decoder(list[list[float]])
 
 
 def segmentation_problem(segmentation: Any, height: int, width: int) -> str | None:
-    """What is wrong with polygons, run lengths or compressed run lengths of an image; None if nothing is."""
+    """Return what is wrong with an image's polygons, run lengths, or compressed run lengths; None if they are valid."""
     if isinstance(segmentation, list):
         return _polygons_problem(segmentation)
     if not isinstance(segmentation, Mapping):
@@ -47,7 +47,7 @@ def segmentation_problem(segmentation: Any, height: int, width: int) -> str | No
 
 
 def outline_problem(encoded: bytes, height: int, width: int) -> str | None:
-    """Return the `segmentation_problem` of JSON text; sound polygons, nearly all of them, are decoded at once."""
+    """Return the `segmentation_problem` of JSON text; valid polygons, the usual case, are decoded in one pass."""
     try:
         polygons = _POLYGONS.decode(encoded)
     except ValueError:
@@ -73,7 +73,7 @@ def _polygons_problem(polygons: list[Any]) -> str | None:
 
 
 def _decompressed(text: bytes) -> list[int] | None:
-    """Run lengths of COCO's compressed form, None where it is cut off; as `rleFrString` of pycocotools' C code."""
+    """Decode COCO's compressed run lengths like `rleFrString` in pycocotools' C code; None if they are truncated."""
     runs: list[int] = []
     place = 0
     while place < len(text):
@@ -93,10 +93,10 @@ def _decompressed(text: bytes) -> list[int] | None:
 
 
 def object_mask(entry: Mapping[str, Any], height: int, width: int) -> numpy.ndarray[Any, Any]:
-    """The mask of an object, (H, W) uint8, from polygons, run lengths or compressed run lengths.
+    """Return the mask of an object, (H, W) uint8, from polygons, run lengths, or compressed run lengths.
 
     Raises:
-        RequestError: there is none, or it is malformed.
+        RequestError: The segmentation is missing or malformed.
     """
     segmentation = entry.get("segmentation")
     problem = segmentation_problem(segmentation, height, width)
@@ -113,5 +113,5 @@ def object_mask(entry: Mapping[str, Any], height: int, width: int) -> numpy.ndar
 
 
 def given_id(entry: Mapping[str, Any]) -> Any:
-    """How the file calls an annotation, which is numbered anew."""
+    """Return the id of an annotation in its file, before it was renumbered."""
     return entry.get("given_id", entry.get("id", "?"))

@@ -1,4 +1,4 @@
-"""What golu-core and its tools need to know of segmentation and detection."""
+"""The interface of segmentation and detection to golu-core and its tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trains a segmenter or detector: from a recipe to result.json, top to bottom."""
+"""Train a segmenter or detector: from a recipe to result.json, top to bottom."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _DETECTIONS, _PICTURE = "detections.json", "samples/predictions.png"
 
 
 def train(config: DetectConfig) -> None:
-    """Trains a recipe, continues its run, or says that it is finished.
+    """Train a recipe, resume its run, or report that it is finished.
 
     Raises:
-        RequestError: the request is wrong; nothing was written.
-        RunFailure: training failed; the message names the last good checkpoint.
-        Interrupted: a signal stopped it, and it is saved.
+        RequestError: The request is invalid; nothing was written.
+        RunFailure: Training failed; the message names the last good checkpoint.
+        Interrupted: A signal stopped the run, which is saved.
     """
     with Run(config, TASK) as run:
         if run.report_if_finished():
@@ -82,12 +82,12 @@ def train(config: DetectConfig) -> None:
 
 
 def other_model(config: DetectConfig, data: DetectData, activation: str) -> nn.Module:
-    """The recipe's network with another activation in it, on the CPU."""
+    """Build the recipe's network with a different activation, on the CPU."""
     return build_model(replace(config, activation=activation, backbone=None), data.classes)[0]
 
 
 def check_request(config: DetectConfig, processes: Processes, plan: BatchPlan) -> None:
-    """Raises RequestError where DeepLabV3 would get one image at once: its pooled features have one value an image."""
+    """Raise RequestError if DeepLabV3 would process single images: its batch norm of pooled features needs two."""
     common = processes.count > 1 and processes.device.type == "cuda" and config.batch_norm == "synchronized"
     if config.segments and plan.device_size == 1 and not common:
         raise RequestError(
@@ -97,7 +97,7 @@ def check_request(config: DetectConfig, processes: Processes, plan: BatchPlan) -
 
 
 def checked_data(config: DetectConfig, processes: Processes) -> DetectData:
-    """Both splits, each image and object read if the config asks for it; RequestError if one is malformed."""
+    """Load both splits, with every image if the config asks for it; raise RequestError if one is malformed."""
 
     def read_all(data: DetectData) -> str:
         return f"all {check_every_image(data, config.num_workers):,} images and their objects can be read"
@@ -106,7 +106,7 @@ def checked_data(config: DetectConfig, processes: Processes) -> DetectData:
 
 
 def training_loss(model: nn.Module, batch: SceneBatch, config: DetectConfig, device: torch.device) -> Tensor:
-    """Sum of a detector's losses, or cross-entropy of the pixels with the auxiliary head's share: a scalar."""
+    """Return a detector's summed losses, or a segmenter's cross-entropy with weighted auxiliary loss: a scalar."""
     if isinstance(config.model, DeepLabV3):
         outputs = model(normalized(batch.images, device))
         targets = padded_targets(batch, device)
@@ -119,7 +119,7 @@ def training_loss(model: nn.Module, batch: SceneBatch, config: DetectConfig, dev
 
 
 def extras(run: Run[DetectConfig], data: DetectData, found: list[Detection]) -> dict[str, Callable[[], None]]:
-    """What is written after the result: what a detector found in the test set, and a picture of some predictions."""
+    """Return the writers of additional results: the detections in the test set, and an image of some predictions."""
 
     def save_detections() -> None:
         if run.is_main:

@@ -1,4 +1,4 @@
-"""Frames of videos and videos of frames, through PyAV (the extra `video`)."""
+"""Read and write the frames of videos with PyAV (the extra `video`)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Frame(NamedTuple):
     """A frame of a video.
 
     Attributes:
-        number: in the video, from 0.
-        seconds: when it is shown.
+        number: Index of the frame, from 0.
+        seconds: Time of the frame.
         image: (3, H, W) uint8, upright.
     """
 
@@ -36,11 +36,11 @@ class Frame(NamedTuple):
 
 
 class Video(NamedTuple):
-    """A video that is being read.
+    """An open video.
 
     Attributes:
-        rate: frames a second, of those that are read.
-        frames: in their order; RequestError where the file is damaged.
+        rate: Frames per second, counting only the frames that are read.
+        frames: The frames in order; raises RequestError if the file is damaged.
     """
 
     rate: Fraction
@@ -48,19 +48,19 @@ class Video(NamedTuple):
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file's name is that of a video."""
+    """Return whether the name of a file is that of a video."""
     return path.suffix.lower() in SUFFIXES
 
 
 def open_video(path: Path, every: int) -> Video:
-    """Opens a video and reads its first frame.
+    """Open a video and read its first frame.
 
     Args:
-        path: of the file.
-        every: 1 reads each frame, 2 every second one, and so on.
+        path: The file.
+        every: Step between frames: 1 reads each frame, 2 every second one, and so on.
 
     Raises:
-        RequestError: PyAV is not installed, or the file has no frame that can be read.
+        RequestError: PyAV is not installed, or the file has no readable frame.
     """
     rates: list[Fraction] = []
     frames = _frames(path, every, rates)
@@ -76,7 +76,7 @@ def _frames(path: Path, every: int, rates: list[Fraction]) -> Iterator[Frame]:
         check_regular(path)
     except OSError as error:
         raise RequestError(f"{printable(path)} cannot be read as a video: {error.strerror}") from None
-    except ValueError:  # the path has a NUL
+    except ValueError:  # the path contains NUL
         raise RequestError(f"{printable(path)} cannot be read as a video: no file has such a name") from None
     try:
         with av.open(str(path)) as container:
@@ -97,22 +97,22 @@ def _kinds(container: object) -> str:
 
 
 def upright(image: Tensor, rotation: int) -> Tensor:
-    """A frame as a player shows it: phones store how they were held, and not turned frames.
+    """Rotate a frame as a player does: phones store their orientation, not rotated frames.
 
     Args:
-        image: (3, H, W), as it is stored.
-        rotation: degrees by which a player turns it counterclockwise; those between right angles are left out.
+        image: The stored frame, (3, H, W).
+        rotation: Counterclockwise rotation in degrees; angles that are not multiples of 90 are ignored.
     """
     return torch.rot90(image, round(rotation / 90) % 4, dims=(1, 2)).contiguous()
 
 
 def write_video(path: Path, rate: Fraction, frames: Iterable[Tensor]) -> None:
-    """Writes an MP4 file with H.264, or MPEG-4 where this build of FFmpeg has no other encoder.
+    """Write an MP4 file with H.264, or MPEG-4 if this build of FFmpeg has no other encoder.
 
     Args:
-        path: of the file.
-        rate: frames a second.
-        frames: (3, H, W) uint8, all of one size; odd sides get one more row or column.
+        path: The file.
+        rate: Frames per second.
+        frames: (3, H, W) uint8, all of the same size; odd sides are extended by one row or column.
     """
     av = _pyav(path)
     with av.open(str(path), "w", format="mp4") as container:
@@ -142,7 +142,7 @@ def _pyav(path: Path) -> ModuleType:
 
 
 def video_writer(rate: Fraction, frames: Iterable[Tensor]) -> Callable[[Path], None]:
-    """A function that writes frames to the path that it is given; `write_video` has the arguments."""
+    """Return a function that writes frames to a given path; `write_video` describes the arguments."""
 
     def write(path: Path) -> None:
         write_video(path, rate, frames)

@@ -20,10 +20,10 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def voc_splits(root: Path) -> tuple[list[Path], list[Path]] | None:
-    """The annotation files of both splits; None where the folder has no `Annotations` with XML.
+    """Return the annotation files of both splits; None if the folder has no `Annotations` with XML files.
 
     Raises:
-        RequestError: the lists in `ImageSets/Main` are missing, or name an image without annotations.
+        RequestError: The lists in `ImageSets/Main` are missing, or name an image without annotations.
     """
     notes = root / "Annotations"
     if not notes.is_dir() or not any(notes.glob("*.xml")):
@@ -45,14 +45,14 @@ def _listed(notes: Path, path: Path) -> list[Path]:
 
 
 def read_voc(root: Path, files: list[Path]) -> tuple[Path, Annotations, tuple[Path, ...]]:
-    """The images' folder, their annotations as COCO has them, and the files that hold these.
+    """Return the image folder, the annotations in COCO's format, and the annotation files.
 
     Categories are numbered from 1 in the alphabetical order of all names in `Annotations`, the same for both splits.
-    Boxes are of whole pixels counted from 1, both ends included. Objects that are `difficult` are crowds: neither
-    learned nor counted, as in VOC's own evaluation.
+    Boxes are in whole pixels counted from 1, with both ends included. Objects marked `difficult` become crowds, which
+    are ignored in training and evaluation, as in VOC's own evaluation.
 
     Raises:
-        RequestError: a file is malformed; the message has its name.
+        RequestError: A file is malformed; the message includes its name.
     """
     notes = root / "Annotations"
     names = sorted({name for path in notes.glob("*.xml") for name in _names(path)})

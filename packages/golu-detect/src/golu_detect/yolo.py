@@ -24,10 +24,10 @@ _TESTS = ("val", "valid", "test")
 
 
 def yolo_splits(root: Path) -> tuple[list[Path], list[Path]] | None:
-    """The images of both splits; None where the folder has no `data.yaml`.
+    """Return the images of both splits; None if the folder has no `data.yaml`.
 
     Raises:
-        RequestError: the file is malformed, or its folders are missing.
+        RequestError: The file is malformed, or its folders are missing.
     """
     path = _description(root)
     if path is None:
@@ -40,12 +40,12 @@ def yolo_splits(root: Path) -> tuple[list[Path], list[Path]] | None:
 
 
 def read_yolo(root: Path, images: list[Path]) -> tuple[Path, Annotations, tuple[Path, ...]]:
-    """The images' folder, their annotations as COCO has them, and the files that hold these.
+    """Return the image folder, the annotations in COCO's format, and the annotation files.
 
     Classes are numbered from 1. An image without a label file has no objects.
 
     Raises:
-        RequestError: a line or an image is malformed; the message has the file and the line.
+        RequestError: A line or an image is malformed; the message includes the file and the line.
     """
     path = _description(root)
     assert path is not None
@@ -107,7 +107,7 @@ def _names(values: dict[str, Any], path: Path) -> dict[int, str]:
 def _images(root: Path, path: Path, places: Any) -> list[Path]:
     found: list[Path] = []
     for place in places if isinstance(places, list) else [places]:
-        # Roboflow writes ../train/images, meant from a folder that its archive does not have
+        # Roboflow writes ../train/images, relative to a folder that its archive does not have
         if len(str(place)) > LONGEST_PATH:
             raise RequestError(f"{printable(path)} names {excerpt(str(place))}, which no file can be called")
         candidates = [root / str(place), root / str(place).removeprefix("../")]
@@ -122,7 +122,7 @@ def _images(root: Path, path: Path, places: Any) -> list[Path]:
 
 
 def _label_file(image: Path) -> Path:
-    """`labels/a.txt` for `images/a.jpg`: the last folder named `images` on the way is `labels` instead."""
+    """Return `labels/a.txt` for `images/a.jpg`: the last folder named `images` in the path becomes `labels`."""
     parts = list(image.parts)
     for place in range(len(parts) - 2, -1, -1):
         if parts[place] == "images":
@@ -138,13 +138,13 @@ def _size(file: Path) -> tuple[int, int]:
             return width, height
     except UnidentifiedImageError:
         raise RequestError(f"the image {printable(file)} cannot be read: it is of no known image format") from None
-    except Exception as error:  # Pillow raises many kinds
+    except Exception as error:  # Pillow raises various exceptions
         problem = getattr(error, "strerror", None) or error
         raise RequestError(f"the image {printable(file)} cannot be read: {problem}") from None
 
 
 def _keypoint_numbers(values: dict[str, Any], path: Path) -> int:
-    """How many numbers of keypoints follow a box, 0 where the data set has none."""
+    """Return how many keypoint values follow each box, 0 if the data set has no keypoints."""
     shape = values.get("kpt_shape")
     if shape is None:
         return 0

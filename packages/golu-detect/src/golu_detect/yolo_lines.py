@@ -1,13 +1,13 @@
 """The lines of YOLO's label files.
 
-Ultralytics writes six kinds of lines, each after a class. Numbers are shares of the image:
+Ultralytics writes six kinds of lines, each starting with a class. Coordinates are fractions of the image:
 
 - detect: a box (center, width, height);
 - segment: three or more points of a polygon;
 - obb: the four corners of an oriented box, read as a polygon;
-- pose, where `data.yaml` has `kpt_shape`: a box and keypoints, of which the box is read;
+- pose, if `data.yaml` has `kpt_shape`: a box and keypoints, of which only the box is read;
 - predictions with `save_conf`: any of these and a confidence, which is refused;
-- predictions of a tracker: these and the number of a track, which is refused.
+- predictions of a tracker: these and a track number, which is refused.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from golu_core.training import RequestError
 from golu_core.training.messages import printable
 from golu_core.training.storage import excerpt
 
-_BEYOND = 1e-3  # boxes are cut off by rounding
-_CORNERS = 8  # numbers of an oriented box
+_BEYOND = 1e-3  # boxes may exceed the image by rounding
+_CORNERS = 8  # values of an oriented box
 _PREDICTED = "a label has no confidence and no track: write predictions without save_conf and tracking"
 
 
@@ -33,10 +33,10 @@ class Lines:
 
     Attributes:
         names: Names of the classes by number.
-        keypoints: Numbers of keypoints after a box.
-        with_keypoints: How many boxes had keypoints so far.
-        outlines: For each length of a polygon's line how many there were so far.
-        ends_in_1: How many of them had the whole number 1 at their end, as a tracker's first track.
+        keypoints: Number of keypoint values after a box.
+        with_keypoints: Number of boxes with keypoints so far.
+        outlines: Number of polygons so far, by the length of their line.
+        ends_in_1: Number of polygons among them that end in the whole number 1, like a tracker's first track.
     """
 
     names: dict[int, str]
@@ -46,10 +46,10 @@ class Lines:
     ends_in_1: int = 0
 
     def entry(self, line: str, where: str, width: int, height: int) -> dict[str, Any]:
-        """Read a line as an annotation of an image of this size, in COCO's format.
+        """Read a line as an annotation in COCO's format, for an image of the given size.
 
         Raises:
-            RequestError: It is malformed.
+            RequestError: The line is malformed.
         """
         words = line.split()
         try:
@@ -92,7 +92,7 @@ class Lines:
             path: The data set's description, for the message.
 
         Raises:
-            RequestError: They do.
+            RequestError: All polygons end this way.
         """
         count = sum(self.outlines.values())
         if count and count == self.ends_in_1 and set(self.outlines) != {_CORNERS}:
@@ -102,7 +102,7 @@ class Lines:
             )
 
     def notes(self) -> tuple[str, ...]:
-        """What was read otherwise than it was written, as sentences."""
+        """Return notes on values that were corrected while reading, as sentences."""
         found = []
         if self.with_keypoints:
             found.append(f"the keypoints of {self.with_keypoints:,} objects are left out, their boxes are used")
@@ -128,6 +128,6 @@ def _outlined(shares: list[float], width: int, height: int) -> dict[str, Any]:
 
 
 def _area(polygon: list[float]) -> float:
-    """By the shoelace formula."""
+    """Return the area of a polygon by the shoelace formula."""
     xs, ys = polygon[::2], polygon[1::2]
     return abs(sum(xs[n - 1] * ys[n] - xs[n] * ys[n - 1] for n in range(len(xs)))) / 2
