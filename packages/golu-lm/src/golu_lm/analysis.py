@@ -1,4 +1,4 @@
-"""Networks for `golu-core analyze`: finished models on their test split, and recipes at work on random tokens."""
+"""Models for `golu-core analyze`: finished runs on their test split, and timing models on random tokens."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _WINDOWS_AT_ONCE = 16
 
 
 def analysis_model(folder: Path, samples: int, data_dir: Path | None) -> AnalysisModel:
-    """Batches of windows (N, T + 1); a sample is a window. See `MakeAnalysisModel`.
+    """Return an analysis model on windows of tokens (N, T + 1); each window is one sample. See `MakeAnalysisModel`.
 
     Raises:
-        RequestError: see there; or the test split is shorter than a window.
+        RequestError: See `MakeAnalysisModel`; or the test split is shorter than a window.
     """
     finished = FinishedRun.at(folder, LmConfig)
     config = finished.config if data_dir is None else dataclasses.replace(finished.config, data_dir=data_dir)
@@ -35,7 +35,7 @@ def analysis_model(folder: Path, samples: int, data_dir: Path | None) -> Analysi
     finished.load_weights(model)
     device = default_device()
     context = config.model.context
-    whole = (len(data.test) - 1) // context  # windows; the rest of the split does not fill one
+    whole = (len(data.test) - 1) // context  # windows; an incomplete one at the end is dropped
     if not whole:
         raise RequestError(f"the test split of {len(data.test):,} tokens is shorter than a window of {context + 1}")
     windows = whole_split(data.test, context)
@@ -46,7 +46,7 @@ def analysis_model(folder: Path, samples: int, data_dir: Path | None) -> Analysi
 
 
 def _scores(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits (N * T, vocabulary) and the tokens (N * T,) that follow."""
+    """Return logits (N * T, vocabulary) and the following tokens (N * T,)."""
     (tokens,) = batch
     logits = model(tokens[:, :-1])
     return logits.flatten(0, 1).float(), tokens[:, 1:].flatten()
@@ -70,7 +70,7 @@ def _metrics(model: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
 
 
 def timing_model(config: LmConfig, samples: int, device: torch.device) -> TimingModel:
-    """Windows as long as the context, as `MakeTimingModel` describes."""
+    """Return a timing model on windows of the full context length, as `MakeTimingModel` describes."""
     model = build_model(config)[0].to(device)
     tokens = torch.randint(config.model.vocabulary, (samples, config.model.context + 1), device=device)
 

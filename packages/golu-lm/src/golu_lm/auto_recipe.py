@@ -1,4 +1,4 @@
-"""The recipe `text`: sizes, context, batch, rate and steps for text of the user's own."""
+"""The recipe `text`: network, context, batch, learning rate, and steps for the user's own text."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .tokenizers import build_tokenizer
 
 
 class _Sizes(NamedTuple):
-    """A network, and how it is trained.
+    """A network with its training settings.
 
     Attributes:
-        below: training tokens up to which it is taken.
+        below: Number of training tokens up to which this network is used.
     """
 
     below: float
@@ -30,23 +30,23 @@ class _Sizes(NamedTuple):
     lr: float
 
 
-# nanoGPT's advice for a CPU, its `train_shakespeare_char`, and a third in between that and GPT-2
+# nanoGPT's advice for a CPU, its `train_shakespeare_char`, and a size between that and GPT-2
 _SIZES = (
     _Sizes(5e5, layers=4, heads=4, width=128, context=128, dropout=0.1, batch=16, lr=3e-3),
     _Sizes(2e7, layers=6, heads=6, width=384, context=256, dropout=0.2, batch=64, lr=1e-3),
     _Sizes(float("inf"), layers=8, heads=8, width=512, context=512, dropout=0.0, batch=64, lr=1e-3),
 )
 _FEWEST_STEPS, _EVALUATIONS = 200, 10
-_TUNED, _RATE_TUNED = 3, 0.1  # a run from given weights has a third of the steps, and a tenth of the rate
+_TUNED, _RATE_TUNED = 3, 0.1  # with pretrained weights: a third of the steps, a tenth of the learning rate
 
 
 def fit_text(recipe: LmConfig, asked: LmConfig, given: frozenset[str]) -> Fitted[LmConfig] | None:
-    """The recipe for the text that is asked for, or for DATA_DIR/NAME as `golu-lm prepare` writes it; None without.
+    """Return the recipe for the requested text, or for DATA_DIR/NAME from `golu-lm prepare`; None if there is neither.
 
-    Text is tokenized here, once, as training would.
+    Text is tokenized here, once, as it would be in training.
 
     Raises:
-        RequestError: the text cannot be read, or is too short.
+        RequestError: The text cannot be read, or is too short.
     """
     if asked.data.text is None and not (asked.data_dir / asked.data.name).is_dir():
         return None
@@ -86,7 +86,7 @@ def fit_text(recipe: LmConfig, asked: LmConfig, given: frozenset[str]) -> Fitted
 
 
 def _vocabulary(asked: LmConfig, given: frozenset[str]) -> int:
-    """Rows of the embedding: what the tokenizer has, to a multiple of 64, which is faster."""
+    """Return the number of embedding rows: the tokenizer's size, rounded up to a multiple of 64 for speed."""
     if asked.data.tokenizer == "none":
         return asked.model.vocabulary
     size = build_tokenizer(asked.data.tokenizer, asked.data.vocab_file).size

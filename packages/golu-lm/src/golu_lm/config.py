@@ -1,4 +1,4 @@
-"""What a golu-lm recipe consists of."""
+"""The recipe of a language model."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Model:
 
     @property
     def hidden(self) -> int:
-        """Width of the MLPs' hidden layer: 4 times the width; of a gated one 8/3 times, to a multiple of 8."""
+        """Width of the MLPs' hidden layer: 4 times the width, or 8/3 times, rounded to a multiple of 8, with a gate."""
         return 4 * self.width if self.mlp == "plain" else 8 * round(self.width / 3)
 
     def check(self, flag: str) -> None:

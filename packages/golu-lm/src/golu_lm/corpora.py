@@ -1,4 +1,4 @@
-"""Where text comes from: the hub, files of your own, and the language reference inside every CPython."""
+"""Sources of text: the hub, the user's own files, and the language reference included in CPython."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ class Corpus(Protocol):
     """Text in two splits.
 
     Attributes:
-        source: what it is, for meta.json and to tell whether two requests are the same.
+        source: Description of the source, for meta.json and for comparing two requests.
     """
 
     source: dict[str, Any]
 
     def size(self, split: str) -> int:
-        """The position after the last piece: bytes of a text file, documents of everything else."""
+        """Return the position after the last piece: bytes in a text file, otherwise documents."""
         ...
 
     def pieces(self, split: str, position: int) -> Iterator[Piece]:
-        """The pieces of a split from a position on."""
+        """Yield the pieces of a split, starting at a position."""
         ...
 
 
 @dataclass(frozen=True)
 class HubCorpus:
-    """A data set of the hub.
+    """A data set on the hub.
 
     Attributes:
-        path: id on the hub.
-        test_split: its test split; none if one is cut off by `test_size`.
-        test_size: of the cut, by `datasets`' train_test_split.
+        path: The id on the hub.
+        test_split: The name of its test split; None if `test_size` of the data set is held out instead.
+        test_size: The fraction held out by `datasets`' train_test_split.
     """
 
     path: str
@@ -54,40 +54,40 @@ class HubCorpus:
 
 HUB_CORPORA = {
     "tinystories": HubCorpus("roneneldan/TinyStories", test_split="validation"),
-    # nanoGPT's split of OpenWebText, of which the paper's is a copy
+    # nanoGPT's split of OpenWebText, which the paper also uses
     "openwebtext": HubCorpus("Skylion007/openwebtext", test_size=0.0005),
 }
 
 
 def title(source: Mapping[str, Any]) -> str:
-    """What a corpus is called in messages: its file, its folder, or its name on the hub."""
+    """Return the name of a corpus in messages: its file, its folder, or its name on the hub."""
     return str(next((source[key] for key in ("file", "folder", "hub", "package") if key in source), "the text"))
 
 
 class Documents:
-    """Documents in lists, in the order in which they are tokenized."""
+    """Documents in lists, in the order of tokenization."""
 
     def __init__(self, splits: Mapping[str, list[str]], source: dict[str, Any]) -> None:
         self.splits = splits
         self.source = source
 
     def size(self, split: str) -> int:
-        """Documents of a split."""
+        """Return the number of documents in a split."""
         return len(self.splits[split])
 
     def pieces(self, split: str, position: int) -> Iterator[Piece]:
-        """One piece a document."""
+        """Yield each document as one piece."""
         for number, text in enumerate(self.splits[split][position:], position):
             yield Piece(text, True, number + 1)
 
 
 class Rows:
-    """The rows of a data set that `datasets` has loaded.
+    """The rows of a data set loaded with `datasets`.
 
     Args:
-        splits: by name, each with a column of text.
-        column: its name.
-        column_flag: that names it, for messages.
+        splits: The splits by name, each with a text column.
+        column: The name of the text column.
+        column_flag: The flag for the column, for messages.
     """
 
     _AT_ONCE = 1000
@@ -106,11 +106,11 @@ class Rows:
                 )
 
     def size(self, split: str) -> int:
-        """Rows of a split."""
+        """Return the number of rows in a split."""
         return len(self.splits[split])
 
     def pieces(self, split: str, position: int) -> Iterator[Piece]:
-        """One piece per row; RequestError for a row that is not text."""
+        """Yield each row as one piece; raise RequestError for a row that is not text."""
         rows = self.splits[split]
         for start in range(position, len(rows), self._AT_ONCE):
             for number, text in enumerate(rows[start : start + self._AT_ONCE][self.column], start):
@@ -123,15 +123,15 @@ class Rows:
 
 
 def _row_before_shuffling(rows: Any, number: int) -> int:
-    """The place in the file of a row that `datasets` may have shuffled."""
+    """Return the position in the file of a row that `datasets` may have shuffled."""
     indices = getattr(rows, "_indices", None)
     return number if indices is None else int(indices.column(0)[number].as_py())
 
 
 def python_docs() -> Documents:
-    """The language reference that ships inside CPython (`pydoc_data`), every eighth topic for the test.
+    """Return the language reference included in CPython (`pydoc_data`), with every eighth topic in the test split.
 
-    Topics quote each other: a paragraph that is also in a test topic is left out of the training topics.
+    Topics quote each other: paragraphs that also occur in a test topic are removed from the training topics.
     """
     from pydoc_data.topics import topics
 
@@ -148,16 +148,16 @@ def python_docs() -> Documents:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a corpus is read; what a corpus has no use for must be left out.
+    """Options for reading a corpus; options that do not apply to the corpus must be left out.
 
     Attributes:
-        hub: another id on the hub, or a local copy, for a data set of the hub.
-        revision: of the data set on the hub.
-        column: that holds the text, by default `text`; not for plain text.
-        test_size: part of the whole that becomes the test split, where there is none; of plain text its end.
-        seed: of the random choice of test documents; by default nanoGPT's 2357. Not for plain text.
-        split_on_endoftext: whether `<|endoftext|>` separates the documents of plain text, by default true.
-        column_flag: that names the column, for messages.
+        hub: A different id on the hub, or a local copy, for a data set on the hub.
+        revision: Revision of the data set on the hub.
+        column: The text column, `text` by default; not for plain text.
+        test_size: Fraction held out for testing if there is no test split; for plain text, the end is held out.
+        seed: Seed for the random choice of test documents, nanoGPT's 2357 by default; not for plain text.
+        split_on_endoftext: Whether `<|endoftext|>` separates the documents of plain text; True by default.
+        column_flag: The flag for the column, for messages.
     """
 
     hub: str | None = None
@@ -169,7 +169,7 @@ class Reading:
     column_flag: str = "--column"
 
     def refuse(self, names: str, what: str) -> None:
-        """Raises RequestError if one of the named options is given."""
+        """Raise RequestError if one of the named options is set."""
         for name in names.split():
             if getattr(self, name) is not None:
                 flag = "--no-split-on-endoftext" if name == "split_on_endoftext" else f"--{name.replace('_', '-')}"
@@ -177,7 +177,7 @@ class Reading:
 
 
 def checked_dataset(dataset: str, reading: Reading) -> OwnFiles | None:
-    """The files of a path, none for a name; RequestError for what cannot be opened, before anything is downloaded."""
+    """Return the files of a path, None for a name; raise RequestError before any download if it cannot be opened."""
     if reading.test_size is not None and not 0 < reading.test_size < 1:
         raise RequestError(f"--test-size must be between 0 and 1, not {reading.test_size}")
     if dataset == "pydocs":
@@ -206,15 +206,15 @@ def _check_own(files: OwnFiles, reading: Reading) -> None:
 
 
 def open_corpus(dataset: str, reading: Reading | None = None, num_workers: int = 1) -> Corpus:
-    """The corpus of a name in HUB_CORPORA, of `pydocs`, or of a file or folder.
+    """Open the corpus of a name in HUB_CORPORA, of `pydocs`, or of a file or folder.
 
     Args:
-        dataset: a name or a path; files that end in one of `TABLES` are tables, all others plain text.
-        reading: how it is read.
-        num_workers: processes that load.
+        dataset: A name or a path. Files with an extension in `TABLES` are tables, all others plain text.
+        reading: Options for reading the corpus.
+        num_workers: Number of loader processes.
 
     Raises:
-        RequestError: there is no such data set, it cannot be loaded, or `reading` has something that it does not use.
+        RequestError: The data set does not exist or cannot be loaded, or `reading` has an option that does not apply.
     """
     reading = reading or Reading()
     files = checked_dataset(dataset, reading)
@@ -224,7 +224,7 @@ def open_corpus(dataset: str, reading: Reading | None = None, num_workers: int =
 
 
 def open_files(files: OwnFiles, reading: Reading) -> Corpus:
-    """The corpus of files; RequestError as `open_corpus`."""
+    """Open the corpus of files; raise RequestError as in `open_corpus`."""
     _check_own(files, reading)
     source: dict[str, Any] = dict(files.source)
     if files.table is None:
@@ -243,9 +243,9 @@ def open_files(files: OwnFiles, reading: Reading) -> Corpus:
 
 
 def _unpacked(path: Path, scratch: Path) -> str:
-    """A file that is not compressed, its text in UTF-8.
+    """Return the path of an uncompressed copy with UTF-8 text.
 
-    `datasets` takes half a zstd file, or the first of its frames, for the whole, and cuts a text where a NUL byte is.
+    `datasets` silently reads truncated zstd files, or only the first of several frames, and cuts text at NUL bytes.
     """
     plain = path
     if is_converted(path):
@@ -266,14 +266,14 @@ def _hub_corpus(corpus: HubCorpus, reading: Reading, num_workers: int) -> Rows:
 
 
 def _rows(train: Any, test: Any | None, reading: Reading, test_size: float, source: dict[str, Any]) -> Rows:
-    """Both splits; the test split is cut off at random where there is none."""
+    """Return both splits; if there is no test split, hold one out at random."""
     column = reading.column or "text"
     splits = {"train": train, "test": test}
     if test is None:
         seed = 2357 if reading.seed is None else reading.seed
         try:
             splits = train.train_test_split(test_size=test_size, seed=seed, shuffle=True)
-        except ValueError:  # one of the splits would be empty
+        except ValueError:  # a split would be empty
             rows = "1 row" if len(train) == 1 else f"{len(train):,} rows"
             raise RequestError(
                 f"{title(source)} has {rows}, too few to keep {100 * test_size:g}% of them for the test split: "

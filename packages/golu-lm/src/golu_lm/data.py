@@ -1,4 +1,4 @@
-"""Finds a recipe's tokens, checks them, and cuts windows out of them."""
+"""Find a recipe's tokens, check them, and read windows from them."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _FEWEST_FOR_WIDTH = 64
 
 
 class Windows(NamedTuple):
-    """Sequences of one process and step.
+    """The sequences of one process in one step.
 
     Attributes:
-        tokens: (N, context + 1) int64; the last is only predicted.
-        predicted: (N,) int64, how many tokens of each are to be predicted; 0 if it only fills the batch.
+        tokens: (N, context + 1) int64; the last one is only a target.
+        predicted: (N,) int64, the number of tokens to predict in each sequence; 0 if it only fills the batch.
     """
 
     tokens: Tensor
@@ -49,11 +49,11 @@ class Windows(NamedTuple):
 
 
 class TokenFile:
-    """The tokens of a split, mapped into memory.
+    """The memory-mapped tokens of a split.
 
     Attributes:
-        path: the file.
-        tokens: one-dimensional, uint8, uint16 or uint32.
+        path: The file.
+        tokens: One-dimensional array, uint8, uint16, or uint32.
     """
 
     def __init__(self, path: Path, dtype: str) -> None:
@@ -72,7 +72,7 @@ class TokenFile:
         return len(self.tokens)
 
     def check(self, vocabulary: int, context: int) -> None:
-        """Raises RequestError if the split is too short, or its first or a sampled block has tokens out of range."""
+        """Raise RequestError if the split is too short, or a token in its first or a sampled block is out of range."""
         if len(self) <= context:
             raise RequestError(
                 f"{self.path} has {len(self):,} tokens: a context of {context:,} needs at least {context + 1:,}"
@@ -82,7 +82,7 @@ class TokenFile:
             self._check_block(start, vocabulary)
 
     def check_width(self) -> None:
-        """Raises RequestError if the numbers look like wider ones that were cut into parts."""
+        """Raise RequestError if the file seems to have been written with a wider type."""
         block = self.tokens[: _CHECKED_AT_ONCE // 2 * 2]
         wider = {"uint8": "uint16", "uint16": "uint32"}.get(str(block.dtype))
         if wider is not None and len(block) >= _FEWEST_FOR_WIDTH and not block[1::2].any() and block[::2].any():
@@ -92,7 +92,7 @@ class TokenFile:
             )
 
     def check_all(self, vocabulary: int) -> None:
-        """Raises RequestError if any token is out of range."""
+        """Raise RequestError if any token is out of range."""
         for start in range(0, len(self), _CHECKED_AT_ONCE):
             self._check_block(start, vocabulary)
 
@@ -112,11 +112,11 @@ class LmData:
     """The two splits of a recipe.
 
     Attributes:
-        name: of the data set, in results.
-        test_bytes: of the test split's text, if that is known.
-        facts: what result.json says: counts, published counts, and the tokenizer.
-        remarks: what differs from the published counts, and what was left out, as sentences.
-        fingerprint: of all tokens.
+        name: The data set's name in results.
+        test_bytes: Size of the test split's text in bytes, if known.
+        facts: The fields for result.json: counts, published counts, and the tokenizer.
+        remarks: Differences from the published counts, and data that were left out, as sentences.
+        fingerprint: Checksum of all tokens.
     """
 
     name: str
@@ -129,10 +129,10 @@ class LmData:
 
 
 def load_data(config: LmConfig) -> LmData:
-    """Finds both splits; a text file of the user's own and `pydocs` are tokenized first, once.
+    """Find both splits; tokenize the user's text file or `pydocs` first if this has not been done.
 
     Raises:
-        RequestError: a file is missing or malformed, or does not fit the model; the message says what to do.
+        RequestError: A file is missing or malformed, or does not fit the model; the message tells the user what to do.
     """
     files = None if config.data.text is None else own_files(config.data.text)
     folder, name = _prepared_folder(config, files)
@@ -150,7 +150,7 @@ def load_data(config: LmConfig) -> LmData:
     meta = _read_meta(folder, config)
     if meta and config.data.dtype not in (None, meta["dtype"]):
         raise RequestError(f"{folder / META_FILE} says that its tokens are {meta['dtype']}: leave out --data.dtype")
-    dtype = meta.get("dtype") or config.data.dtype or "uint16"  # which is nanoGPT's
+    dtype = meta.get("dtype") or config.data.dtype or "uint16"  # nanoGPT's default
     train, test = TokenFile(folder / "train.bin", dtype), TokenFile(test_path, dtype)
     for split, tokens in (("train", train), ("test", test)):
         expected = meta["splits"][split]["tokens"] if meta else len(tokens)
@@ -162,14 +162,14 @@ def load_data(config: LmConfig) -> LmData:
         tokens.check(config.model.vocabulary, config.model.context)
         if not meta:
             tokens.check_width()
-            tokens.check_all(config.model.vocabulary)  # written by others: nobody else has looked at each of them
+            tokens.check_all(config.model.vocabulary)  # other programs wrote the tokens, so they are unchecked
         if config.check_data:
             _check_everything(tokens, meta.get("splits", {}).get(split), config.model.vocabulary)
     return _described(config, name, train, test, meta, () if files is None else files.remarks)
 
 
 def _prepared_folder(config: LmConfig, files: OwnFiles | None) -> tuple[Path, str]:
-    """Where the tokens are, and the data set's name; tokenizes what needs no download."""
+    """Return the folder with the tokens and the data set's name; tokenize data that need no download."""
     data = config.data
     if files is None and data.name != "pydocs":
         return config.data_dir / data.name, data.name
@@ -203,13 +203,13 @@ def _reading(data: Data, files: OwnFiles) -> Reading:
 
 
 def _text_name(data: Data, files: OwnFiles) -> str:
-    """What of text files and of how they are read decides their tokens."""
+    """Return a name that identifies the text files and the reading options, which together determine the tokens."""
     how = f"-{data.column}" if files.table else ("" if data.split_on_endoftext else "-joined")
     return files.digest()[:12] + "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in how)
 
 
 def _read_meta(folder: Path, config: LmConfig) -> dict[str, Any]:
-    """meta.json, empty where there is none, as nanoGPT has it; its meta.pkl is never opened."""
+    """Read meta.json, or return an empty dictionary without one, as with nanoGPT; its meta.pkl is never opened."""
     path = folder / META_FILE
     if not path.exists():
         return {}
@@ -259,14 +259,14 @@ def _described(
 
 @dataclass(frozen=True)
 class WindowOrder:
-    """Random windows of the training split: their places are a function of (seed, step) and the place in the batch.
+    """Random windows of the training split; their positions depend only on the seed, the step, and the batch index.
 
     Attributes:
-        tokens: length of the split.
-        context: of the model.
-        batch_size: sequences of a step, over all processes.
-        seed: the run's seed.
-        steps_per_epoch: steps between two evaluations; there is no pass over the data.
+        tokens: Length of the split.
+        context: The model's context length.
+        batch_size: Sequences per step, over all processes.
+        seed: The run's seed.
+        steps_per_epoch: Steps between two evaluations; there are no passes over the data.
     """
 
     tokens: int
@@ -276,14 +276,14 @@ class WindowOrder:
     steps_per_epoch: int
 
     def global_batches(self, epoch: int, first_step: int) -> Iterator[list[int]]:
-        """First token of each window, for each step of an epoch from a step on."""
+        """Yield the first token of each window, for each step of an epoch, starting at a given step."""
         for step in range(first_step, self.steps_per_epoch):
             random = generator(self.seed, Purpose.WINDOWS, epoch * self.steps_per_epoch + step)
             yield torch.randint(self.tokens - self.context, (self.batch_size,), generator=random).tolist()
 
 
 class TokenWindows:
-    """Windows of a split, as a data set whose samples are places in it, or numbers of a list of places."""
+    """Windows of a split, as a data set indexed by position in the split, or by index in a list of positions."""
 
     in_memory = True
 
@@ -308,11 +308,11 @@ class TokenWindows:
 
 
 def whole_split(split: TokenFile, context: int) -> TokenWindows:
-    """Windows side by side, in which each token but the first is predicted once."""
+    """Return consecutive windows, in which each token but the first is predicted once."""
     return TokenWindows(split, context, torch.arange(0, len(split) - 1, context))
 
 
 def random_windows(split: TokenFile, context: int, count: int, seed: int, step: int) -> TokenWindows:
-    """The windows of one evaluation: a function of (seed, step)."""
+    """Return the windows of one evaluation, which depend only on (seed, step)."""
     random = generator(seed, Purpose.TEST_WINDOWS, step)
     return TokenWindows(split, context, torch.randint(len(split) - context, (count,), generator=random))

@@ -1,4 +1,4 @@
-"""Test metrics, of a model in training and of a finished run."""
+"""Test metrics during training and for finished runs."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from .model import GPT
 def evaluate(
     evaluation: Evaluation[LmConfig], model: nn.Module, windows: TokenWindows, at_once: int | None = None
 ) -> dict[str, float]:
-    """Test metrics over all processes, each token of each window counted once.
+    """Compute test metrics over all processes, with each token of each window counted once.
 
     Args:
-        evaluation: the processes, or the run that trains the model.
-        model: `GPT`, prepared or not.
-        windows: that are evaluated.
-        at_once: sequences that a device takes at once; by default the config's.
+        evaluation: The evaluation's processes, or the training run.
+        model: A `GPT`, prepared or not.
+        windows: The windows to evaluate.
+        at_once: Maximum number of sequences per device and batch; the config's value by default.
 
     Returns:
-        `loss`, mean cross-entropy in nats a token; `perplexity`, its exponential; `token_accuracy` in %; and `tokens`.
+        `loss`, the mean cross-entropy in nats per token; `perplexity`, its exponential; `token_accuracy` in %; and
+            `tokens`.
     """
     model.eval()
     device = evaluation.device
@@ -46,7 +47,7 @@ def evaluate(
 
 
 def _on_device(batch: Windows, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens (N, T), the tokens that follow (N, T), and which of these count (N * T,)."""
+    """Return tokens (N, T), the following tokens (N, T), and a mask of those that count (N * T,)."""
     tokens = batch.tokens.to(device, non_blocking=True)
     places = torch.arange(tokens.shape[1] - 1)
     counted = (places < batch.predicted[:, None]).flatten().to(device, non_blocking=True)
@@ -54,7 +55,7 @@ def _on_device(batch: Windows, device: torch.device) -> tuple[Tensor, Tensor, Te
 
 
 def evaluate_sample(evaluation: Evaluation[LmConfig], model: nn.Module, data: LmData, step: int) -> dict[str, float]:
-    """The published protocol: metrics on random windows of the test split, other ones after each number of steps."""
+    """Compute metrics by the published protocol, on random windows of the test split that depend on the step."""
     config = evaluation.config
     windows = random_windows(data.test, config.model.context, config.eval_sequences, config.seed, step)
     metrics = evaluate(evaluation, model, windows)
@@ -65,7 +66,7 @@ def evaluate_sample(evaluation: Evaluation[LmConfig], model: nn.Module, data: Lm
 def evaluate_whole(
     evaluation: Evaluation[LmConfig], model: nn.Module, data: LmData, at_once: int | None = None
 ) -> dict[str, float]:
-    """Metrics on the whole test split in fixed windows; `bits_per_byte` too where the text's length is known."""
+    """Compute metrics on the whole test split in fixed windows, with `bits_per_byte` if the text's size is known."""
     metrics = evaluate(evaluation, model, whole_split(data.test, evaluation.config.model.context), at_once)
     tokens = metrics.pop("tokens")
     if data.test_bytes:
@@ -74,7 +75,7 @@ def evaluate_whole(
 
 
 def evaluate_run(folder: Path, flags: BatchEvaluationFlags) -> None:
-    """Prints the metrics of a run folder's final weights on the whole test split."""
+    """Print the metrics of a run folder's final weights on the whole test split."""
     finished = FinishedRun.at(folder, LmConfig)
     config = finished.evaluated_with(flags)
     data = load_data(config)

@@ -1,4 +1,4 @@
-"""`golu-lm export`: a model for transformers, ONNX Runtime or torch.export."""
+"""`golu-lm export`: export a model for transformers, ONNX Runtime, or torch.export."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from .model import GPT
 
 
 def export_command(arguments: Sequence[str]) -> None:
-    """`golu-lm export RUN_DIR --out DIR [--format onnx|pt2|safetensors]`; `safetensors` is transformers' own format.
+    """Run `golu-lm export RUN_DIR --out DIR [--format onnx|pt2|safetensors]`.
 
-    `golu-lm export RUN_DIR DIR`, which wrote that format, still works for one minor version.
+    `safetensors` is transformers' own format. `golu-lm export RUN_DIR DIR`, which wrote that format, still works for
+    one minor version.
 
     Raises:
-        RequestError: the request is wrong, or a library is missing.
-        RunFailure: the exported network gives other numbers, or cannot be made.
+        RequestError: The request is invalid, or a library is not installed.
+        RunFailure: The exported network's outputs differ, or the export fails.
     """
     if len(arguments) > 1 and not any(word.startswith("-") for word in arguments[:2]):
         complain(

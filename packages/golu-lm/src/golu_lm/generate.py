@@ -1,4 +1,4 @@
-"""Text from a trained model, a token at a time."""
+"""Generate text with a trained model, one token at a time."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ def generated_tokens(
     seed: int,
     cached: bool = True,
 ) -> Iterator[int]:
-    """Tokens that follow a prompt, each drawn from the model's distribution.
+    """Yield the tokens that follow a prompt, each drawn from the model's distribution.
 
-    While prompt and text fit the context, keys and values of earlier tokens are kept; after that the window slides,
-    every position changes, and the model reads the whole window for each token, as nanoGPT does.
+    While prompt and text fit in the context, keys and values of earlier tokens are cached. Beyond that the window
+    slides, which changes every position, so the model processes the whole window for each token, as nanoGPT does.
 
     Args:
-        model: a GPT in evaluation mode.
-        prompt: at least one token; of a longer one than the context only the end is seen.
-        count: how many to draw.
-        context: of the model.
-        temperature: divides the logits; 0 takes the most probable token.
-        top_k: draw only from this many of the most probable tokens.
-        seed: of the draws.
-        cached: False reads everything anew for each token, for comparison.
+        model: The GPT, in evaluation mode.
+        prompt: At least one token; if it is longer than the context, only its end is used.
+        count: Number of tokens to draw.
+        context: The model's context length.
+        temperature: Divisor of the logits; 0 always selects the most probable token.
+        top_k: Draw only from this many of the most probable tokens.
+        seed: Seed for the draws.
+        cached: False disables the cache, for comparison.
 
     Raises:
-        RunFailure: the network's outputs are not finite.
+        RunFailure: The network's outputs are not finite.
     """
     device = next(model.parameters()).device
     draws = generator(seed, Purpose.GENERATE)
@@ -79,7 +79,7 @@ def _drawn(logits: Tensor, temperature: float, top_k: int | None, draws: torch.G
 
 
 def sample_texts(model: nn.Module, config: LmConfig, tokenizer: Tokenizer, texts: int = 3) -> str:
-    """A few texts from nothing, at temperature 0.8 and the 200 most probable tokens, nanoGPT's defaults."""
+    """Generate a few unprompted texts at temperature 0.8 from the top 200 tokens, nanoGPT's defaults."""
     model.eval()
     parts = []
     for number in range(texts):
@@ -115,7 +115,7 @@ class GenerateFlags:
 
 
 def generate_command(arguments: Sequence[str]) -> None:
-    """`golu-lm generate RUN_DIR [flags]`: prints the text as it comes."""
+    """Run `golu-lm generate RUN_DIR [flags]`, which prints the text while it is generated."""
     folder, flags = parsed_run_flags(GenerateFlags, arguments, "golu-lm generate")
     finished = FinishedRun.at(folder, LmConfig)
     config = finished.config
@@ -138,7 +138,7 @@ def generate_command(arguments: Sequence[str]) -> None:
         seed=flags.seed,
     )
     texts = decoded_stream(tokenizer, tokens)
-    first = next(texts)  # before anything is printed: it fails if the network's outputs are not finite
+    first = next(texts)  # before printing anything: this fails if the network's outputs are not finite
     for text in chain((flags.prompt, first), texts):
         say_data(text, end="")
     say()

@@ -1,4 +1,4 @@
-"""Weights to and from Hugging Face's GPT-2, and the export to it (`pip install golu-lm[transformers]`)."""
+"""Convert weights from and to Hugging Face's GPT-2, and export models (`pip install golu-lm[transformers]`)."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from .tokenizers import END_OF_TEXT, Tokenizer, build_tokenizer
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
-# theirs are Conv1D layers, which hold (in, out); ours are linear, (out, in)
+# Hugging Face uses Conv1D layers with (in, out) weights; ours are linear layers with (out, in)
 _TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 _EPSILON = 1e-5
 
 
 def sized_like(source: str, model: Model) -> Model:
-    """The sizes of a Hugging Face GPT-2, so that nothing needs to be typed by hand; a shorter context stays.
+    """Return the sizes of a Hugging Face GPT-2, so that you need not type them; a shorter context is kept.
 
     Args:
-        source: a folder that `save_pretrained` wrote, or a name on the hub.
-        model: whose dropout and context are kept.
+        source: A folder written by `save_pretrained`, or a name on the hub.
+        model: The sizes whose dropout and context are kept.
 
     Raises:
-        RequestError: transformers is missing, the source cannot be loaded, or it is not a GPT-2 of our kind.
+        RequestError: transformers is not installed, the source cannot be loaded, or its architecture is not supported.
     """
     theirs = transformers_config(source, "GPT-2")
     for problem, found in (
@@ -69,28 +69,28 @@ def sized_like(source: str, model: Model) -> Model:
 
 
 def load_hugging_face(model: GPT, source: str) -> None:
-    """Puts the weights of a Hugging Face GPT-2 into a model of its sizes, made by `sized_like`.
+    """Load the weights of a Hugging Face GPT-2 into a model with the sizes that `sized_like` returns.
 
     Args:
-        model: is changed in place.
-        source: a folder that `save_pretrained` wrote, or a name on the hub.
+        model: The model, changed in place.
+        source: A folder written by `save_pretrained`, or a name on the hub.
 
     Raises:
-        RequestError: transformers is missing, the source cannot be loaded, or its sizes are others.
+        RequestError: transformers is not installed, the source cannot be loaded, or its sizes differ.
     """
     theirs = transformers_library().GPT2LMHeadModel
     try:
         loaded = theirs.from_pretrained(source, trust_remote_code=False, weights_only=True)
-    except Exception as error:  # the hub, the network and the file formats have their own
+    except Exception as error:  # the hub, the network, and the file formats raise their own exceptions
         raise RequestError(f"transformers cannot load a GPT-2 from {source!r}: {str(error)[:300]}") from None
     copy_from_hugging_face(model, loaded, source)
 
 
 def copy_from_hugging_face(model: GPT, loaded: GPT2LMHeadModel, source: str = "the model") -> None:
-    """Copies the weights of a loaded model; of its positions those of our context, as nanoGPT crops them.
+    """Copy the weights of a loaded model; positions are cropped to our context, as nanoGPT does.
 
     Raises:
-        RequestError: the sizes differ, or theirs has biases and ours has none.
+        RequestError: The sizes differ, or the loaded model has biases and ours has none.
     """
     state = loaded.transformer.state_dict()
     if loaded.config.n_head != model.sizes.heads:
@@ -114,15 +114,15 @@ def copy_from_hugging_face(model: GPT, loaded: GPT2LMHeadModel, source: str = "t
 
 
 def to_hugging_face(model: GPT, activation: str, end_of_text: int | None = None) -> GPT2LMHeadModel:
-    """A Hugging Face GPT-2 with the model's weights; biases that the model has not are 0.
+    """Return a Hugging Face GPT-2 with the model's weights; missing biases become 0.
 
     Args:
-        model: whose weights are taken.
-        activation: of the model.
-        end_of_text: the tokenizer's token between documents, None if it is not known.
+        model: The model to copy the weights from.
+        activation: The model's activation.
+        end_of_text: The tokenizer's token between documents, or None if unknown.
 
     Raises:
-        RequestError: transformers is missing, or has no such activation.
+        RequestError: transformers is not installed, or it lacks the activation.
     """
     transformers = transformers_library()
     name = transformers_activation(activation)
@@ -155,14 +155,14 @@ def to_hugging_face(model: GPT, activation: str, end_of_text: int | None = None)
 
 
 def to_hugging_face_tokenizer(tokenizer: Tokenizer, context: int) -> PreTrainedTokenizerFast:
-    """A tokenizer of transformers that gives the same tokens; `<|endoftext|>` in a text is the end of text there.
+    """Return a transformers tokenizer with the same tokens; there, `<|endoftext|>` in text is the end-of-text token.
 
     Args:
-        tokenizer: byte pairs, or bytes.
-        context: of the model, in tokens.
+        tokenizer: The byte-pair or byte tokenizer.
+        context: The model's context length in tokens.
 
     Raises:
-        RequestError: transformers is missing.
+        RequestError: transformers is not installed.
     """
     transformers = transformers_library()
     import tokenizers
@@ -174,7 +174,7 @@ def to_hugging_face_tokenizer(tokenizer: Tokenizer, context: int) -> PreTrainedT
     def written(piece: bytes) -> str:
         return "".join(letters[byte] for byte in piece)
 
-    # tiktoken merges any two neighbors that are a token together, the lowest first
+    # tiktoken merges any two adjacent pieces that form a token, lowest rank first
     merges = [
         (written(token[:cut]), written(token[cut:]))
         for token in sorted(ranks, key=ranks.__getitem__)
@@ -202,10 +202,10 @@ def to_hugging_face_tokenizer(tokenizer: Tokenizer, context: int) -> PreTrainedT
 
 
 def export_to_hugging_face(folder: Path, out: Path) -> None:
-    """Writes the model of a run's folder as transformers loads it, with its tokenizer.
+    """Write a run's model and tokenizer as transformers loads them.
 
     Raises:
-        RequestError: the run is not finished, transformers is missing or has no such model, or `out` is not empty.
+        RequestError: The run is not finished, transformers is not installed or lacks the model, or `out` is not empty.
     """
     export_to_transformers(
         out,
@@ -223,7 +223,7 @@ def _export_gpt2(folder: Path, out: Path) -> FinishedRun[LmConfig]:
     finished.load_weights(model)
     try:
         tokenizer: Tokenizer | None = build_tokenizer(config.data.tokenizer, config.data.vocab_file)
-    except RequestError as error:  # somebody else's, or its vocabulary cannot be downloaded
+    except RequestError as error:  # not one of ours, or its vocabulary cannot be downloaded
         tokenizer = None
         complain(f"warning: no tokenizer is exported: {error}")
     end_of_text = None if tokenizer is None else tokenizer.end_of_text

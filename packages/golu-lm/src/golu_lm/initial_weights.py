@@ -1,4 +1,4 @@
-"""Where a language model may start: the weights of a run, of a file, or of a GPT-2 of Hugging Face, and its sizes."""
+"""Initial weights of a language model: from a run, a file, or a Hugging Face GPT-2, and the sizes of that network."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _BYTE_PAIRS = 50_257  # tokens of GPT-2
 
 
 def sized_like_source(config: LmConfig) -> LmConfig:
-    """The config with the sizes of the network that it starts from; a shorter context stays.
+    """Return the config with the sizes of the network in `--init-from`; a shorter context is kept.
 
     Raises:
-        RequestError: the source cannot be read, or is no language model of this kind.
+        RequestError: The source cannot be read, or is not a language model of this architecture.
     """
     return with_sizes_of_source(config, TASK, _sized_like_run, _sized_like_gpt2)
 
@@ -41,7 +41,7 @@ def start_of_run(config: LmConfig, model: GPT, processes: Processes) -> Start | 
         processes: The run's processes.
 
     Raises:
-        RequestError: The weights cannot be read, or are of another network.
+        RequestError: The weights cannot be read, or belong to a different network.
     """
 
     def read(source: str) -> GivenWeights:
@@ -67,7 +67,7 @@ def _sized_like_gpt2(config: LmConfig, name: str) -> LmConfig:
 
 
 def _sized_like_run(config: LmConfig, there: LmConfig) -> LmConfig:
-    """The config with the sizes of a run's network; what is only of training stays."""
+    """Return the config with the sizes of a run's network; options for training only are kept."""
     tokenizers = {config.data.tokenizer, there.data.tokenizer} - {"none"}
     if len(tokenizers) > 1:
         raise RequestError(
@@ -81,7 +81,7 @@ def _sized_like_run(config: LmConfig, there: LmConfig) -> LmConfig:
 
 
 def _cropped(given: GivenWeights, model: GPT) -> GivenWeights:
-    """The weights with as many positions as the model has, as nanoGPT crops them."""
+    """Crop the position embeddings to the model's context, as nanoGPT does."""
     count = len(model.state_dict()[_POSITIONS])
     tensors = {name: tensor[:count] if name.endswith(_POSITIONS) else tensor for name, tensor in given.tensors.items()}
     return dataclasses.replace(given, tensors=tensors)

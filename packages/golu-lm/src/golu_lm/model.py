@@ -19,18 +19,18 @@ from .config import LmConfig, Model
 
 
 class KeyValueCache:
-    """Keys and values of the tokens seen so far, a pair of (N, H, P, C / H) tensors for each layer."""
+    """Keys and values of the tokens so far, a pair of (N, H, P, C / H) tensors for each layer."""
 
     def __init__(self) -> None:
         self.layers: list[tuple[Tensor, Tensor]] = []
 
     @property
     def length(self) -> int:
-        """How many tokens it holds."""
+        """The number of cached tokens."""
         return self.layers[0][0].shape[2] if self.layers else 0
 
     def extended(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """A layer's keys and values, (N, heads, T, width of a head), with those of new tokens after them."""
+        """Append new tokens to a layer's keys and values, (N, H, T, C / H), and return all of them."""
         if layer == len(self.layers):
             self.layers.append((keys, values))
         else:
@@ -51,7 +51,7 @@ class CausalSelfAttention(nn.Module):
         self.layer = layer
 
     def forward(self, x: Tensor, cache: KeyValueCache | None) -> Tensor:
-        """(N, T, C) to (N, T, C); each token sees itself, those before it and those in the cache."""
+        """Map (N, T, C) to (N, T, C); each token attends to itself, earlier tokens, and the cache."""
         n, t, c = x.shape
         q, k, v = (
             part.view(n, t, self.heads, c // self.heads).transpose(1, 2) for part in self.c_attn(x).split(c, dim=2)
@@ -60,7 +60,7 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.extended(self.layer, k, v)
             before = k.shape[2] - t
-            if before:  # torch's causal mask starts in the upper left corner
+            if before:  # torch's causal mask is aligned to the upper left corner
                 mask = torch.ones(t, before + t, dtype=torch.bool, device=x.device).tril(before)
         rate = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate, is_causal=mask is None)
@@ -68,7 +68,7 @@ class CausalSelfAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with the activation between them, or with a gate: the first half of c_fc gates the second."""
+    """Two linear layers with the activation between them, or gated: the first half of c_fc gates the second."""
 
     def __init__(self, model: Model, activation: str) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Mlp(nn.Module):
         self.dropout = nn.Dropout(model.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, T, C) to (N, T, C)."""
+        """Map (N, T, C) to (N, T, C)."""
         hidden = self.c_fc(x)
         if self.is_gated:
             gate, up = hidden.chunk(2, dim=-1)
@@ -91,7 +91,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each after a layer norm and beside a residual path."""
+    """Attention and MLP, each with a layer norm before it and a residual connection around both."""
 
     def __init__(self, model: Model, activation: str, layer: int) -> None:
         super().__init__()
@@ -101,21 +101,21 @@ class Block(nn.Module):
         self.mlp = Mlp(model, activation)
 
     def forward(self, x: Tensor, cache: KeyValueCache | None) -> Tensor:
-        """(N, T, C) to (N, T, C)."""
+        """Map (N, T, C) to (N, T, C)."""
         x = x + self.attn(self.ln_1(x), cache)
         y: Tensor = x + self.mlp(self.ln_2(x))
         return y
 
 
 class GPT(nn.Module):
-    """The language model; its output layer is the token embedding's matrix.
+    """The language model; the output layer shares the weights of the token embedding.
 
     Args:
-        model: sizes.
-        activation: of the MLPs, by its registered name.
+        model: The model's sizes.
+        activation: Name of the registered activation of the MLPs.
 
     Raises:
-        RequestError: the width is not a multiple of the heads, or a size is not positive.
+        RequestError: The width is not divisible by the number of heads, or a size is not positive.
     """
 
     def __init__(self, model: Model, activation: str) -> None:
@@ -130,7 +130,7 @@ class GPT(nn.Module):
         self._initialize()
 
     def _initialize(self) -> None:
-        """Normal weights of deviation 0.02, and 0.02 / sqrt(2 layers) before each residual sum (GPT-2, section 2.3)."""
+        """Normal weights with std 0.02, or 0.02 / sqrt(2 layers) before each residual sum (GPT-2, section 2.3)."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
@@ -146,17 +146,17 @@ class GPT(nn.Module):
         per_token: bool = False,
         cache: KeyValueCache | None = None,
     ) -> Tensor | TokenScores:
-        """Logits of the tokens that follow, or how well they were predicted.
+        """Return the logits of the following tokens, or scores of the targets.
 
         Args:
-            tokens: (N, T) int64, with T and what the cache holds at most the context.
-            targets: (N, T) int64, the tokens that follow.
-            per_token: score each token instead of taking the mean loss; without gradient.
-            cache: of the tokens before these; is extended by them.
+            tokens: (N, T) int64; T plus the cache's length may not exceed the context.
+            targets: (N, T) int64, the following tokens.
+            per_token: Score each token instead of averaging the loss, without gradient.
+            cache: Keys and values of earlier tokens; the new ones are appended.
 
         Returns:
-            Without targets the logits (N, T, V); with them the mean cross-entropy in nats, a float32 scalar, or if
-            `per_token` a TokenScores of N * T tokens.
+            Without targets, the logits (N, T, V). With targets, the mean cross-entropy in nats, a float32 scalar, or
+                with `per_token` a TokenScores of N * T tokens.
         """
         before = 0 if cache is None else cache.length
         positions = torch.arange(before, before + tokens.shape[1], device=tokens.device)
@@ -171,7 +171,7 @@ class GPT(nn.Module):
 
 
 def build_model(config: LmConfig) -> tuple[GPT, SwappedActivations]:
-    """The model, its weights a function of the seed alone, and what became of its activations."""
+    """Build the model with weights that depend on the seed alone, and return which activations were swapped."""
     seed_global_generators(config.seed, Purpose.WEIGHTS)
     model = GPT(config.model, config.default_activation)
     swapped = swapped_for(model, config.default_activation, config.activation, (torch.zeros(1, 1, dtype=torch.int64),))
@@ -179,9 +179,9 @@ def build_model(config: LmConfig) -> tuple[GPT, SwappedActivations]:
 
 
 def flops_per_token(model: GPT) -> int:
-    """Floating-point operations of training on one token, forward and backward (PaLM, appendix B): 6 N + 12 L C T.
+    """Return the FLOPs of training on one token, forward and backward (PaLM, appendix B): 6 N + 12 L C T.
 
-    N counts all parameters but the position embedding, as nanoGPT does.
+    N counts all parameters except the position embedding, as in nanoGPT.
     """
     sizes = model.sizes
     parameters = sum(p.numel() for p in model.parameters()) - sizes.context * sizes.width

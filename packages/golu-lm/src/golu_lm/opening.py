@@ -1,4 +1,4 @@
-"""What a run of a language model prints before its first step."""
+"""The lines that a language model's run prints before its first step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .model import GPT
 
 
 class _NoTokens:
-    """A split that is not there: as few tokens as make one window."""
+    """A stand-in for a missing split, with just enough tokens for one window."""
 
     def __init__(self, context: int) -> None:
         self.tokens = numpy.zeros(context + 1, dtype=numpy.uint8)
@@ -41,7 +41,7 @@ def opening(config: LmConfig, data: LmData, model: GPT, swapped: SwappedActivati
 
 
 def no_tokens(config: LmConfig) -> LmData:
-    """Return a stand-in for the recipe's own data, for a dry run where they are missing."""
+    """Return a stand-in for the recipe's data, for a dry run without them."""
     empty = cast(Any, _NoTokens(config.model.context))  # nothing reads them
     return LmData(
         name=config.data.name,

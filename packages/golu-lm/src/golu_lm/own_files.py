@@ -1,4 +1,4 @@
-"""Text of your own: a file or a folder of files, plain text or tables, and which of them are the test split."""
+"""The user's own text: a file or a folder of files, plain text or tables, and the choice of the test split."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _SPLIT_NAME = re.compile(rf"(train|{'|'.join(TEST_SPLITS)})([-_.]\d.*)?")
 
 @dataclass(frozen=True)
 class OwnFiles:
-    """The files of a corpus, all of one format.
+    """The files of a corpus, all in one format.
 
     Attributes:
-        path: what was asked for.
-        train, test: in the order of their names; `test` is empty where no file says that it is the test split.
-        table: loader of `datasets` that reads them; none for plain text.
-        separator: of the columns, where it is not the loader's own.
-        remarks: which files of a folder are not used, as sentences.
+        path: The requested path.
+        train, test: The files, sorted by name; `test` is empty if no file is named as the test split.
+        table: The loader in `datasets` for the files; None for plain text.
+        separator: The column separator, if it is not the loader's default.
+        remarks: Notes on unused files in the folder, as sentences.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class OwnFiles:
 
     @property
     def source(self) -> dict[str, object]:
-        """What tells whether two corpora are the same, for meta.json."""
+        """Return a description for meta.json that identifies the corpus."""
         paths = (*self.train, *self.test)
         kind = "folder" if self.path.is_dir() else "file"
         bytes_of_all = sum(path.stat().st_size for path in paths)
@@ -49,7 +49,7 @@ class OwnFiles:
         return source | ({"files": len(self.train), "test_files": len(self.test)} if kind == "folder" else {})
 
     def digest(self) -> str:
-        """SHA-256 of the file, or of the checksums of a folder's; RequestError if one cannot be read."""
+        """Return the SHA-256 of the file, or of a folder's checksums; raise RequestError if a file cannot be read."""
         try:
             digests = [[file_digest(path) for path in paths] for paths in (self.train, self.test)]
         except OSError as error:
@@ -60,11 +60,11 @@ class OwnFiles:
 
 
 def own_files(path: Path) -> OwnFiles:
-    """The files of a text file or folder.
+    """Return the files of a text file or folder.
 
     Raises:
-        RequestError: it is not there, or a folder has no text, several formats, a file twice, or files of which only
-            some are named after a split.
+        RequestError: The path does not exist, or a folder has no text, several formats, a file twice, or only some
+            files that are named after a split.
     """
     if path.is_file():
         return _of_one_format(path, [path], [])
@@ -113,7 +113,7 @@ def _of_one_format(path: Path, train: list[Path], test: list[Path], *remarks: st
 
 
 def text_name(path: Path) -> str:
-    """The name of a text file without its suffixes, or of a folder."""
+    """Return the name of a text file without its extensions, or of a folder."""
     return path.resolve().name if path.is_dir() else uncompressed_name(path).stem
 
 
@@ -122,7 +122,7 @@ def _suffix(path: Path) -> str:
 
 
 def _split_of(relative: Path) -> str | None:
-    """The split that a file or a folder above it is named after: `train.txt`, `test/x.txt`, `train-01-of-04.jsonl`."""
+    """Return the split that a file or its folder is named after: `train.txt`, `test/x.txt`, `train-01-of-04.jsonl`."""
     names = (*relative.parts[:-1], uncompressed_name(relative).stem)
     found = (_SPLIT_NAME.fullmatch(name.lower()) for name in names)
     return next((match[1] for match in found if match), None)

@@ -1,4 +1,4 @@
-"""Tokenizes a corpus to `train.bin`, `test.bin` and `meta.json`: whole or not at all, continued where it was killed."""
+"""Tokenize a corpus into `train.bin`, `test.bin`, and `meta.json`: all or nothing, and resumed if killed."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class PrepareFlags:
 
 @dataclass
 class _SplitProgress:
-    """What of a split has been written: place in the corpus, documents, tokens, and bytes of text."""
+    """The progress of a split: position in the corpus, documents, tokens, and bytes of text."""
 
     position: int = 0
     documents: int = 0
@@ -93,14 +93,14 @@ class _SplitProgress:
 
 @dataclass
 class _Journal:
-    """What the partial folder holds, and what for."""
+    """The contents of the partial folder, and the request it belongs to."""
 
     request: dict[str, Any]
     splits: dict[str, _SplitProgress] = field(default_factory=lambda: {name: _SplitProgress() for name in SPLITS})
 
 
 def prepare_command(arguments: Sequence[str]) -> None:
-    """`golu-lm prepare DATASET [flags]`."""
+    """Run `golu-lm prepare DATASET [flags]`."""
     if "wmt14" in arguments[:1] or any(word.partition("=")[0] == "--pair" for word in arguments):
         # remove it with the next version, like TASK.moved
         command = shlex.join(["golu-translate", "prepare", *arguments])
@@ -139,28 +139,29 @@ def prepare(
     show_progress: bool = False,
     fewest_tokens: int = 1,
 ) -> dict[str, Any]:
-    """Tokenizes both splits into a folder, which appears only when all of it is written.
+    """Tokenize both splits into a folder, which appears only when it is complete.
 
     Args:
-        corpus: the text.
-        folder: gets `train.bin`, `test.bin` and `meta.json`.
-        tokenizer: numbers go into the files as uint16, or uint32 if the vocabulary needs it.
-        threads: that tokenize.
-        show_progress: a bar on standard error.
-        fewest_tokens: that each split must have.
+        corpus: The text.
+        folder: The folder for `train.bin`, `test.bin`, and `meta.json`.
+        tokenizer: The tokenizer. Tokens are stored as uint16, or as uint32 if the vocabulary needs it.
+        threads: Number of tokenizer threads.
+        show_progress: Show a progress bar on standard error.
+        fewest_tokens: Minimum number of tokens per split.
 
     Returns:
-        The content of meta.json.
+        The contents of meta.json.
 
     Raises:
-        RequestError: another corpus lies in the folder, or a split has too few tokens; nothing is left in that case.
+        RequestError: The folder holds a different corpus, or a split has too few tokens; nothing is written in this
+            case.
     """
     request = {"format": FORMAT, "source": corpus.source, "tokenizer": tokenizer.name, "dtype": _dtype(tokenizer)}
     if folder.exists():
         return already_prepared(folder, request)
     try:
         return _prepared(corpus, folder, tokenizer, threads, request, show_progress, fewest_tokens)
-    except RequestError:  # a kill leaves what the same command continues; a refusal leaves nothing
+    except RequestError:  # the same command can resume a killed preparation; a refused request leaves nothing
         discard(partial_of(folder))
         raise
 
@@ -202,12 +203,12 @@ def _prepared(
 
 
 def _remove_prepared(folder: Path) -> None:
-    """Makes room for what --overwrite asks for; RequestError if something else than prepared tokens lies there."""
+    """Remove what --overwrite replaces; raise RequestError if the folder is not prepared tokens."""
     if folder.exists() and read_marker(folder, META_FILE) is None:
         raise RequestError(
             f"{folder} was not made by golu-lm prepare, so --overwrite does not remove it: choose a --name"
         )
-    sweep_partials(folder)  # version 0.2 could leave some inside
+    sweep_partials(folder)  # version 0.2 could leave some partial folders inside
     foreign = foreign_files(folder, (META_FILE, *(f"{split}.bin" for split in SPLITS)))
     if foreign:
         raise RequestError(f"{foreign[0]} was not made by golu-lm prepare: move it away, or choose another --name")
@@ -220,7 +221,7 @@ def _dtype(tokenizer: Tokenizer) -> str:
 
 
 def _begun(folder: Path, request: dict[str, Any]) -> tuple[Path, _Journal]:
-    """The partial folder and journal of a prepare that was killed, or new ones."""
+    """Return the partial folder and journal of a preparation that was killed, or create both."""
     partial = partial_of(folder)
     try:
         values = regular_json(partial / _JOURNAL)
@@ -241,12 +242,12 @@ def _write_split(
     threads: int,
     advance: Callable[[int], None],
 ) -> str:
-    """Writes what is missing of a split, a block at a time, each noted in the journal, and returns its SHA-256."""
+    """Write the missing blocks of a split, record each in the journal, and return the file's SHA-256."""
     path = partial / f"{split}.bin"
     done = journal.splits[split]
     dtype = numpy.dtype(_dtype(tokenizer))
     path.touch()
-    if path.stat().st_size < done.tokens * dtype.itemsize:  # the journal outlived what it tells of
+    if path.stat().st_size < done.tokens * dtype.itemsize:  # a crash lost tokens that the journal records
         done = journal.splits[split] = _SplitProgress()
     truncate_file(path, done.tokens * dtype.itemsize)
     advance(done.position)
@@ -267,7 +268,7 @@ def _write_split(
 
 
 def _blocks(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
-    """Pieces in lists of about 16 million characters, so that memory is bounded and threads have work."""
+    """Group pieces into lists of about 16 million characters, to bound memory and keep the threads busy."""
     block: list[Piece] = []
     characters = 0
     for piece in pieces:

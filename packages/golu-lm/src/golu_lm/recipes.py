@@ -1,7 +1,7 @@
-"""The paper's language models, one recipe per row, and two to try: `babygpt-pydocs` and `babygpt-text`.
+"""The paper's language models, one recipe per row, and two small ones to try: `babygpt-pydocs` and `babygpt-text`.
 
-Numbers are those of the GoLU paper (Das et al., NeurIPS 2025, arXiv 2502.03654) and of the authors' public code, which
-is nanoGPT's. Published results are means over three seeds.
+Hyperparameters are those of the GoLU paper (Das et al., NeurIPS 2025, arXiv 2502.03654) and the authors' public code,
+which is based on nanoGPT. Published results are means over three seeds.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from .config import Data, LmConfig, Model
 
 
 def _cosine(final_lr: float, warmup_steps: int) -> Cosine:
-    """nanoGPT's: linear from 0, then half a cosine down to `final_lr` at the last step."""
+    """nanoGPT's schedule: linear warmup from 0, then half a cosine down to `final_lr` at the last step."""
     return Cosine(final_lr=final_lr, per="step", warmup=StepWarmup(steps=warmup_steps))
 
 
 def _adamw(lr: float, second_beta: float) -> AdamW:
-    """nanoGPT's: weight decay on matrices, embeddings among them."""
+    """nanoGPT's optimizer: weight decay on matrices, including embeddings."""
     return AdamW(lr=lr, betas=(0.9, second_beta), weight_decay=0.1, decay="matrices")
 
 

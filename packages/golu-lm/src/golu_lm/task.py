@@ -1,4 +1,4 @@
-"""What golu-core and its tools need to know of language models."""
+"""The interface of language models to golu-core and its tools."""
 
 from __future__ import annotations
 

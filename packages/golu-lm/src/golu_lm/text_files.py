@@ -1,4 +1,4 @@
-"""Plain text in files, packed or not: as Python's text mode reads it, in parts whose tokens are the whole's."""
+"""Plain text in files, compressed or not: read like Python's text mode, in parts that tokenize like the whole."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .tokenizers import END_OF_TEXT
 
 
 class Piece(NamedTuple):
-    """A stretch of text that is tokenized by itself.
+    """A piece of text that is tokenized by itself.
 
     Attributes:
-        text: a document, or a part of one that ends where GPT-2's pattern would cut anyway.
-        ends_document: whether the end-of-text token follows.
-        next_position: where the corpus continues after it.
+        text: A document, or a part that ends where GPT-2's pattern would split anyway.
+        ends_document: Whether the end-of-text token follows.
+        next_position: The position in the corpus after the piece.
     """
 
     text: str
@@ -28,9 +28,9 @@ class Piece(NamedTuple):
     next_position: int
 
 
-# A space or newline before a character that is none. GPT-2's pattern always cuts here, also if what is before and what
-# is after it are tokenized separately: it gives the last of several white spaces to what follows. Unicode's white
-# spaces begin with the bytes C2, E1, E2 and E3, which are left out.
+# A space or newline before a character that is not white space. GPT-2's pattern always splits here, even if both sides
+# are tokenized separately, because it attaches the last of several white spaces to the following text. Unicode's white
+# spaces begin with the bytes C2, E1, E2, and E3, which are left out.
 _CUT = re.compile(rb"[ \n](?=[!-~\xc3-\xe0\xe4-\xf4])")
 
 _END_OF_TEXT = END_OF_TEXT.encode()
@@ -40,19 +40,19 @@ _ARCHIVES = {b"PK\x03\x04": "zip", b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "RAR"}
 
 
 class TextFile:
-    """One text file, as Python's text mode reads it.
+    """One text file, read like Python's text mode.
 
-    Every line end becomes one newline character, and a byte order mark is left out.
+    Every line end becomes one newline character, and a byte order mark is removed.
 
     Args:
-        path: of the file; what gzip, bzip2, xz and zstd have compressed is unpacked while it is read.
-        separated: whether `<|endoftext|>` separates documents; otherwise it is text like any other.
+        path: The file; gzip, bzip2, xz, and zstd files are decompressed while reading.
+        separated: Whether `<|endoftext|>` separates documents; otherwise it is ordinary text.
 
     Attributes:
-        length: bytes, unpacked.
+        length: Decompressed size in bytes.
 
     Raises:
-        RequestError: the file is missing, an archive, or cannot be unpacked.
+        RequestError: The file is missing, is an archive, or cannot be decompressed.
     """
 
     _PART = 1 << 20
@@ -72,7 +72,7 @@ class TextFile:
         self.start = len(_BYTE_ORDER_MARK) if beginning.startswith(_BYTE_ORDER_MARK) else 0
 
     def nearest_cut(self, near: int) -> int:
-        """The byte nearest to a place at which the text can be cut."""
+        """Return the byte nearest to a position at which the text can be split."""
         start = max(self.start, near - self._PART)
         with opened(self.path, start) as file:
             data = _read(file, 2 * self._PART)
@@ -82,7 +82,7 @@ class TextFile:
         return start + _character_start(data, min(near - start, len(data) - 1))
 
     def pieces(self, position: int, end: int) -> Iterator[Piece]:
-        """Documents between two bytes, in parts of about a megabyte; RequestError for what is not UTF-8."""
+        """Yield the documents between two bytes, in parts of about a megabyte; raise RequestError if not UTF-8."""
         position = max(position, self.start)
         rest = b""
         with opened(self.path, position) as file:
@@ -118,17 +118,17 @@ class TextFile:
 
 
 class TextCorpus:
-    """Text files in the order given, as one text.
+    """Text files in the given order, as one text.
 
     Args:
-        train: the files.
-        test: those of the test split; empty if the end of `train` becomes it.
-        test_size: share of the text that does.
-        separated: whether `<|endoftext|>` separates documents. The end of a file always does.
-        source: what the text is, for meta.json.
+        train: The files.
+        test: The files of the test split; if empty, the end of `train` is held out.
+        test_size: Fraction of the text to hold out.
+        separated: Whether `<|endoftext|>` separates documents. The end of a file always does.
+        source: Description of the text, for meta.json.
 
     Raises:
-        RequestError: a file cannot be read, or none of a split has any text.
+        RequestError: A file cannot be read, or a split has no text.
     """
 
     def __init__(
@@ -163,11 +163,11 @@ class TextCorpus:
         return start + file.nearest_cut(near - start)
 
     def size(self, split: str) -> int:
-        """Bytes to the end of a split."""
+        """Return the number of bytes before the end of a split."""
         return self.test_start if split == "train" else self.length
 
     def pieces(self, split: str, position: int) -> Iterator[Piece]:
-        """Documents, in parts of about a megabyte; RequestError for what is not UTF-8."""
+        """Yield documents, in parts of about a megabyte; raise RequestError if the text is not UTF-8."""
         end = self.size(split)
         position = max(position, self.test_start if split == "test" else 0)
         for start, file in zip(self.starts, self.files, strict=True):
@@ -182,7 +182,7 @@ def _count_rest(file: IO[bytes]) -> int:
 
 
 def _read(file: IO[bytes], count: int) -> bytes:
-    """That many bytes, or all that are left: a decoder's `read` may give fewer."""
+    """Read this many bytes, or up to the end of the file: a decoder's `read` may return fewer."""
     parts = []
     while count and (part := file.read(count)):
         parts.append(part)
@@ -191,7 +191,7 @@ def _read(file: IO[bytes], count: int) -> bytes:
 
 
 def _last_cut(data: bytes) -> int:
-    """Where the last safe cut in the data is, 0 if there is none."""
+    """Return the position of the last safe split in the data, 0 if there is none."""
     for match in reversed(list(_CUT.finditer(data, max(0, len(data) - 4096)))):
         return _before_line_end(data, match.start())
     cuts = [match.start() for match in _CUT.finditer(data)]
@@ -199,12 +199,12 @@ def _last_cut(data: bytes) -> int:
 
 
 def _before_line_end(data: bytes, cut: int) -> int:
-    """The cut, moved before a carriage return: both characters of a line end stay together."""
+    """Move the split before a carriage return, so that both characters of a line end stay together."""
     return cut - 1 if data[cut : cut + 1] == b"\n" and data[cut - 1 : cut] == b"\r" and cut else cut
 
 
 def _character_start(data: bytes, place: int) -> int:
-    """Where the character at a place begins."""
+    """Return the first byte of the character at a position."""
     while place > 0 and data[place] & 0xC0 == 0x80:
         place -= 1
     return place

@@ -1,4 +1,4 @@
-"""Text to tokens and back: GPT-2's byte pairs by tiktoken, or plain bytes."""
+"""Convert text to tokens and back: GPT-2's byte pairs by tiktoken, or plain bytes."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Tokenizer(Protocol):
 
     Attributes:
         name: `gpt2` or `bytes`.
-        size: number of tokens, with the end of text.
-        end_of_text: the token after each document.
-        pattern: regular expression of the pieces of a text that are encoded each by itself.
-        ranks: the bytes that are merged into a token, with the token; lower ones are merged first.
+        size: Number of tokens, including the end of text.
+        end_of_text: The token after each document.
+        pattern: Regular expression for the pieces of text that are encoded separately.
+        ranks: The token of each byte sequence; lower tokens are merged first.
     """
 
     name: str
@@ -50,11 +50,11 @@ class Tokenizer(Protocol):
     def ranks(self) -> Mapping[bytes, int]: ...
 
     def encode_all(self, texts: Sequence[str], threads: int) -> list[Tokens]:
-        """The tokens of each text; nothing in a text is taken for a special token."""
+        """Return the tokens of each text; special tokens in a text are not parsed."""
         ...
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes that a token stands for; none for the end of text."""
+        """Return the bytes of a token; empty for the end of text."""
         ...
 
 
@@ -68,15 +68,15 @@ class ByteTokenizer:
 
     @property
     def ranks(self) -> Mapping[bytes, int]:
-        """Each byte is its own token."""
+        """Map each byte to itself."""
         return {bytes([byte]): byte for byte in range(_BYTES_END)}
 
     def encode_all(self, texts: Sequence[str], threads: int) -> list[Tokens]:
-        """The bytes of each text."""
+        """Return the bytes of each text."""
         return [numpy.frombuffer(text.encode("utf-8"), dtype=numpy.uint8).astype(numpy.uint32) for text in texts]
 
     def token_bytes(self, token: int) -> bytes:
-        """The byte itself."""
+        """Return the byte itself."""
         return bytes([token]) if token < _BYTES_END else b""
 
 
@@ -84,10 +84,10 @@ class Gpt2Tokenizer:
     """GPT-2's byte pairs.
 
     Args:
-        vocab_file: where the vocabulary is; by default tiktoken downloads it at first use.
+        vocab_file: The vocabulary; by default, tiktoken downloads it on first use.
 
     Raises:
-        RequestError: it is not there, is not GPT-2's, or cannot be downloaded.
+        RequestError: The vocabulary is missing, is not GPT-2's, or cannot be downloaded.
     """
 
     name = "gpt2"
@@ -100,12 +100,12 @@ class Gpt2Tokenizer:
 
     @property
     def ranks(self) -> Mapping[bytes, int]:
-        """Byte pairs by the order in which they are merged."""
+        """Byte sequences by merge order."""
         return {self.encoding.decode_single_token_bytes(token): token for token in range(_GPT2_END)}
 
     def encode_all(self, texts: Sequence[str], threads: int) -> list[Tokens]:
-        """The tokens of each text, as tiktoken's `encode_ordinary_batch` has them, but in arrays."""
-        with ThreadPoolExecutor(threads) as pool:  # tiktoken lets go of the interpreter's lock
+        """Return the tokens of each text like tiktoken's `encode_ordinary_batch`, but in arrays."""
+        with ThreadPoolExecutor(threads) as pool:  # tiktoken releases the GIL
             return list(pool.map(self._encode, texts))
 
     def _encode(self, text: str) -> Tokens:
@@ -113,12 +113,12 @@ class Gpt2Tokenizer:
         return tokens
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes of a token; none for the end of text and for rows that only pad the model's vocabulary."""
+        """Return the bytes of a token; empty for the end of text and for padding rows of the model's vocabulary."""
         return self.encoding.decode_single_token_bytes(token) if token < _GPT2_END else b""
 
 
 def build_tokenizer(name: str, vocab_file: Path | None) -> Tokenizer:
-    """The named tokenizer; RequestError where there is none, or no vocabulary for it."""
+    """Build the named tokenizer; raise RequestError if it does not exist or its vocabulary is missing."""
     if name == "bytes":
         return ByteTokenizer()
     if name == "gpt2":
@@ -127,7 +127,7 @@ def build_tokenizer(name: str, vocab_file: Path | None) -> Tokenizer:
 
 
 def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The tokens of a prompt; RequestError where it is not valid Unicode."""
+    """Return the tokens of a prompt; raise RequestError if it is not valid Unicode."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -136,7 +136,7 @@ def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def decoded_stream(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
-    """The text of tokens as they come; a character waits until all its bytes are there."""
+    """Yield the text of tokens as they arrive; a character is held back until all its bytes are complete."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     for token in tokens:
         yield decoder.decode(tokenizer.token_bytes(token))
@@ -149,7 +149,7 @@ def _gpt2_encoding(vocab_file: Path | None) -> tiktoken.Encoding:
     if vocab_file is None:
         try:
             return tiktoken.get_encoding("gpt2")
-        except Exception as error:  # requests has its own for each way in which the network fails
+        except Exception as error:  # requests raises a different exception for each network failure
             raise RequestError(
                 f"tiktoken cannot download GPT-2's vocabulary ({type(error).__name__}): "
                 f"name a file with --data.vocab-file (prepare, generate: --vocab-file), a "
@@ -176,16 +176,16 @@ def _read_vocabulary(path: Path) -> dict[bytes, int]:
         return _ranks_of(read_text(path, missing=f"there is no vocabulary {path}"), path)
     with scratch_folder() as scratch, _without_cache():
         copies = [scratch / name for name in ("vocab.bpe", "encoder.json")]
-        for copy in copies:  # which tiktoken reads as UTF-8, and without asking whether it is a file
+        for copy in copies:  # tiktoken reads these as UTF-8, without checking that they are files
             copy.write_text(read_text(path / copy.name), encoding="utf-8")
         try:
             return data_gym_to_mergeable_bpe_ranks(*map(str, copies))
-        except Exception as error:  # whatever a file of another kind makes tiktoken raise
+        except Exception as error:  # tiktoken raises various exceptions for other file types
             raise RequestError(f"{path} cannot be read as a vocabulary: {error or type(error).__name__}") from None
 
 
 def _ranks_of(text: str, path: Path) -> dict[bytes, int]:
-    """Ranks by byte pairs: a line of a `.tiktoken` file is a byte pair in base64, a space and its rank."""
+    """Parse ranks of byte sequences: each line of a `.tiktoken` file has base64 bytes, a space, and the rank."""
     found: dict[bytes, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -202,7 +202,7 @@ def _ranks_of(text: str, path: Path) -> dict[bytes, int]:
 
 @contextlib.contextmanager
 def _without_cache() -> Iterator[None]:
-    """Keeps tiktoken from its cache, where a file's name stands for its content, even when the file has changed."""
+    """Disable tiktoken's cache, which identifies a file by its name, even if its contents have changed."""
     before = os.environ.get("TIKTOKEN_CACHE_DIR")
     os.environ["TIKTOKEN_CACHE_DIR"] = ""
     try:

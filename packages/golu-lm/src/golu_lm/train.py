@@ -1,4 +1,4 @@
-"""Trains a language model: from a recipe to result.json, top to bottom."""
+"""Train a language model: from a recipe to result.json, top to bottom."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _TEXT = "samples/generated.txt"
 
 
 def train(config: LmConfig) -> None:
-    """Trains a recipe, continues its run, or says that it is finished.
+    """Train a recipe, resume its run, or report that it is finished.
 
     Raises:
-        RequestError: the request is wrong; nothing was written.
-        RunFailure: training failed; the message names the last good checkpoint.
-        Interrupted: a signal stopped it, and it is saved.
+        RequestError: The request is invalid; nothing was written.
+        RunFailure: Training failed; the message names the last good checkpoint.
+        Interrupted: A signal stopped the run, which is saved.
     """
     config = sized_like_source(config)
     context = config.model.context
@@ -56,13 +56,13 @@ def train(config: LmConfig) -> None:
             run, start, partial(other_model, config), lambda network: evaluate_whole(run.evaluation, network, data)
         )
 
-        for _ in run.epochs():  # stretches of `eval_every` steps, each with an evaluation and a checkpoint at its end
+        for _ in run.epochs():  # `eval_every` steps each, ending with an evaluation and a checkpoint
             train_mode(prepared, config.freeze)
             for micro_batch in run.micro_batches():
                 tokens = micro_batch.batch.tokens.to(run.device, non_blocking=True)
                 run.backward(micro_batch, prepared(tokens[:, :-1], tokens[:, 1:]))
             metrics = evaluate_sample(run.evaluation, run.evaluated_model, data, run.position.step)
-            if run.is_complete:  # the paper's numbers rest on random windows; the last ones here on the whole split
+            if run.is_complete:  # the paper evaluates random windows; the final metrics here use the whole split
                 sampled = {f"sampled_{name}": value for name, value in metrics.items()}
                 metrics = evaluate_whole(run.evaluation, run.evaluated_model, data) | sampled
             run.report(metrics)
@@ -79,12 +79,12 @@ def train(config: LmConfig) -> None:
 
 
 def other_model(config: LmConfig, activation: str) -> GPT:
-    """The recipe's network with another activation in it, on the CPU."""
+    """Build the recipe's network with a different activation, on the CPU."""
     return build_model(replace(config, activation=activation))[0]
 
 
 def checked_data(config: LmConfig, processes: Processes) -> LmData:
-    """Both splits, tokenized at the first run; RequestError if one is missing or malformed."""
+    """Load both splits, tokenized on the first run; raise RequestError if one is missing or malformed."""
 
     def read_all(data: LmData) -> str:
         return f"all {len(data.train) + len(data.test):,} tokens are in range"
@@ -93,7 +93,7 @@ def checked_data(config: LmConfig, processes: Processes) -> LmData:
 
 
 def save_samples(run: Run[LmConfig]) -> None:
-    """Write generated text; a sharded model needs all processes for it. RequestError if the tokenizer is missing."""
+    """Write generated text; a sharded model needs all processes. Raise RequestError if the tokenizer is missing."""
     config = run.config
     tokenizer = build_tokenizer(config.data.tokenizer, config.data.vocab_file)
     text = sample_texts(run.evaluated_model, config, tokenizer)
@@ -102,7 +102,7 @@ def save_samples(run: Run[LmConfig]) -> None:
 
 
 def flops_utilization(run: Run[LmConfig], flops_per_token: float) -> dict[str, Any]:
-    """Which share of the devices' peak the training used, said and returned for result.json."""
+    """Print the training's share of the devices' peak FLOP/s, and return it for result.json."""
     peak = device_peak(run.device, run.config.mixed_precision)
     used = flops_per_token * run.log.throughput / (peak.flops * run.processes.count)
     run.processes.say(f"model FLOPs utilization {100 * used:.1f} % of {peak.flops / 1e12:.3g} TFLOP/s ({peak.source})")

@@ -1,4 +1,4 @@
-"""How much of a device's arithmetic a training run uses."""
+"""Model FLOPs utilization: the share of a device's peak FLOP/s that training used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-_BF16_PEAKS = {  # dense bf16 and fp16 tensor-core rates in FLOP/s, of the makers' data sheets
+_BF16_PEAKS = {  # dense bf16 and fp16 tensor-core peaks in FLOP/s, from the vendors' data sheets
     "B200": 2250e12,
     "H200": 989e12,
     "H100 PCIe": 756e12,
@@ -22,14 +22,14 @@ _BF16_PEAKS = {  # dense bf16 and fp16 tensor-core rates in FLOP/s, of the maker
 
 
 class Peak(NamedTuple):
-    """The highest arithmetic rate of a device in FLOP/s, and where the number comes from."""
+    """The peak rate of a device in FLOP/s, and its source."""
 
     flops: float
     source: str
 
 
 def device_peak(device: torch.device, mixed_precision: str) -> Peak:
-    """The maker's number for a half-precision run on a known GPU; else what a large matrix product reaches here."""
+    """Return the vendor's half-precision peak for a known GPU, or the measured rate of a large matrix product."""
     if device.type == "cuda" and mixed_precision != "no":
         name = torch.cuda.get_device_name(device)
         for known, flops in _BF16_PEAKS.items():
