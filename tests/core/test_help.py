@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import importlib
+import inspect
 import io
+import json
 import os
 import re
 import shlex
@@ -20,10 +23,14 @@ import pytest
 
 from golu_core import cli
 from golu_core.studies.analyze import ANALYSES
+from golu_core.training.config.identity import flattened
+from golu_core.training.config.run_config import to_json
 from golu_core.training.config.variants import kind_of, variant_fields
 from golu_core.training.messages import progress
+from golu_core.training.tasks import recipe_page
 from golu_core.training.tasks.command_line import CommandLine
 from golu_core.training.tasks.opening import next_steps
+from golu_core.training.tasks.recipe_page import note_of
 from golu_core.training.tasks.task import Task, installed_tasks, recipes_of
 
 PACKAGES = sorted(Path(__file__).resolve().parents[2].glob("packages/*/src"))
@@ -191,3 +198,27 @@ def test_lines_of_a_log_have_the_learning_rate(capsys, monkeypatch):
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", -1.0)
     progress.TrainingProgress(10, "images/s", enabled=True).step(3, "1", loss=0.5, lr=0.00125, throughput=1234.4)
     assert capsys.readouterr().out == "step 3/10  epoch 1  loss 0.5  lr 0.00125  1,234 images/s\n"
+
+
+RECIPES = [(task, name) for task in installed_tasks().values() for name in recipes_of(task)]
+
+
+@pytest.mark.parametrize(("task", "name"), RECIPES, ids=lambda part: getattr(part, "name", part))
+def test_a_recipe_is_shown_with_every_setting_and_the_papers_results(task, name, capsys):
+    assert CommandLine(task).main(["recipes", "--show", name]) == 0
+    shown, recipe = capsys.readouterr().out, recipes_of(task)[name]
+    settings = flattened(to_json(recipe), frozenset({"paper", "recipe", "activation_source"}))
+    found = dict(line.split(None, 1) for line in shown.partition("settings, each")[2].splitlines()[1:])
+    assert {setting: json.loads(value) for setting, value in found.items()} == json.loads(json.dumps(settings))
+    for by_activation in (recipe.paper.results if recipe.paper else {}).values():
+        assert all(f"{activation} {mean:g} ± {off:g}" in shown for activation, (mean, off) in by_activation.items())
+
+
+def test_notes_of_recipes_are_those_of_the_source(capsys):
+    """Each text below a recipe's assignment is on exactly the page of that recipe."""
+    for task in {task.name: task for task, _ in RECIPES}.values():
+        module = importlib.import_module(f"{task.package}.recipes")
+        texts = [text for _, text in recipe_page._noted(ast.parse(inspect.getsource(module)))]
+        notes = [note_of(task, name) for name in recipes_of(task)]
+        assert len([note for note in notes if note]) >= 1
+        assert {note for note in notes if note} <= {" ".join(text.split()) for text in texts}

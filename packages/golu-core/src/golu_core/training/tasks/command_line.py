@@ -37,6 +37,14 @@ Flags = TypeVar("Flags")
 
 
 @dataclass(frozen=True)
+class RecipesFlags:
+    """Prints the recipes with the paper's results, or one of them with all its settings."""
+
+    show: str | None = None
+    """Recipe to print in full: where it is from, the paper's results, and every setting."""
+
+
+@dataclass(frozen=True)
 class CommandLine(Generic[Config]):
     """The command line of a task: `recipes`, `train RECIPE`, `evaluate RUN_DIR`, and the task's own commands.
 
@@ -94,7 +102,7 @@ class CommandLine(Generic[Config]):
     def commands(self) -> Mapping[str, Command]:
         """By name."""
         return {
-            "recipes": Command("table of recipes", self._recipes),
+            "recipes": Command("table of recipes, or one with its settings", self._recipes, "[flags]", RecipesFlags),
             "train": Command("train a recipe, or continue its run", self._train, "RECIPE [flags]"),
             "evaluate": Command(
                 "test metrics of a finished run", self._evaluate, "RUN_DIR [flags]", self.task.evaluation_flags
@@ -159,9 +167,13 @@ class CommandLine(Generic[Config]):
         )
 
     def _recipes(self, arguments: Sequence[str]) -> None:
-        if arguments:
-            raise RequestError(f"recipes takes no argument, but got {' '.join(arguments)}")
-        _print_recipes(self.program, self.recipes)
+        flags = parsed_flags(RecipesFlags, arguments, f"{self.program} recipes") if arguments else RecipesFlags()
+        if flags.show is None:
+            _print_recipes(self.program, self.recipes)
+            return
+        from .recipe_page import recipe_page
+
+        say(recipe_page(self.task, self._recipe(flags.show)))
 
     def _train(self, arguments: Sequence[str]) -> None:
         if not arguments or arguments[0] in ("-h", "--help"):
