@@ -31,7 +31,7 @@ def shrink(name: str) -> list[str]:
         "--data.classes",
         "file",
         "--epochs",
-        "2",
+        "3",
         "--batch-size",
         "3" if recipe.segments else "5",
     ]
