@@ -1,4 +1,4 @@
-"""Networks for `golu-core analyze`: finished denoisers on their test images, and recipes at work on random ones."""
+"""Models for `golu-core analyze`: finished denoisers on their test images, and timing models on random images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .model import build_model
 
 
 def analysis_model(folder: Path, samples: int, data_dir: Path | None) -> AnalysisModel:
-    """Batches of noised images, their steps and their noise, as `MakeAnalysisModel` describes."""
+    """Return an analysis model on noised images with their steps and noise, as `MakeAnalysisModel` describes."""
     finished = FinishedRun.at(folder, DiffusionConfig)
     config = finished.config if data_dir is None else dataclasses.replace(finished.config, data_dir=data_dir)
     data = load_data(config)
@@ -54,7 +54,7 @@ def _noisy(batch: Batch, share: float, random: torch.Generator) -> Batch:
 
 
 def timing_model(config: DiffusionConfig, samples: int, device: torch.device) -> TimingModel:
-    """Noise to be predicted at random steps, as `MakeTimingModel` describes."""
+    """Return a timing model that predicts noise at random steps, as `MakeTimingModel` describes."""
     model = build_model(config)[0].to(device)
     shape = (samples, *config.data.shape)
     images, noise = torch.randn(shape, device=device), torch.randn(shape, device=device)

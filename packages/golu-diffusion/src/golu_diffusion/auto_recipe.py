@@ -1,4 +1,4 @@
-"""The recipe `pictures`: network, size, batch and epochs for a folder of pictures of the user's own."""
+"""The recipe `pictures`: network, image size, batch size, and epochs for the user's own folder of images."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from .config import DiffusionConfig
 from .data import load_data
 
 _SMALLEST, _LARGEST = 16, 64
-_WIDE_FROM = 10_000  # pictures from which the paper's width is taken, half of it below
-_AVERAGED = 0.05  # share of the steps over which the average of the weights reaches back
+_WIDE_FROM = 10_000  # number of images from which the paper's width is used; half of it below
+_AVERAGED = 0.05  # fraction of the steps that the average of the weights covers
 _LONGEST_AVERAGE = 0.9999  # Ho et al. (2020), appendix B
-_TUNED, _RATE_TUNED = 3, 0.25  # a run from given weights has a third of the epochs, and a quarter of the rate
+_TUNED, _RATE_TUNED = 3, 0.25  # with pretrained weights: a third of the epochs, a quarter of the learning rate
 
 
 def fit_pictures(
     recipe: DiffusionConfig, asked: DiffusionConfig, given: frozenset[str]
 ) -> Fitted[DiffusionConfig] | None:
-    """The recipe for the pictures that are asked for, or that lie in DATA_DIR/pictures; None if there are none.
+    """Return the recipe for the requested images, or for those in DATA_DIR/pictures; None if there are none.
 
-    Levels, groups, dropout and the rate at the paper's width are those of the paper's network and of Ho et al. (2020),
-    2e-4; what depends on how many pictures there are is ours. They are drawn in gray only if none of them has color,
-    which their formats state, or the pixels of all others show.
+    Levels, groups, dropout, and the learning rate at the paper's width, 2e-4, are those of the paper's network and of
+    Ho et al. (2020); the rules that depend on the number of images are our own. Samples are gray only if no image has
+    color, according to the file format or the pixels.
 
     Raises:
-        RequestError: the pictures are missing or malformed, or the noise is impossible.
+        RequestError: The images are missing or malformed, or the noise is invalid.
     """
     check_fields(asked.noise, "--noise.")
     folder = None if asked.data.is_own else asked.data_dir / asked.data.name
     if folder is not None and not folder.is_dir():
         return None
     data = asked.data if folder is None else replace(asked.data, images=folder)
-    loaded = load_data(replace(asked, data=replace(data, channels=1)))  # in gray nothing is said of missing colors
+    loaded = load_data(replace(asked, data=replace(data, channels=1)))  # no notes about missing colors in gray
     source = loaded.train.source
     count = source.count
     looked_at = examined(count, HEADERS)

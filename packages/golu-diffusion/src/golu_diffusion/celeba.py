@@ -1,4 +1,4 @@
-"""CelebA as people have it: the official archives, torchvision's folder, Kaggle's copies."""
+"""Find CelebA in its usual forms: the official archives, torchvision's folder, or Kaggle's copies."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _NAMED = 6
 
 
 def find_celeba(root: Path) -> dict[str, list[Path]]:
-    """The aligned images by the official partition: 0 is for training, 1 (`valid`) for the test loss, as published.
+    """Return the aligned images by the official partition: 0 for training, 1 (`valid`) for the test loss, as published.
 
-    Images and partition are looked for in the folder, in `celeba` as torchvision has it, in the `Img` and `Eval` of the
-    official archives, and for Kaggle's copy in a doubled `img_align_celeba/img_align_celeba` with a csv. The images may
-    be the JPEG or the PNG set.
+    This function looks for images and partition in the folder itself, in `celeba` like torchvision, in the `Img` and
+    `Eval` folders of the official archives, and, for Kaggle's copy, in a doubled `img_align_celeba/img_align_celeba`
+    with a CSV file. Both the JPEG and the PNG images are accepted.
 
     Raises:
-        RequestError: something is missing; the message says what lies there and what is expected.
+        RequestError: Something is missing; the message lists the contents of the folder and what is expected.
     """
     shown = printable(root)
     wanted = (
@@ -58,7 +58,7 @@ def find_celeba(root: Path) -> dict[str, list[Path]]:
 
 
 def _places(root: Path) -> Iterator[Path]:
-    """The folder, those inside that people unpack to, and those inside these."""
+    """Yield the folder, the subfolders that archives are usually unpacked to, and their subfolders."""
     for outer in _PLACES:
         for inner in _PLACES:
             place = root / outer / inner

@@ -10,5 +10,5 @@ COMMAND_LINE = CommandLine(TASK)
 
 
 def main() -> int:
-    """Runs `golu-diffusion` and returns its exit status."""
+    """Run `golu-diffusion` and return its exit status."""
     return COMMAND_LINE.main()

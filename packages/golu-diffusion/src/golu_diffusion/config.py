@@ -1,4 +1,4 @@
-"""What a golu-diffusion recipe consists of."""
+"""The recipe of a denoising diffusion model."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from golu_core.training.config import Background, FolderName, Range
 
 OWN_PICTURES = "pictures"
 """Name of data that are a folder of the user's pictures."""
-_SMALLEST_NORMAL = 2.0**-126  # of float32; below it precision is lost, and many devices compute with 0
-_BELOW_ONE = 2.0**-24  # from 1 to the largest float32 below it
+_SMALLEST_NORMAL = 2.0**-126  # of float32; below it precision is lost, and many devices flush values to 0
+_BELOW_ONE = 2.0**-24  # the difference between 1 and the largest float32 below it
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Model:
 
     @property
     def factor(self) -> int:
-        """By how much the last level is smaller than the image."""
+        """The ratio of the image's side to that of the last level."""
         return int(2 ** (len(self.multipliers) - 1))
 
     def check(self, flag: str) -> None:
@@ -80,7 +80,7 @@ class Noise:
 
     @property
     def log_remaining(self) -> float:
-        """The logarithm of alpha_bar_T: of the image's variance that is left after the last step."""
+        """The logarithm of alpha_bar_T, the remaining fraction of the image's variance after the last step."""
         rise = (self.beta_end - self.beta_start) / max(1, self.steps - 1)
         return math.fsum(math.log1p(-(self.beta_start + step * rise)) for step in range(self.steps))
 
@@ -131,12 +131,12 @@ class Data:
 
     @property
     def is_own(self) -> bool:
-        """Whether the images are the user's, and not those of the recipe."""
+        """Whether the images are the user's own, not the recipe's."""
         return self.images is not None or self.hub is not None
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of an image as the network sees it: (C, size, size)."""
+        """The shape of an image as input to the network: (C, size, size)."""
         return self.channels, self.size, self.size
 
     @property

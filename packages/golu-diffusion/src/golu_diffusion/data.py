@@ -1,4 +1,4 @@
-"""Finds the images of a recipe, scales them, and draws the noise that is put on them."""
+"""Find a recipe's images, resize them, and draw the noise to add to them."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ from .config import OWN_PICTURES, Data, DiffusionConfig
 
 
 class NoisyBatch(NamedTuple):
-    """One process's images of one step, and what is added to them.
+    """The images of one process in one step, and their noise.
 
     Attributes:
         images: (N, C, size, size) uint8.
-        steps: (N,) int64, of the forward process, counted from 0.
-        noise: (N, C, size, size) float32, standard normal; without elements where the device draws it.
-        positions: (N,) int64, place in the order, or -1 where the image only fills the batch.
+        steps: (N,) int64, steps of the forward process, counted from 0.
+        noise: (N, C, size, size) float32, standard normal; empty if the device draws it.
+        positions: (N,) int64, position in the order, or -1 for an image that only fills the batch.
     """
 
     images: Tensor
@@ -65,9 +65,9 @@ class ImageSource:
     """Encoded images.
 
     Attributes:
-        count: How many.
-        read: Gives an image's content and name by its number.
-        header: Gives what it states before its pixels.
+        count: Number of images.
+        read: A function that returns the contents and name of an image by its index.
+        header: A function that returns an image's header by its index.
     """
 
     count: int
@@ -76,18 +76,18 @@ class ImageSource:
 
 
 class NoisyImages:
-    """A split as a data set. Steps and noise of an image are a function of (seed, epoch, position) alone.
+    """A split as a data set. Steps and noise of an image depend only on (seed, epoch, position).
 
-    In evaluation they follow from (seed, image), so that networks are compared on the same noise.
+    In evaluation they depend on (seed, image), so that all networks are compared on the same noise.
 
     Args:
-        source: of the images.
-        data: for size and flip.
-        steps: T.
-        seed: the run's.
-        training: mirror every other image.
-        draws: how many times an image is noised, in evaluation.
-        noisy: draw the noise, too.
+        source: The source of the images.
+        data: The data settings, for size and flip.
+        steps: Number of steps, T.
+        seed: The run's seed.
+        training: Flip every other image.
+        draws: Number of noise draws per image in evaluation.
+        noisy: Also draw the noise.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class NoisyImages:
         return self.source.count * self.draws
 
     def image(self, number: int) -> Tensor:
-        """An image as (C, size, size) uint8; RequestError with its name if it cannot be decoded."""
+        """Return an image as (C, size, size) uint8; raise RequestError with its name if it cannot be decoded."""
         if number in self._decoded:
             return self._decoded[number]
         encoded, name = self.source.read(number)
@@ -146,24 +146,24 @@ class NoisyImages:
 
 
 def as_trained_on(image: Tensor, data: Data) -> Tensor:
-    """(3, H, W) uint8 in the channels and the size of the data: (C, size, size) uint8."""
+    """Convert (3, H, W) uint8 to the channels and the size of the data: (C, size, size) uint8."""
     return fitted(image if data.channels == 3 else gray(image), data.size)
 
 
 def gray(image: Tensor) -> Tensor:
-    """(3, H, W) uint8 as (1, H, W), as Pillow converts to `L` (ITU-R 601-2); gray stays what it is."""
+    """Convert (3, H, W) uint8 to (1, H, W) like Pillow's `L` (ITU-R 601-2); gray images keep their values."""
     red, green, blue = image.int()
     return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8)[None]
 
 
 def fitted(image: Tensor, size: int) -> Tensor:
-    """The image with its smaller side scaled to `size`, by the mean of areas, and its center cut out.
+    """Resize the shorter side of an image to `size` by averaging areas, and crop the center.
 
     Args:
         image: (C, H, W) uint8.
 
     Returns:
-        (C, size, size) uint8.
+        The resized image, (C, size, size) uint8.
     """
     height, width = image.shape[-2:]
     scale = size / min(height, width)
@@ -179,7 +179,7 @@ def fitted(image: Tensor, size: int) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _area_weights(inputs: int, outputs: int) -> Tensor:
-    """How much of each input pixel is in each output pixel: (outputs, inputs), each row sums to 1."""
+    """Return the share of each input pixel in each output pixel: (outputs, inputs), where each row sums to 1."""
     edges = torch.arange(outputs + 1, dtype=torch.float64) * inputs / outputs
     pixels = torch.arange(inputs, dtype=torch.float64)
     overlap = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
@@ -187,7 +187,7 @@ def _area_weights(inputs: int, outputs: int) -> Tensor:
 
 
 def scaled(images: Tensor, device: torch.device) -> Tensor:
-    """(N, C, H, W) uint8 as float32 in [-1, 1]."""
+    """Convert (N, C, H, W) uint8 to float32 in [-1, 1]."""
     return images.to(device, non_blocking=True).float() / 127.5 - 1
 
 
@@ -195,7 +195,7 @@ def pixels_of(images: Tensor) -> Tensor:
     """Return images (N, C, H, W) in [-1, 1] as uint8; values outside are clamped.
 
     Raises:
-        RunFailure: Some values are NaN or infinite, which would be painted black.
+        RunFailure: Some values are NaN or infinite, which would otherwise become black.
     """
     finite(images, "the drawn images")
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
@@ -209,9 +209,9 @@ class DiffusionData:
     """The two splits of a recipe.
 
     Attributes:
-        facts: what result.json says: sizes, and the published sizes.
-        remarks: what differs from the published sizes, as sentences.
-        fingerprint: of names and content.
+        facts: The fields for result.json: the sizes, and the published sizes.
+        remarks: Differences from the published sizes, as sentences.
+        fingerprint: Checksum of names and contents.
     """
 
     train: NoisyImages
@@ -240,10 +240,10 @@ class DiffusionData:
 
 
 def load_data(config: DiffusionConfig) -> DiffusionData:
-    """Finds both splits; the digits are written first, once.
+    """Find both splits; write the digits first if they are missing.
 
     Raises:
-        RequestError: images or the partition file are missing; the message says what to put where.
+        RequestError: Images or the partition file are missing; the message tells the user which files to put where.
     """
     data = config.data
     said: tuple[str, ...] = ()
@@ -270,7 +270,7 @@ def load_data(config: DiffusionConfig) -> DiffusionData:
         if data.images is None
     )
     facts = {**found, "published": published, "as_published": not differing and not data.is_own}
-    if train.in_memory:  # pictures that this program wrote are the same whatever their files look like
+    if train.in_memory:  # images from this program count as equal whatever their encoding
         fingerprint = Fingerprint(lambda: pixels_fingerprint(_named_images(train, test)))
     loaded = DiffusionData(train, test, facts, remarks, fingerprint)
     if data.is_own and data.channels == 3:
@@ -296,7 +296,7 @@ def _named_images(*splits: NoisyImages) -> Iterator[tuple[str, Tensor]]:
 
 
 def _listed(config: DiffusionConfig) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
-    """The files of both splits, and what is to be said of them."""
+    """Return the files of both splits, and notes about them."""
     data, root = config.data, config.data_dir / config.data.name
     if data.images is not None:
         return _own(data.images, data.test_images)
@@ -313,7 +313,7 @@ def _listed(config: DiffusionConfig) -> tuple[dict[str, list[Path]], tuple[str, 
 
 
 def _own(folder: Path, test_folder: Path | None) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
-    """Images of the user's own: with a test folder, or every tenth image of one folder."""
+    """Return the user's own images: with a test folder, or with every tenth image of one folder held out."""
     paths, others = image_files(folder)
     remarks = remark_on(others, folder)
     if test_folder is not None:
@@ -332,7 +332,7 @@ def _own(folder: Path, test_folder: Path | None) -> tuple[dict[str, list[Path]],
 
 
 def _files(paths: Sequence[Path]) -> ImageSource:
-    names = [str(path) for path in paths]  # strings: they are copied to each loader process
+    names = [str(path) for path in paths]  # strings, which are cheap to copy to each loader process
 
     def read(number: int) -> tuple[bytes, str]:
         return read_file(Path(names[number])), names[number]
@@ -345,7 +345,7 @@ def _rows(count: int, read: Callable[[int], tuple[bytes, str]]) -> ImageSource:
 
 
 def check_every_image(data: DiffusionData, workers: int | None) -> Iterator[int]:
-    """Decodes every image once, yielding how many it has read; RequestError names the first bad one."""
+    """Decode every image once and yield the number read so far; raise RequestError for the first invalid one."""
     read = 0
     for split in (data.train, data.test):
         once = NoisyImages(split.source, split.data, 1, 0, training=False)

@@ -1,4 +1,4 @@
-"""Noise of whole training batches, drawn on the device by one generator."""
+"""Noise for whole training batches, drawn on the device by one generator."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .data import NoisyBatch
 
 
 class DeviceNoise:
-    """The noise of a run's training images: of each batch a function of (seed, epoch, batch).
+    """The noise of a run's training images, which depends on (seed, epoch, batch) for each batch.
 
-    Every process draws that of the whole batch and takes its own images', so that it is the same however the batch is
-    split. Devices of different kinds draw different numbers.
+    Every process draws the noise of the whole batch and uses the part for its own images, so the noise does not depend
+    on how the batch is split. Different kinds of devices draw different numbers.
 
     Args:
-        config: of the run.
-        device: that draws, and keeps one batch.
+        config: The run's configuration.
+        device: The device that draws the noise, which stores one batch.
     """
 
     def __init__(self, config: DiffusionConfig, device: torch.device) -> None:
@@ -29,11 +29,11 @@ class DeviceNoise:
         self._drawn: tuple[int, int] | None = None
 
     def added_to(self, batch: NoisyBatch, epoch: int) -> NoisyBatch:
-        """A batch with its noise: (N, C, size, size) float32 on the device.
+        """Return a batch with its noise: (N, C, size, size) float32 on the device.
 
         Args:
-            batch: images of one step, or some of them.
-            epoch: counted from 0.
+            batch: Images of one step, or some of them.
+            epoch: The epoch, counted from 0.
         """
         size = len(self._noise)
         step = epoch, int(batch.positions[0]) // size

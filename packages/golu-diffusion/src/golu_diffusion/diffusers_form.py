@@ -1,4 +1,4 @@
-"""The network in the form of diffusers: `UNet2DModel` and `DDPMScheduler` of a `DDPMPipeline`, the same numbers."""
+"""Convert the network to diffusers: `UNet2DModel` and `DDPMScheduler` of a `DDPMPipeline`, with the same outputs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from .config import DiffusionConfig
 from .model import Attention, Downsample, ResidualBlock, UNet, Upsample
 
-_OLDEST = "0.30.0"  # of diffusers whose folders look like this
+_OLDEST = "0.30.0"  # oldest version of diffusers with this folder layout
 
 
 def why_not(model: UNet, config: DiffusionConfig) -> str | None:
-    """What of a network diffusers has no form for; None where it has one."""
+    """Return the reason why diffusers cannot represent a network; None if it can."""
     if config.model.multipliers[0] != 1:
         return "its first level is not as wide as its embedding of the step"
     if len(dict(_tensors(model))) != len(model.state_dict()):
@@ -25,12 +25,12 @@ def why_not(model: UNet, config: DiffusionConfig) -> str | None:
 
 
 def write_pipeline(model: UNet, config: DiffusionConfig, folder: Path) -> None:
-    """Writes `model_index.json`, `unet` and `scheduler`, as `DDPMPipeline.from_pretrained` reads them.
+    """Write `model_index.json`, `unet`, and `scheduler`, as `DDPMPipeline.from_pretrained` reads them.
 
     Args:
-        model: for which `why_not` gives None.
-        config: of its run.
-        folder: gets them.
+        model: A network for which `why_not` returns None.
+        config: The configuration of its run.
+        folder: The folder to write to.
     """
     from safetensors.torch import save_file
 
@@ -53,9 +53,9 @@ def write_pipeline(model: UNet, config: DiffusionConfig, folder: Path) -> None:
 
 
 def _unet_config(config: DiffusionConfig) -> dict[str, object]:
-    """The arguments of UNet2DModel. `act_fn` is a name that it does not know, unless the network is the published one.
+    """Return the arguments of UNet2DModel, with an unknown `act_fn` unless the network is the published one.
 
-    For it has SiLU built into two places: with a name that it knows, it would load and give other numbers.
+    diffusers hard-codes SiLU in two layers: with a known name, the model would load and return different outputs.
     """
     sizes, levels = config.model, range(len(config.model.multipliers))
     return {
@@ -79,12 +79,12 @@ def _unet_config(config: DiffusionConfig) -> dict[str, object]:
 
 
 def activation_name(config: DiffusionConfig) -> str:
-    """What `act_fn` is called: SiLU by diffusers' name, and others by one that has to be made known to it."""
+    """Return the value of `act_fn`: diffusers' name for SiLU, or a name that has to be registered with diffusers."""
     return "silu" if config.activation == config.default_activation else f"golu-core:{config.activation}".lower()
 
 
 def _scheduler_config(config: DiffusionConfig) -> dict[str, object]:
-    """The arguments of DDPMScheduler that sample as `golu-diffusion sample` does by default."""
+    """Return the arguments of DDPMScheduler that sample like `golu-diffusion sample` does by default."""
     return {
         "_class_name": "DDPMScheduler",
         "num_train_timesteps": config.noise.steps,
@@ -99,10 +99,10 @@ def _scheduler_config(config: DiffusionConfig) -> dict[str, object]:
 
 
 def _tensors(model: UNet) -> Iterator[tuple[str, Tensor]]:
-    """The weights under the names that diffusers has for them."""
+    """Yield the weights under diffusers' names."""
     first = model.time.layers[0].state_dict()
     columns = first["weight"]
-    # sines and cosines alternate here; diffusers has all sines first
+    # sines and cosines alternate here; in diffusers all sines come first
     yield "time_embedding.linear_1.weight", torch.cat([columns[:, 0::2], columns[:, 1::2]], dim=1)
     yield "time_embedding.linear_1.bias", first["bias"]
     yield from _named("time_embedding.linear_2", model.time.layers[2])
@@ -116,7 +116,7 @@ def _tensors(model: UNet) -> Iterator[tuple[str, Tensor]]:
 
 
 def _levels(name: str, layers: nn.ModuleList, between: str) -> Iterator[tuple[str, Tensor]]:
-    """The blocks of each level, and what is between two levels."""
+    """Yield the blocks of each level, and the layers between levels."""
     level, number = 0, 0
     for layer in layers:
         if isinstance(layer, (Downsample, Upsample)):
@@ -145,7 +145,7 @@ def _block(place: str, number: int, block: nn.Module) -> Iterator[tuple[str, Ten
             ("to_k", attention.key),
             ("to_v", attention.value),
             ("to_out.0", attention.projection),
-        ):  # which are linear there, and convolutions of one pixel here
+        ):  # linear layers there, convolutions of one pixel here
             tensors = ours.state_dict()
             yield f"{name}.{theirs}.weight", tensors["weight"].flatten(1)
             yield f"{name}.{theirs}.bias", tensors["bias"]

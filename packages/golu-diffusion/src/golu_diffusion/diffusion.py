@@ -1,6 +1,6 @@
-"""Denoising diffusion: the forward process, its reversal, and samples by DDPM and DDIM.
+"""Denoising diffusion: the forward process, its reversal, and sampling by DDPM and DDIM.
 
-Equation numbers are those of Ho et al., "Denoising Diffusion Probabilistic Models" (2020), and, marked DDIM, of Song et
+Equation numbers are those of Ho et al., "Denoising Diffusion Probabilistic Models" (2020), or, marked DDIM, of Song et
 al., "Denoising Diffusion Implicit Models" (2021). Steps are counted from 0 here, from 1 in the papers.
 """
 
@@ -24,13 +24,14 @@ Predictor = Callable[[Tensor, Tensor], Tensor]
 
 
 class Diffusion:
-    """The constants of the process: computed in float64, and kept in float32 where images are multiplied by them.
+    """The constants of the process, computed in float64 and stored in float32 where they multiply images.
 
     Attributes:
-        steps: T.
-        beta: (T,) float32, variance that a step adds.
-        alpha_bar: (T,) float64 on the CPU, what is left of the image's variance after a step: the product of 1 - beta
-            up to it. In float32 it would be 0 at the end of long processes, and 1 at the beginning of gentle ones.
+        steps: Number of steps, T.
+        beta: (T,) float32, the variance added by each step.
+        alpha_bar: (T,) float64 on the CPU, the remaining fraction of the image's variance after each step: the product
+            of 1 - beta up to that step. In float32 it would be 0 at the end of long processes, and 1 at the beginning
+            of gentle ones.
     """
 
     def __init__(self, noise: Noise, device: torch.device | str = "cpu") -> None:
@@ -52,7 +53,7 @@ class Diffusion:
         self._posterior_root = self.posterior_variance.sqrt()
 
     def noised(self, images: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
-        """Images after a step: x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (equation 4).
+        """Return noised images: x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (equation 4).
 
         Args:
             images, noise: (N, C, H, W).
@@ -61,32 +62,32 @@ class Diffusion:
         return _each(self.image_scale, steps) * images + _each(self.noise_scale, steps) * noise
 
     def denoised(self, x: Tensor, steps: Tensor, predicted: Tensor) -> Tensor:
-        """The image that a noise belongs to, x_0 of equation 4; (N, C, H, W)."""
+        """Return the image for the predicted noise, x_0 in equation 4; (N, C, H, W)."""
         return (x - _each(self.noise_scale, steps) * predicted) / _each(self.image_scale, steps)
 
     def in_range(self, x: Tensor, step: int, predicted: Tensor) -> Tensor:
-        """The predicted noise, changed so that the image that belongs to it is in [-1, 1], as every image is.
+        """Return the predicted noise, corrected so that its image is in [-1, 1], like every image.
 
-        Ho et al.'s own code does so. Without it, errors at the last steps of the process are multiplied by up to
+        Ho et al.'s own code does the same. Without it, errors at the last steps of the process are multiplied by up to
         1 / sqrt(alpha_bar_T) = 158.
 
         Args:
-            x, predicted: (N, C, H, W), at the step.
-            step: counted from 0.
+            x, predicted: (N, C, H, W), the noisy images and the predicted noise.
+            step: The step, counted from 0.
         """
         image = (x - self.noise_scale[step] * predicted) / self.image_scale[step]
         return (x - self.image_scale[step] * image.clamp(-1, 1)) / self.noise_scale[step]
 
     def ddpm_step(self, x: Tensor, step: int, predicted: Tensor, draw: Tensor, variance: Variance = "beta") -> Tensor:
-        """One step back (algorithm 2, line 4); the last without noise.
+        """Take one reverse step (algorithm 2, line 4); the last one adds no noise.
 
         Args:
-            x: (N, C, H, W) at the step.
-            step: from which it goes back.
-            predicted: noise in x, of its shape.
-            draw: standard normal, of its shape.
-            variance: `beta`, beta_t, best for normally distributed images, or `posterior`, equation 7's, best for a
-                single image (section 3.2); elsewhere they are called fixed large and fixed small.
+            x: (N, C, H, W), the images at the step.
+            step: The step to reverse.
+            predicted: The predicted noise in x, with the same shape.
+            draw: Standard normal noise, with the same shape.
+            variance: `beta`, beta_t, optimal for normally distributed images, or `posterior`, equation 7's, optimal for
+                a single image (section 3.2); also known as fixed large and fixed small.
         """
         mean = (x - self._predicted_scale[step] * predicted) / self._alpha_root[step]  # equation 11
         root = self._beta_root if variance == "beta" else self._posterior_root
@@ -95,14 +96,14 @@ class Diffusion:
     def ddim_step(
         self, x: Tensor, step: int, to: int, predicted: Tensor, draw: Tensor | None = None, eta: float = 0.0
     ) -> Tensor:
-        """One step of (N, C, H, W) back to another (DDIM, equation 12).
+        """Take one reverse step of (N, C, H, W) from one step to another (DDIM, equation 12).
 
         Args:
-            x: at the step.
-            step, to: from and to which it goes; -1 is the image.
-            predicted: noise in x, of its shape.
-            draw: standard normal, of its shape; needed where eta is above 0.
-            eta: of DDIM's equation 16: 0 is deterministic, and 1 is DDPM with the posterior's variance.
+            x: The images at the step.
+            step, to: The current step and the target step; -1 is the image.
+            predicted: The predicted noise in x, with the same shape.
+            draw: Standard normal noise, with the same shape; needed if eta is above 0.
+            eta: The factor in DDIM's equation 16: 0 is deterministic, 1 is DDPM with the posterior's variance.
         """
         image = (x - self.noise_scale[step] * predicted) / self.image_scale[step]
         if to < 0:
@@ -116,7 +117,7 @@ class Diffusion:
         return self.image_scale[to] * image + float(direction) * predicted + float(sigma) * draw
 
     def ddim_times(self, count: int) -> list[int]:
-        """The steps that DDIM visits, last first: evenly apart, with the first and the last (DDIM, appendix D.2)."""
+        """Return DDIM's steps in descending order: evenly spaced, from the last to the first (DDIM, appendix D.2)."""
         check_sampling("ddim", count, self.steps)
         times: list[int] = torch.linspace(self.steps - 1, 0, count, dtype=torch.float64).round().long().tolist()
         return times
@@ -127,10 +128,10 @@ def _each(values: Tensor, steps: Tensor) -> Tensor:
 
 
 def in_fixed_batches(predict: Predictor, size: int = 16) -> Predictor:
-    """The network on exactly `size` images at a time, the last of them repeated where there are fewer.
+    """Run the network on exactly `size` images at a time, repeating the last one to fill a batch.
 
-    Convolutions and matrix products round differently for different batch sizes; so an image would depend on how many
-    are drawn with it.
+    Convolutions and matrix products round differently for different batch sizes, so without this an image would depend
+    on how many are sampled with it.
     """
 
     def fixed(x: Tensor, steps: Tensor) -> Tensor:
@@ -145,7 +146,7 @@ def in_fixed_batches(predict: Predictor, size: int = 16) -> Predictor:
 def check_sampling(
     sampler: str, count: int | None, steps: int, eta: float | None = None, variance: str | None = None
 ) -> None:
-    """Raises RequestError for a sampler that is not known, more steps than there are, or what it has no use for."""
+    """Raise RequestError for an unknown sampler, more steps than the process has, or options that do not apply."""
     if sampler not in ("ddpm", "ddim"):
         raise RequestError(f"there is no sampler {sampler!r}: it must be ddpm or ddim")
     if count is not None and not 1 <= count <= steps:
@@ -159,7 +160,7 @@ def check_sampling(
 
 
 def batch_noise(seed: int, images: Sequence[int], purpose: int | str, shape: Sequence[int], device: Any) -> Tensor:
-    """Standard normal numbers, (N, *shape): of each image a function of (seed, image, purpose), whatever its batch."""
+    """Return standard normal noise, (N, *shape), which depends only on (seed, image, purpose), not on the batch."""
     noise, random = torch.empty(len(images), *shape), torch.Generator()
     for row, image in zip(noise, images, strict=True):
         row.normal_(generator=generator(seed, Purpose.NOISE, image, purpose, again=random))
@@ -183,25 +184,25 @@ def sampled(
     clip: bool = True,
     device: Any = "cpu",
 ) -> Iterator[Tensor]:
-    """Images drawn by the reverse process, yielded after each step; the last one is the result.
+    """Yield images sampled by the reverse process after each step; the last one is the result.
 
     Args:
-        diffusion: the process.
-        predict: the network.
-        images: numbers of the images, from which their noise is seeded: an image does not depend on the others.
-        shape: of an image, (C, H, W).
-        seed: of all of them.
+        diffusion: The diffusion process.
+        predict: The network.
+        images: The indices of the images, which seed their noise, so that no image depends on the others.
+        shape: Shape of an image, (C, H, W).
+        seed: Seed for all images.
         sampler: `ddpm` or `ddim`.
-        steps: of DDIM, by default 50.
-        eta: noise of DDIM; see `Diffusion.ddim_step`.
-        variance: of DDPM; see `Diffusion.ddpm_step`.
-        start: images to start from instead of noise, (N, *shape), at
-        from_step: this step; by default the last.
-        clip: keep the predicted image in range; see `Diffusion.in_range`.
-        device: of the network.
+        steps: Number of DDIM steps, 50 by default.
+        eta: Noise factor of DDIM; see `Diffusion.ddim_step`.
+        variance: Variance of DDPM; see `Diffusion.ddpm_step`.
+        start: Images to start from instead of noise, (N, *shape).
+        from_step: The step of `start`, by default the last one.
+        clip: Keep the predicted image in range; see `Diffusion.in_range`.
+        device: The network's device.
 
     Yields:
-        (N, *shape), in the range of the training images if the network is good.
+        The images, (N, *shape), in the range of the training images if the network is good.
     """
     check_sampling(sampler, steps, diffusion.steps)
     times = list(range(diffusion.steps - 1, -1, -1)) if sampler == "ddpm" else diffusion.ddim_times(steps or 50)

@@ -1,4 +1,4 @@
-"""Draws images by all processes together, a batch of each at a time."""
+"""Sample images with all processes together, one batch per process at a time."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .diffusion import Diffusion, Predictor, Variance, in_fixed_batches, sampled
 
 @dataclass(frozen=True)
 class Sampling:
-    """How images are drawn.
+    """The sampling options.
 
     Attributes:
-        sampler, steps, seed, eta, variance, clip: as in `sampled`.
-        batch_size: images that the network takes at once. Networks round differently in batches of different sizes, so
-            that images are equal up to rounding; unless they are
-        exact: the network takes 16 images each time, filled up where there are fewer, so that each image is the same to
-            the last bit in any batch and on any number of processes.
+        sampler, steps, seed, eta, variance, clip: As in `sampled`.
+        batch_size: Number of images per forward pass. Networks round differently at different batch sizes, so images
+            are equal only up to rounding unless `exact` is set.
+        exact: Always run the network on 16 images, filled up if there are fewer, so that each image is bit-identical in
+            any batch and for any number of processes.
     """
 
     sampler: str
@@ -45,7 +45,7 @@ class Sampling:
         shape: tuple[int, int, int],
         device: torch.device,
     ) -> Iterator[Tensor]:
-        """Yield images with these numbers after each step, (N, *shape) float32; see `sampled`."""
+        """Yield the images with these indices after each step, (N, *shape) float32; see `sampled`."""
         return sampled(
             diffusion,
             predict,
@@ -69,10 +69,10 @@ def draw(
     count: int,
     sampling: Sampling,
 ) -> Tensor:
-    """Draw images number 0 to `count` - 1 with all processes together; `drawn` has the arguments.
+    """Sample images 0 to `count` - 1 with all processes together; see `drawn` for the arguments.
 
     Returns:
-        (count, *shape) uint8, the same on each process.
+        The images, (count, *shape) uint8, the same on each process.
     """
     by_number: dict[int, Tensor] = {}
     for images in drawn(processes, model, diffusion, shape, count, sampling):
@@ -91,26 +91,27 @@ def drawn(
     present: Set[int] = frozenset(),
     watch: Callable[[int, int, Tensor], None] | None = None,
 ) -> Iterator[dict[int, Tensor]]:
-    """Draw images number 0 to `count` - 1 with all processes together, a batch of each process at a time.
+    """Sample images 0 to `count` - 1 with all processes together, one batch per process at a time.
 
-    Which images make up a batch follows from their number and that of the processes alone: a command that resumes
-    draws the same images, to the last bit, as one that was not stopped.
+    The images of a batch depend only on their indices and the number of processes: a command that resumes draws the
+    same images, bit by bit, as one that was not interrupted.
 
     Args:
-        processes: that draw together.
-        model: predicts the noise of (N, *shape) float32 images at (N,) int64 steps.
-        diffusion: the noise at each step.
-        shape: of an image, (C, size, size).
-        count: of images.
-        sampling: how they are drawn.
-        present: numbers of images that are not needed; batches of these alone are left out.
-        watch: is called after each step with the numbers of the batch and the step and the images of this process.
+        processes: The processes that sample together.
+        model: A network that predicts the noise of (N, *shape) float32 images at (N,) int64 steps.
+        diffusion: The diffusion process.
+        shape: Shape of an image, (C, size, size).
+        count: Number of images.
+        sampling: The sampling options.
+        present: Indices of images that are not needed; batches of only such images are skipped.
+        watch: A function that is called after each step with the batch's index, the step, and the images of this
+            process.
 
     Yields:
-        Images, (*shape) uint8, by their numbers; the same on each process.
+        Images, (*shape) uint8, by their index; the same on each process.
 
     Raises:
-        RunFailure: an image is not finite.
+        RunFailure: An image is not finite.
     """
     model.eval()
     predict = predictor(processes, model, sampling.exact)
@@ -135,12 +136,12 @@ def drawn(
 
 
 def predictor(processes: Processes, model: nn.Module, exact: bool) -> Predictor:
-    """Return the network in the run's precision as the samplers call it.
+    """Return the network in the run's precision as a function for the samplers.
 
     Args:
-        processes: for the precision, which on the CPU is float32.
-        model: predicts the noise of (N, C, H, W) float32 images at (N,) int64 steps.
-        exact: take 16 images each time, as `Sampling.exact` has it.
+        processes: The processes, which determine the precision; it is float32 on the CPU.
+        model: A network that predicts the noise of (N, C, H, W) float32 images at (N,) int64 steps.
+        exact: Always use 16 images, as in `Sampling.exact`.
     """
 
     def predict(x: Tensor, steps: Tensor) -> Tensor:

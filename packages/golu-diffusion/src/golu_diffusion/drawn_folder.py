@@ -1,7 +1,7 @@
-"""A folder of drawn images that grows while they are drawn, and to which the same command adds what is missing.
+"""A folder of sampled images that grows during sampling; the same command adds the missing ones.
 
-samples.json     which weights and flags the images are drawn with; written before the first image
-000000.png ...   one file per image, as drawn; each appears whole or not at all
+samples.json     the weights and flags of the images; written before the first image
+000000.png ...   one file per image, as sampled; each appears complete or not at all
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FORMAT = "golu-samples/1"
 
 @contextmanager
 def only_here(folder: Path) -> Iterator[None]:
-    """Keep other processes from drawing into a folder; RequestError if one does already."""
+    """Keep other processes from writing to a folder; raise RequestError if one already does."""
     lock = FolderLock(folder)
     try:
         lock.acquire(0)
@@ -52,11 +52,11 @@ class DrawnFolder:
     """The folder of `--out`.
 
     Args:
-        path: Where it is, or will be.
-        settings: What the images follow from, by the names of flags.
+        path: The folder, which need not exist.
+        settings: The settings that determine the images, by flag.
 
     Raises:
-        RequestError: It holds something else, or images that were drawn otherwise.
+        RequestError: The folder has other contents, or images with different settings.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -82,11 +82,11 @@ class DrawnFolder:
                 )
 
     def file(self, number: int) -> Path:
-        """The file of an image."""
+        """Return the file of an image."""
         return self.path / f"{number:06d}.png"
 
     def present(self, count: int) -> list[int]:
-        """The numbers below `count` whose images are there; RequestError if somebody else's file has such a name."""
+        """Return the indices below `count` of existing images; raise RequestError if another program wrote one."""
         if not self._is_marked:
             return []
         sweep_partials(self.path)
@@ -96,7 +96,7 @@ class DrawnFolder:
         return found
 
     def write(self, number: int, image: Tensor) -> None:
-        """Write an image, (C, H, W) uint8, as it is."""
+        """Write an image, (C, H, W) uint8, without changes."""
         if not self._is_marked:
             self.path.mkdir(parents=True, exist_ok=True)
             sweep_partials(self.path)
@@ -105,12 +105,12 @@ class DrawnFolder:
         write_output(self.file(number), png_writer(to_pil_image(image)))
 
     def read(self, number: int) -> Tensor:
-        """An image that is there, (C, H, W) uint8; RequestError if it cannot be read."""
+        """Read an existing image, (C, H, W) uint8; raise RequestError if it cannot be read."""
         try:
             with open_regular(self.file(number)) as content, Image.open(content) as picture:
                 found: Tensor = pil_to_tensor(picture)
                 return found
-        except Exception as error:  # Pillow raises many kinds
+        except Exception as error:  # Pillow raises various exceptions
             raise RequestError(
                 f"{printable(self.file(number))} cannot be read: {error}; remove it, and it is drawn again"
             ) from None

@@ -1,4 +1,4 @@
-"""Test loss, of a model in training and of a finished run."""
+"""Test loss during training and for finished runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .model import UNet
 
 
 def squared_errors(model: nn.Module, batch: NoisyBatch, diffusion: Diffusion, device: torch.device) -> Tensor:
-    """Mean squared error of the predicted noise of each image, (N,) float32 (Ho et al., equation 14)."""
+    """Return each image's mean squared error of the predicted noise, (N,) float32 (Ho et al., equation 14)."""
     steps, noise = batch.steps.to(device, non_blocking=True), batch.noise.to(device, non_blocking=True)
     noisy = diffusion.noised(scaled(batch.images, device), steps, noise)
     return (model(noisy, steps).float() - noise).square().flatten(1).mean(dim=1)
@@ -32,18 +32,18 @@ def evaluate(
     diffusion: Diffusion,
     at_once: int | None = None,
 ) -> dict[str, float]:
-    """Test loss over all processes, each image counted once for each of its draws.
+    """Compute the test loss over all processes, with each image counted once per draw.
 
     Args:
-        evaluation: the processes, or the run that trains the model.
-        model: predicts the noise of (N, C, H, W) float32 images at (N,) int64 steps.
-        data: whose test set is taken.
-        diffusion: the noise at each step.
-        at_once: images that a device takes at once; by default the config's.
+        evaluation: The evaluation's processes, or the training run.
+        model: A network that predicts the noise of (N, C, H, W) float32 images at (N,) int64 steps.
+        data: The data set with the test images.
+        diffusion: The diffusion process.
+        at_once: Maximum number of images per device and batch; the config's value by default.
 
     Returns:
-        `loss`, and `loss_standard_error` over the draws: steps and noise are the same for every activation, so that
-        differences between activations are much smaller than it.
+        `loss`, and `loss_standard_error` over the draws. Steps and noise are the same for every activation, so
+            differences between activations are much smaller than the standard error.
     """
     model.eval()
     device = evaluation.device
@@ -60,13 +60,13 @@ def evaluate(
 
 
 def load_run(finished: FinishedRun[DiffusionConfig], weights: str = "evaluated") -> UNet:
-    """The network of a finished run.
+    """Return the network of a finished run.
 
     Args:
-        weights: `evaluated`, those that the run's metrics are of; `average`, or `last`.
+        weights: `evaluated`, the weights of the run's metrics; `average`; or `last`.
 
     Raises:
-        RequestError: the run has no such weights, or they are damaged.
+        RequestError: The run does not have these weights, or they are damaged.
     """
     config = finished.config
     if weights == "average" and config.average is None:
@@ -77,13 +77,13 @@ def load_run(finished: FinishedRun[DiffusionConfig], weights: str = "evaluated")
 
 
 def weights_file(config: DiffusionConfig, weights: str) -> str:
-    """The name of the file with the weights that `load_run` loads."""
+    """Return the name of the file that `load_run` loads."""
     averaged = config.average is not None and config.average.evaluate
     return AVERAGE_FILE if weights == "average" or (weights == "evaluated" and averaged) else WEIGHTS_FILE
 
 
 def evaluate_run(folder: Path, flags: BatchEvaluationFlags) -> None:
-    """Prints the test loss of a run folder's final weights."""
+    """Print the test loss of a run folder's final weights."""
     finished = FinishedRun.at(folder, DiffusionConfig)
     config = finished.evaluated_with(flags)
     data = load_data(config)

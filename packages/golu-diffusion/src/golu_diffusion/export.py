@@ -1,4 +1,4 @@
-"""`golu-diffusion export`: the network that predicts noise, for ONNX Runtime, torch.export or diffusers."""
+"""`golu-diffusion export`: export the noise-predicting network for ONNX Runtime, torch.export, or diffusers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .model import build_model
 
 
 def export_command(arguments: Sequence[str]) -> None:
-    """`golu-diffusion export RUN_DIR --out DIR [--format onnx|pt2|safetensors]`."""
+    """Run `golu-diffusion export RUN_DIR --out DIR [--format onnx|pt2|safetensors]`."""
     export_run(arguments, "golu-diffusion export", _of_run)
 
 
@@ -48,7 +48,7 @@ def _of_run(folder: Path) -> tuple[Exportable, Result]:
 
 
 def _loading(config: DiffusionConfig) -> list[str]:
-    """Python that makes `model` from model.safetensors."""
+    """Return the Python code that builds `model` from model.safetensors."""
     return [
         "import torch",
         "from safetensors.torch import load_model",
@@ -61,7 +61,7 @@ def _loading(config: DiffusionConfig) -> list[str]:
 
 
 def _loading_by_diffusers(config: DiffusionConfig) -> list[str]:
-    """Python that makes `model` from the pipeline's folder; `pipeline()` then samples."""
+    """Return the Python code that loads `model` from the pipeline's folder; `pipeline()` then samples."""
     load = ["import torch", "from diffusers import DDPMPipeline", 'pipeline = DDPMPipeline.from_pretrained(".")']
     if config.activation == config.default_activation:
         return [*load, "model = pipeline.unet"]
@@ -84,7 +84,7 @@ def _needs_of_diffusers(config: DiffusionConfig) -> str:
 
 
 def _schedule_of(config: DiffusionConfig) -> dict[str, object]:
-    """What sampling needs besides the network (Ho et al., 2020, section 4)."""
+    """Return the settings that sampling needs in addition to the network (Ho et al., 2020, section 4)."""
     noise, data = config.noise, config.data
     return {
         "predicts": "the noise in images",

@@ -1,4 +1,4 @@
-"""Frechet inception distance between drawn images and the test images, by torch-fidelity."""
+"""Frechet inception distance between sampled images and the test images, by torch-fidelity."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from golu_core.training.storage import read_tensors, scratch_folder
 from .config import DiffusionConfig
 from .data import NoisyImages
 
-_EXTRACTOR, _FEATURES = "inception-v3-compat", "2048"  # torch-fidelity's defaults, which are those of Heusel et al.
+_EXTRACTOR, _FEATURES = "inception-v3-compat", "2048"  # torch-fidelity's defaults, those of Heusel et al.
 
 
 def check_fid(config: DiffusionConfig) -> None:
-    """Loads what the distance needs, if it is asked for, before hours are spent.
+    """Load everything that FID needs, if it is requested, so that problems appear before hours of training.
 
     Raises:
-        RequestError: torch-fidelity or its network's weights are missing or wrong.
+        RequestError: torch-fidelity or its network's weights are missing or invalid.
     """
     if config.fid_images == 0:
         return
@@ -43,7 +43,7 @@ def check_fid(config: DiffusionConfig) -> None:
                 verbose=False,
                 feature_extractor_weights_path=_plain_weights(config, scratch),
             )
-    except Exception as error:  # the network's, `weights_files`', torch's
+    except Exception as error:  # from the network connection, `weights_files`, or torch
         problem = str(error).strip().partition("\n")[0][:300] or type(error).__name__
         where = "be downloaded" if config.fid_weights is None else f"be loaded from {config.fid_weights}"
         raise RequestError(
@@ -53,10 +53,10 @@ def check_fid(config: DiffusionConfig) -> None:
 
 
 def _plain_weights(config: DiffusionConfig, scratch: Path) -> str:
-    """A copy of the network's weights for torch-fidelity, which unpickles its file and so would run code in it.
+    """Return a safe copy of the weights for torch-fidelity, which unpickles its file and would run code in it.
 
     Raises:
-        RequestError: the file holds more than tensors.
+        RequestError: The file contains more than tensors.
     """
     path = scratch / "inception.pt"
     torch.save(read_tensors(config.fid_weights or _downloaded()), path)
@@ -64,7 +64,7 @@ def _plain_weights(config: DiffusionConfig, scratch: Path) -> str:
 
 
 def _downloaded() -> Path:
-    """torch-fidelity's own file, where it would itself put it."""
+    """Return torch-fidelity's own file, at the path that it would download to."""
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
     path = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rpartition("/")[2]
@@ -75,16 +75,16 @@ def _downloaded() -> Path:
 
 
 def frechet_distance(drawn: Tensor, test: NoisyImages, config: DiffusionConfig, device: torch.device) -> float:
-    """torch-fidelity's distance.
+    """Compute FID with torch-fidelity.
 
     Args:
         drawn: (N, C, H, W) uint8.
-        test: the first N of its images are compared with.
-        config: for the weights.
-        device: that computes the features.
+        test: The test images; the first N are compared.
+        config: The configuration with the network's weights.
+        device: The device that computes the features.
 
     Raises:
-        RunFailure: the distance is not finite.
+        RunFailure: The distance is not finite.
     """
     import torch_fidelity
 
@@ -98,7 +98,7 @@ def frechet_distance(drawn: Tensor, test: NoisyImages, config: DiffusionConfig, 
             fid=True,
             cuda=device.type == "cuda",
             verbose=False,
-            cache=False,  # whose files it unpickles
+            cache=False,  # it would unpickle cached files
             feature_extractor_weights_path=_plain_weights(config, scratch),
         )
     distance = float(found["frechet_inception_distance"])

@@ -1,4 +1,4 @@
-"""Weights that a run starts from: those of another run, or of a file."""
+"""Initial weights of a run: from another run, or from a file."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ from .task import TASK
 
 
 def start_of_run(config: DiffusionConfig, model: UNet, processes: Processes) -> Start | None:
-    """Loads what `--init-from` names; None where it names nothing. No library publishes weights of this UNet."""
+    """Load the weights in `--init-from`; return None without it. No library publishes weights of this UNet."""
     return start_given(config, TASK, model, processes, partial(read_given, libraries={}))

@@ -19,7 +19,7 @@ from .config import DiffusionConfig, Model
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoids of the step (Vaswani et al., 2017, section 3.5), and two linear layers."""
+    """Sinusoidal embedding of the step (Vaswani et al., 2017, section 3.5), and two linear layers."""
 
     def __init__(self, width: int, activation: str) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class TimeEmbedding(nn.Module):
         )
 
     def forward(self, steps: Tensor) -> Tensor:
-        """(N,) steps, counted from 0, to (N, E)."""
+        """Map (N,) steps, counted from 0, to (N, E)."""
         half = torch.arange(self.width // 2, device=steps.device, dtype=torch.float32)
         angles = steps[:, None].float() * torch.exp(-math.log(10_000) * 2 * half / self.width)
         embedded: Tensor = self.layers(torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1))
@@ -37,7 +37,7 @@ class TimeEmbedding(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention of one head over the pixels, beside a residual path."""
+    """Single-head self-attention over the pixels, with a residual connection."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -45,12 +45,12 @@ class Attention(nn.Module):
         self.query, self.key, self.value, self.projection = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C, H, W)."""
+        """Map (N, C, H, W) to (N, C, H, W)."""
         y = self.norm(x)
         q, k, v = (layer(y).flatten(2).transpose(1, 2) for layer in (self.query, self.key, self.value))
         if (
             torch.compiler.is_exporting()
-        ):  # ONNX knows attention with heads alone; here that is another kernel's rounding
+        ):  # ONNX needs a head dimension; in eager mode, it would select a kernel that rounds differently
             mixed = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
         else:
             mixed = F.scaled_dot_product_attention(q, k, v)
@@ -59,7 +59,7 @@ class Attention(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions with the step's embedding added between them, then attention if asked for."""
+    """Two convolutions with the step's embedding added in between, and optional attention."""
 
     def __init__(self, inputs: int, outputs: int, model: Model, activation: str, attention: bool) -> None:
         super().__init__()
@@ -77,48 +77,48 @@ class ResidualBlock(nn.Module):
         self.attention = Attention(outputs, model.groups) if attention else nn.Identity()
 
     def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
-        """(N, C, H, W) and (N, E) to (N, C', H, W)."""
+        """Map (N, C, H, W) and (N, E) to (N, C', H, W)."""
         y = self.first(x) + self.time(embedded)[:, :, None, None]
         result: Tensor = self.attention(self.second(y) + self.shortcut(x))
         return result
 
 
 class Downsample(nn.Module):
-    """Halves an image by a convolution."""
+    """A convolution that halves the size of an image."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor, _: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C, H / 2, W / 2)."""
+        """Map (N, C, H, W) to (N, C, H / 2, W / 2)."""
         y: Tensor = self.convolution(x)
         return y
 
 
 class Upsample(nn.Module):
-    """Doubles an image by its nearest pixels and a convolution."""
+    """Nearest-neighbor upsampling by 2, and a convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C, 2 H, 2 W)."""
+        """Map (N, C, H, W) to (N, C, 2 H, 2 W)."""
         y: Tensor = self.convolution(F.interpolate(x, scale_factor=2, mode="nearest"))
         return y
 
 
 class UNet(nn.Module):
-    """Predicts the noise in images.
+    """The UNet that predicts the noise in images.
 
     Args:
-        model: sizes.
-        activation: of all its layers, by its registered name.
-        image_channels: of the images.
+        model: The model's sizes.
+        activation: Name of the registered activation of all layers.
+        image_channels: Number of channels in the images.
 
     Raises:
-        RequestError: the sizes do not fit each other.
+        RequestError: The sizes do not match.
     """
 
     def __init__(self, model: Model, activation: str, image_channels: int = 3) -> None:
@@ -154,17 +154,17 @@ class UNet(nn.Module):
             build_activation(activation),
             nn.Conv2d(current, image_channels, 3, padding=1),
         )
-        convert_conv2d_weight_memory_format(self, torch.channels_last)  # in which convolutions are faster
+        convert_conv2d_weight_memory_format(self, torch.channels_last)  # convolutions are faster in this format
 
     def forward(self, x: Tensor, steps: Tensor) -> Tensor:
-        """The noise in images.
+        """Predict the noise in images.
 
         Args:
             x: (N, C, H, W), with H and W divisible by 2 ^ (levels - 1).
             steps: (N,) int64, counted from 0.
 
         Returns:
-            (N, C, H, W).
+            The predicted noise, (N, C, H, W).
         """
         embedded = self.time(steps)
         x = self.head(x)
@@ -181,7 +181,7 @@ class UNet(nn.Module):
 
 
 def build_model(config: DiffusionConfig) -> tuple[UNet, SwappedActivations]:
-    """The UNet, its weights a function of the seed alone, and what became of its activations."""
+    """Build the UNet with weights that depend on the seed alone, and return which activations were swapped."""
     seed_global_generators(config.seed, Purpose.WEIGHTS)
     model = UNet(config.model, config.default_activation, config.data.channels)
     side = config.model.factor

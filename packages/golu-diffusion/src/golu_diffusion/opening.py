@@ -1,4 +1,4 @@
-"""What a run of golu-diffusion prints before its first step."""
+"""The lines that a golu-diffusion run prints before its first step."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def opening(
 
 
 def published_sizes(config: DiffusionConfig) -> DiffusionData:
-    """Return a stand-in for the recipe's own data, for a dry run where they are missing."""
+    """Return a stand-in for the recipe's data, for a dry run without them."""
     sizes = {"train": config.data.train_size or config.batch_size, "test": config.data.test_size}
     train, test = (cast(Any, MissingSamples(count)) for count in sizes.values())  # nothing reads them
     return DiffusionData(train, test, facts=sizes, remarks=(), fingerprint=Fingerprint(lambda: "missing"))

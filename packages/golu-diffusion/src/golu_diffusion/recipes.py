@@ -1,6 +1,6 @@
 """The paper's diffusion experiment, and `ddpm-digits` to try everything in a few minutes.
 
-Numbers are those of the GoLU paper (Das et al., NeurIPS 2025, arXiv 2502.03654) and of the authors' public code.
+Hyperparameters are those of the GoLU paper (Das et al., NeurIPS 2025, arXiv 2502.03654) and the authors' public code.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Images from a trained network: grids, single files, films, and interpolations."""
+"""Sample images from a trained network: grids, single files, animations, and interpolations."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from .drawn_folder import DrawnFolder, only_here
 from .evaluate import load_run, weights_file
 
 _FRAMES = 60
-_MOST_IN_GRID = 1024  # 32 x 32 images are as many as a picture shows
+_MOST_IN_GRID = 1024  # 32 x 32, as many images as one picture can show
 
 
 def save_grid(path: Path, images: Tensor) -> None:
-    """Writes (N, C, H, W) uint8 images side by side, enlarged if they are small, as PNG into a folder of ours."""
+    """Write (N, C, H, W) uint8 images as a PNG grid, enlarged if they are small, to a folder of this program."""
     write_atomically(path, png_writer(_grid(images)))
 
 
@@ -49,7 +49,7 @@ def _grid(images: Tensor, columns: int | None = None) -> Any:
     factor = max(1, 64 // images.shape[-1])
     large = images.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
     grid = make_grid(large, nrow=columns or max(1, round(len(images) ** 0.5)), padding=2)
-    return to_pil_image(grid[: images.shape[1]])  # make_grid gives gray three channels
+    return to_pil_image(grid[: images.shape[1]])  # make_grid expands gray images to three channels
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ class SampleFlags:
 
 
 def sample_command(arguments: Sequence[str]) -> None:
-    """`golu-diffusion sample RUN_DIR [flags]`.
+    """Run `golu-diffusion sample RUN_DIR [flags]`.
 
     Raises:
-        RequestError: the request is wrong, or a file cannot be written.
-        RunFailure: an image is not finite.
+        RequestError: The request is invalid, or a file cannot be written.
+        RunFailure: An image is not finite.
     """
     folder, flags = parsed_run_flags(SampleFlags, arguments, "golu-diffusion sample")
     _check_files(flags)
@@ -153,7 +153,7 @@ def _steps(flags: SampleFlags) -> int:
 
 
 def _settings(flags: SampleFlags, finished: FinishedRun[DiffusionConfig], processes: int) -> dict[str, Any]:
-    """What images follow from, to the last bit."""
+    """Return the settings that determine the images, bit by bit."""
     name = weights_file(finished.config, flags.weights)
     settings: dict[str, Any] = {
         "weights": finished.result.files.get(name),
@@ -165,7 +165,7 @@ def _settings(flags: SampleFlags, finished: FinishedRun[DiffusionConfig], proces
         "--clip": flags.clip,
         "--exact": flags.exact,
     }
-    if not flags.exact:  # images are rounded as the number of those drawn with them has it
+    if not flags.exact:  # rounding depends on the number of images per batch
         settings |= {"--count": flags.count, "--batch-size": flags.batch_size, "processes": processes}
     return settings
 
@@ -173,7 +173,7 @@ def _settings(flags: SampleFlags, finished: FinishedRun[DiffusionConfig], proces
 def _begun(
     flags: SampleFlags, settings: dict[str, Any], outputs: ExitStack
 ) -> tuple[DrawnFolder | None, frozenset[int]]:
-    """Make sure that all files can be written; the folder of single images, and the numbers of those in it already."""
+    """Check that all files can be written; return the folder of single images and the indices of its images."""
     for path in (flags.grid, flags.gif):
         outputs.enter_context(to_be_written(path))
     if flags.out is None:
@@ -186,7 +186,7 @@ def _begun(
 
 
 def _write_pictures(flags: SampleFlags, out: DrawnFolder | None, drawn_now: dict[int, Tensor], film: _Film) -> None:
-    """Write the grid, of images that were drawn now or earlier, and the film."""
+    """Write the grid, with new and earlier images, and the animation."""
     numbers = range(min(flags.count, _MOST_IN_GRID))
     images = [drawn_now[n] if n in drawn_now or out is None else out.read(n) for n in numbers]
     write_output(flags.grid, png_writer(_grid(torch.stack(images))))
@@ -195,7 +195,7 @@ def _write_pictures(flags: SampleFlags, out: DrawnFolder | None, drawn_now: dict
 
 
 class _Film:
-    """Grids of the main process's first batch at some of the steps, if they are wanted."""
+    """Grids of the main process's first batch at some of the steps, if requested."""
 
     def __init__(self, processes: Processes, is_wanted: bool, steps: int) -> None:
         self._takes = is_wanted and processes.is_main
@@ -203,13 +203,13 @@ class _Film:
         self.frames: list[Any] = []
 
     def watch(self, batch: int, step: int, x: Tensor) -> None:
-        """Look at the images of a batch after a step."""
+        """Record the images of a batch after a step."""
         if self._takes and batch == 0 and (step % max(1, self.steps // _FRAMES) == 0 or step == self.steps - 1):
             self.frames.append(_grid(pixels_of(x)))
 
 
 def _check_files(flags: SampleFlags) -> None:
-    """Raises RequestError for files that cannot be written, before anything is drawn."""
+    """Raise RequestError for files that cannot be written, before sampling starts."""
     _check_suffix("--grid", flags.grid, ".png")
     check_output(flags.grid)
     if flags.gif is not None:
@@ -240,7 +240,7 @@ def _save_film(path: Path, frames: Sequence[Any]) -> None:
 
 @contextmanager
 def _bar(processes: Processes, steps: int, count: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error, on the main process; gives a function that takes images times steps done."""
+    """Show a progress bar on standard error of the main process; yield a function for the finished image steps."""
     from rich.progress import Progress
 
     with Progress(console=console(stderr=True), disable=not processes.is_main) as progress:
@@ -271,11 +271,11 @@ class InterpolateFlags:
 
 
 def interpolate_command(arguments: Sequence[str]) -> None:
-    """`golu-diffusion interpolate RUN_DIR IMAGE IMAGE [flags]` (Ho et al., section 4.3).
+    """Run `golu-diffusion interpolate RUN_DIR IMAGE IMAGE [flags]` (Ho et al., section 4.3).
 
     Raises:
-        RequestError: the request is wrong.
-        RunFailure: an image is not finite.
+        RequestError: The request is invalid.
+        RunFailure: An image is not finite.
     """
     folder, flags = parsed_run_flags(InterpolateFlags, arguments, "golu-diffusion interpolate")
     _check_suffix("--grid", flags.grid, ".png")
@@ -293,7 +293,7 @@ def interpolate_command(arguments: Sequence[str]) -> None:
         device = evaluation.device
         diffusion = Diffusion(config.noise, device)
         model.to(device).eval()
-        # one noise for both, as in the paper's figure 8, so that only the images are mixed
+        # both images get the same noise, as in the paper's figure 8, so that only the images are interpolated
         noise = batch_noise(flags.seed, [0], "interpolate", ends.shape[1:], device)
         noisy = diffusion.noised(scaled(ends, device), torch.tensor([flags.timestep] * 2, device=device), noise)
         weights = torch.linspace(0, 1, flags.points + 2, device=device)[1:-1, None, None, None]

@@ -1,4 +1,4 @@
-"""What golu-core and its tools need to know of denoising diffusion models."""
+"""The interface of denoising diffusion models to golu-core and its tools."""
 
 from __future__ import annotations
 

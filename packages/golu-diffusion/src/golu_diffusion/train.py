@@ -1,4 +1,4 @@
-"""Trains a diffusion model: from a recipe to result.json, top to bottom."""
+"""Train a diffusion model: from a recipe to result.json, top to bottom."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _GRIDS, _DISTANCE = "samples/epoch-*.png", "the Frechet distance of --fid-images
 
 
 def train(config: DiffusionConfig) -> None:
-    """Trains a recipe, continues its run, or says that it is finished.
+    """Train a recipe, resume its run, or report that it is finished.
 
     Raises:
-        RequestError: the request is wrong; nothing was written.
-        RunFailure: training failed; the message names the last good checkpoint.
-        Interrupted: a signal stopped it, and it is saved.
+        RequestError: The request is invalid; nothing was written.
+        RunFailure: Training failed; the message names the last good checkpoint.
+        Interrupted: A signal stopped the run, which is saved.
     """
     with Run(config, TASK) as run:
         if run.report_if_finished():
@@ -92,12 +92,12 @@ def train(config: DiffusionConfig) -> None:
 
 
 def other_model(config: DiffusionConfig, activation: str) -> UNet:
-    """The recipe's network with another activation in it, on the CPU."""
+    """Build the recipe's network with a different activation, on the CPU."""
     return build_model(replace(config, activation=activation))[0]
 
 
 def checked_data(config: DiffusionConfig, processes: Processes) -> DiffusionData:
-    """Both splits, each image read if the config asks for it; RequestError if one is missing or malformed."""
+    """Load both splits, with every image if the config asks for it; raise RequestError if they are malformed."""
 
     def read_all(data: DiffusionData) -> str:
         return f"all {max(check_every_image(data, config.num_workers)):,} images can be decoded"
@@ -106,12 +106,12 @@ def checked_data(config: DiffusionConfig, processes: Processes) -> DiffusionData
 
 
 def epoch_order(config: DiffusionConfig, images: int) -> EpochOrder:
-    """The order of the training images; RequestError if they do not fill one batch."""
+    """Return the order of the training images; raise RequestError if there are too few for one batch."""
     return EpochOrder(images, config.batch_size, config.seed, config.drop_last)
 
 
 def _draw_grid(run: Run[DiffusionConfig], diffusion: Diffusion, epoch: int) -> None:
-    """Draws images and saves them as `samples/epoch-001.png`, always from the same noise."""
+    """Sample images and save them as `samples/epoch-001.png`, always from the same noise."""
     config = run.config
     if config.samples == 0:
         return
@@ -123,7 +123,7 @@ def _draw_grid(run: Run[DiffusionConfig], diffusion: Diffusion, epoch: int) -> N
 
 
 def _add_frechet_distance(run: Run[DiffusionConfig], data: DiffusionData, diffusion: Diffusion) -> None:
-    """Draws images and adds their distance to the result, which is written already."""
+    """Sample images and add their FID to the result, which is already written."""
     config = run.config
     sampling = Sampling("ddpm", None, config.seed, config.evaluation_batch)
     images = draw(run.processes, run.evaluated_model, diffusion, config.data.shape, config.fid_images, sampling)
