@@ -1,4 +1,4 @@
-"""Networks for `golu-core analyze`: finished classifiers on their test images, and recipes at work on random ones."""
+"""Models for `golu-core analyze`: finished classifiers on their test images, and timing models on random images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .transforms import normalized
 
 
 def analysis_model(folder: Path, samples: int, data_dir: Path | None) -> AnalysisModel:
-    """Batches of normalized images and their labels, as `MakeAnalysisModel` describes."""
+    """Return an analysis model on normalized images and their labels, as `MakeAnalysisModel` describes."""
     finished = FinishedRun.at(folder, VisionConfig)
     config = finished.config if data_dir is None else dataclasses.replace(finished.config, data_dir=data_dir)
     data = load_data(config)
@@ -57,7 +57,7 @@ def _noisy(batch: Batch, share: float, random: torch.Generator) -> Batch:
 
 
 def timing_model(config: VisionConfig, samples: int, device: torch.device) -> TimingModel:
-    """Images of the recipe's size and random labels, as `MakeTimingModel` describes."""
+    """Return a timing model on images of the recipe's size with random labels, as `MakeTimingModel` describes."""
     classes, size = config.data.classes, config.data.size
     model = build_model(config, classes)[0].to(device).to(memory_format=torch.channels_last)
     images = torch.randn(samples, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)

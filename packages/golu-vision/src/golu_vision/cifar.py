@@ -32,7 +32,7 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (N, in_channels, H, W). Returns (N, channels, H / stride, W / stride)."""
+        """Map x (N, in_channels, H, W) to (N, channels, H / stride, W / stride)."""
         y = self.activation1(self.norm1(self.conv1(x)))
         return self.activation2(self.norm2(self.conv2(y)) + self.shortcut(x))
 
@@ -55,7 +55,7 @@ class CifarResNet(nn.Module):
         _initialize(self, self.head, head_bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (N, 3, H, W) normalized. Returns logits (N, classes)."""
+        """Map normalized images (N, 3, H, W) to logits (N, classes)."""
         return self.head(self.stages(self.stem(images)).mean(dim=(2, 3)))
 
 
@@ -73,7 +73,7 @@ class WideBlock(nn.Module):
         self.shortcut = None if in_channels == channels else nn.Conv2d(in_channels, channels, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (N, in_channels, H, W). Returns (N, channels, H / stride, W / stride)."""
+        """Map x (N, in_channels, H, W) to (N, channels, H / stride, W / stride)."""
         y = self.activation1(self.norm1(x))
         skip = x if self.shortcut is None else self.shortcut(y)
         y = self.conv2(self.activation2(self.norm2(self.conv1(y))))
@@ -97,7 +97,7 @@ class WideResNet(nn.Module):
         _initialize(self, self.head, head_bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (N, 3, H, W) normalized. Returns logits (N, classes)."""
+        """Map normalized images (N, 3, H, W) to logits (N, classes)."""
         return self.head(self.features(images).mean(dim=(2, 3)))
 
 
@@ -117,7 +117,7 @@ class BiasedWideBlock(nn.Module):
             self.shortcut = nn.Conv2d(in_channels, channels, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (N, in_channels, H, W). Returns (N, channels, H / stride, W / stride)."""
+        """Map x (N, in_channels, H, W) to (N, channels, H / stride, W / stride)."""
         y = self.conv1(self.activation1(self.norm1(x)))
         return self.conv2(self.activation2(self.norm2(y))) + self.shortcut(x)
 
@@ -147,12 +147,12 @@ class BiasedWideResNet(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (N, 3, H, W) normalized. Returns logits (N, classes)."""
+        """Map normalized images (N, 3, H, W) to logits (N, classes)."""
         return self.head(self.features(images).mean(dim=(2, 3)))
 
 
 class DenseLayer(nn.Module):
-    """1 x 1 bottleneck to four times the growth, 3 x 3 to the growth, joined to the input (DenseNet-B)."""
+    """A 1 x 1 bottleneck of four times the growth rate, and a 3 x 3 convolution joined to the input (DenseNet-B)."""
 
     def __init__(self, in_channels: int, growth: int) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class DenseLayer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (N, C, H, W). Returns (N, C + growth, H, W)."""
+        """Map x (N, C, H, W) to (N, C + growth, H, W)."""
         return torch.cat([x, self.growth(self.bottleneck(x))], dim=1)
 
 
@@ -190,7 +190,7 @@ class CifarDenseNet(nn.Module):
         _initialize(self, self.head, head_bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (N, 3, H, W) normalized. Returns logits (N, classes)."""
+        """Map normalized images (N, 3, H, W) to logits (N, classes)."""
         return self.head(self.features(images).mean(dim=(2, 3)))
 
 

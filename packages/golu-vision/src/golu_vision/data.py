@@ -1,4 +1,4 @@
-"""Finds the images of a recipe and loads them in batches."""
+"""Find the images of a recipe and load them in batches."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ from .transforms import evaluation_transform, fitted, training_transform
 
 
 class ImageBatch(NamedTuple):
-    """One process's images of one step.
+    """The images of one process in one step.
 
     Attributes:
-        images: (N, 3, H, W) uint8, or float32 that is normalized.
+        images: (N, 3, H, W) uint8, or normalized float32.
         labels: (N,) int64.
-        positions: (N,) int64, place in the epoch's order, or -1 where the image only fills the batch.
+        positions: (N,) int64, position in the epoch's order, or -1 for an image that only fills the batch.
     """
 
     images: Tensor
@@ -57,7 +57,7 @@ class ImageBatch(NamedTuple):
 
 
 class EncodedImages:
-    """Labeled images that are read one at a time: a list of class folders or a data set of the hub."""
+    """Labeled images that are read one at a time, from class folders or a hub data set."""
 
     def __init__(
         self, read: Callable[[int], tuple[bytes, str]], labels: Sequence[int], background: Background = "white"
@@ -70,15 +70,15 @@ class EncodedImages:
         return len(self.labels)
 
     def decoded(self, index: int) -> Tensor:
-        """The image as (3, H, W) uint8; RequestError with its name if it cannot be decoded."""
+        """Return an image as (3, H, W) uint8; raise RequestError with its name if it cannot be decoded."""
         return decode(*self.read(index), background=self.background)
 
     def header(self, index: int) -> Header:
-        """What the image states before its pixels; RequestError with its name if it cannot be read."""
+        """Return an image's header; raise RequestError with its name if it cannot be read."""
         return header_of(*self.read(index))
 
     def name(self, index: int) -> str:
-        """The image's file, or its number where it has none."""
+        """Return an image's file, or its index if it has none."""
         return str(index)
 
 
@@ -96,7 +96,7 @@ class TransformedImages:
         return len(self.source)
 
     def image(self, key: SampleKey) -> Tensor:
-        """One image; in training on random numbers of (seed, epoch, position) alone."""
+        """Return one image; in training, its random numbers depend only on (seed, epoch, position)."""
         if self.seed is None:
             return self.transform(self.source.decoded(key.sample))
         with seeded(self.seed, Purpose.AUGMENT, key.epoch, key.position):
@@ -109,14 +109,14 @@ class TransformedImages:
 
 
 class StoredImages:
-    """A data set in memory, whose training images are shifted and mirrored a batch at a time.
+    """A data set in memory, whose training images are shifted and flipped one batch at a time.
 
     Args:
         images: (N, 3, size, size) uint8.
         labels: (N,) int64.
-        seed: of the augmentation; None for none.
-        pad: largest shift in pixels; what comes in from outside is black before normalization.
-        flip: mirror half of the images.
+        seed: Seed for the augmentation; None disables it.
+        pad: Maximum shift in pixels; pixels from outside the image are black before normalization.
+        flip: Flip each image with probability 0.5.
     """
 
     in_memory = True
@@ -160,7 +160,7 @@ _DRAWN_AT_ONCE = 1 << 16
 
 @lru_cache(maxsize=4)
 def _epoch_draws(seed: int, epoch: int, part: int) -> Tensor:
-    """Three uniform numbers for each of 65,536 positions of an epoch: a function of (seed, epoch, position)."""
+    """Draw three uniform numbers for each of 65,536 positions of an epoch, a function of (seed, epoch, position)."""
     return torch.rand(_DRAWN_AT_ONCE, 3, generator=generator(seed, Purpose.AUGMENT, epoch, part))
 
 
@@ -169,11 +169,11 @@ class ImageData:
     """The two splits of a recipe.
 
     Attributes:
-        classes: their names, in the order of the labels.
-        facts: what result.json says: sizes, and the published sizes.
-        remarks: what differs from the published sizes, as sentences.
-        fingerprint: of names and content.
-        test_name: takes the number of a test image and gives its file, or the number where it has none.
+        classes: The class names, in the order of the labels.
+        facts: The fields for result.json: the sizes, and the published sizes.
+        remarks: Differences from the published sizes, as sentences.
+        fingerprint: Checksum of names and contents.
+        test_name: A function that maps the index of a test image to its file, or to the index if it has none.
     """
 
     train: BatchDataset
@@ -186,10 +186,10 @@ class ImageData:
 
 
 def load_data(config: VisionConfig) -> ImageData:
-    """Finds both splits, and for data in memory decodes them.
+    """Find both splits, and decode them if the data are kept in memory.
 
     Raises:
-        RequestError: images are missing or malformed; the message says what is expected where.
+        RequestError: Images are missing or malformed; the message describes the expected layout.
     """
     data = config.data
     if config.dry_run and data.source == "digits" and not (config.data_dir / data.name).exists():
@@ -225,7 +225,7 @@ def _augmented(source: EncodedImages, config: VisionConfig) -> TransformedImages
 
 
 def _in_memory(found: _Sources, data: Data) -> tuple[tuple[StoredImages, StoredImages], Fingerprint]:
-    """Both splits decoded, at the size of the network's images, and a fingerprint of the pixels as they were."""
+    """Return both splits decoded at the network's image size, and a fingerprint of the original pixels."""
     splits, digests = [], []
     for source, shorter in ((found.train, data.size), (found.test, data.resize)):
         encoded = _as_encoded(source)
@@ -258,7 +258,7 @@ def _as_encoded(source: EncodedImages | StoredImages) -> EncodedImages:
 
 @dataclass(frozen=True)
 class _Sources:
-    """Both splits as they are found, the names of the classes, what the data are, and what is to be said of them."""
+    """Both splits as found, the class names, the contents to fingerprint, and notes."""
 
     train: EncodedImages | StoredImages
     test: EncodedImages | StoredImages
@@ -292,7 +292,7 @@ def _folders(root: Path, data: Data) -> _Sources:
 
 class _FolderImages(EncodedImages):
     def __init__(self, listed: list[tuple[Path, int]], background: Background) -> None:
-        self.paths = [str(path) for path, _ in listed]  # strings: a million paths are copied to each loader process
+        self.paths = [str(path) for path, _ in listed]  # strings, since workers copy a million paths
         super().__init__(self._read, [label for _, label in listed], background)
 
     def _read(self, index: int) -> tuple[bytes, str]:
@@ -330,20 +330,20 @@ def _mnist(folder: Path, download: bool) -> _Sources:
 
 
 def _of_torchvision(kind: str, folder: Path, download: bool, title: str, where: str) -> list[Any]:
-    """Training and test split of a data set of torchvision's; RequestError says where it is expected."""
+    """Return both splits of a torchvision data set; raise RequestError with the expected path if they are missing."""
     import torchvision
 
     if folder.is_dir():
         check_files(folder)
     try:
         return [getattr(torchvision.datasets, kind)(str(folder), train, download=download) for train in (True, False)]
-    except Exception as error:  # torchvision raises RuntimeError, urllib its own
+    except Exception as error:  # torchvision raises RuntimeError, urllib its own exceptions
         problem = str(error).strip().partition("\n")[0] or type(error).__name__
         raise RequestError(f"{title} is not in {folder} ({problem}): {where}") from None
 
 
 def _of_pixels(pixels: Sequence[Tensor], labels: Sequence[Tensor], classes: Sequence[str]) -> _Sources:
-    """Splits that torchvision has decoded: (N, 3, H, W) uint8 and (N,) int64 each."""
+    """Return splits that torchvision has decoded: (N, 3, H, W) uint8 and (N,) int64 each."""
     stored = [StoredImages(*split, seed=None) for split in zip(pixels, labels, strict=True)]
     images = (
         (str(int(label)), image) for part in stored for label, image in zip(part.labels, part.images, strict=True)
@@ -363,7 +363,7 @@ def _hub(name: str, data: Data) -> _Sources:
 
 
 def _class_column(name: str, train: Any, test: Any) -> tuple[str, tuple[str, ...]]:
-    """The column of classes and their names; RequestError where a split has other classes, or a row has none."""
+    """Return label column and class names; raise RequestError if splits differ in classes or labels are missing."""
     import datasets
 
     label = next((n for n, kind in train.features.items() if isinstance(kind, datasets.ClassLabel)), None)
@@ -379,7 +379,7 @@ def _class_column(name: str, train: Any, test: Any) -> tuple[str, tuple[str, ...
 
 
 def check_every_image(data: ImageData, device_size: int, workers: int | None) -> Iterator[int]:
-    """Loads every image of both splits once, yielding how many it has read; RequestError names the first bad one."""
+    """Load every image of both splits once and yield the number so far; raise RequestError for the first bad one."""
     read = 0
     for split in (data.train, data.test):
         if isinstance(split, TransformedImages):

@@ -1,4 +1,4 @@
-"""What a classifier's test metrics are made of: each class, what is confused with what, and confident mistakes."""
+"""Details of a classifier's test metrics: each class, confusions between classes, and confident mistakes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _DRAWN = 25
 
 
 class SeenImage(NamedTuple):
-    """A test image as a network saw it.
+    """A network's prediction for one test image.
 
     Attributes:
-        position: of the image in the test set.
-        label: its right class.
-        probabilities: (classes,) float32.
+        position: Index of the image in the test set.
+        label: The true class.
+        probabilities: (classes,) float32, the predicted probabilities.
     """
 
     position: int
@@ -34,38 +34,38 @@ class SeenImage(NamedTuple):
 
 
 class SeenImages:
-    """Collects this process's test images."""
+    """Collect the predictions for the test images of this process."""
 
     def __init__(self) -> None:
         self.images: list[SeenImage] = []
 
     def add(self, logits: Tensor, labels: Tensor, positions: Tensor) -> None:
-        """Adds a batch.
+        """Add a batch.
 
         Args:
             logits: (N, classes) float32.
             labels: (N,) int64.
-            positions: (N,) int64, -1 where an image only fills the batch.
+            positions: (N,) int64, -1 for images that only fill the batch.
         """
         rows = zip(positions.tolist(), labels.tolist(), logits.softmax(dim=1).cpu().numpy(), strict=True)
         self.images += [SeenImage(*row) for row in rows if row[0] >= 0]
 
 
 def write_details(folder: Path, images: Sequence[SeenImage], data: ImageData) -> None:
-    """Writes what the metrics are made of.
+    """Write the details of the metrics.
 
     Args:
-        folder: gets `classes.csv`, `confusion.csv` and `.png`, `confusions.csv`, `precision-recall.csv` and `.png`, and
-            where there are mistakes `mistakes.csv` and `.png`.
-        images: all of the test set.
-        data: that they are from.
+        folder: The folder for `classes.csv`, `confusion.csv` and `.png`, `confusions.csv`, `precision-recall.csv` and
+            `.png`, and, if there are mistakes, `mistakes.csv` and `.png`.
+        images: The predictions for all test images.
+        data: The data set of the images.
     """
     from sklearn.metrics import confusion_matrix
 
     images = sorted(images)
     labels = numpy.array([image.label for image in images])
     probabilities = numpy.stack([image.probabilities for image in images])
-    chosen = torch.from_numpy(probabilities).argmax(dim=1).numpy()  # of equal ones the one that evaluation takes
+    chosen = torch.from_numpy(probabilities).argmax(dim=1).numpy()  # breaks ties as evaluation does
     counts = confusion_matrix(labels, chosen, labels=range(len(data.classes)))
     curves = {
         name: _curve(labels == number, probabilities[:, number])
@@ -88,7 +88,7 @@ def _curve(is_class: NDArray[numpy.bool_], scores: NDArray[numpy.float32]) -> Cu
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
     precision, recall, thresholds = precision_recall_curve(is_class, scores)
-    lowest = numpy.append(thresholds, numpy.nan)  # the last point, of no image at all
+    lowest = numpy.append(thresholds, numpy.nan)  # the last point has no images
     rising = recall[::-1]
     average = float(average_precision_score(is_class, scores))
     return Curve(rising, precision[::-1], lowest[::-1], average, numpy.diff(rising, prepend=0.0))
@@ -128,7 +128,7 @@ def _of_mistake(mistake: SeenImage, data: ImageData) -> dict[str, object]:
 
 
 def _draw_mistakes(path: Path, mistakes: Sequence[SeenImage], data: ImageData) -> None:
-    """The most confident mistakes, with the chosen and the right class."""
+    """Draw the most confident mistakes, with the predicted and the true class."""
     from golu_core.training.figures import TitledImage, image_grid, save_png
 
     drawn = mistakes[:_DRAWN]

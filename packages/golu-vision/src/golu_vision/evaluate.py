@@ -1,4 +1,4 @@
-"""Test metrics, of a model in training and of a finished run, and the picture of its worst mistakes."""
+"""Test metrics during training and for finished runs, and a figure of the worst mistakes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ _WORST = 25
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test image and what the model made of it: its index, the right and the chosen class, and the right one's
-    probability."""
+    """A test image: its index, its true and predicted classes, and the predicted probability of the true class."""
 
     index: int
     right: int
@@ -35,15 +34,15 @@ class Mistake:
 
 
 def classification_metrics(logits: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
-    """Sums over a batch: number of images, cross-entropy, right at first choice, right among five.
+    """Return sums over a batch: number of images, cross-entropy, correct top-1, and correct top-5 predictions.
 
     Args:
         logits: (N, classes) float32.
         labels: (N,) int64.
-        counted: (N,) bool; False where an image only fills the batch.
+        counted: (N,) bool, False for images that only fill the batch.
 
     Returns:
-        (4,) float64, or float32 on a device without it.
+        The sums, (4,) float64, or float32 on a device without float64.
     """
     losses = nn.functional.cross_entropy(logits, labels, reduction="none")
     hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
@@ -60,19 +59,19 @@ def evaluate(
     at_once: int | None = None,
     seen: Callable[[Tensor, Tensor, Tensor], None] | None = None,
 ) -> tuple[dict[str, float], list[Mistake]]:
-    """Test metrics over all processes, each image counted once, and the 25 images with the least probable right class.
+    """Compute test metrics over all processes, each image counted once, and find the 25 worst predictions.
 
     Args:
-        evaluation: the processes, or the run that trains the model.
-        model: takes (N, 3, H, W) float32 images and gives (N, classes) logits.
-        data: whose test set is taken.
-        at_once: images that a device takes at once; by default as the config's training follows.
-        seen: is given each batch of this process: logits (N, classes) float32, labels (N,) int64, and positions (N,)
-            int64, -1 where an image only fills the batch.
+        evaluation: The evaluation's processes, or the training run.
+        model: A model that maps (N, 3, H, W) float32 images to (N, classes) logits.
+        data: The data set with the test images.
+        at_once: Maximum number of images per device and batch; follows from the config's training by default.
+        seen: A function that is called with each batch of this process: logits (N, classes) float32, labels (N,) int64,
+            and positions (N,) int64, -1 for images that only fill the batch.
 
     Returns:
-        `top1` and `top5` in %, `loss` as mean cross-entropy without label smoothing; and the worst images, the same on
-        every process.
+        `top1` and `top5` in %, and `loss`, the mean cross-entropy without label smoothing; and the images whose true
+        class is least probable, the same on every process.
     """
     model.eval()
     sums: Tensor | None = None
@@ -99,8 +98,8 @@ def average_metrics(
     """Return the test metrics of an average that is kept next to the evaluated weights, as `top1_average` and so on.
 
     Args:
-        evaluation: The processes, or the run that trains the model.
-        average: The averaged model; None gives no metrics.
+        evaluation: The evaluation's processes, or the training run.
+        average: The averaged model; with None, there are no metrics.
         data: The data whose test set is used.
         at_once: Images per batch, as in `evaluate`.
     """
@@ -116,7 +115,7 @@ def _on_device(batch: ImageBatch, data: Data, device: torch.device) -> tuple[Ten
 
 
 def _mistakes(logits: Tensor, labels: Tensor, positions: Tensor) -> list[Mistake]:
-    """The batch's worst images; they alone leave the device."""
+    """Return the batch's worst images; only these are copied from the device."""
     right = logits.softmax(dim=1).gather(1, labels[:, None])[:, 0]
     right = torch.where(positions >= 0, right, torch.inf)
     rows = right.topk(min(_WORST, len(right)), largest=False).indices
@@ -130,7 +129,7 @@ def _worst_of(mistakes: list[Mistake]) -> list[Mistake]:
 
 
 def save_mistakes(path: Path, mistakes: list[Mistake], test: BatchDataset, classes: Sequence[str], data: Data) -> None:
-    """Draws the worst test images with their right and chosen classes; wrong ones are red."""
+    """Draw the worst test images with their true and predicted classes; mistakes are red."""
     from golu_core.training.figures import TitledImage, image_grid, save_png
 
     wrong = sum(m.right != m.chosen for m in mistakes)
@@ -156,7 +155,7 @@ class VisionEvaluationFlags(BatchEvaluationFlags):
 
 
 def evaluate_run(folder: Path, flags: VisionEvaluationFlags) -> None:
-    """Prints the test metrics of a run folder's final weights, and writes their details where they are asked for."""
+    """Print the test metrics of a run folder's final weights, and write their details if requested."""
     if flags.details is not None:
         check_output_folder(flags.details, "--details")
     finished = FinishedRun.at(folder, VisionConfig)

@@ -1,4 +1,4 @@
-"""`golu-vision export`: a classifier for ONNX Runtime, torch.export or timm, with its preprocessing and classes."""
+"""`golu-vision export`: export a classifier for ONNX Runtime, torch.export, or timm."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PREPROCESSING = "preprocessing.json"
 
 
 def export_command(arguments: Sequence[str]) -> None:
-    """`golu-vision export RUN_DIR --out DIR [--format onnx|pt2|safetensors]`."""
+    """Run `golu-vision export RUN_DIR --out DIR [--format onnx|pt2|safetensors]`."""
     export_run(arguments, "golu-vision export", _of_run)
 
 
@@ -53,7 +53,7 @@ def _of_run(folder: Path) -> tuple[Exportable, Result]:
 
 
 def preprocessing_of(config: VisionConfig, classes: Sequence[str]) -> dict[str, Any]:
-    """How evaluation makes the network's input from a picture, and what its outputs are called."""
+    """Return how evaluation converts an image to the network's input, and the names of the network's outputs."""
     data = config.data
     return {
         "channels": "RGB",
@@ -71,10 +71,11 @@ def preprocessing_of(config: VisionConfig, classes: Sequence[str]) -> dict[str, 
 
 
 def _timm_config(config: VisionConfig, classes: Sequence[str], model: nn.Module) -> dict[str, Any]:
-    """What `timm.create_model("local-dir:...")` reads beside model.safetensors.
+    """Return the config that `timm.create_model("local-dir:...")` reads together with model.safetensors.
 
-    With another activation than the network's own, timm does not know its architecture and refuses it:
-    under the plain name it would load the weights, compute its own activation, and give other numbers in silence.
+    If the activation is not the network's default, the config names an architecture that timm does not know, so timm
+    refuses it: under the plain name it would load the weights, use its own activation, and silently return different
+    outputs.
     """
     data, name = config.data, config.model.name.partition("/")[2]
     own_cfg: Any = getattr(model, "pretrained_cfg", None) or {}
@@ -85,7 +86,7 @@ def _timm_config(config: VisionConfig, classes: Sequence[str], model: nn.Module)
         "label_names": list(classes),
         "pretrained_cfg": {
             "input_size": [3, data.size, data.size],
-            # with it timm builds a network for images of this size, such as a vision transformer's positions
+            # makes timm build a network for this image size, such as a vision transformer's position embeddings
             "fixed_input_size": bool(own_cfg.get("fixed_input_size", False)),
             "interpolation": data.interpolation,
             "crop_pct": data.size / data.resize,
@@ -98,7 +99,7 @@ def _timm_config(config: VisionConfig, classes: Sequence[str], model: nn.Module)
 
 
 def _loading(config: VisionConfig, classes: int) -> list[str]:
-    """Python that makes `model` from model.safetensors, for a network with a number of outputs."""
+    """Return the Python code that builds `model`, with a given number of outputs, from model.safetensors."""
     library, _, name = config.model.name.partition("/")
     own, activation = config.model.default_activation, spec_in_export(config.activation)
     source = "folder" if config.data.is_own else config.data.source

@@ -1,4 +1,4 @@
-"""Class folders with images: both splits of a data set, read right, or refused with what was seen."""
+"""Class folders with images: find both splits of a data set, or refuse with a description of what was found."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Labeled = list[tuple[Path, int]]
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """What lies in class folders.
+    """The contents of class folders.
 
     Attributes:
-        train, test: each image's file and label.
-        classes: their names, in the order of the labels.
-        names: of each file in a fingerprint, with its split and its class.
-        remarks: what was left out, and which folder the test images are from.
+        train, test: The file and label of each image.
+        classes: The class names, in the order of the labels.
+        names: The name of each file in a fingerprint, with its split and its class.
+        remarks: Notes on files that were left out and on the folder of the test images, as sentences.
     """
 
     train: Labeled
@@ -36,14 +36,14 @@ class ClassFolders:
 
 
 def find_class_folders(root: Path, test_share: float | None) -> ClassFolders:
-    """Both splits below a folder: `train/<class>` and one of TEST_FOLDERS, or a share of `<class>` for the test.
+    """Find both splits in a folder: `train/<class>` and one of TEST_FOLDERS, or `<class>` with a fraction held out.
 
     Args:
-        root: of the data set.
-        test_share: share of each class that is kept for the test where the folder has no split.
+        root: The folder of the data set.
+        test_share: Fraction of each class held out for testing if the folder has no split.
 
     Raises:
-        RequestError: something else lies there; the message says what was seen and what is expected.
+        RequestError: The folder has other contents; the message describes them and the expected layout.
     """
     shown = printable(root)
     layout = f"class folders with images are expected: {shown}/train/<class>/*.jpg and {shown}/val/<class>/*.jpg"
@@ -81,7 +81,7 @@ def find_class_folders(root: Path, test_share: float | None) -> ClassFolders:
 
 
 def _shared(root: Path, share: float, tests: Sequence[str]) -> ClassFolders:
-    """A folder without a split: a share of each class is for the test, files that belong together on one side."""
+    """Split a folder by holding out a fraction of each class; files that belong together stay in the same split."""
     if tests or (root / "train").is_dir():
         raise RequestError(
             f"{printable(root)} has the folder {'train' if not tests else tests[0]}: --data.test-share is for class "
@@ -110,7 +110,7 @@ def _shared(root: Path, share: float, tests: Sequence[str]) -> ClassFolders:
 
 
 def _classes(folder: Path, layout: str) -> tuple[str, ...]:
-    """Names of the class folders; RequestError where they cannot be classes."""
+    """Return the names of the class folders; raise RequestError if they cannot be classes."""
     found = subfolders(folder)
     shown = printable(folder)
     if not found:
@@ -134,7 +134,7 @@ def _classes(folder: Path, layout: str) -> tuple[str, ...]:
 
 
 def _listed(split: Path, classes: Sequence[str]) -> tuple[Labeled, list[Path]]:
-    """The images of each class with their label, and the files that are left out."""
+    """Return the images of each class with their label, and the files that are left out."""
     listed: Labeled = []
     others: list[Path] = []
     for label, name in enumerate(classes):
@@ -145,7 +145,7 @@ def _listed(split: Path, classes: Sequence[str]) -> tuple[Labeled, list[Path]]:
 
 
 def _seen(folder: Path) -> str:
-    """`; it has the folders …` for messages."""
+    """Return `; it has the folders …` for messages."""
     inner = [path.name for path in subfolders(folder)]
     named = ", ".join(printable(name) for name in inner[:_NAMED])
     return f"; it has the folders {named}{' and more' if len(inner) > _NAMED else ''}" if inner else ""

@@ -1,4 +1,4 @@
-"""Where a classifier may start: weights that torchvision and timm publish, and a head that is of the same classes."""
+"""Initial weights of a classifier: torchvision's and timm's published weights, and heads for the same classes."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ CLASSES_FILE = "classes.json"
 
 
 def start_of_run(config: VisionConfig, model: nn.Module, classes: Sequence[str], processes: Processes) -> Start | None:
-    """Loads what `--init-from` names into a classifier; None where it names nothing.
+    """Load the weights in `--init-from` into a classifier; return None without `--init-from`.
 
     Args:
-        config: of the run.
-        model: is changed in place.
-        classes: names of the run's classes. A head of other classes is made new; weights of other programs do not name
-            theirs, and keep a head of the same size.
-        processes: of the run.
+        config: The run's configuration.
+        model: The model, changed in place.
+        classes: The run's class names. The head of a run with different classes is reinitialized; weights from other
+            programs do not name their classes, so a head of the same size is kept.
+        processes: The run's processes.
 
     Raises:
-        RequestError: the weights cannot be read, or are of another network.
+        RequestError: The weights cannot be read, or belong to a different network.
     """
     if config.init_from is None:
         return None
@@ -54,14 +54,14 @@ def start_of_run(config: VisionConfig, model: nn.Module, classes: Sequence[str],
 
 
 def _head_of(config: VisionConfig, classes: int) -> frozenset[str]:
-    """Names of the tensors whose shape follows from the number of classes."""
+    """Return the names of the tensors whose shape depends on the number of classes."""
     with torch.device("meta"):
         small, large = (build_network(config.model, n, config.data) for n in (classes, classes + 1))
     return tensors_of_head(small, large)
 
 
 def _libraries_of(model: Model) -> dict[str, Library]:
-    """What fetches published weights of a network: the library that it is of."""
+    """Return the library of a network, which can download its published weights."""
     library, _, name = model.name.partition("/")
     fetch: dict[str, Callable[[str, str], Mapping[str, Tensor]]] = {"torchvision": torchvisions_weights, "timm": _timms}
     return {library: lambda tag: (fetch[library](name, tag), model.default_activation)} if library in fetch else {}
@@ -75,13 +75,13 @@ def _timms(name: str, tag: str) -> Mapping[str, Tensor]:
         raise RequestError(f"timm has no weights {tag!r} of {name}; it has {', '.join(['default', *tags])}")
     try:
         found: nn.Module = timm.create_model(name if tag == "default" else f"{name}.{tag}", pretrained=True)
-    except Exception as error:  # the hub's and the network's own
+    except Exception as error:  # from the hub and the network connection
         raise RequestError(f"timm cannot download {tag} of {name}: {str(error)[:300]}") from None
     return found.state_dict()
 
 
 def _are_classes_of(given: GivenWeights, classes: Sequence[str]) -> bool | None:
-    """Whether a run's head is of these classes; None where nothing names its own."""
+    """Return whether a run's head has these classes; None if the weights do not name their classes."""
     theirs = classes_there(given, CLASSES_FILE, "classes")
     if theirs is None:
         return None

@@ -1,4 +1,4 @@
-"""MixUp and CutMix on whole batches, a function of (seed, epoch, position): the same for any number of processes."""
+"""MixUp and CutMix on whole batches, dependent only on (seed, epoch, position), not on the number of processes."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Mlp(nn.Module):
         self.head = nn.Linear(inputs, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, side, side) float32 images to (N, classes) logits."""
+        """Map (N, 3, side, side) float32 images to (N, classes) logits."""
         logits: Tensor = self.head(self.blocks(images[:, : self.channels].flatten(1)))
         return logits
 

@@ -73,9 +73,8 @@ def build_network(model: Model, classes: int, data: Data) -> nn.Module:
 def build_model(config: VisionConfig, classes: int) -> tuple[nn.Module, SwappedActivations]:
     """Build the model with the run's activation. Its weights depend only on the seed.
 
-    Returns:
-        The model, and a summary of the swap: the number of activations replaced, and the functional calls left as
-        published.
+    The model, and a summary of the swap: the number of replaced activations, and the functional calls that keep the
+        published activation.
     """
     seed_global_generators(config.seed, Purpose.WEIGHTS)
     network = build_network(config.model, classes, config.data)

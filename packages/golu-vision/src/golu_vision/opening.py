@@ -1,4 +1,4 @@
-"""The block that a golu-vision run prints before its first step."""
+"""The lines that a golu-vision run prints before its first step."""
 
 from __future__ import annotations
 

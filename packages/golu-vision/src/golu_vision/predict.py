@@ -1,4 +1,4 @@
-"""What a trained classifier sees in images: a table, CSV or JSON lines, and a picture."""
+"""Predictions of a trained classifier for images: a table, CSV, or JSON lines, and a figure."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Prediction:
     """The most probable classes of an image.
 
     Attributes:
-        path: of the image.
-        classes: names and probabilities, the most probable first.
+        path: The file of the image.
+        classes: Class names and probabilities, most probable first.
     """
 
     path: Path
@@ -60,13 +60,13 @@ class Prediction:
 
 
 class Classifier:
-    """A finished run's network on its device, with its preprocessing and the names of its classes.
+    """A finished run's network on its device, with its preprocessing and class names.
 
     Args:
-        folder: of the run.
+        folder: The run folder.
 
     Raises:
-        RequestError: the run is not finished, is damaged, or its classes are not known.
+        RequestError: The run is not finished or damaged, or its class names are unknown.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -80,22 +80,22 @@ class Classifier:
         self._fit = evaluation_transform(self.config.data)
 
     def read(self, path: Path) -> Tensor:
-        """An image as evaluation sees it, (3, size, size) uint8; RequestError if it cannot be read."""
+        """Read an image as in evaluation, (3, size, size) uint8; raise RequestError if it cannot be read."""
         return self._fit(read_image(path, background=self.config.data.background))
 
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
-        """Of (N, 3, size, size) uint8 images: (N, classes) float32; RunFailure if they are not finite."""
+        """Map (N, 3, size, size) uint8 images to (N, classes) float32 logits; raise RunFailure if not finite."""
         found: Tensor = self.model(normalized(images, self.config.data, self.device)).float().cpu()
         return finite(found, "the network's outputs")
 
     def predictions(self, paths: Sequence[Path], images: Tensor, top: int) -> list[Prediction]:
-        """The most probable classes of (N, 3, size, size) uint8 images.
+        """Return the most probable classes of (N, 3, size, size) uint8 images.
 
         Args:
-            paths: of the images, N.
-            images: as `read` gives them.
-            top: classes of each.
+            paths: The N files of the images.
+            images: The images as `read` returns them.
+            top: Number of classes per image.
         """
         values, places = self.logits(images).softmax(dim=1).topk(min(top, len(self.classes)), dim=1)
         return [
@@ -105,8 +105,8 @@ class Classifier:
 
 
 def classes_of_run(finished: FinishedRun[VisionConfig]) -> tuple[str, ...]:
-    """The names of a run's classes; RequestError where they cannot be read."""
-    if CLASSES_FILE not in finished.result.files:  # a run from before classes were kept
+    """Return the names of a run's classes; raise RequestError if they cannot be read."""
+    if CLASSES_FILE not in finished.result.files:  # an old run that did not store its classes
         return tuple(load_data(finished.config).classes)
     path = finished.check_file(CLASSES_FILE)
     try:
@@ -116,11 +116,11 @@ def classes_of_run(finished: FinishedRun[VisionConfig]) -> tuple[str, ...]:
 
 
 def predict_command(arguments: Sequence[str]) -> None:
-    """`golu-vision predict RUN_DIR IMAGE|FOLDER|-... [flags]`.
+    """Run `golu-vision predict RUN_DIR IMAGE|FOLDER|-... [flags]`.
 
     Raises:
-        RequestError: the request is wrong.
-        RunFailure: the network's outputs are not finite; or some images could not be read, the others are predicted.
+        RequestError: The request is invalid.
+        RunFailure: The network's outputs are not finite, or some images could not be read; the others are predicted.
     """
     folder, flags = parsed_run_flags(PredictFlags, arguments, "golu-vision predict")
     named = named_images(flags.images)
@@ -142,7 +142,7 @@ def predict_command(arguments: Sequence[str]) -> None:
 
 
 def _predict(classifier: Classifier, paths: Sequence[Path], flags: PredictFlags) -> int:
-    """Print what is seen in each image, and draw the first of them; how many could not be read."""
+    """Print the prediction for each image, draw the first ones, and return the number of unreadable images."""
     writer = _WRITERS[flags.format]()
     unreadable = 0
     drawn: list[tuple[Prediction, Tensor]] = []
@@ -173,7 +173,7 @@ def _progress(starts: Iterable[int]) -> Iterable[int]:
 
 class _Table:
     def write(self, found: Prediction) -> None:
-        """The image, and its classes in percent."""
+        """Print the image, and its classes in percent."""
         classes = ", ".join(f"{printable(name)} {100 * probability:.1f} %" for name, probability in found.classes)
         say(f"{printable(found.path)}: {classes}")
 
@@ -183,7 +183,7 @@ class _Csv:
         self._has_begun = False
 
     def write(self, found: Prediction) -> None:
-        """A line for each class, the first time below the names of the columns."""
+        """Print a line per class, after a header line the first time."""
         if not self._has_begun:
             say_data(csv_line(["image", "rank", "class", "probability"]), end="")
             self._has_begun = True
@@ -193,7 +193,7 @@ class _Csv:
 
 class _JsonLines:
     def write(self, found: Prediction) -> None:
-        """A JSON object."""
+        """Print a JSON object."""
         classes = [{"name": name, "probability": probability} for name, probability in found.classes]
         say_data(json.dumps({"image": str(found.path), "classes": classes}))
 
@@ -202,7 +202,7 @@ _WRITERS: dict[str, type[_Table | _Csv | _JsonLines]] = {"table": _Table, "csv":
 
 
 def _draw(path: Path, drawn: Sequence[tuple[Prediction, Tensor]]) -> None:
-    """A picture of images with their most probable classes."""
+    """Draw images with their most probable classes."""
     from golu_core.training.figures import TitledImage, image_grid, save_png
 
     titles = [f"{name} {100 * probability:.0f}%" for name, probability in (found.classes[0] for found, _ in drawn)]

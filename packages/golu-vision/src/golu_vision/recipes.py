@@ -1,8 +1,8 @@
 """The paper's image classification experiments, one recipe per row, and `digits` to try everything in a minute.
 
-Numbers are those of the GoLU paper (Das et al., NeurIPS 2025, arXiv 2502.03654) and of the authors' public training
-commands; where they come from a library's reference script, the recipe says so. Published results are means over three
-seeds. The ImageNet runs took 4 GPUs.
+Hyperparameters are those of the GoLU paper (Das et al., NeurIPS 2025, arXiv 2502.03654) and the authors' public
+training commands; if they come from a library's reference script, the recipe names it. Published results are means over
+three seeds. The ImageNet runs used 4 GPUs.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ CIFAR10 = Data(
 
 
 def _top1(model: str, size: int, columns: str, **at_rates: str) -> PaperRow:
-    """A row of the paper's table: ReLU, GELU, Swish, Mish, GoLU.
+    """Return a row of the paper's table: ReLU, GELU, Swish, Mish, GoLU.
 
-    `at_rates` has the means of its pictures, at the recipe's `own` rate and at 0.001 (`at_0001`).
+    `at_rates` has the means in the paper's figures, at the recipe's `own` learning rate and at 0.001 (`at_0001`).
     """
     settings: dict[str, dict[str, float]] = {"own": {}, "at_0001": {"optim.lr": 0.001}}
     further = tuple(PublishedAt(settings[rate], {"top1": pictured(means)}) for rate, means in at_rates.items())
@@ -101,10 +101,10 @@ DENSENET121_IMAGENET = _resnet(
 )
 
 EFFICIENTNET_B0_IMAGENET = VisionConfig(
-    # timm's training script for EfficientNet-B0: its defaults are the 5 warm-up epochs, label smoothing 0.1, no weight
-    # decay on biases and norms, and interpolation drawn for each image. Its --drop-connect 0.2 is read and never used:
-    # there is no stochastic depth. The printed number is that of the last weights; `top1_average` is the average's.
-    # Batch norm is not synchronized: it sees the 384 images of a process.
+    # timm's training script for EfficientNet-B0: its defaults are 5 warmup epochs, label smoothing 0.1, no weight decay
+    # on biases and norms, and an interpolation drawn for each image. Its --drop-connect 0.2 is parsed but never used,
+    # so there is no stochastic depth. The paper reports the last weights; `top1_average` is the metric of the average.
+    # Batch norm is not synchronized: each process normalizes over its 384 images.
     recipe="efficientnet-b0-imagenet",
     paper=_top1("EfficientNet-B0", 5_288_548, "76.52±0.07 76.90±0.01 76.84±0.02 76.76±0.06 76.86±0.04"),
     model=Model("timm/efficientnet_b0", default_activation="swish", drop=0.2),
@@ -123,9 +123,9 @@ EFFICIENTNET_B0_IMAGENET = VisionConfig(
 )
 
 TINYVIT_21M_IMAGENET = VisionConfig(
-    # The TinyViT authors' training from scratch (Wu et al., ECCV 2022), rates scaled by batch / 512 as there. The
-    # published depths, widths and windows are those of timm's model. Batch norm is not synchronized: it sees the 256
-    # images of a process.
+    # The TinyViT authors' training from scratch (Wu et al., ECCV 2022), with learning rates scaled by batch / 512 as in
+    # their code. The published depths, widths, and windows are those of timm's model. Batch norm is not synchronized:
+    # each process normalizes over its 256 images.
     recipe="tinyvit-21m-imagenet",
     paper=_top1("TinyViT-21M", 21_198_568, "82.91±0.02 83.05±0.03 82.92±0.06 83.01±0.02 83.21±0.02"),
     model=Model("timm/tiny_vit_21m_224", default_activation="gelu", drop_path=0.2),
@@ -153,7 +153,7 @@ def _vision_transformer(name: str, torchvision_name: str, paper: PaperRow) -> Vi
     """torchvision's reference training of ViT-B/32.
 
     Its weight average rescales the decay by (batch x every / epochs): 1 - 0.00002 x 4096 x 32 / 300, and is a copy of
-    the weights during warm-up.
+    the weights during warmup.
     """
     return VisionConfig(
         recipe=name,
@@ -224,10 +224,10 @@ def _cifar(
 
 
 def _cifar_resnet(depth: int, size: int) -> VisionConfig:
-    """He et al., CVPR 2016, section 4.2; ResNet-110 warms up at a tenth of the rate for one epoch.
+    """He et al., CVPR 2016, section 4.2; ResNet-110 warms up at a tenth of the learning rate for one epoch.
 
-    The authors' code lists epochs 81 and 122, and 2 for the end of the warm-up, and compares them with the number of
-    the epoch that begins, counted from 1: the rate changes after 80 and 121 epochs, and after 1.
+    The authors' code lists epochs 81 and 122, and 2 for the end of the warmup, and compares them with the number of the
+    starting epoch, counted from 1: the learning rate changes after 80 and 121 epochs, and after 1.
     """
     slow_start = depth == 110
     schedule = Milestones(
@@ -246,7 +246,7 @@ RESNET56_CIFAR10 = _cifar_resnet(56, 855_770)
 RESNET110_CIFAR10 = _cifar_resnet(110, 1_730_714)
 
 WIDERESNET28_2_CIFAR10 = _cifar(
-    # The network of the authors' code; that of Zagoruyko and Komodakis is `--model.name cifar/wideresnet28_2`.
+    # The network of the authors' code; the one by Zagoruyko and Komodakis is `--model.name cifar/wideresnet28_2`.
     "wideresnet28-2-cifar10",
     Model("cifar/wideresnet28_2_biased"),
     "WideResNet-28-2",
@@ -266,9 +266,9 @@ DENSENET40_CIFAR10 = _cifar(
     batch_size=64,
 )
 VIT_TI16_CIFAR10 = VisionConfig(
-    # timm's training script: the base rate holds for a batch of 256 and scales with the square root for AdamW; images
-    # are enlarged to 224 pixels and normalized as timm's model expects. The authors' head has 1,000 outputs, of which
-    # 990 are never right; this one has the data's 10.
+    # timm's training script: the base learning rate is for a batch of 256 and scales with its square root for AdamW;
+    # images are resized to 224 pixels and normalized as timm's model expects. The authors' head has 1,000 outputs, 990
+    # of which are never correct; this one has 10, one per class.
     recipe="vit-ti16-cifar10",
     paper=PaperRow("ViT-Ti/16-224", "CIFAR-10", "top1", 5_526_346),
     model=Model("timm/vit_tiny_patch16_224", default_activation="gelu", drop_path=0.1),
@@ -296,7 +296,7 @@ VIT_TI16_CIFAR10 = VisionConfig(
 )
 
 DIGITS = VisionConfig(
-    # Not in the paper: ResNet-20 on the 1,797 scans inside scikit-learn, to see everything work within a minute.
+    # Not in the paper: ResNet-20 on the 1,797 scans included in scikit-learn, to see everything work within a minute.
     recipe="digits",
     paper=PaperRow("ResNet-20", "scikit-learn digits", "top1", 272_474),
     model=Model("cifar/resnet20"),
@@ -325,10 +325,10 @@ _UNCHANGED = Crop(pad=0, flip=False)
 
 
 def _mlp(name: str, data: Data, data_title: str, parameters: int, augment: Crop = _UNCHANGED) -> VisionConfig:
-    """The paper's small ablations: SGD with momentum alone, at the settings that stay while one of them is varied.
+    """The paper's small ablations: SGD with momentum alone, at the settings that are fixed while one of them is varied.
 
-    Depth, rate, epochs and batch are varied by the studies `mlp-*.toml`, at seeds 1 to 3 as published; two blocks are
-    this recipe's choice.
+    The studies `mlp-*.toml` vary depth, learning rate, epochs, and batch size, at seeds 1 to 3 as published; two blocks
+    are this recipe's choice.
     """
     return VisionConfig(
         recipe=name,
@@ -371,7 +371,7 @@ MLP_CIFAR10 = _mlp(
 )
 
 IMAGES = VisionConfig(
-    # Not in the paper: class folders of the user's own (`--data.root`); `auto_recipe` chooses most of this from them.
+    # Not in the paper: the user's own class folders (`--data.root`); `auto_recipe` chooses most settings from them.
     recipe="images",
     paper=PaperRow("ResNet-18", "images of your own", "top1", 11_689_512),
     model=Model("torchvision/resnet18"),

@@ -1,4 +1,4 @@
-"""Trains an image classifier: from a recipe to result.json, top to bottom."""
+"""Train an image classifier: from a recipe to result.json, top to bottom."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _WORST = "samples/worst.png"
 
 
 def train(config: VisionConfig) -> None:
-    """Trains a recipe, continues its run, or says that it is finished.
+    """Train a recipe, resume its run, or report that it is finished.
 
     Raises:
-        RequestError: the request is wrong; nothing was written.
-        RunFailure: training failed; the message names the last good checkpoint.
-        Interrupted: a signal stopped it, and it is saved.
+        RequestError: The request is invalid; nothing was written.
+        RunFailure: Training failed; the message names the last good checkpoint.
+        Interrupted: A signal stopped the run, which is saved.
     """
     with Run(config, TASK) as run:
         if run.report_if_finished():
@@ -92,13 +92,13 @@ def _save_worst(run: Run[VisionConfig], worst: list[Mistake], data: ImageData) -
 
 
 def other_model(config: VisionConfig, data: ImageData, activation: str) -> nn.Module:
-    """The recipe's network with another activation in it, on the CPU."""
+    """Build the recipe's network with a different activation, on the CPU."""
     model, _ = build_model(replace(config, activation=activation), len(data.classes))
     return model.to(memory_format=torch.channels_last)
 
 
 def check_request(config: VisionConfig, plan: BatchPlan) -> None:
-    """Raises RequestError for what can be refused before a sample is written or a model is built."""
+    """Raise RequestError for problems that can be found before any sample is written or model is built."""
     if config.mix is not None:
         check_mixing(config.mix, plan)
     check_model_name(config.model)
@@ -107,7 +107,7 @@ def check_request(config: VisionConfig, plan: BatchPlan) -> None:
 
 
 def checked_data(config: VisionConfig, processes: Processes) -> ImageData:
-    """Both splits, each image read if the config asks for it; RequestError if one is missing or malformed."""
+    """Load both splits, with every image if the config asks for it; raise RequestError if they are malformed."""
 
     def read_all(data: ImageData) -> str:
         read = max(check_every_image(data, config.evaluation_batch, config.num_workers))
@@ -119,7 +119,7 @@ def checked_data(config: VisionConfig, processes: Processes) -> ImageData:
 def training_loss(
     model: nn.Module, batch: ImageBatch, config: VisionConfig, classes: int, epoch: int, device: torch.device
 ) -> torch.Tensor:
-    """Mean cross-entropy of a batch of N images, with the recipe's mixing and label smoothing: a scalar."""
+    """Return the mean cross-entropy of N images, with mixing and label smoothing as in the recipe: a scalar."""
     images = normalized(batch.images, config.data, device)
     targets = batch.labels.to(device, non_blocking=True)
     if config.mix is not None:
@@ -129,5 +129,5 @@ def training_loss(
 
 
 def epoch_order(config: VisionConfig, images: int) -> EpochOrder:
-    """The order of the training images; RequestError if they do not fill one batch."""
+    """Return the order of the training images; raise RequestError if there are too few for one batch."""
     return EpochOrder(images, config.batch_size, config.seed, config.drop_last, config.repeats)

@@ -1,4 +1,4 @@
-"""What happens to one image between file and batch."""
+"""The transforms of an image between file and batch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .config import Crop, Data, TimmAugment, TorchvisionAugment
 
 
 def training_transform(data: Data, augment: Crop | TorchvisionAugment | TimmAugment) -> Callable[[Tensor], Tensor]:
-    """From a decoded image to (3, size, size): uint8, or normalized float32 for timm, which erases by noise.
+    """Return a transform from a decoded image to (3, size, size): uint8, or normalized float32 for timm's erasing.
 
     Raises:
-        RequestError: timm does not understand its settings.
+        RequestError: timm does not accept the settings.
     """
     if isinstance(augment, TimmAugment):
         return _timm_pipeline(data, augment)
@@ -67,7 +67,7 @@ def _timm_pipeline(data: Data, augment: TimmAugment) -> Callable[[Tensor], Tenso
 
 
 def _posterized(image: Image.Image, bits: int, **_: Any) -> Image.Image:
-    """timm's posterize, where Pillow 13 refuses the 0 bits of its strongest level: an image without bits is black."""
+    """timm's posterize, extended to the 0 bits of its strongest level, which Pillow 13 refuses: the image is black."""
     if bits >= 8:
         return image
     return ImageOps.posterize(image, bits) if bits > 0 else image.point(_black)
@@ -78,12 +78,12 @@ def _black(value: int) -> int:
 
 
 def evaluation_transform(data: Data) -> Callable[[Tensor], Tensor]:
-    """From a decoded image to (3, size, size) uint8: shorter side to `resize`, center crop."""
+    """Return a transform from a decoded image to (3, size, size) uint8: resize the shorter side, center crop."""
     return partial(fitted, data=data, shorter=data.resize)
 
 
 def fitted(image: Tensor, data: Data, shorter: int) -> Tensor:
-    """A (3, H, W) image with its shorter side scaled to `shorter`, and its center cut out: (3, size, size)."""
+    """Resize the shorter side of a (3, H, W) image to `shorter` and crop the center: (3, size, size)."""
     if image.shape[-2:] == (data.size, data.size) and shorter == data.size:
         return image
     scaled = v2.functional.resize(image, [shorter], v2.InterpolationMode(data.interpolation), antialias=True)
@@ -91,15 +91,15 @@ def fitted(image: Tensor, data: Data, shorter: int) -> Tensor:
 
 
 def normalized(images: Tensor, data: Data, device: torch.device) -> Tensor:
-    """The images on the device, normalized.
+    """Return the images on the device, normalized.
 
     Args:
-        images: (N, 3, H, W), uint8, or float32 that already is normalized.
-        data: has mean and std of pixels in [0, 1].
-        device: where the result lies.
+        images: (N, 3, H, W), uint8, or already normalized float32.
+        data: The data settings with mean and standard deviation for pixels in [0, 1].
+        device: The device of the result.
 
     Returns:
-        (N, 3, H, W) float32, channels last in memory, which convolutions prefer on CPUs and GPUs alike.
+        The images, (N, 3, H, W) float32, in channels-last memory format, which is faster on both CPUs and GPUs.
     """
     images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
     if images.dtype != torch.uint8:
