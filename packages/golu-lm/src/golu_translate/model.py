@@ -215,7 +215,7 @@ class Translator(nn.Module):
 
         Returns:
             Without targets, the logits (N, T, V). With targets, the sum of the cross-entropies in nats, a float32
-                scalar, or with `per_token` a TokenScores of M subwords.
+            scalar, or with `per_token` a TokenScores of M subwords.
         """
         encoded, mask = self.encode(source)
         x = self._embedded(previous, self.positions[: previous.shape[1]])
