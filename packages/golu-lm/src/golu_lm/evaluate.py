@@ -29,7 +29,7 @@ def evaluate(
 
     Returns:
         `loss`, the mean cross-entropy in nats per token; `perplexity`, its exponential; `token_accuracy` in %; and
-            `tokens`.
+        `tokens`.
     """
     model.eval()
     device = evaluation.device

@@ -156,7 +156,7 @@ class GPT(nn.Module):
 
         Returns:
             Without targets, the logits (N, T, V). With targets, the mean cross-entropy in nats, a float32 scalar, or
-                with `per_token` a TokenScores of N * T tokens.
+            with `per_token` a TokenScores of N * T tokens.
         """
         before = 0 if cache is None else cache.length
         positions = torch.arange(before, before + tokens.shape[1], device=tokens.device)
