@@ -71,7 +71,7 @@ def trainable_images(annotations: Annotations) -> list[Image]:
 
 
 def covered_images(annotations: Annotations, labels: Mapping[int, int], fewest_pixels: int) -> list[Image]:
-    """Return the images for training a segmenter: those whose objects of these classes cover enough pixels in total."""
+    """Return the images for training a segmenter: those whose objects cover more than `fewest_pixels` pixels."""
     objects = annotations.objects
     known = numpy.isin(objects.categories, list(labels))
     owners, areas = objects.owners[known], objects.areas[known]
@@ -122,7 +122,7 @@ def instance_target(
 
     Returns:
         `boxes`: (N, 4) float32, left, top, right, bottom in pixels, within the image; `labels`: (N,) int64; `masks`:
-            (N, H, W) uint8 if requested.
+        (N, H, W) uint8 if requested.
     """
     single = [entry for entry in objects if not entry.get("iscrowd", 0) and entry["category_id"] in labels]
     boxes = torch.tensor([entry["bbox"] for entry in single], dtype=torch.float32).reshape(-1, 4)

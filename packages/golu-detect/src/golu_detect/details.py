@@ -142,7 +142,7 @@ def matched_detections(
 
     Returns:
         For each detection the index of its object, or None; whether it lies in a crowd of its class, in which case it
-            is ignored; and its largest IoU with an object that is not a crowd.
+        is ignored; and its largest IoU with an object that is not a crowd.
     """
     crowd = [bool(entry.get("iscrowd", 0)) for entry in entries]
     matched: list[int | None] = [None] * len(detections)

@@ -43,8 +43,8 @@ def evaluate(
 
     Returns:
         Metrics in %: `miou` and `pixel_accuracy`, with `loss`; or `box_map` with its parts, and `mask_map` with its
-            parts. A metric is left out only if the test set has no objects for it, such as no large objects. Also the
-            detections in COCO's format.
+        parts. A metric is left out only if the test set has no objects for it, such as no large objects. Also the
+        detections in COCO's format.
     """
     model.eval()
     if evaluation.config.segments:
