@@ -85,7 +85,7 @@ class NoisyImages:
         data: The data settings, for size and flip.
         steps: Number of steps, T.
         seed: The run's seed.
-        training: Flip every other image.
+        training: Flip each image with probability 0.5, if `data.flip` is set.
         draws: Number of noise draws per image in evaluation.
         noisy: Also draw the noise.
     """

@@ -43,7 +43,7 @@ def evaluate(
 
     Returns:
         `loss`, and `loss_standard_error` over the draws. Steps and noise are the same for every activation, so
-            differences between activations are much smaller than the standard error.
+        differences between activations are much smaller than the standard error.
     """
     model.eval()
     device = evaluation.device

@@ -240,7 +240,7 @@ def _save_film(path: Path, frames: Sequence[Any]) -> None:
 
 @contextmanager
 def _bar(processes: Processes, steps: int, count: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on standard error of the main process; yield a function for the finished image steps."""
+    """Show a progress bar on standard error of the main process; yield a function that advances it."""
     from rich.progress import Progress
 
     with Progress(console=console(stderr=True), disable=not processes.is_main) as progress:
