@@ -27,7 +27,7 @@ from .subwords import Codec, Numbers, Subwords
 
 SAMPLES_FILE = "samples/translations.txt"
 _SUBWORDS_AT_ONCE = 4096
-"""Source subwords of a group, padding included, each times the beams."""
+"""Maximum size of a group: its source subwords, including padding, times the beam width."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ _JOURNAL = "journal.json"
 _PAIRS_AT_ONCE = 20_000
 _LINES_OF_A_TASK = 1_000
 _HELD_OUT = 100
-"""One pair of so many is for validation, and another for the test, where there are no such splits."""
+"""One pair in 100 becomes a validation pair, and one in 100 a test pair, if these splits are missing."""
 
 
 @dataclass(frozen=True)

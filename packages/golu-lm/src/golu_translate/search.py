@@ -14,7 +14,7 @@ from .model import DecoderState, Translator, first_symbols
 from .vocabulary import BEGIN, END, PAD
 
 _SHORTEST = 1
-"""Fewest subwords of a translation before its end, which is fairseq's `min_len`: no translation is an empty line."""
+"""Minimum length of a translation in subwords, fairseq's `min_len`: no translation is empty."""
 
 # shapes: N sentences, B beams, S source subwords, V vocabulary
 

@@ -14,12 +14,12 @@ from golu_core.training.storage import opened, xml_elements
 
 _XML_LANGUAGE = ("{http://www.w3.org/XML/1998/namespace}lang", "lang")
 _CODES = frozenset({"bpt", "ept", "it", "ph", "ut"})
-"""Inline elements that hold codes of another format, such as `<b>`; what a `sub` in them holds is no part of the
-sentence either, but for instance the title of a link."""
+"""Inline elements with codes of another format, such as `<b>`. A `sub` element in them is not part of the sentence
+either; it may be the title of a link, for example."""
 _BREAKS = frozenset({"lb", "pb", "cb"})
-"""Types of codes that break a line, page or column, so that words on both sides are apart."""
+"""Types of codes for line, page, and column breaks, which separate the words around them."""
 _TEXT = frozenset({"hi"})
-"""Inline elements that hold text of the sentence."""
+"""Inline elements whose text is part of the sentence."""
 
 
 @dataclass

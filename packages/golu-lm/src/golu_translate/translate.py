@@ -25,7 +25,7 @@ from .search import Translation, beam_search
 from .subwords import Codec
 
 _LINES_AT_ONCE = 4096
-"""Lines that are read before the first is translated, so that sentences of similar length are translated together."""
+"""Number of lines to read before translating, so that sentences of similar length share a batch."""
 
 
 @dataclass(frozen=True)
