@@ -12,11 +12,11 @@ from golu_core.training.messages import printable
 from golu_core.training.storage import file_digest, left_out, not_there, remark_on, uncompressed_name, visible_files
 
 TABLES = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
-"""Suffixes of files whose text is in a column, with the loader of `datasets` that reads them."""
+"""Suffixes of files with a text column, and the loader in `datasets` that reads each."""
 PLAIN = (".txt", ".text", ".md")
-"""Suffixes of files that are taken for plain text in a folder; a file that is named may have any."""
+"""Suffixes of plain text files in a folder; a file that you name yourself may have any suffix."""
 TEST_SPLITS = ("val", "valid", "validation", "test")
-"""The first of these that is there is the test split."""
+"""Names of test splits; the first one that exists is used."""
 _SPLIT_NAME = re.compile(rf"(train|{'|'.join(TEST_SPLITS)})([-_.]\d.*)?")
 
 
