@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DIGIT_SCENES_NAME = "digit-scenes"
 DIGIT_SCENES_TRAIN, DIGIT_SCENES_TEST = 760, 103
-"""Images with an object in training, and all of them in the test."""
+"""Number of training images with an object, and of all test images."""
 _IMAGES = {"train": 800, "val": 103}
 _FORMAT = "golu-sample-scenes/1"
 _SIDE = 96

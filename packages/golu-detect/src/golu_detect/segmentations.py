@@ -14,7 +14,7 @@ from pycocotools import mask as rle
 from golu_core.training import RequestError
 
 Entry = dict[str, Any]
-"""An annotation as COCO writes it."""
+"""An annotation in COCO's format."""
 _FARTHEST = 1e6
 _POLYGONS = msgspec.json.Decoder(list[list[float]])
 

@@ -20,7 +20,7 @@ _COCO_METRICS = {
         **{f"ar_{size}": f"AR of {size} objects" for size in ("small", "medium", "large")},
     }.items()
 }
-"""COCO's numbers beside the two mAPs by which runs are compared, in the order of COCOeval."""
+"""COCO's metrics in addition to the two mAPs that runs are compared by, in the order of COCOeval."""
 
 TASK: Task[DetectConfig] = Task(
     name="detect",
