@@ -21,7 +21,7 @@ from golu_core.training import (
 from golu_core.training.config import Background, FolderName, Range
 
 OWN_PICTURES = "pictures"
-"""Name of data that are a folder of the user's pictures."""
+"""Name of the data set for the user's own folder of images."""
 _SMALLEST_NORMAL = 2.0**-126  # of float32; below it precision is lost, and many devices flush values to 0
 _BELOW_ONE = 2.0**-24  # the difference between 1 and the largest float32 below it
 

@@ -20,7 +20,7 @@ from .config import Noise
 
 Variance = Literal["beta", "posterior"]
 Predictor = Callable[[Tensor, Tensor], Tensor]
-"""The noise in images (N, C, H, W) at steps (N,)."""
+"""A function that predicts the noise in images (N, C, H, W) at steps (N,)."""
 
 
 class Diffusion:
