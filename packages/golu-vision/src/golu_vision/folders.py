@@ -12,7 +12,7 @@ from golu_core.training.messages import printable
 from golu_core.training.storage import is_hidden, remark_on, subfolders
 
 TEST_FOLDERS = ("val", "valid", "validation", "test")
-"""The first of these that is there has the test images."""
+"""Names of folders for test images; the first one that exists is used."""
 _NAMED = 5
 Labeled = list[tuple[Path, int]]
 
