@@ -24,7 +24,8 @@ from golu_core.training.messages.errors import RequestError
 from golu_core.training.runs.run_files import METRICS_FILE
 
 from ..reporting.collect import RunResult, collect, shown
-from ..reporting.figures import NamedFigure, color, plain_style
+from ..reporting.figures import NamedFigure, plain_style
+from ..reporting.looks import color
 from ..reporting.metrics import in_table_order, paper_name
 from ..reporting.mixtures import differing_settings, refuse_two_sources
 from ..reporting.tables import Table, TableCell, TableRow

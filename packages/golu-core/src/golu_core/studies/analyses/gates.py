@@ -18,7 +18,8 @@ from torch import Tensor
 from golu_core.activation import GoLU, build_activation
 from golu_core.training.figures.drawing import new_figure
 
-from ..reporting.figures import NamedFigure, color, plain_style
+from ..reporting.figures import NamedFigure, plain_style
+from ..reporting.looks import color
 from ..reporting.metrics import paper_name
 from ..reporting.tables import Table, TableCell, TableRow
 from .findings import Findings

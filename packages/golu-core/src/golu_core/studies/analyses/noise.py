@@ -19,7 +19,8 @@ from golu_core.training.data.seeding import Purpose, generator
 from golu_core.training.figures.drawing import new_figure
 from golu_core.training.tasks.analysis_model import AnalysisModel, Batch
 
-from ..reporting.figures import NamedFigure, color, plain_style
+from ..reporting.figures import NamedFigure, plain_style
+from ..reporting.looks import color
 from ..reporting.metrics import paper_name
 from ..reporting.tables import Table, TableCell, TableRow
 from .findings import Findings

@@ -26,8 +26,9 @@ from golu_core.training.messages.errors import RequestError
 from golu_core.training.tasks.task import named_recipe
 from golu_core.training.tasks.timing_model import TimingModel, make_timing_model
 
-from ..reporting.figures import NamedFigure, color, plain_style
+from ..reporting.figures import NamedFigure, plain_style
 from ..reporting.formats import console
+from ..reporting.looks import color
 from ..reporting.metrics import in_table_order, paper_name
 from ..reporting.paired import pseudomedian, signed_rank_interval
 from ..reporting.summary import geometric_mean

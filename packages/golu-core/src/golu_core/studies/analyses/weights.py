@@ -22,7 +22,8 @@ from golu_core.training.runs.run_files import WEIGHTS_FILE
 from golu_core.training.storage.fingerprint import file_digest
 
 from ..reporting.collect import RunResult, collect, shown
-from ..reporting.figures import NamedFigure, color, plain_style
+from ..reporting.figures import NamedFigure, plain_style
+from ..reporting.looks import color
 from ..reporting.metrics import in_table_order, paper_name
 from ..reporting.mixtures import refuse_mixed
 from ..reporting.tables import Table, TableCell, TableRow

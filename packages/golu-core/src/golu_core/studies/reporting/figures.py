@@ -22,21 +22,12 @@ from golu_core.training.messages.text_sinks import file_name, visible
 from golu_core.training.runs.run_files import METRICS_FILE
 
 from .comparison import OverRecipes
+from .looks import color, look, told_apart
 from .metrics import in_table_order, paper_name
 from .paired import FEWEST_SEEDS, PairedComparison
 from .summary import Row, relative_times
 
 _INK = "#16181d"  # becomes the page's own color of text
-_COLOURS = {
-    "golu": "#e4572e",
-    "relu": "#3d87d8",
-    "gelu": "#1f9d7a",
-    "swish": "#9a6bd0",
-    "mish": "#c29a1c",
-    "elu": "#7b8794",
-    "leaky_relu": "#d773a8",
-}
-_OTHER_COLOURS = ("#5bb0c2", "#a3764a", "#8fa63c", "#6b7fd7", "#c25b5b", "#4f9d4f", "#a88fc2", "#7d7d7d")
 _STYLE: Any = {
     "axes.edgecolor": _INK,
     "axes.labelcolor": _INK,
@@ -77,16 +68,10 @@ def all_figures(
     rows: Sequence[Row], over: OverRecipes, paired: Sequence[tuple[Row, Sequence[PairedComparison]]], reference: str
 ) -> list[NamedFigure]:
     """The figures that the runs give: effects, curves of each recipe, ranks, critical differences, relative times."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE), told_apart(name for row in rows for name in row.cells):
         found = [forest(paired, reference), *(curves(row) for row in rows if row.is_primary)]
         found += [ranks(over), _critical_differences(over), times(rows)]
     return [figure for figure in found if figure is not None]
-
-
-def color(activation: str) -> str:
-    """The activation's color in every figure."""
-    known = _COLOURS.get(activation)
-    return known or _OTHER_COLOURS[sum(map(ord, activation)) % len(_OTHER_COLOURS)]
 
 
 # ------------------------------------------------------------------------------------------------------------- curves
@@ -106,12 +91,12 @@ def curves(row: Row) -> NamedFigure | None:
         ours = activation == "golu"
         style: dict[str, Any] = {
             "color": color(activation),
+            "linestyle": look(activation).dash,
             "linewidth": 2.2 if ours else 1.3,
             "zorder": 3 if ours else 2,
         }
-        axes.plot(
-            steps, means, label=paper_name(activation), marker="o" if len(steps) < 8 else "", markersize=3, **style
-        )
+        marker = look(activation).marker if len(steps) < 8 else ""
+        axes.plot(steps, means, label=paper_name(activation), marker=marker, markersize=4, **style)
         if any(len(values) > 1 for values in by_step.values()):
             low, high = [min(by_step[s]) for s in steps], [max(by_step[s]) for s in steps]
             axes.fill_between(steps, low, high, color=color(activation), alpha=0.13, linewidth=0)
@@ -177,9 +162,10 @@ def forest(paired: Sequence[tuple[Row, Sequence[PairedComparison]]], reference: 
             if other in effects:
                 middle, low, high = effects[other]
                 axes.plot([low, high], [top - place] * 2, color=color(other), linewidth=1.6)
-                axes.plot([middle], [top - place], "o", color=color(other), markersize=4.5)
+                axes.plot([middle], [top - place], look(other).marker, color=color(other), markersize=4.5)
     for other in others:
-        axes.plot([], [], "o-", color=color(other), markersize=4.5, label=f"against {paper_name(other)}")
+        marker, label = look(other).marker, f"against {paper_name(other)}"
+        axes.plot([], [], marker, linestyle="-", color=color(other), markersize=4.5, label=label)
     axes.set_yticks(ticks, [row.name for row, _ in rows])
     axes.set_xlabel(f"{paper_name(reference)} better by, % of the other's mean (left of 0: worse)")
     axes.grid(True, axis="x")
@@ -259,15 +245,15 @@ def times(rows: Sequence[Row]) -> NamedFigure | None:
     found = [(row, times) for row in rows if row.is_primary for times in [relative_times(row)[0]] if times]
     if not found:
         return None
-    figure = new_figure(6.4, 1.0 + 0.3 * len(found))
+    activations = in_table_order({name for _, relative in found for name in relative})
+    figure = new_figure(6.4, max(1.0 + 0.3 * len(found), 0.3 + 0.2 * len(activations)))
     axes = figure.add_subplot()
     axes.axvline(1.0, color=_INK, linewidth=0.8)
     for place, (_, relative) in enumerate(reversed(found)):
         for activation, time in relative.items():
-            axes.plot([time.training], [place], "o", color=color(activation), markersize=6, alpha=0.9)
-    activations = in_table_order(name for _, relative in found for name in relative)
+            axes.plot([time.training], [place], look(activation).marker, color=color(activation), alpha=0.9)
     for activation in activations:
-        axes.plot([], [], "o", color=color(activation), label=paper_name(activation))
+        axes.plot([], [], look(activation).marker, color=color(activation), label=paper_name(activation))
     axes.set_yticks(range(len(found)), [row.name for row, _ in reversed(found)])
     axes.set(xlabel="training time, own activation = 1", ylim=(-0.6, len(found) - 0.4))
     axes.grid(True, axis="x")

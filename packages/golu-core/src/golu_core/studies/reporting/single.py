@@ -18,8 +18,9 @@ from golu_core.training.runs.results import RESULT_FILE
 from golu_core.training.runs.run_files import CONFIG_FILE, METRICS_FILE
 
 from .collect import collect
-from .figures import NamedFigure, as_bytes, as_inline_svg, color, plain_style
+from .figures import NamedFigure, as_bytes, as_inline_svg, plain_style
 from .formats import console, markdown, print_table
+from .looks import color
 from .metrics import metric_label, paper_name
 from .page import template
 from .report import write_report
