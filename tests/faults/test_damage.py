@@ -171,7 +171,11 @@ def test_a_damaged_file_of_the_data(task, damage, programs, data, whole, stopped
         DAMAGES[damage](copy / name / file)
         before = None if damage == A_FOLDER else content(cwd)
         ended = programs.run(task, *TRAIN[task], "--data-dir", str(copy), cwd=cwd)
-        problems[file] = problem_of(ended, cwd, before, whole(task)[0], task)
+        if (task, file, damage) == ("lm", "meta.json", "removed"):  # a folder as nanoGPT writes it
+            told = "bits_per_byte is not computed" in ended.stdout + ended.stderr
+            problems[file] = None if ended.returncode == 0 and told else ended.stderr
+        else:
+            problems[file] = problem_of(ended, cwd, before, whole(task)[0], task)
         shutil.rmtree(cwd)
         shutil.rmtree(copy)
     assert not any(problems.values()), {name: problem for name, problem in problems.items() if problem}

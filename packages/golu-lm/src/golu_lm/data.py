@@ -253,6 +253,8 @@ def _described(
     as_published = not remarks and config.data.text is None
     facts |= {"published": published, "as_published": as_published, "tokenizer": config.data.tokenizer}
     test_bytes = facts["test"].get("text_bytes")
+    if test_bytes is None:
+        remarks.append(f"{name} has no {META_FILE} with the size of its text, so bits_per_byte is not computed")
     fingerprint = whole_files_fingerprint("tokens", [train.path, test.path])
     return LmData(name, train, test, test_bytes, facts, (*remarks, *left_out), fingerprint)
 
