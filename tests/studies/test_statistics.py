@@ -619,3 +619,17 @@ def test_where_less_is_better_the_border_is_twice_the_median():
 def test_a_metric_that_nobody_knows_has_failures_only():
     row = row_from({"golu": [100.0, 1.0, math.nan]})
     assert row.collapse_bound is None and row.collapsed("golu") == {2}
+
+
+@pytest.mark.parametrize("effect", [1e-3, 0.5, 1.0, 40.0])
+@pytest.mark.parametrize("higher", [True, False])
+def test_a_claim_follows_the_sign_of_the_estimate(effect, higher):
+    """However small the effect is, and whichever direction is better."""
+    relu = [50.0 + seed for seed in range(8)]
+    golu = [value + effect * (1 + 0.01 * seed) for seed, value in enumerate(relu)]
+    (pair,) = compared(row_from({"relu": relu, "golu": golu}, higher), "golu")
+    assert pair.verdict == ("better" if higher else "worse") and math.copysign(1, pair.difference) == (
+        1 if higher else -1
+    )
+    (pair,) = compared(row_from({"relu": golu, "golu": relu}, higher), "golu")
+    assert pair.verdict == ("worse" if higher else "better")
