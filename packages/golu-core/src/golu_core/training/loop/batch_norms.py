@@ -1,4 +1,4 @@
-"""Over which samples batch norm normalizes, in a run of one or many processes."""
+"""The samples that batch norm normalizes over, in a run with one or many processes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..tasks.opening import LabeledLine
 
 
 def check_batch_norm(model: nn.Module, batch_norm: BatchNorm, config: RunConfig, plan: BatchPlan) -> None:
-    """Raise RequestError where `per_process` would let the number of processes decide what a run computes.
+    """Raise RequestError if `per_process` would make a run's numbers depend on the number of processes.
 
     Args:
         model: The network, as built.
         batch_norm: The recipe's choice.
-        config: The run's configuration, whose `micro_batch_size` is the size of the statistic.
+        config: The run's configuration; `micro_batch_size` is the number of samples per statistic.
         plan: How the batch is split among the processes.
     """
     if batch_norm == "synchronized":
@@ -45,7 +45,7 @@ def check_batch_norm(model: nn.Module, batch_norm: BatchNorm, config: RunConfig,
 def batch_norm_lines(
     model: nn.Module, batch_norm: BatchNorm, plan: BatchPlan, processes: Processes
 ) -> Sequence[LabeledLine]:
-    """Return a line for the opening block where batch norm sees fewer samples than a step has."""
+    """Return a line for the opening block if batch norm normalizes over fewer samples than a step has."""
     common = processes.count if batch_norm == "synchronized" and processes.device.type == "cuda" else 1
     size = plan.device_size * common
     if size == plan.global_size or not _has_batch_norm(model):

@@ -1,4 +1,4 @@
-"""`Evaluation`: everything that evaluating a model needs besides the model."""
+"""`Evaluation`: everything you need to evaluate a model, except the model."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ..distributed.processes import Processes
 
 
 class Evaluation(Generic[Config]):
-    """The config, the processes, and this process's batches of a test set. `Run.evaluation` is one, during training.
+    """The config, the processes, and this process's batches of a test set. In training, use `Run.evaluation`.
 
     Args:
         config: The run's configuration.
         folder: The run folder.
-        around: A generator function that passes batches on, and may do something before each.
+        around: A generator function that yields the batches it receives, with side effects such as checking signals.
 
     Raises:
-        RequestError: The launcher's processes do not see each other.
+        RequestError: The launcher's processes cannot see each other.
 
     Examples:
         >>> from pathlib import Path
@@ -55,7 +55,7 @@ class Evaluation(Generic[Config]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        if error is None:  # a process that failed must not wait for the others
+        if error is None:  # a failed process must not wait for the others
             self.processes.end()
         return None
 
@@ -74,7 +74,7 @@ class Evaluation(Generic[Config]):
 
         Args:
             dataset: The test set.
-            at_once: Samples per batch; by default the config's evaluation batch size.
+            at_once: The number of samples per batch; the default is the config's evaluation batch size.
         """
         size = at_once or self.config.evaluation_batch
         if self._loaded_from is None or self._loaded_from[0] is not dataset or self._loaded_from[1] != size:

@@ -1,4 +1,4 @@
-"""What a run can do without, such as pictures: it comes after weights and result, and a failure is one warning."""
+"""Optional outputs of a run, such as pictures: written after weights and result; a failure is only a warning."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from ..messages.errors import Interrupted
 
 
 class Extras:
-    """The extras of a run.
+    """The optional outputs of a run.
 
     Args:
-        warn: Prints a warning.
+        warn: The function that prints a warning.
     """
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
         self._warned: set[str] = set()
         self.can_retry = False
-        """Whether the disk refused one, which the same command may write later; what cannot be drawn never will be."""
+        """Whether writing one failed, so that the same command may write it later. Other failures are permanent."""
 
     def make(self, what: str, make: Callable[[], None]) -> None:
-        """Make one; if that fails, warn of it once.
+        """Write one optional output; if that fails, warn once.
 
         Args:
-            what: The file, for the warning.
-            make: Makes it.
+            what: The file's name in the warning.
+            make: The function that writes the file.
         """
         try:
             make()
         except Interrupted:
             raise
-        except Exception as error:  # of matplotlib, Pillow, a tokenizer, the disk, memory
+        except Exception as error:  # from matplotlib, Pillow, a tokenizer, the disk, or memory
             disk = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
             self.can_retry = self.can_retry or disk
             if what not in self._warned:

@@ -1,4 +1,4 @@
-"""What learns: the model with its optimizer and an average of its weights."""
+"""The model in training, with its optimizer and the average of its weights."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Learner:
     """A model in training, on its device.
 
     Args:
-        processes: that train it together.
-        model, optimizer: as built, on the CPU or already on the device.
-        average: keep an average of the weights.
-        compiled: compile the model by torch.compile.
-        batch_norm: whether batch norm normalizes over all processes.
+        processes: The processes that train the model together.
+        model, optimizer: The model and its optimizer, on the CPU or already on the device.
+        average: The settings of the weight average; None keeps no average.
+        compiled: Whether to compile the model with torch.compile.
+        batch_norm: Whether batch norm normalizes over all processes.
 
     Raises:
-        RequestError: an average is asked for of a model that the launcher spreads over the processes.
+        RequestError: An average of the weights is requested for a sharded model.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class Learner:
 
     @property
     def bare_model(self) -> nn.Module:
-        """The model as built, without what surrounds it in training."""
+        """The unwrapped model, without the wrappers for distributed training."""
         bare: nn.Module = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         return bare
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """What the test metrics are of: the average where the recipe says so and it has begun, else the model."""
+        """The model to evaluate: the weight average if the recipe evaluates it and it has started, else the model."""
         settings = self._settings
         if self._average is not None and settings is not None and settings.evaluate:
             if isinstance(settings, LastAverage) and not int(self._average.n_averaged):
@@ -78,14 +78,14 @@ class Learner:
         return self.bare_model
 
     def share_buffers(self) -> None:
-        """Evaluate on every process what is saved: the main one's running statistics; called by every process."""
+        """Copy the main process's running statistics, which are saved, to every process. Every process calls this."""
         self.processes.share_buffers(self.bare_model)
         if self._average is not None:
             self.processes.share_buffers(self._average)
 
     @property
     def kept_average(self) -> nn.Module | None:
-        """The average where one is kept that the test metrics are not of."""
+        """The average of the weights, if the recipe keeps one without evaluating it."""
         if self._average is None or self.evaluated_model is not self.bare_model:
             return None
         if isinstance(self._settings, LastAverage) and not int(self._average.n_averaged):
@@ -95,34 +95,34 @@ class Learner:
 
     @property
     def state(self) -> TrainingState:
-        """What a checkpoint saves of it."""
+        """The objects whose state a checkpoint saves."""
         return TrainingState(self.bare_model, self._optimizer.optimizer, self._average, self.accelerator.scaler)
 
     def weights(self) -> dict[str, Callable[[Path], None]]:
-        """The files of a finished run's weights, each with the function that writes it; called by every process."""
+        """Return the names of the weight files, each with the function that writes it. Every process calls this."""
         found = {WEIGHTS_FILE: weights_writer(self.bare_model)}
         if self._average is not None:
             found[AVERAGE_FILE] = weights_writer(self._average.module)
         return found
 
     def learned_parameters(self) -> dict[str, Any]:
-        """What result.json says of GoLU's parameters where they were learned; called by every process."""
+        """Return GoLU's learned parameters for result.json, if any. Every process calls this."""
         return learned_parameters(self.bare_model)
 
     def backward(self, loss: Tensor) -> None:
-        """Adds the gradient of a scalar loss."""
+        """Accumulate the gradient of a scalar loss."""
         self.accelerator.backward(loss)
 
     def step(self, lr: float, clip: float | None, with_norms: bool) -> Mapping[str, Tensor]:
-        """The optimizer's step.
+        """Run one optimizer step.
 
         Args:
-            lr: learning rate; a group's `lr_scale` multiplies it.
-            clip: largest norm of the gradient.
-            with_norms: also take the norms of gradient, weights and update.
+            lr: The learning rate; a parameter group's `lr_scale` multiplies it.
+            clip: The maximum norm of the gradient; None disables clipping.
+            with_norms: Whether to compute the norms of gradient, weights, and update.
 
         Returns:
-            The norms: scalars on the device, by name; the gradient's is that before clipping.
+            The norms by name, as scalars on the device; the gradient norm is measured before clipping.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
@@ -133,23 +133,23 @@ class Learner:
         elif norms is not None:
             self.accelerator.unscale_gradients()
             gradient = norms.gradient()
-        # Accelerate's own looks on the disk for the package of another optimizer, twice a step, and reads a signature
+        # Accelerate's wrapper looks for another optimizer's package on disk twice per step, and inspects a signature
         optimizer = self._optimizer.optimizer
         (optimizer if self.accelerator.scaler is None else self._optimizer).step()
         optimizer.zero_grad()
         return {} if norms is None or gradient is None else norms.after_step(gradient)
 
     def average_statistics(self) -> None:
-        """Average the running statistics of batch norm, where each process has normalized by its own samples."""
+        """Average batch norm's running statistics if each process normalizes over its own samples."""
         if self._averages_statistics:
             average_statistics(self.bare_model, self.processes)
 
     def update_average(self, position: Position, total: int) -> None:
-        """Moves the average towards the weights, in the steps in which it moves.
+        """Update the average of the weights, in steps that update it.
 
         Args:
-            position: of the run, after the step.
-            total: steps of the whole run.
+            position: The run's position after the step.
+            total: The number of steps in the whole run.
         """
         settings = self._settings
         if self._average is None or settings is None or not settings.moves_after(position.step, total):

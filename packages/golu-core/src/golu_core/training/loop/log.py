@@ -1,4 +1,4 @@
-"""What a run tells of itself while it trains: metrics.jsonl, the tracker, the progress bar, and its times."""
+"""A run's output while it trains: metrics.jsonl, the tracker, the progress bar, and timings."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class RunLog:
     """The metrics, the tracker and the clock of a run.
 
     Args:
-        config: how often, and which tracker.
-        processes: the main one writes.
-        folder: of the run.
-        unit: what throughput counts.
-        units_per_step: how many of them an optimizer step has.
+        config: The run's configuration, with the logging interval and the tracker.
+        processes: The processes of the run; only the main one writes.
+        folder: The run folder.
+        unit: The unit of throughput, such as images.
+        units_per_step: The number of units in an optimizer step.
     """
 
     def __init__(self, config: RunConfig, processes: Processes, folder: Path, unit: str, units_per_step: float) -> None:
@@ -54,14 +54,14 @@ class RunLog:
         steps_per_pass: float | None,
         units_per_step: float | None,
     ) -> None:
-        """Opens the progress bar and the tracker, and starts the clock.
+        """Open the progress bar and the tracker, and start the clock.
 
         Args:
-            position: of the run, in which times and sums are kept.
-            total_steps: of the whole run.
-            task: whose project the tracker has.
-            steps_per_pass: if epochs are counted in fractions, the steps of one.
-            units_per_step: on average, where the config cannot know.
+            position: The run's position, which also accumulates times and loss sums.
+            total_steps: The number of optimizer steps in the whole run.
+            task: The task's name; the tracker's project is named after it.
+            steps_per_pass: The steps in one pass over the data, if epochs are counted in fractions.
+            units_per_step: The average number of units per step, if it cannot be computed from the config.
         """
         self.units_per_step = self.units_per_step if units_per_step is None else units_per_step
         self.position, self._steps_per_pass = position, steps_per_pass
@@ -74,7 +74,7 @@ class RunLog:
     def _start_tracker(self, task: str) -> None:
         config = self.config
         name = f"{config.recipe}-{folder_name(config.activation)}-seed{config.seed}"
-        identifier = config_sha256(config)[:16]  # so that a continued run goes on under its own id
+        identifier = config_sha256(config)[:16]  # a continued run keeps its id
         if config.tracker == "tensorboard" and self.processes.is_main:
             for events in (self.folder / f"golu-{task}").glob("*events.out.tfevents*"):
                 remove_file(events)
@@ -87,9 +87,9 @@ class RunLog:
             self._track_again()
 
     def _track_again(self) -> None:
-        """Give TensorBoard the steps of metrics.jsonl, which end where a continued run goes on.
+        """Write the steps in metrics.jsonl, which end where the run resumes, to TensorBoard.
 
-        Its own files may have later steps, which a kill cut off, and would show these twice.
+        The event files of a killed run may contain later steps, and TensorBoard would show those twice.
         """
         path = self.folder / METRICS_FILE
         now = time.time() - self._seconds
@@ -98,18 +98,18 @@ class RunLog:
             self._track(line["step"], line["split"], values, walltime=now + line.get("seconds", 0.0))
 
     def close(self) -> None:
-        """Leaves the terminal as it was."""
+        """Close the progress bar and restore the terminal."""
         if self._progress is not None:
             self._progress.close()
 
     # --------------------------------------------------------------------------------------------------------- values
 
     def is_logged(self, step: int) -> bool:
-        """Whether a step, counted from 1, ends a stretch of which metrics.jsonl has a line."""
+        """Whether a line is added to metrics.jsonl after a step, counted from 1."""
         return step % self.config.log_every == 0
 
     def step(self, values: StepValues) -> None:
-        """Notes an optimizer step."""
+        """Log an optimizer step."""
         position = self.position
         position.loss_sum += values.loss
         position.loss_count += 1
@@ -123,7 +123,7 @@ class RunLog:
             position.loss_sum, position.loss_count = 0.0, 0
 
     def test(self, metrics: Mapping[str, float], learned: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
-        """Notes the test metrics of the model as it is, and what its activations have learned, if they learn."""
+        """Log the current model's test metrics and its activations' learned parameters, if any."""
         self.charge("eval")
         step = self.position.step
         parameters = [found for of_network in learned.values() for found in of_network.items()]
@@ -133,7 +133,7 @@ class RunLog:
             self._progress.metrics(self._epoch_shown(step), step, dict(metrics))
 
     def given(self, split: str, activation: str, values: Mapping[str, float]) -> None:
-        """Notes what the network was before any training: `given`, or `swapped` with another activation in it."""
+        """Log the network's metrics before training: split `given`, or `swapped` once its activation is replaced."""
         self.charge("eval")
         self._write(0, split, {"activation": activation, **values})
 
@@ -149,7 +149,7 @@ class RunLog:
             self._track(step, split, values)
 
     def _track(self, step: int, split: str, values: Mapping[str, float | str | None], **options: float) -> None:
-        """Give numbers to the tracker; `options` are TensorBoard's."""
+        """Pass numbers to the tracker; `options` are for TensorBoard only."""
         numbers = {f"{split}/{name}": value for name, value in values.items() if isinstance(value, (int, float))}
         self.processes.accelerator.log(numbers, step=step, log_kwargs={"tensorboard": options})
 
@@ -158,7 +158,7 @@ class RunLog:
         return round(self.position.train_seconds + self.position.eval_seconds, 3)
 
     def _epoch_reached(self, step: int) -> float:
-        """The epoch to which a step belongs, counted from 0, or the passes over the data that it ends."""
+        """The epoch of a step, counted from 0, or the number of passes over the data completed after it."""
         if self._steps_per_pass is None:
             return self.position.epoch_of_last_step
         return round(step / self._steps_per_pass, 4)
@@ -171,11 +171,11 @@ class RunLog:
 
     @property
     def throughput(self) -> float:
-        """Units a second so far, over all processes, without the time of evaluation."""
+        """Units per second so far, summed over all processes, excluding evaluation time."""
         return self.position.step * self.units_per_step / max(self.position.train_seconds, 1e-9)
 
     def charge(self, account: Literal["train", "eval"]) -> None:
-        """Counts the time since the last call as training or evaluation."""
+        """Count the time since the last call as training or evaluation."""
         now = time.perf_counter()
         if account == "train":
             self.position.train_seconds += now - self._clock
@@ -184,5 +184,5 @@ class RunLog:
         self._clock = now
 
     def skip_time(self) -> None:
-        """Counts the time since the last call as neither, such as that of a checkpoint."""
+        """Exclude the time since the last call from both accounts, such as the time to write a checkpoint."""
         self._clock = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Norms of gradient, weights and update: the first thing to look at when a run goes wrong."""
+"""Norms of gradient, weights, and update: the first thing to check when a run diverges."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor
 
 
 def _total_norm(tensors: Iterable[Tensor]) -> Tensor:
-    """The Euclidean norm over all elements of some tensors: a scalar on their device, also where they are sharded."""
+    """Return the Euclidean norm over all elements of tensors, sharded or not, as a scalar on their device."""
     norm = nn.utils.get_total_norm(list(tensors))
     return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
@@ -18,10 +18,10 @@ def _total_norm(tensors: Iterable[Tensor]) -> Tensor:
 class StepNorms:
     """Norms around one optimizer step.
 
-    The weights are copied before it, when the memory of the forward pass is free again.
+    The weights are copied before the step, when the memory of the forward pass has been freed.
 
     Args:
-        parameters: that are trained, with their gradients.
+        parameters: The model's parameters, with gradients; frozen ones are ignored.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -29,15 +29,15 @@ class StepNorms:
         self._before = [parameter.detach().clone() for parameter in self._parameters]
 
     def gradient(self) -> Tensor:
-        """The norm of the gradient as it is."""
+        """Return the norm of the current gradient, a scalar."""
         return _total_norm(parameter.grad for parameter in self._parameters if parameter.grad is not None)
 
     @torch.no_grad()
     def after_step(self, gradient: Tensor) -> dict[str, Tensor]:
-        """`grad_norm` as given, and `weight_norm` and `update_norm` after the step: scalars on the device.
+        """Return `grad_norm`, `weight_norm`, and `update_norm` after the step: scalars on the device.
 
         Args:
-            gradient: its norm before clipping.
+            gradient: The norm of the gradient before clipping, a scalar.
         """
         updates = [now - before for now, before in zip(self._parameters, self._before, strict=True)]
         whole = gradient.full_tensor() if isinstance(gradient, DTensor) else gradient

@@ -1,4 +1,4 @@
-"""Prints the block before a run's first step, and what to type after its last."""
+"""Print the block before a run's first step, and the commands to run after its last step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def print_opening(
     steps: int,
     data_are_missing: bool,
 ) -> None:
-    """Print what the task knows of a run, and what every run knows of itself.
+    """Print the task's description of a run, followed by the lines that every run has.
 
     Args:
         opening: The task's lines.
@@ -33,8 +33,8 @@ def print_opening(
         config: The run's configuration.
         processes: The processes; the main one prints.
         plan: How a batch is split among them.
-        folder: The run folder, and whether a run is continued there.
-        steps: Optimizer steps of the whole run.
+        folder: The run folder, followed by "(new)" or "(continued)".
+        steps: The number of optimizer steps in the whole run.
         data_are_missing: Whether the data could not be read.
     """
     lines = opening_lines(
@@ -51,7 +51,7 @@ def print_opening(
 
 
 def print_end(task: Task[Any], folder: Path, result: Result, processes: Processes) -> None:
-    """Print a finished run's result, where its curves are, and the commands to go on with."""
+    """Print a finished run's result, the path of its curves, and the commands for the next steps."""
     processes.say(f"finished: {result.primary_metric.shown}; everything is in {folder}")
     for line in next_steps(task, folder):
         processes.say(shown_line(line))

@@ -1,4 +1,4 @@
-"""`Prepared`: everything that exists once `Run.prepare` was called."""
+"""`Prepared`: the objects that `Run.prepare` creates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Prepared:
     Attributes:
         learner: The model and its optimizer.
         steps: The optimizer steps.
-        identity: Everything that the run's numbers follow from.
+        identity: The config, inputs, and environment that determine the run's numbers.
     """
 
     learner: Learner
@@ -40,7 +40,7 @@ class Prepared:
         activations: SwappedActivations,
         other: Mapping[str, Any],
     ) -> Result:
-        """Return the content of result.json, of the weights as they are."""
+        """Return the content of result.json for the current weights."""
         steps, config, position = self.steps, self.steps.config, self.steps.position
         name = config.primary_metric
         return Result(

@@ -1,11 +1,11 @@
-"""`Run`: one training run, from its folder to its result. Each task's `train.py` calls it; it calls nobody back.
+"""`Run`: one training run, from its folder to its result. Each task's `train.py` calls it; there are no callbacks.
 
 In order:
 
-1. `report_if_finished` ends the command where the run folder holds its result.
+1. `report_if_finished` tells you whether the run folder already holds the result.
 2. `load` reads the data.
 3. `prepare` checks everything, opens the run folder and prints the opening block. A dry run ends here.
-4. `epochs` and `micro_batches` yield what to train on, `backward` takes its losses, `report` the epoch's test metrics.
+4. `epochs` and `micro_batches` yield the training data, `backward` accepts losses, `report` logs the test metrics.
 5. `finish` writes the weights and result.json, then curves and extras.
 """
 
@@ -56,19 +56,19 @@ class _DryRunEnds(Exception):
 
 
 class Run(Generic[Config]):
-    """One training run: folder, continuation, signals, steps, metrics, checkpoints, result.
+    """One training run: folder, resuming, signals, steps, metrics, checkpoints, and result.
 
     Args:
         config: The full configuration.
-        task: The task that it belongs to.
+        task: The task of the run.
 
     Attributes:
-        config, folder: The configuration, and the run folder.
+        config, folder: The configuration and the run folder.
         processes: The processes of this launch.
-        evaluation: What a task's evaluation function needs; a request to stop is honored between its batches.
+        evaluation: The argument for a task's evaluation function; stop requests are honored between its batches.
 
     Raises:
-        RequestError: The run folder belongs to another config, or the launcher's processes do not see each other.
+        RequestError: The run folder belongs to another config, or the launcher's processes cannot see each other.
 
     Examples:
         >>> import tempfile, torch
@@ -102,7 +102,7 @@ class Run(Generic[Config]):
         self.config = config
         self.task = task
         self.folder = task.run_folder(config)
-        me = weakref.proxy(self)  # or this run would hold itself, and its loader processes outlive it for 20 seconds
+        me = weakref.proxy(self)  # a reference cycle would keep loader processes alive for 20 seconds
         self.evaluation = Evaluation(config, self.folder, around=lambda batches: me._interruptible(batches))
         self.processes = self.evaluation.processes
         self.position = Position()
@@ -126,7 +126,7 @@ class Run(Generic[Config]):
 
     @cached_property
     def plan(self) -> BatchPlan:
-        """How the batch is split among the processes; RequestError if it does not divide."""
+        """The split of the batch among the processes; raises RequestError if it is not divisible."""
         return plan_batches(self.config.batch_size, self.processes.count, self.config.micro_batch_size)
 
     # --------------------------------------------------------------------------------------------- begin and continue
@@ -142,15 +142,15 @@ class Run(Generic[Config]):
         self._signal.restore()
         self._place.close()
         dry_run_ends = isinstance(error, _DryRunEnds)
-        # a process that failed must not wait for the others
+        # a failed process must not wait for the others
         if error is None or dry_run_ends or isinstance(error, Interrupted):
             self.processes.end()
         return dry_run_ends
 
     def report_if_finished(self) -> bool:
-        """Print a line and return True if the run folder holds this run, finished.
+        """Print a line and return True if this run has already finished.
 
-        If a finished run's files are damaged, print that instead; training completes the run from its last checkpoint.
+        If a finished run's files are damaged, print a warning; training completes the run from its last checkpoint.
         """
         if self.config.overwrite:
             return False
@@ -164,8 +164,8 @@ class Run(Generic[Config]):
         """Load the data. If they are missing, a dry run describes a stand-in of the published sizes instead.
 
         Args:
-            load: Loads the data.
-            stand_in: Returns the stand-in; None for data without published sizes, such as your own.
+            load: The function that loads the data.
+            stand_in: The function that returns the stand-in; None for data without published sizes, such as your own.
 
         Raises:
             RequestError: The data are missing or malformed. With a stand-in, `prepare` raises it.
@@ -193,23 +193,23 @@ class Run(Generic[Config]):
         units_per_step: float | None = None,
         batch_norm: BatchNorm = "synchronized",
     ) -> nn.Module:
-        """Open the run folder, move model and optimizer to their device, and restore the newest whole checkpoint.
+        """Open the run folder, move model and optimizer to the device, and restore the newest complete checkpoint.
 
-        Nothing is written before this call, and a dry run ends in it.
+        Nothing is written before this call. A dry run ends here.
 
         Args:
-            model, optimizer: As built, on the CPU or already on the device.
-            dataset, order: The training set, and the order of its samples.
-            inputs: Fingerprints of what the run reads: `data`, and whatever else decides its numbers.
-            opening: What the task prints before the first step; None prints nothing.
-            average: Keep an average of the weights.
-            steps_per_pass: Steps that train on as many samples as the data has, where the loop's epochs are not passes
-                over the data but the steps between two evaluations; metrics then count epochs in fractions.
-            units_per_step: How many of the throughput's units a step has on average, where the config cannot know.
+            model, optimizer: The model and its optimizer, on the CPU or already on the device.
+            dataset, order: The training set and the order of its samples.
+            inputs: The fingerprints of everything the run's numbers depend on: `data`, and any other input files.
+            opening: The task's lines to print before the first step; None prints nothing.
+            average: The settings of the weight average; None keeps no average.
+            steps_per_pass: The number of steps in one pass over the data, if the loop's epochs are not passes but the
+                steps between two evaluations; metrics then count epochs in fractions.
+            units_per_step: The average number of throughput units per step, if the config does not determine it.
             batch_norm: Whether batch norm normalizes over all processes.
 
         Returns:
-            The model to call in training.
+            The model to call during training.
 
         Raises:
             RequestError: The folder holds another run, an average of a sharded model is requested, or the data are
@@ -250,7 +250,7 @@ class Run(Generic[Config]):
         return self._prepared
 
     def _opened(self, inputs: Mapping[str, Fingerprint]) -> tuple[Path | None, RunIdentity]:
-        """Return the checkpoint to continue from, if there is one, and the run's identity; a dry run only looks."""
+        """Return the checkpoint to resume from, if any, and the run's identity; a dry run writes nothing."""
         identity = RunIdentity.of(self.config, inputs, environment(self.processes.device_name, self.task.distribution))
         if self._missing is not None:
             return None, identity
@@ -259,12 +259,12 @@ class Run(Generic[Config]):
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """What the test metrics are of: the average where the recipe says so, else the model."""
+        """The model to evaluate: the average of the weights if the recipe evaluates it, else the model."""
         return self._built.learner.evaluated_model
 
     @property
     def kept_average(self) -> nn.Module | None:
-        """The average of the weights where one is kept and the test metrics are not of it; None otherwise."""
+        """The average of the weights if the recipe keeps one without evaluating it; None otherwise."""
         return self._built.learner.kept_average
 
     # ---------------------------------------------------------------------------------------------------- the loop
@@ -275,7 +275,7 @@ class Run(Generic[Config]):
         return self._built.steps.are_complete
 
     def epochs(self) -> Iterator[int]:
-        """Yield the epochs that are left, with a checkpoint after each. A stopped last evaluation is repeated."""
+        """Yield the remaining epochs, and save a checkpoint after each. An interrupted last evaluation is repeated."""
         steps = self._built.steps
         while True:
             yield self.position.epoch
@@ -287,11 +287,11 @@ class Run(Generic[Config]):
             self._stop_if_asked()
 
     def micro_batches(self) -> Iterator[MicroBatch]:
-        """Yield this process's micro-batches of the epoch that are left; pass the loss of each to `backward`.
+        """Yield this process's remaining micro-batches of the epoch; pass the loss of each to `backward`.
 
         Raises:
-            RunFailure: a loss was not finite, a sample cannot be read, or a loader process was killed.
-            Interrupted: a signal asked the run to stop, and it is saved.
+            RunFailure: A loss was not finite, a sample cannot be read, or a loader process was killed.
+            Interrupted: A signal asked the run to stop; a checkpoint has been saved.
         """
         if self.is_complete:
             return
@@ -304,28 +304,28 @@ class Run(Generic[Config]):
                 self._stop_if_asked()
         self._settle()
         self._built.learner.average_statistics()
-        if self.is_complete:  # before the last evaluation, which may take long
+        if self.is_complete:  # the last evaluation may take long
             self._save_checkpoint()
             self._stop_if_asked()
 
     def _readable(self, batches: Iterator[Loaded]) -> Iterator[Loaded]:
-        """The same batches; a sample that cannot be read fails the run, whose files are there already."""
+        """Yield the same batches; raise RunFailure if a sample cannot be read, since the run has already started."""
         try:
             yield from batches
         except RequestError as error:
             raise RunFailure(f"{error}; --check-data reads every sample before training") from None
 
     def backward(self, micro_batch: MicroBatch, loss: Tensor) -> None:
-        """Take the mean loss, a scalar, of the last micro-batch; the last one of a step updates the weights.
+        """Run backward on a micro-batch's mean loss, a scalar; after a step's last micro-batch, update the weights.
 
         Raises:
-            RunFailure: the loss of this step or, on a GPU, of the one before was not finite.
+            RunFailure: The loss of this step or, on a GPU, of the previous step was not finite.
         """
         with self._finite_losses():
             self._built.steps.take(micro_batch, loss)
 
     def _settle(self) -> None:
-        """Waits for the losses under way."""
+        """Wait for the losses in flight."""
         with self._finite_losses():
             self._built.steps.settle()
 
@@ -339,7 +339,7 @@ class Run(Generic[Config]):
             raise RunFailure(f"{error}; {last_good_checkpoint(self._place.checkpoints)}") from None
 
     def _interruptible(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """Yield the batches of an evaluation; a request to stop is honored after each."""
+        """Yield the batches of an evaluation; stop requests are honored after each."""
         self._settle()
         self._built.learner.share_buffers()
         self.log.charge("train")
@@ -348,7 +348,7 @@ class Run(Generic[Config]):
             self._stop_if_asked(inside_evaluation=True)
 
     def report(self, metrics: dict[str, float]) -> None:
-        """Notes the test metrics of the model as it is."""
+        """Log the test metrics of the current model."""
         self._settle()
         name = self.config.primary_metric
         value, best = metrics[name], self.position.best.get(name)
@@ -367,7 +367,7 @@ class Run(Generic[Config]):
         self.log.skip_time()
 
     def _stop_if_asked(self, inside_evaluation: bool = False) -> None:
-        """Saves and raises Interrupted once all processes know of a signal to any of them."""
+        """Save a checkpoint and raise Interrupted once all processes know that one of them received a signal."""
         asked = self._signal.number is not None
         if self.processes.count > 1:
             asked = self.processes.any(asked) if inside_evaluation else self._built.steps.stop_agreed
@@ -396,13 +396,13 @@ class Run(Generic[Config]):
         """Write weights and result.json, then curves and extras, in this order, and return the result.
 
         Args:
-            metrics: of the final weights.
-            dataset, model_name: for tables.
-            data: what the task says of the data; the fingerprints are added.
-            swapped: what became of the activations.
-            other: further fields of result.json.
-            files: of the run's folder, written by the task, without which the run cannot be used.
-            extras: Functions by what they make, such as `samples/worst.png`; see `extra`.
+            metrics: The test metrics of the final weights.
+            dataset, model_name: The names of data set and model in tables.
+            data: The task's facts about the data; the fingerprints are added.
+            swapped: The report of the activation swap.
+            other: Additional fields of result.json.
+            files: The files in the run folder that the task wrote and that using the run requires.
+            extras: Functions by the file they write, such as `samples/worst.png`; see `extra`.
         """
         result = self._built.result(
             self.task, metrics, dataset=dataset, model=model_name, data=data, activations=swapped, other=other or {}
@@ -422,14 +422,14 @@ class Run(Generic[Config]):
             self._place.save_curves(result)
 
     def extra(self, what: str, make: Callable[[], None]) -> None:
-        """Make something that the run can do without, such as a picture: a failure is one warning, and no more.
+        """Write an optional output, such as a picture. If it fails, the run only prints a warning.
 
-        Every process calls this; `make` leaves writing to the main one. A failure must be the same on all processes, or
-        on the main one while no other waits for it.
+        Every process calls this, but `make` must write only on the main one. A failure must occur on all processes, or
+        on the main one while no other process waits for it.
 
         Args:
-            what: The file, for the warning; each is warned of once.
-            make: Makes it.
+            what: The file's name in the warning, which is printed once per file.
+            make: The function that writes the file.
         """
         self._extras.make(what, make)
         self.log.skip_time()

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: weights, optimizer, average, loss scale, and where the run is."""
+"""The content of a checkpoint: weights, optimizer, weight average, loss scale, and the run's position."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from ..storage.weights_files import load_into, read_saved, read_tensors
 
 @dataclass
 class Position:
-    """Where a run is.
+    """A run's position in training.
 
     Attributes:
-        step: optimizer steps done.
-        epoch, step_in_epoch: the next step to do.
-        train_seconds, eval_seconds: so far, over all continuations.
-        loss_sum, loss_count: the training loss since the last line of metrics.
-        best: best test metrics so far, with their step.
+        step: The number of completed optimizer steps.
+        epoch, step_in_epoch: The epoch and index of the next step.
+        train_seconds, eval_seconds: The total training and evaluation times, including earlier sessions of the run.
+        loss_sum, loss_count: The sum and number of training losses since the last line of metrics.jsonl.
+        best: The best test metrics so far, with their step.
     """
 
     step: int = 0
@@ -50,22 +50,22 @@ class Position:
 
     @property
     def epoch_of_last_step(self) -> int:
-        """The epoch to which the last step belongs."""
+        """The epoch of the last completed step."""
         return self.epoch - 1 if self.step_in_epoch == 0 and self.step > 0 else self.epoch
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """The objects whose state a checkpoint saves; random numbers need none, being functions of the position.
+    """The objects whose state a checkpoint saves. Random states are not saved: they follow from the position.
 
-    Model and optimizer are saved whole and by the parameters' names, so that a run may continue with another number of
-    processes, and sharded or not.
+    The full model and optimizer states are saved by parameter name, so a run can resume with a different number of
+    processes, sharded or not.
 
     Attributes:
-        model: the bare model, sharded by FSDP2 or not.
-        optimizer: a torch optimizer.
-        average: of the weights, if there is one.
-        scaler: of fp16, if there is one.
+        model: The unwrapped model, sharded by FSDP2 or not.
+        optimizer: The torch optimizer.
+        average: The average of the weights, if the recipe keeps one.
+        scaler: The gradient scaler, if training in fp16.
     """
 
     model: nn.Module
@@ -74,7 +74,7 @@ class TrainingState:
     scaler: Any
 
     def writers(self, position: Position) -> dict[str, Callable[[Path], None]]:
-        """File names of a checkpoint, each with the function that writes it; to be called by every process."""
+        """Return a checkpoint's file names, each with the function that writes it. Every process must call this."""
         optimizer = get_optimizer_state_dict(self.model, self.optimizer, options=_whole(self.model))
         files: dict[str, Callable[[Path], None]] = {
             "model.safetensors": weights_writer(self.model),
@@ -88,10 +88,10 @@ class TrainingState:
         return files
 
     def restore(self, checkpoint: Path) -> Position:
-        """Loads a checkpoint into the objects and returns where it stands.
+        """Load a checkpoint into the objects and return its position.
 
         Raises:
-            RequestError: a file of it cannot be read, or does not fit.
+            RequestError: A file of the checkpoint cannot be read or does not match the objects.
         """
         position = _read_position(checkpoint)
         with _named(checkpoint / "model.safetensors") as weights:
@@ -113,23 +113,23 @@ class TrainingState:
 
 @contextmanager
 def _named(path: Path) -> Iterator[Path]:
-    """Says which file of a checkpoint it was, whatever the library says."""
+    """Name the checkpoint file in any error that reading it raises."""
     try:
         yield path
-    except RequestError:  # of `weights_files`, which names it
+    except RequestError:  # from `weights_files`, which names the file
         raise
-    except Exception as error:  # torch has its own
+    except Exception as error:  # torch raises many types
         problem = str(error).strip().partition("\n")[0][:300] or type(error).__name__
         raise RequestError(f"{path} cannot be restored: {problem}") from None
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether the model's parameters are spread over processes."""
+    """Whether the model's parameters are sharded across processes."""
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def weights_writer(model: nn.Module) -> Callable[[Path], None]:
-    """A function that writes the whole model as safetensors; to be called by every process, and the result by one."""
+    """Return a function that writes the full model as safetensors. Every process calls this; one calls the result."""
     if not is_sharded(model):
         return lambda path: save_model(model, str(path))
     whole: dict[str, Any] = get_model_state_dict(model, options=_whole(model))
@@ -137,12 +137,12 @@ def weights_writer(model: nn.Module) -> Callable[[Path], None]:
 
 
 def _whole(model: nn.Module) -> StateDictOptions:
-    sharded = is_sharded(model)  # gathering a model that is not would only copy it
+    sharded = is_sharded(model)  # gathering an unsharded model would only copy it
     return StateDictOptions(full_state_dict=sharded, cpu_offload=sharded)
 
 
 def _read_position(checkpoint: Path) -> Position:
-    """Where a checkpoint stands; RequestError if its file is malformed."""
+    """Return a checkpoint's position; raise RequestError if its file is malformed."""
     path = checkpoint / "position.json"
     try:
         position = Position(**regular_json(path))

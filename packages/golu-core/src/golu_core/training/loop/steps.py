@@ -1,4 +1,4 @@
-"""Optimizer steps: a loader's micro-batches go in, gradients are accumulated, and losses come out and are watched.
+"""Optimizer steps: run micro-batches, accumulate gradients, and check losses.
 
 The order of one step:
 
@@ -6,7 +6,7 @@ The order of one step:
 2. `take` runs the backward pass of its loss, divided by the number of micro-batches.
 3. With the last micro-batch: clip, step with the schedule's learning rate, then update the average of the weights.
 4. The mean loss and this process's stop request are summed over all processes, and copied without waiting.
-5. The values of earlier steps arrive: a loss that is not finite ends the run, a stop request is noted, the log is told.
+5. The values of earlier steps arrive: a nonfinite loss ends the run, a stop request is recorded, the step is logged.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from .watch import LossWatch, StepValues
 
 @dataclass(frozen=True, eq=False)
 class MicroBatch:
-    """What a device takes at once: its share of a step, or a part of that where gradients are accumulated.
+    """The samples in one forward pass of a process: its share of a step, or less if gradients are accumulated.
 
     Attributes:
-        batch: as the data set makes it.
-        ends_step: whether the optimizer steps after it.
+        batch: The batch, as returned by the data set.
+        ends_step: Whether the optimizer steps after this micro-batch.
     """
 
     batch: Any
@@ -45,10 +45,10 @@ class MicroBatch:
 
 
 class NotFinite(ArithmeticError):
-    """The loss of a step is not a number, or infinite.
+    """The loss of a step is NaN or infinite.
 
     Attributes:
-        values: of the step.
+        values: The values of the step.
     """
 
     def __init__(self, values: StepValues) -> None:
@@ -61,14 +61,14 @@ class Steps:
     """The optimizer steps of a run.
 
     Attributes:
-        config, length: learning rate and clipping follow from them.
-        total: steps of the whole run.
-        processes: that take them together.
-        learner, loader: the model, and what it is trained on.
-        position: of the run; is moved on.
-        log: is told of each step.
-        signal: whether this process was asked to stop; each step tells the others.
-        stop_agreed: whether all processes know that one of them was.
+        config, length: The run's configuration and length, which determine the learning rate and clipping.
+        total: The number of steps in the whole run.
+        processes: The processes that train together.
+        learner, loader: The model with its optimizer, and the loader of training data.
+        position: The run's position, updated in place.
+        log: The log that records each step.
+        signal: The stop request to this process, if any; each step shares it with the other processes.
+        stop_agreed: Whether all processes know that one of them was asked to stop.
     """
 
     config: RunConfig
@@ -95,14 +95,14 @@ class Steps:
 
     @property
     def ends_epoch(self) -> bool:
-        """Whether the last step was its epoch's last."""
+        """Whether the last step was the final step of its epoch."""
         return self.position.step_in_epoch == self.loader.order.steps_per_epoch
 
     def micro_batches(self) -> Iterator[MicroBatch]:
-        """Yield this process's micro-batches of the epoch, from where the run stands; pass the loss of each to `take`.
+        """Yield this process's remaining micro-batches of the epoch; pass the loss of each to `take`.
 
-        Between optimizer steps gradients are not synchronized. The global random generators are seeded for each by
-        (seed, step, micro-batch, process), so that dropout is the same after a continuation.
+        Gradients are synchronized only in the last micro-batch of a step. Before each micro-batch, the global random
+        generators are seeded with (seed, step, micro-batch, process), so that dropout is the same after resuming.
         """
         position = self.position
         if self.are_complete:
@@ -118,10 +118,10 @@ class Steps:
                 return
 
     def take(self, micro_batch: MicroBatch, loss: Tensor) -> None:
-        """Run the backward pass of a micro-batch's mean loss, a scalar, and after the step's last one the optimizer.
+        """Run backward on a micro-batch's mean loss, a scalar; after the step's last micro-batch, step the optimizer.
 
         Raises:
-            NotFinite: the loss of this step or, on a GPU, of the one before was not finite.
+            NotFinite: The loss of this step or, on a GPU, of the previous step was not finite.
         """
         if micro_batch is not self._open:
             raise RuntimeError("call Run.backward once for each micro-batch of Run.micro_batches, in their order")
@@ -139,7 +139,7 @@ class Steps:
         self._send(lr, norms)
 
     def _send(self, lr: float, norms: Mapping[str, Tensor]) -> None:
-        """Sends this step's loss and stop request on their way, and looks at those that have arrived."""
+        """Start copying this step's loss and stop request, and check those that have arrived."""
         loss = torch.stack(self._losses).mean().float()
         self._losses.clear()
         values = torch.stack([loss, torch.full_like(loss, float(self.signal.number is not None))])
@@ -149,10 +149,10 @@ class Steps:
         self._note(self._watch.arrived())
 
     def settle(self) -> None:
-        """Waits for the losses under way, and notes them.
+        """Wait for the losses in flight, then check and log them.
 
         Raises:
-            NotFinite: one of them was not finite.
+            NotFinite: One of the losses was not finite.
         """
         self._note(self._watch.all())
 

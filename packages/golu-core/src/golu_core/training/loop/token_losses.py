@@ -10,15 +10,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _LOGITS_AT_ONCE = {"cpu": 1 << 25, "cuda": 1 << 27}
-"""Logits of one chunk, by device: in float32 128 MiB on a CPU, and 512 on a GPU, which many launches keep waiting."""
+"""Logits per chunk, by device: in float32, 128 MiB on a CPU, and 512 MiB on a GPU to reduce kernel launches."""
 
 
 class TokenScores(NamedTuple):
-    """How well each token was predicted.
+    """The loss and correctness of each token's prediction.
 
     Attributes:
-        loss: (tokens,) float32, negative log-likelihood in nats.
-        right: (tokens,) bool, whether the token had the largest logit.
+        loss: Negative log-likelihood in nats, float32 (tokens,).
+        right: Whether the token had the largest logit, bool (tokens,).
     """
 
     loss: Tensor
@@ -26,16 +26,16 @@ class TokenScores(NamedTuple):
 
 
 def mean_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """The mean over N tokens of cross_entropy(hidden @ weight.T, targets): a scalar in float32.
+    """Return the mean over N tokens of cross_entropy(hidden @ weight.T, targets), a float32 scalar.
 
-    Matrix products run in autocast's type where it is on. Softmax and loss are in float32. The gradient of the logits
-    is made with the loss, chunk by chunk, so that a step holds one chunk of them instead of three whole copies; nothing
-    is computed twice.
+    Matrix products run in autocast's dtype if autocast is enabled. Softmax and loss are computed in float32. The
+    gradient of the logits is computed together with the loss, chunk by chunk. Memory therefore holds one chunk of
+    logits instead of three full copies, and nothing is computed twice.
 
     Args:
-        hidden: (N, width).
-        weight: (vocabulary, width).
-        targets: (N,) int64.
+        hidden: Hidden states, (N, width).
+        weight: The weight of the output layer, (vocabulary, width).
+        targets: Target tokens, int64 (N,).
     """
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
@@ -46,7 +46,7 @@ def mean_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tenso
 
 @torch.no_grad()
 def token_scores(hidden: Tensor, weight: Tensor, targets: Tensor) -> TokenScores:
-    """Loss (N,) of each token, and whether it was the model's first choice; arguments as in `mean_cross_entropy`."""
+    """Return each token's loss (N,) and whether it had the largest logit; arguments as in `mean_cross_entropy`."""
     losses, right = [], []
     for rows in _chunks(len(targets), weight):
         logits = F.linear(hidden[rows], weight).float()
@@ -63,7 +63,7 @@ def _chunks(tokens: int, weight: Tensor) -> list[slice]:
 
 
 class _MeanCrossEntropy(torch.autograd.Function):
-    """Saves the gradients of the sum; backward scales them, in float32, so that fp16's small numbers survive."""
+    """Save the gradients of the summed loss; backward scales them in float32, so that small fp16 values survive."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class _MeanCrossEntropy(torch.autograd.Function):
         return total / len(targets)
 
     @staticmethod
-    @once_differentiable  # or a second derivative would be wrong in silence
+    @once_differentiable  # a second derivative would be silently wrong
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         hidden_gradient, weight_gradient = ctx.saved_tensors
         scale = gradient / ctx.tokens

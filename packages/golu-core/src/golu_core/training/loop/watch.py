@@ -1,4 +1,4 @@
-"""Losses on their way from the device: looked at as soon as they are there, without making the device wait."""
+"""Asynchronous copies of losses from the device: each is checked once it arrives, without stalling the device."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class StepValues:
-    """What one optimizer step gave.
+    """The values of one optimizer step.
 
     Attributes:
-        step: counted from 1.
-        lr: its learning rate.
-        loss: mean over the step's samples.
-        stop: whether a process was asked to stop.
-        norms: of gradient, weights and update, where this step's are logged.
+        step: The step, counted from 1.
+        lr: The learning rate of the step.
+        loss: The mean loss over the step's samples.
+        stop: Whether any process was asked to stop.
+        norms: The norms of gradient, weights, and update, if this step logs them.
     """
 
     step: int
@@ -30,7 +30,7 @@ class StepValues:
 
     @property
     def is_finite(self) -> bool:
-        """Whether training may go on."""
+        """Whether the loss is finite, so that training can continue."""
         return math.isfinite(self.loss)
 
 
@@ -44,23 +44,23 @@ class _UnderWay:
 
 
 class LossWatch:
-    """The steps whose loss was computed and not yet read.
+    """A queue of steps whose loss has been computed but not read yet.
 
-    On a GPU reading at once would make it wait for the host in every step, so that one step's loss stays under way
-    while the next is computed. Elsewhere nothing stays.
+    On a GPU, reading a loss immediately would synchronize with the host in every step. Therefore, one step's loss is
+    still being copied while the next step is computed. On other devices, losses are read immediately.
     """
 
     def __init__(self) -> None:
         self._under_way: list[_UnderWay] = []
 
     def send(self, step: int, lr: float, loss: Tensor, stop: Tensor, norms: Mapping[str, Tensor]) -> None:
-        """Sends a step's values on their way to the host.
+        """Start copying a step's values to the host.
 
         Args:
-            step: counted from 1.
-            lr: its learning rate.
-            loss, stop: scalars on the device; `stop` is above 0 if a process was asked to.
-            norms: scalars by name.
+            step: The step, counted from 1.
+            lr: The learning rate of the step.
+            loss, stop: Scalars on the device; `stop` is positive if any process was asked to stop.
+            norms: Scalars on the device, by name.
         """
         values = torch.stack([loss.float(), stop.float(), *(norm.float() for norm in norms.values())])
         ready = None
@@ -71,11 +71,11 @@ class LossWatch:
         self._under_way.append(_UnderWay(step, lr, tuple(norms), values, ready))
 
     def arrived(self) -> Iterator[StepValues]:
-        """The steps whose values need not be waited for."""
+        """Yield the steps whose values can be read without stalling the device."""
         return self._read(keep=1 if self._under_way and self._under_way[-1].ready is not None else 0)
 
     def all(self) -> Iterator[StepValues]:
-        """All steps, waiting for those under way."""
+        """Yield all remaining steps, waiting for copies that are still in flight."""
         return self._read(keep=0)
 
     def _read(self, keep: int) -> Iterator[StepValues]:
