@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: written beside, checked by checksum, renamed into place."""
+"""Atomic checkpoints: written to a temporary folder, verified by checksum, and renamed into place."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ _PREFIX = "step-"
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:
-    """The checkpoints in a run's folder, oldest first."""
+    """Return the checkpoints in a run's folder, oldest first."""
     return sorted(path for path in folder.glob(f"{_PREFIX}*") if path.is_dir())
 
 
 def last_good_checkpoint(folder: Path) -> str:
-    """Half a sentence that names the newest checkpoint."""
+    """Return a clause for messages that names the newest checkpoint."""
     good = checkpoint_folders(folder)
     return f"the last good checkpoint is {good[-1]}" if good else "there is no earlier checkpoint"
 
 
 def save_checkpoint(folder: Path, step: int, writers: dict[str, Callable[[Path], None]], keep: int) -> Path:
-    """Writes the files of one checkpoint and removes all but the newest `keep`.
+    """Write the files of one checkpoint and remove all but the newest `keep`.
 
     Args:
         folder: the run's `checkpoints`.
-        step: the optimizer step after which the checkpoint stands.
-        writers: file name to a function that writes that file.
-        keep: how many checkpoints stay.
+        step: The number of completed optimizer steps.
+        writers: The functions that write the files, by file name.
+        keep: The number of checkpoints to keep.
 
     Raises:
-        RunFailure: a file could not be written; nothing is left of it, and the message names the last good checkpoint.
+        RunFailure: A file could not be written. It is removed, and the message names the last good checkpoint.
     """
     final = folder / f"{_PREFIX}{step:08d}"
     try:
@@ -75,7 +75,7 @@ def save_checkpoint(folder: Path, step: int, writers: dict[str, Callable[[Path],
 
 
 def remove_old_checkpoints(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints that this program made; also what a kill left of a removal."""
+    """Remove all but the newest `keep` checkpoints written by this program, and the remains of interrupted removals."""
     for old in checkpoint_folders(folder)[:-keep]:
         if not foreign_files(old, [*_files_of(old), CHECKPOINT_MARKER]):
             with contextlib.suppress(RequestError):  # somebody else's folder of that name
@@ -83,7 +83,7 @@ def remove_old_checkpoints(folder: Path, keep: int) -> None:
 
 
 def _files_of(checkpoint: Path) -> list[str]:
-    """Names of its files, as far as its manifest can be read."""
+    """Return the names of a checkpoint's files, as far as its manifest can be read."""
     try:
         return list(regular_json(checkpoint / CHECKPOINT_MARKER)["files"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -98,15 +98,15 @@ def _free_space(folder: Path) -> str:
 def newest_whole_checkpoint(folder: Path, needed: Collection[str], warn: Callable[[str], None]) -> Path | None:
     """The newest checkpoint whose files have the checksums of its manifest; None if there is no checkpoint at all.
 
-    Each damaged one is named by `warn`.
+    Each damaged checkpoint is reported through `warn`.
 
     Args:
         folder: the run's `checkpoints`.
-        needed: files without which a checkpoint is not whole.
-        warn: takes a sentence.
+        needed: The files that a complete checkpoint must have.
+        warn: The function that prints a warning.
 
     Raises:
-        RequestError: there are checkpoints, but none is whole, or one is of another version of this program.
+        RequestError: There are checkpoints, but none is complete, or another version of golu wrote one.
     """
     found = checkpoint_folders(folder)
     for path in reversed(found):

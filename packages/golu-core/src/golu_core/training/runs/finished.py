@@ -95,7 +95,7 @@ class FinishedRun(Generic[Config]):
 
     @classmethod
     def at(cls, folder: Path, config_type: type[Config]) -> FinishedRun[Config]:
-        """The finished run in a folder; RequestError where there is none, or it is damaged."""
+        """Return the finished run in a folder; raise RequestError if there is none or it is damaged."""
         config = read_config(folder, config_type)
         path = folder / RESULT_FILE
         if not path.exists():
@@ -110,12 +110,12 @@ class FinishedRun(Generic[Config]):
         return cls(folder, _on_this_device(plain), result)
 
     def evaluated_with(self, flags: EvaluationFlags) -> Config:
-        """The config with the flags of `evaluate` that were given."""
+        """Return the config with the flags passed to `evaluate` applied."""
         given = {name: getattr(flags, name) for name in ("data_dir", "num_workers") if getattr(flags, name) is not None}
         return dataclasses.replace(self.config, **given)
 
     def check_input(self, name: str, fingerprint: Fingerprint) -> None:
-        """Raises RequestError if the run was made with other data than these."""
+        """Raise RequestError if the run was trained on different data."""
         inputs = {"data": self.result.data.get("fingerprint"), **self.result.data.get("inputs", {})}
         there = inputs.get(name)
         if there != fingerprint.text:
@@ -125,7 +125,7 @@ class FinishedRun(Generic[Config]):
             )
 
     def check_file(self, name: str) -> Path:
-        """The path of a file of the run; RequestError if it is missing or not as result.json names it."""
+        """Return the path of one of the run's files; raise RequestError if it is missing or its checksum differs."""
         path = self.folder / name
         expected = self.result.files.get(name)
         if not path.exists():
@@ -139,7 +139,7 @@ class FinishedRun(Generic[Config]):
         return path
 
     def load_weights(self, model: nn.Module, name: str = WEIGHTS_FILE) -> None:
-        """Loads the run's final weights into a model.
+        """Load the run's final weights into a model.
 
         Raises:
             RequestError: They are missing or damaged, or do not fit the model.
@@ -153,7 +153,7 @@ class FinishedRun(Generic[Config]):
         finite_weights(model, path)
 
     def load_evaluated_weights(self, model: nn.Module, average: Average | None) -> None:
-        """Loads the weights that the run's metrics are of: the average, where it was evaluated."""
+        """Load the weights that the run evaluated: the average if it was evaluated, else the final weights."""
         averaged = average is not None and average.evaluate
         self.load_weights(model, AVERAGE_FILE if averaged else WEIGHTS_FILE)
 

@@ -1,4 +1,4 @@
-"""What leaves a network is finite, or it does not leave: NaN is neither a black image nor an empty list of boxes."""
+"""Checks for NaN and infinity in a network's outputs, which would otherwise become black images or empty box lists."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def finite(values: Tensor, what: str) -> Tensor:
     """Return the values of a network that are about to be written or printed, if all of them are finite.
 
     Args:
-        values: Of any shape and dtype.
-        what: Their name in the message, in the plural, such as `the drawn images`.
+        values: The values, of any shape and dtype.
+        what: The name of the values in the message, in the plural, such as `the drawn images`.
 
     Raises:
         RunFailure: Some are NaN or infinite.

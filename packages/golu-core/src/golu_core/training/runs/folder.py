@@ -1,4 +1,4 @@
-"""The folder of a run as its one writer sees it: whose it is, and each file in it whole, checked and accounted for.
+"""The run folder for its only writer: check the owner, write each file atomically, and record its checksum.
 
 The order of a run:
 
@@ -61,11 +61,11 @@ from .run_files import (
 
 
 class RunFolder:
-    """A run's folder, as its one writer sees it.
+    """The run folder, for its only writer.
 
     Args:
-        path: of the folder.
-        outputs: patterns of the files that the task itself writes, such as `samples/epoch-*.png`.
+        path: The path of the folder.
+        outputs: The patterns of the files that the task writes, such as `samples/epoch-*.png`.
     """
 
     def __init__(self, path: Path, outputs: Sequence[str] = ()) -> None:
@@ -76,13 +76,13 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the checkpoints are."""
+        """The folder of the checkpoints."""
         return self.path / "checkpoints"
 
     # -------------------------------------------------------------------------------------------- before data are read
 
     def check_owner(self, config: RunConfig) -> None:
-        """Raises RequestError if what lies there is another run, or no run of this program."""
+        """Raise RequestError if the folder holds another run or files that this program did not write."""
         path = self.path
         if path.is_symlink():
             raise RequestError(f"{path} is a symbolic link: name the folder itself, by --output-dir")
@@ -105,7 +105,7 @@ class RunFolder:
             )
 
     def check_removable(self) -> None:
-        """Raises RequestError if `--overwrite` would remove something that is not a run of this program."""
+        """Raise RequestError if `--overwrite` would remove anything but a run of this program."""
         if not self.path.exists() or not any(self.path.iterdir()):
             return
         if not is_ours(self.path):
@@ -161,13 +161,13 @@ class RunFolder:
     # ------------------------------------------------------------------------------------------------- the transaction
 
     def open(self, identity: RunIdentity, warn: Callable[[str], None]) -> Path | None:
-        """Makes the folder ready for this run, and finds the checkpoint from which it continues.
+        """Prepare the folder for this run, and return the checkpoint to resume from.
 
         To be called by one process, which is the folder's only writer until `close`.
 
         Raises:
-            RequestError: what lies there is another run, or of other data, or cannot be continued.
-            RunFailure: the folder cannot be written.
+            RequestError: The folder holds another run, a run on different data, or a run that cannot be resumed.
+            RunFailure: The folder cannot be written.
         """
         try:
             self._lock = claim(self.path)
@@ -178,7 +178,7 @@ class RunFolder:
         return found
 
     def close(self) -> None:
-        """Lets other processes have the folder."""
+        """Release the folder's lock."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -210,7 +210,7 @@ class RunFolder:
         return found
 
     def check(self, identity: RunIdentity, warn: Callable[[str], None]) -> Path | None:
-        """Find the checkpoint that `open` would continue from, and change nothing.
+        """Return the checkpoint that `open` would resume from, without changing anything.
 
         Raises:
             RequestError: `open` would raise it.
@@ -288,7 +288,7 @@ class RunFolder:
             warn(f"the run began under other versions: {'; '.join(changed)}")
 
     def _restore_metrics(self, checkpoint: Path | None, warn: Callable[[str], None]) -> None:
-        """Puts metrics.jsonl back to where the checkpoint stands, from the copy in it."""
+        """Restore metrics.jsonl from the copy in the checkpoint."""
         path = self.path / METRICS_FILE
         kept = b"" if checkpoint is None else regular_bytes(checkpoint / METRICS_FILE)
         there = regular_bytes(path) if path.exists() else b""
@@ -302,7 +302,7 @@ class RunFolder:
         """Writes a checkpoint: the state, and what it must know by itself: whose it is, and the metrics so far.
 
         Raises:
-            RunFailure: it could not be written; the message names the last good one.
+            RunFailure: The checkpoint could not be written; the message names the last good one.
         """
         assert self._identity is not None
         marker = json.dumps(self._identity.to_json(), indent=1).encode()
@@ -321,15 +321,15 @@ class RunFolder:
         """Write weights and result.json, in this order; pictures and the like are pending until `settle_extras`.
 
         Args:
-            result: without the checksums of files.
-            weights: file names, each with the function that writes it.
-            others: files of the task without which the run cannot be used.
+            result: The result, without the checksums of files.
+            weights: The functions that write the weight files, by file name.
+            others: The task's files that using the run requires.
 
         Returns:
             The result with the checksums.
 
         Raises:
-            RunFailure: a file could not be written.
+            RunFailure: A file could not be written.
         """
         try:
             for name, write in weights.items():

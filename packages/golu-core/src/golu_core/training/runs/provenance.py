@@ -15,11 +15,11 @@ _MACHINE = {"device", "host_cpu", "host_cores", "system", "golu_on_cpu"}
 
 
 def environment(device_name: str, distribution: str) -> dict[str, str]:
-    """Versions of what computes a result, and on what.
+    """Return the versions of the code that computes a result, and the device.
 
     Args:
-        device_name: of the device.
-        distribution: of the task's package, which is asked for its dependencies.
+        device_name: The name of the device.
+        distribution: The distribution of the task's package, whose dependencies are listed.
     """
     import torch
 

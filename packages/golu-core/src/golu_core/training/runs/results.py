@@ -47,7 +47,7 @@ class Throughput:
 
 @dataclass(frozen=True)
 class SwappedActivations:
-    """What became of the architecture's default activations, as result.json stores it.
+    """The report of the activation swap, as stored in result.json.
 
     Attributes:
         swapped: The number of modules that were swapped.
@@ -86,12 +86,12 @@ class Result:
     """The content of result.json; its presence means that the run is finished.
 
     Attributes:
-        metrics: final test metrics in the paper's units: top1 in %, perplexity, miou in %, loss.
-        best: best test metrics of any epoch by the primary metric, with their `step`.
-        data: sizes of the splits, the published sizes, and a fingerprint.
-        environment: versions, device and host.
+        metrics: The final test metrics in the paper's units: top1 in %, perplexity, miou in %, loss.
+        best: The test metrics of the best epoch by the primary metric, with their `step`.
+        data: The sizes of the splits, the published sizes, and a fingerprint.
+        environment: The versions, device, and host.
         files: SHA-256 of the run's other files; none in results of version 0.1.
-        other: fields of the file that this version does not know.
+        other: Fields of the file that this version does not know.
     """
 
     task: str
@@ -145,7 +145,7 @@ def result_from_json(values: Mapping[str, Any]) -> Result:
     """The result that a file holds.
 
     Raises:
-        RequestError: the schema is another, a field is missing or of another shape, or the file was changed.
+        RequestError: The schema differs, a field is missing or malformed, or the file was edited.
     """
     if values.get("schema") != SCHEMA:
         raise RequestError(f"its schema is {values.get('schema')!r}, not {SCHEMA!r}")
@@ -168,18 +168,18 @@ def result_from_json(values: Mapping[str, Any]) -> Result:
 
 
 def write_result(path: Path, result: Result) -> None:
-    """Writes result.json, whole or not at all."""
+    """Write result.json atomically."""
     write_json(path, _result_to_json(result))
 
 
 def amend_result(path: Path, metrics: Mapping[str, float]) -> None:
-    """Adds metrics to a result that is written already."""
+    """Add metrics to an existing result.json."""
     result = read_result(path)
     write_result(path, dataclasses.replace(result, metrics={**result.metrics, **metrics}))
 
 
 def read_result(path: Path) -> Result:
-    """Reads result.json; RequestError with the file's name if it is not one."""
+    """Read result.json; raise RequestError with the file's name if it is malformed."""
     try:
         values = regular_json(path)
     except (OSError, ValueError, RecursionError) as error:

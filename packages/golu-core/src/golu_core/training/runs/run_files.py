@@ -61,15 +61,15 @@ def run_folder(config: RunConfig, task: str) -> Path:
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What a run is: all that its numbers follow from.
+    """A run's identity: everything that determines its numbers.
 
     Attributes:
-        config: the resolved config.
-        inputs: fingerprints of what the run reads: `data`, `data_whole` where all of it was read, `backbone` and so on.
-        environment: versions of the code; they may change, and that is said.
+        config: The resolved config.
+        inputs: The fingerprints of the run's inputs: `data`, `data_whole` if all of it was read, `backbone`, and so on.
+        environment: The versions of the code. They may change, with a warning.
 
     Raises:
-        RequestError: weights are to be given, and the task has not read them.
+        RequestError: The config has initial weights, but the task has not read them.
     """
 
     config: RunConfig
@@ -108,7 +108,7 @@ class RunIdentity:
 
 
 def config_to_file(config: RunConfig) -> dict[str, Any]:
-    """What config.json holds."""
+    """Return the content of config.json."""
     return {"format": _CONFIG_FORMAT, **to_json(config)}
 
 
@@ -166,7 +166,7 @@ def config_from_file(values: Any, config_type: type[Config], path: Path) -> Conf
 
 
 def append_metrics(folder: Path, line: dict[str, Any]) -> None:
-    """Adds a line to metrics.jsonl, and makes sure that it is on the disk."""
+    """Append a line to metrics.jsonl and flush it to disk."""
     with (folder / METRICS_FILE).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
         file.flush()
@@ -174,7 +174,7 @@ def append_metrics(folder: Path, line: dict[str, Any]) -> None:
 
 
 def damaged_files(folder: Path, result: Result) -> list[str]:
-    """Which of a finished run's files are missing or do not have the checksum that its result.json names."""
+    """Return a finished run's files that are missing or whose checksums differ from result.json."""
     problems = []
     for name, expected in result.files.items():
         try:
