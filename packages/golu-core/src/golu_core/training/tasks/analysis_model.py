@@ -1,4 +1,4 @@
-"""A finished run's network on its test data, in the form that analyses of trained networks take."""
+"""A finished run's network on its test data, in the form that analyses of trained networks use."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class AnalysisModel:
     """A finished run's network on some of its test data.
 
     Attributes:
-        result: of the run.
-        model: with the weights that the run's metrics are of, in evaluation mode, on the device.
-        batches: test samples in a fixed order, all batches of one size but the last.
-        loss: takes a model and a batch, and gives the mean test loss: a scalar, twice differentiable.
-        metrics: takes a model and batches, and gives the task's test metrics over them.
-        noisy: takes a batch, a share and a generator, and gives the batch with normal noise on its inputs, whose
-            deviation is that share of the inputs' own; None where inputs are no numbers.
+        result: The run's result.
+        model: The network with the weights that the run evaluated, in evaluation mode, on the device.
+        batches: The test samples in a fixed order, in batches of equal size except for the last.
+        loss: Function of a model and a batch that returns the mean test loss: a scalar, twice differentiable.
+        metrics: Function of a model and batches that returns the task's test metrics over them.
+        noisy: Function of a batch, a share, and a generator that adds normal noise to the batch's inputs, with that
+            share of the inputs' standard deviation; None if the inputs are not numeric.
     """
 
     result: Result

@@ -19,9 +19,9 @@ class TimingModel:
     """A recipe's own network, and one batch of made-up samples of the recipe's sizes: how fast, not how good.
 
     Attributes:
-        model: new, with the config's activation, on the device.
-        training_loss: takes the model in training mode and gives the loss of the batch: a scalar.
-        infer: takes the model in evaluation mode and computes its outputs for the batch.
+        model: The newly initialized network with the config's activation, on the device.
+        training_loss: Function of the model in training mode that returns the loss of the batch: a scalar.
+        infer: Function of the model in evaluation mode that computes its outputs for the batch.
         samples: of the batch.
     """
 
@@ -38,7 +38,7 @@ class MakeTimingModel(Protocol):
         """Return the timing model of a config.
 
         Args:
-            config: of one of the task's recipes; its activation is the one that is measured.
+            config: The config of one of the task's recipes, with the activation to measure.
             samples: of the batch.
             device: that computes.
         """
