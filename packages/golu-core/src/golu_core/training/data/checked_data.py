@@ -14,8 +14,8 @@ class TaskData(Protocol):
     """What every task's data have.
 
     Attributes:
-        remarks: what differs from the published sizes, and what was left out, as sentences.
-        fingerprint: of their content.
+        remarks: Sentences on differences from the published sizes and on omitted files.
+        fingerprint: The fingerprint of the data's content.
     """
 
     @property

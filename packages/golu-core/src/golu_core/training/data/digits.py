@@ -19,7 +19,7 @@ def write_digits(folder: Path) -> Path:
     its place in the set, is in `test`, the others are in `train`.
 
     Args:
-        folder: gets `train/0/0000.png` and so on. It appears whole or not at all.
+        folder: The folder to create, with `train/0/0000.png` and so on. It is created atomically.
 
     Returns:
         The folder.

@@ -17,9 +17,9 @@ class ImageSplits(NamedTuple):
     """A data set of images.
 
     Attributes:
-        train, test: of `datasets`.
-        column: holds the images.
-        remarks: which split the test images are from where several could be meant.
+        train, test: The splits, as loaded by `datasets`.
+        column: The name of the image column.
+        remarks: Sentences that name the split of the test images if there are several candidates.
     """
 
     train: Any
@@ -54,11 +54,11 @@ def load_image_splits(path: str, revision: str | None = None) -> ImageSplits:
     """The training and test split of a data set; the validation split is the test split where both are there.
 
     Args:
-        path: id on the hub, or a folder that `save_to_disk` wrote.
-        revision: of a data set on the hub.
+        path: An ID on the Hub, or a folder that `save_to_disk` wrote.
+        revision: The revision of a data set on the Hub.
 
     Raises:
-        RequestError: it cannot be loaded, or has no such splits or column.
+        RequestError: The data set cannot be loaded, or lacks these splits or an image column.
     """
     import datasets
 

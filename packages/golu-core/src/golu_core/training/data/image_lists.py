@@ -44,7 +44,7 @@ class NamedImages(NamedTuple):
 
     Attributes:
         images: the path of each, and its path below the folder that was named, or its name where it was named itself.
-        remarks: what was left out of folders, as sentences.
+        remarks: Sentences on the files in folders that were omitted.
     """
 
     images: Sequence[tuple[Path, Path]]
@@ -114,8 +114,8 @@ def share_by_groups(paths: Sequence[Path], share: float) -> tuple[list[Path], li
     """Files in two parts, near-duplicate names on one side, chosen by the names alone: the same for every seed.
 
     Args:
-        paths: to be shared out.
-        share: of the second part; as many whole groups as come nearest to it, at least one.
+        paths: The paths to split.
+        share: The fraction of files in the second part, rounded to whole groups, at least one.
     """
     groups: dict[str, list[Path]] = {}
     for path in paths:

@@ -61,10 +61,10 @@ def decode(encoded: bytes, name: str, upright: bool = True, background: Backgrou
     file states.
 
     Args:
-        encoded: the file's content.
-        name: for messages.
-        upright: turn it as its EXIF data say.
-        background: what transparent pixels are put on.
+        encoded: The file's content.
+        name: The image's name in messages.
+        upright: Whether to apply the EXIF orientation.
+        background: The background color of transparent pixels.
 
     Raises:
         RequestError: It cannot be decoded whole, is larger than `_MOST_PIXELS`, or its samples have no known range;

@@ -34,9 +34,9 @@ class LoadedMicroBatch(NamedTuple):
     """A process's part of an optimizer step.
 
     Attributes:
-        batch: as the data set makes it.
-        number: of the part, counted from 0.
-        ends_step: whether it is the step's last.
+        batch: The batch, as returned by the data set.
+        number: The index of the micro-batch in the step, counted from 0.
+        ends_step: Whether it is the step's last micro-batch.
     """
 
     batch: Any
@@ -48,11 +48,11 @@ class TrainingLoader:
     """One process's share of every global batch.
 
     Args:
-        dataset: the training set.
-        order: which samples make up each batch.
+        dataset: The training set.
+        order: The order of the samples in each epoch.
         plan: How a batch is split among processes and micro-batches.
-        rank: of this process.
-        num_workers: loader processes; None takes the process's share of the cores, or none for data in memory.
+        rank: The rank of this process.
+        num_workers: The number of loader processes; None uses a share of the cores, or 0 for data in memory.
     """
 
     def __init__(

@@ -38,8 +38,8 @@ class Packed:
     Attributes:
         small: (bytes,) uint8: all small tensors, and then the batch, pickled with numbers in place of its tensors, and
             where these are.
-        content: where the batch begins in it.
-        large: the other tensors, as they were.
+        content: The offset of the pickled batch in `small`.
+        large: The other tensors, unchanged.
     """
 
     small: Tensor
