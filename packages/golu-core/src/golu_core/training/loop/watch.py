@@ -59,7 +59,8 @@ class LossWatch:
         Args:
             step: The step, counted from 1.
             lr: The learning rate of the step.
-            loss, stop: Scalars on the device; `stop` is positive if any process was asked to stop.
+            loss, stop: The loss and the stop request, each a scalar on the device. `stop` is positive if any process
+                was asked to stop.
             norms: Scalars on the device, by name.
         """
         values = torch.stack([loss.float(), stop.float(), *(norm.float() for norm in norms.values())])
