@@ -65,10 +65,10 @@ def file_digest(path: Path) -> str:
 
 
 def files_fingerprint(files: Sequence[tuple[str, Path]]) -> Fingerprint:
-    """Of files by their names, sizes and sampled content.
+    """Return the fingerprint of files by their names, sizes, and sampled content.
 
     Args:
-        files: name, as the data set calls it, with its label or split, and place of each.
+        files: The name of each file in the data set, with its label or split, and its path.
     """
 
     def digest(read: Iterable[int]) -> str:
@@ -104,7 +104,7 @@ def _content_digest(path: Path) -> bytes:
 
 
 def whole_files_fingerprint(kind: str, files: Sequence[Path]) -> Fingerprint:
-    """Of a few files by all of their content, whatever they are called."""
+    """Return the fingerprint of a few files by their full content, independent of their names."""
 
     def digest() -> str:
         found = hashlib.sha256()
@@ -116,10 +116,10 @@ def whole_files_fingerprint(kind: str, files: Sequence[Path]) -> Fingerprint:
 
 
 def pixels_fingerprint(images: Iterable[tuple[str, Tensor]]) -> str:
-    """Of decoded images with their labels, whatever their files look like.
+    """Return the fingerprint of decoded images with their labels, independent of file names and formats.
 
     Args:
-        images: label or name, and (3, H, W) uint8 pixels of each.
+        images: The label or name of each image, with its pixels, uint8 (3, H, W).
     """
     found = hashlib.sha256()
     for name, pixels in images:
@@ -129,11 +129,11 @@ def pixels_fingerprint(images: Iterable[tuple[str, Tensor]]) -> str:
 
 
 def encoded_fingerprint(read: Callable[[int], tuple[bytes, str]], labels: Sequence[object]) -> Fingerprint:
-    """Of encoded images that no files hold, such as the rows of a data set, by labels and sampled content.
+    """Return the fingerprint of encoded images outside files, such as data set rows, by labels and sampled content.
 
     Args:
-        read: gives an image's bytes and its name by its number.
-        labels: of each.
+        read: Function of an image's index that returns its bytes and its name.
+        labels: The label of each image.
     """
 
     def digest(numbers: Iterable[int]) -> str:

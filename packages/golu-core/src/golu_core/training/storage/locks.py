@@ -36,14 +36,14 @@ class FolderLock:
         self._lock: FileLock | None = None
 
     def acquire(self, patience_s: float) -> None:
-        """Takes the lock.
+        """Acquire the lock.
 
         Args:
-            patience_s: how long to wait for another process; -1 waits forever.
+            patience_s: The time to wait for another process, in seconds; -1 waits forever.
 
         Raises:
-            Timeout: another process keeps it.
-            RequestError: the file system has no locks.
+            Timeout: Another process holds the lock.
+            RequestError: The file system does not support locks.
         """
         with no_empty_parents(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ class FolderLock:
             lock.release()
 
     def release(self) -> None:
-        """Lets it go."""
+        """Release the lock."""
         if self._lock is not None:
             remove_lock(self.path)
             self._lock.release()
@@ -81,13 +81,13 @@ class FolderLock:
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Waits until no other process is inside for the same folder; look again what is there.
+    """Wait until no other process writes the same folder. Check again what exists once you hold the lock.
 
     Args:
-        folder: that is to be written. Nothing is left beside it.
+        folder: The folder to write. The lock file next to it is removed afterwards.
 
     Raises:
-        RequestError: the file system has no locks.
+        RequestError: The file system does not support locks.
     """
     lock = FolderLock(folder)
     lock.acquire(-1)
@@ -98,10 +98,10 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 def remove_left_lock(folder: Path) -> None:
-    """Removes the lock beside a folder that is there, if a killed writer left it and nobody holds it.
+    """Remove the lock file next to an existing folder, if a killed writer left it and no process holds it.
 
     Args:
-        folder: that was written. Where its parent cannot be written, the lock stays.
+        folder: The folder that was written. If its parent is not writable, the lock file remains.
     """
     lock = FolderLock(folder)
     if lock.path.exists():
@@ -111,14 +111,14 @@ def remove_left_lock(folder: Path) -> None:
 
 
 def claim(folder: Path, patience_s: float = _PATIENCE_S) -> FolderLock:
-    """Keeps a second process from training in the same run folder: both would write the same files.
+    """Prevent a second process from training in the same run folder, where both would write the same files.
 
     Args:
-        folder: of the run; its parent is made.
-        patience_s: how long to wait for another process.
+        folder: The run folder; its parent is created.
+        patience_s: The time to wait for another process, in seconds.
 
     Raises:
-        RequestError: another process has the folder, or its file system has no locks.
+        RequestError: Another process holds the folder, or its file system does not support locks.
     """
     lock = FolderLock(folder)
     try:

@@ -73,8 +73,8 @@ def foreign_files(folder: Path, patterns: Iterable[str]) -> list[Path]:
     """What lies in a folder and is not of the program's layout, symbolic links and folders without files included.
 
     Args:
-        folder: of ours.
-        patterns: of the files that we write, relative to it, such as `samples/epoch-*.png`.
+        folder: A folder that this program made.
+        patterns: The patterns of the program's files, relative to the folder, such as `samples/epoch-*.png`.
     """
     known = tuple(patterns)
     found = []
@@ -148,7 +148,7 @@ def require_free(folder: Path, what: str) -> None:
     """Raises RequestError if something lies where this program would write a folder; an empty folder does not count.
 
     Args:
-        what: would be written, `the digits`.
+        what: The name of the data in the message, such as `the digits`.
     """
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise RequestError(
@@ -288,8 +288,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     For files of our own folders; what a person names goes through `write_output`.
 
     Args:
-        path: of the file.
-        write: writes it to the path that it is given, and may leave temporary files of its own beside that.
+        path: The path of the file.
+        write: Function of a path that writes the file there; it may leave temporary files next to it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = begin_partial(path)

@@ -22,17 +22,17 @@ def written_once(
     """Writes sample data unless they are there; they appear whole or not at all, whoever else wants them at once.
 
     Args:
-        folder: that is to hold them.
-        what: they are, for messages: `the digits`.
-        is_complete: whether they lie there.
-        write: fills a folder with them.
-        marker: that marks the folder as ours, with its `format`.
+        folder: The folder of the data.
+        what: The name of the data in messages, such as `the digits`.
+        is_complete: Function that returns whether the folder already holds the data.
+        write: Function of a folder that writes the data into it.
+        marker: The content of the marker that identifies the folder as this program's, with its `format`.
 
     Returns:
         The folder.
 
     Raises:
-        RequestError: something else lies there.
+        RequestError: The folder holds something else.
     """
     if is_complete():
         remove_left_lock(folder)
