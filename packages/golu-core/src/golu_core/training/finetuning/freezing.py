@@ -21,15 +21,15 @@ def is_frozen(name: str, patterns: Sequence[str]) -> bool:
 
 
 def freeze(model: nn.Module, patterns: Sequence[str], made_new: Collection[str] = ()) -> None:
-    """Takes the gradients from the parts that patterns name.
+    """Freeze the modules and parameters that match the patterns.
 
     Args:
-        model: is changed in place.
-        patterns: of names of modules or parameters, such as `layer1` or `blocks.[0-5]`.
-        made_new: names of the parameters that no weights were given for.
+        model: The network, modified in place.
+        patterns: Patterns of module or parameter names, such as `layer1` or `blocks.[0-5]`.
+        made_new: The names of the parameters without pretrained weights.
 
     Raises:
-        RequestError: a pattern matches nothing, nothing is left to be trained, or a part was not given.
+        RequestError: A pattern matches nothing, no parameter remains trainable, or a frozen part was not loaded.
     """
     if not patterns:
         return

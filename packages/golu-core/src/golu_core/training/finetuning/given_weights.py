@@ -28,13 +28,13 @@ Library = Callable[[str], tuple[Mapping[str, Tensor], str]]
 
 @dataclass(frozen=True)
 class GivenWeights:
-    """Weights as their source has them.
+    """Initial weights, as read from their source.
 
     Attributes:
-        source: where they are from, as the command line names it.
-        tensors: by name, of any shape and dtype, on the CPU.
-        activation: that they were trained with; empty where the source does not say.
-        folder: of the run that they are of, if they are of one.
+        source: The source, as passed to `--init-from`.
+        tensors: The tensors by name, of any shape and dtype, on the CPU.
+        activation: The activation that the weights were trained with; empty if the source does not state it.
+        folder: The folder of the run that trained the weights, if there is one.
     """
 
     source: str
@@ -45,12 +45,12 @@ class GivenWeights:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of a network's tensors, and of those that were given.
+    """The load report: which tensors were loaded, initialized from the seed, or ignored.
 
     Attributes:
-        loaded: names of the network's tensors that were given.
-        made_new: names of those that were not, or did not fit: they keep their values from the seed.
-        left_over: given names that the network does not have.
+        loaded: The names of the network's tensors that were loaded.
+        made_new: The names of missing or mismatched tensors, which keep their initialization from the seed.
+        left_over: The names of unexpected tensors, which the network does not have.
     """
 
     loaded: tuple[str, ...]
@@ -67,15 +67,15 @@ class LoadReport:
 
 
 def read_given(source: str, libraries: Mapping[str, Library]) -> GivenWeights:
-    """The weights that `--init-from` names.
+    """Return the weights for a value of `--init-from`.
 
     Args:
-        source: a finished run's folder; a `.safetensors` file; a file that `torch.save` wrote, which is read without
-            running any code; or `library:name`.
-        libraries: what fetches weights by name, such as `torchvision`.
+        source: The folder of a finished run; a `.safetensors` file; a file that `torch.save` wrote, which is read
+            without running any code; or `library:name`.
+        libraries: The functions that download weights by name, by prefix, such as `torchvision`.
 
     Raises:
-        RequestError: there is no such source, it is damaged, or it needs code to be run.
+        RequestError: The source does not exist or is damaged, or loading it would run code.
     """
     library, colon, name = source.partition(":")
     if colon and library in libraries:
@@ -112,17 +112,17 @@ def _of_a_run(source: str, folder: Path) -> GivenWeights:
 
 
 def load_given(network: nn.Module, given: GivenWeights, head: frozenset[str], with_head: bool = True) -> LoadReport:
-    """Puts weights into a network of the same architecture.
+    """Load weights into a network of the same architecture.
 
     Args:
-        network: is changed in place.
-        given: what was read.
-        head: names of the network's tensors whose shape follows from the number of classes. Where they do not fit they
-            keep their values from the seed.
-        with_head: whether to load the head where it fits.
+        network: The network, modified in place.
+        given: The initial weights.
+        head: The names of the tensors whose shape depends on the number of classes. If their shapes differ, they keep
+            their initialization from the seed.
+        with_head: Whether to load the head if its shape matches.
 
     Raises:
-        RequestError: less than half of the network is given, or a tensor outside the head has another shape or kind,
+        RequestError: Less than half of the network is given, or a tensor outside the head has another shape or kind,
             or values that are not finite.
     """
     own = network.state_dict()
@@ -182,11 +182,11 @@ def _check_tensor(name: str, here: Tensor, there: Tensor, source: str) -> None:
 
 
 def torchvisions_weights(name: str, tag: str) -> Mapping[str, Tensor]:
-    """The weights that torchvision publishes of one of its networks; RequestError where it has none, or no network.
+    """Return torchvision's published weights of a network; raise RequestError if there are none.
 
     Args:
-        name: of the network, as torchvision has it.
-        tag: of the weights, such as `IMAGENET1K_V2`.
+        name: The network's name in torchvision.
+        tag: The name of the weights, such as `IMAGENET1K_V2`.
     """
     import torchvision
 
@@ -201,15 +201,15 @@ def torchvisions_weights(name: str, tag: str) -> Mapping[str, Tensor]:
 
 
 def classes_there(given: GivenWeights, file: str, key: str) -> Any:
-    """What the run that weights are of says of its classes; None where they are of none, or it does not say.
+    """Return the classes recorded by the run that trained the weights; None if there is no such run or record.
 
     Args:
-        given: the weights.
-        file: of the run's folder, with JSON.
-        key: of the object in it.
+        given: The initial weights.
+        file: The name of a JSON file in the run folder.
+        key: The key of the classes in the file.
 
     Raises:
-        RequestError: the file cannot be read.
+        RequestError: The file cannot be read.
     """
     path = None if given.folder is None else given.folder / file
     if path is None or not path.exists():
@@ -221,10 +221,10 @@ def classes_there(given: GivenWeights, file: str, key: str) -> Any:
 
 
 def tensors_of_head(small: nn.Module, large: nn.Module) -> frozenset[str]:
-    """Names of the tensors whose shape follows from the number of classes.
+    """Return the names of the tensors whose shape depends on the number of classes.
 
     Args:
-        small, large: one network with two numbers of classes; may be on the meta device.
+        small, large: The same network with two different numbers of classes; both may be on the meta device.
     """
     shapes = {name: tensor.shape for name, tensor in large.state_dict().items()}
     return frozenset(name for name, tensor in small.state_dict().items() if shapes.get(name) != tensor.shape)

@@ -26,14 +26,14 @@ _COUNTS = ("loaded", "made_new", "left_over")
 
 @dataclass(frozen=True)
 class Start:
-    """What a run starts from.
+    """The initial weights of a run.
 
     Attributes:
-        fingerprint: of the weights.
-        head: names of the network's tensors whose shape follows from the number of classes.
-        with_head: whether a head that fits is loaded.
-        given: the weights; None where a run is continued whose source is gone.
-        fit: what became of them.
+        fingerprint: The fingerprint of the weights.
+        head: The names of the tensors whose shape depends on the number of classes.
+        with_head: Whether the head is loaded if its shape matches.
+        given: The weights; None if a run is resumed after its source was deleted.
+        fit: The load report.
     """
 
     fingerprint: Fingerprint
@@ -68,22 +68,22 @@ def start_given(
     head: frozenset[str] = frozenset(),
     with_head: Callable[[GivenWeights], bool | None] = lambda given: True,
 ) -> Start | None:
-    """Loads what `--init-from` names, and freezes what `--freeze` names; None where the run starts at random.
+    """Load the weights of `--init-from` and apply `--freeze`; return None if the run starts from random weights.
 
-    A run that has a checkpoint continues also where the source is gone: everything is in the checkpoint.
+    A run with a checkpoint resumes even if the source has been deleted, because the checkpoint holds everything.
 
     Args:
-        config: of the run.
-        task: the run's task.
-        model: is changed in place.
-        processes: of the run.
-        read: reads the weights that a text names.
-        head: names of the network's tensors whose shape follows from the number of classes.
-        with_head: whether these weights' classes are those of the run; None where the weights do not name theirs. A
-            head that fits is then loaded, with a warning.
+        config: The run's configuration.
+        task: The run's task.
+        model: The network, modified in place.
+        processes: The processes of the run.
+        read: Function of a source, as passed to `--init-from`, that returns its weights.
+        head: The names of the tensors whose shape depends on the number of classes.
+        with_head: Whether the weights have the same classes as the run; None if the weights do not state theirs. A
+            head with a matching shape is then loaded, with a warning.
 
     Raises:
-        RequestError: the weights cannot be read or are of another network, or what is to be frozen cannot be.
+        RequestError: The weights cannot be read or belong to another network, or `--freeze` cannot be applied.
     """
     if config.init_from is None:
         return None
@@ -128,15 +128,16 @@ def measure_start(
     build: Callable[[str], nn.Module],
     evaluate: Callable[[nn.Module], dict[str, float]],
 ) -> None:
-    """Takes the test metrics before any training: of the network as given, and with the run's activation in it.
+    """Evaluate the network before training: with the activation of its weights, and with the run's activation.
 
-    They are lines of metrics.jsonl, `given` and `swapped`, once; a head that is new has none, as it is random.
+    The metrics are written to metrics.jsonl once, as `given` and `swapped`. With a reinitialized head they are
+    skipped, because it is random.
 
     Args:
-        run: after `prepare`.
-        start: of the run; None where it starts at random.
-        build: makes the network with an activation, on the CPU.
-        evaluate: takes the test metrics of a network on the run's device.
+        run: The run, after `prepare`.
+        start: The run's initial weights; None if it starts from random weights.
+        build: Function of an activation that returns the network on the CPU.
+        evaluate: Function of a network on the run's device that returns its test metrics.
     """
     if start is None or start.given is None or start.fit is None or run.position.step:
         return
