@@ -43,22 +43,22 @@ class ExportFlags:
 
 @dataclass(frozen=True)
 class Exportable:
-    """A network that can be taken elsewhere.
+    """A network to export.
 
     Attributes:
-        model: on the CPU, in evaluation mode; gives one tensor.
-        example: its inputs, each with the batch of 2 in front.
-        inputs: names of the inputs.
-        output: name of the output.
-        pipeline: what hubs call the task, such as `image-classification`.
-        free: further dimensions of the inputs that may be of any size: name, least and most.
-        files: further files of each format, by name: JSON values, or bytes as they are.
-        loading: lines of Python that load the weights as `model`, for the format `safetensors`.
-        needs: what these lines need, as a sentence.
-        library: what the hub calls the library of these lines.
-        called: how these lines call the network, with braces for its inputs.
-        weights: the network whose weights are saved, where `model` is around it.
-        writers: own ways of formats: each fills a folder and gives the largest difference from torch.
+        model: The network on the CPU, in evaluation mode; it returns one tensor.
+        example: Example inputs, each with a leading batch dimension of 2.
+        inputs: The names of the inputs.
+        output: The name of the output.
+        pipeline: The task's pipeline tag on the Hub, such as `image-classification`.
+        free: Other dynamic dimensions of the inputs: name, minimum, and maximum.
+        files: Additional files of each format, by name: JSON values, or bytes that are written unchanged.
+        loading: Lines of Python that load the weights as `model`, for the format `safetensors`.
+        needs: A sentence on the requirements of these lines.
+        library: The Hub's name of the library that these lines use.
+        called: The call of the network in these lines, with braces for its inputs.
+        weights: The network whose weights are saved, if `model` wraps it.
+        writers: Custom writers of formats: each fills a folder and returns the largest difference from torch.
     """
 
     model: nn.Module

@@ -14,13 +14,13 @@ _CARD_FILE = "README.md"
 
 
 class Usage(NamedTuple):
-    """How a network is used.
+    """The usage section of a model card.
 
     Attributes:
-        pipeline: what hubs call its task, such as `image-classification`.
-        library: what hubs call the library that loads it.
-        needs: what loading it needs, as a sentence.
-        code: lines of Python that load it and leave an output in `y`.
+        pipeline: The task's pipeline tag on the Hub, such as `image-classification`.
+        library: The Hub's name of the library that loads the network.
+        needs: A sentence on the requirements for loading it.
+        code: Lines of Python that load the network and assign an output to `y`.
     """
 
     pipeline: str
