@@ -45,13 +45,13 @@ def write_table(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_confusion(folder: Path, counts: NDArray[Any], names: Sequence[str], what: str) -> None:
-    """Writes `confusion.csv`, `confusions.csv` with the most frequent ones first, and `confusion.png`.
+    """Write `confusion.csv`, `confusions.csv` with the most frequent confusions first, and `confusion.png`.
 
     Args:
-        folder: gets the files.
-        counts: (classes, classes), of the right class in rows and of the chosen one in columns.
-        names: of the classes.
-        what: is counted, such as `images`.
+        folder: The folder to write the files to.
+        counts: The confusion matrix (classes, classes), with true classes in rows and predicted classes in columns.
+        names: The names of the classes.
+        what: The unit that is counted, such as `images`.
     """
     matrix = [
         {"right class": name, **{f"chosen {other}": _plain(n) for other, n in zip(names, row, strict=True)}}
@@ -107,12 +107,12 @@ def _draw_confusion(path: Path, counts: NDArray[Any], names: Sequence[str], what
 
 
 def write_curves(folder: Path, curves: Mapping[str, Curve], title: str) -> None:
-    """Writes `precision-recall.csv` of all classes, and `precision-recall.png` of the weakest and of their mean.
+    """Write `precision-recall.csv` for all classes, and `precision-recall.png` for the weakest ones and the mean.
 
     Args:
-        folder: gets the files.
-        curves: by the name of the class.
-        title: of the picture.
+        folder: The folder to write the files to.
+        curves: The curves by class name.
+        title: The title of the picture.
     """
     records = [
         {"class": name, "recall": float(recall), "precision": float(precision), "lowest score": _known(score)}
