@@ -24,9 +24,9 @@ class StopSignal:
     """Notes the first signal; one before there is anything to save, or a later Ctrl-C, ends the process.
 
     Attributes:
-        number: the signal that came, None before.
-        armed: whether there is something to save.
-        announce: whether this process says that it stops.
+        number: The signal that was received; None before.
+        armed: Whether there is something to save.
+        announce: Whether this process prints that it stops.
     """
 
     def __init__(self, announce: bool) -> None:
@@ -92,10 +92,10 @@ def held_back() -> Iterator[None]:
 
 
 def outlive_signals(worker: int) -> None:
-    """For loader processes: a signal to the whole group is their parent's to answer; they end with it.
+    """Ignore stop signals in a loader process: its parent handles signals to the process group, and ends its loaders.
 
     Args:
-        worker: number of the loader process, as DataLoader's `worker_init_fn` is told it.
+        worker: The index of the loader process, as passed by DataLoader to `worker_init_fn`.
     """
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
