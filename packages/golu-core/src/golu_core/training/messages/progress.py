@@ -16,11 +16,11 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 
 class TrainingProgress:
-    """Shows where a run is, on the main process only.
+    """A progress bar, shown on the main process only.
 
     Args:
-        total_steps: optimizer steps of the whole run.
-        unit: what throughput counts, for instance `images/s`.
+        total_steps: The number of optimizer steps in the whole run.
+        unit: The unit of throughput, such as `images/s`.
         enabled: False on all processes but the main one.
     """
 

@@ -123,10 +123,10 @@ def _has_surrogates(text: str) -> bool:
 
 
 def console(**settings: Any) -> Console:
-    """rich's console, without its markup: text is printed as it is, control characters escaped.
+    """Return a rich console without markup: text is printed verbatim, with control characters escaped.
 
     Args:
-        settings: of `rich.console.Console`, such as `width`.
+        settings: Arguments of `rich.console.Console`, such as `width`.
     """
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
@@ -227,11 +227,11 @@ def _visible_inside(value: Any) -> Any:
 
 
 def file_name(name: str, taken: Iterable[str] = ()) -> str:
-    """A name of letters, digits, `-`, `.` and `_` for a file; with a digest if another name would give the same one.
+    """Return a file name of letters, digits, `-`, `.`, and `_`, with a digest if the name is already taken.
 
     Args:
-        name: anything.
-        taken: names of files that are there already, without suffixes.
+        name: Any text.
+        taken: The names of existing files, without suffixes.
     """
     plain = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)
     cut = fitting_name(plain, "." * 16)
