@@ -18,16 +18,16 @@ _FORBIDDEN_IN_NAMES = '/\\:*?"<>|'
 
 
 class Rule(Protocol):
-    """What a value must be.
+    """A constraint on a value.
 
     Attributes:
-        of: the types of the values that it is for.
+        of: The types of values that the rule applies to.
     """
 
     of: ClassVar[tuple[type, ...]]
 
     def problem(self, value: Any) -> str | None:
-        """What is wrong with a value, to stand after the flag's name; None if nothing is."""
+        """Return the problem with a value, worded to follow the flag's name; None if the value is valid."""
         ...
 
 

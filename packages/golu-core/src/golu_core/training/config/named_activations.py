@@ -41,12 +41,12 @@ class ActivationFlags:
 
 @dataclass(frozen=True)
 class NamedActivation:
-    """What a command line names.
+    """An activation named on the command line.
 
     Attributes:
-        text: in the one spelling under which results store it.
-        source: what its code is; empty for a built-in one.
-        argument: the text as another process can take it, from any working directory.
+        text: The canonical name, under which results store it.
+        source: The checksum or version of its code; empty for a built-in activation.
+        argument: The name in a form that another process can use from any working directory.
     """
 
     text: str

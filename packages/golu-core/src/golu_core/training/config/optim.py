@@ -109,15 +109,15 @@ Optim = Sgd | AdamW | RmsPropTf
 
 
 def parameter_groups(model: nn.Module, optim: Optim, head: Collection[str] = ()) -> list[dict[str, Any]]:
-    """The trainable parameters in groups: with weight decay and without, each with its multiple of the rate.
+    """Return the trainable parameters in groups with and without weight decay, each with its learning rate scale.
 
     Args:
-        model: whose parameters are trained.
-        optim: the recipe's.
-        head: names of the parameters that `backbone_lr_scale` leaves alone.
+        model: The model whose parameters are trained.
+        optim: The recipe's optimizer settings.
+        head: The names of the parameters that `backbone_lr_scale` does not scale.
 
     Raises:
-        RequestError: `lr_scales` names a part that the model has not, or there is no head beside a backbone.
+        RequestError: `lr_scales` names a part that the model does not have, or a backbone is scaled without a head.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     for start, _ in optim.lr_scales:

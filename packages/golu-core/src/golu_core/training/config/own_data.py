@@ -25,12 +25,12 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Fitted(Generic[Config]):
-    """A recipe that was fitted to data.
+    """An auto recipe, fitted to data.
 
     Attributes:
-        recipe: with what was chosen.
-        found: in the data, as a sentence without its period.
-        samples: for training; None where a batch may have a sample twice, so that none is too large.
+        recipe: The recipe with the chosen values.
+        found: A sentence on the data, without its period.
+        samples: The number of training samples; None if batches may repeat samples, so that no batch is too large.
     """
 
     recipe: Config
@@ -118,17 +118,17 @@ def median(values: list[int]) -> int:
 
 
 def with_test_share(load: Callable[[float | None], Found], given: float | None) -> tuple[Found, float | None]:
-    """Loads data as they are or, where they have no split, with a share of them for the test.
+    """Load data with their own split or, if they have none, hold out a share of them for testing.
 
     Args:
-        load: takes the share.
-        given: the share that was asked for.
+        load: Function of the test share, or None, that loads the data.
+        given: The requested test share; None if there is none.
 
     Returns:
-        What was loaded, and the share.
+        The loaded data, and the test share.
 
     Raises:
-        RequestError: they can be loaded neither way.
+        RequestError: The data can be loaded neither way.
     """
     try:
         return load(given), given

@@ -67,9 +67,9 @@ class PaperRow:
     """The row of the paper that a recipe stands for.
 
     Attributes:
-        model, dataset: as the paper writes them.
-        metric: by which runs are compared; the key of `metrics` in result.json.
-        size: parameters of the model.
+        model, dataset: The names in the paper.
+        metric: The metric that runs are compared by; a key of `metrics` in result.json.
+        size: The number of parameters of the model.
         results: Published mean and ± over 3 seeds, by metric and activation, in the metric's unit; empty if the paper
             prints none.
         ddof: Of the deviation that ± is a standard error of: ± is std(ddof)/√3. It is 0 in all cells that can be
@@ -246,7 +246,7 @@ class RunConfig:
         """How long the run is as planned, without `max_steps`.
 
         Args:
-            steps_per_epoch: of the training set's order.
+            steps_per_epoch: The steps per epoch in the order of the training set.
         """
         raise NotImplementedError
 

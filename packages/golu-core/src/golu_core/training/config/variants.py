@@ -51,20 +51,20 @@ def variant_fields(values: Any, prefix: str = "") -> Iterator[tuple[str, dict[st
 
 
 def chosen(default: Any, arguments: Sequence[str]) -> tuple[Any, list[str]]:
-    """Takes the choices of variants off the command line.
+    """Apply the choices on the command line, such as `--optim adamw`, to a recipe.
 
     `--optim adamw` makes `optim` an AdamW with its own defaults. Where a field is None, a flag of its only alternative
     (`--average.decay 0.99`) is choice enough.
 
     Args:
-        default: the recipe.
-        arguments: flags of the command line.
+        default: The recipe.
+        arguments: The command-line arguments.
 
     Returns:
-        The recipe with the variants chosen, and the flags that are left.
+        The recipe with the choices applied, and the remaining arguments.
 
     Raises:
-        RequestError: there is no such alternative; the message names those that there are.
+        RequestError: There is no such choice; the message lists the available ones.
     """
     left = list(arguments)
     done: set[str] = set()
