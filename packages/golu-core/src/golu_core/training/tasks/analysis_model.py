@@ -58,12 +58,12 @@ class MakeAnalysisModel(Protocol):
         """Return the analysis model of a finished run.
 
         Args:
-            folder: of the run.
-            samples: test samples that are taken, or all if there are fewer.
-            data_dir: folder that holds the data sets; None takes that of the run.
+            folder: The run folder.
+            samples: The number of test samples to use, or all if there are fewer.
+            data_dir: The folder that holds the data sets; None uses that of the run.
 
         Raises:
-            RequestError: the run is not finished or damaged, or its data are missing or others.
+            RequestError: The run is unfinished or damaged, or its data are missing or different.
         """
 
 
@@ -81,10 +81,10 @@ def spread_keys(length: int, count: int, at_once: int = 128) -> list[list[Sample
 
 
 def with_noise(values: Tensor, share: float, random: torch.Generator) -> Tensor:
-    """Values of any shape plus normal noise, whose deviation is a share of theirs.
+    """Return values of any shape plus normal noise, scaled to a share of the values' standard deviation.
 
     Args:
-        random: on the CPU, so that the noise is the same on every device.
+        random: The generator, on the CPU so that the noise is the same on every device.
     """
     noise = torch.randn(values.shape, generator=random, dtype=torch.float32).to(values.device, values.dtype)
     return values + share * values.std() * noise

@@ -206,14 +206,14 @@ def _task_of_config(recipe: Any) -> Task[Any]:
 
 
 def named_recipe(text: str) -> tuple[Task[Any], Any]:
-    """The recipe that a text names, and the task that it belongs to.
+    """Return the recipe with a name, and its task.
 
     Args:
-        text: a recipe's name; or `./file.py:name` or `package.module:name`, which is imported. That recipe is called by
-            the name after the colon, and is its fields: what else the file holds does not matter.
+        text: The name of a recipe, or an object to import: `./file.py:name` or `package.module:name`. An imported
+            recipe is named after the part that follows the colon. Only its fields count, not the rest of the file.
 
     Raises:
-        RequestError: no installed package has it, or what is named is no recipe.
+        RequestError: No installed package has the recipe, or the imported object is not a recipe.
     """
     if ":" in text:
         from golu_core.activation.names.loading import named_object

@@ -39,8 +39,8 @@ class MakeTimingModel(Protocol):
 
         Args:
             config: The config of one of the task's recipes, with the activation to measure.
-            samples: of the batch.
-            device: that computes.
+            samples: The batch size.
+            device: The device to measure.
         """
 
 
@@ -48,8 +48,8 @@ def make_timing_model(task: Task[Any], config: RunConfig, samples: int, device: 
     """Return the timing model of a task's config; RequestError if the task offers none.
 
     Args:
-        samples: of the batch.
-        device: that computes.
+        samples: The batch size.
+        device: The device to measure.
     """
     if task.timing_model is None:
         raise RequestError(f"the networks of {task.package} cannot be timed: the task offers no timing model")
