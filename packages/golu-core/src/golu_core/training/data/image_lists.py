@@ -43,7 +43,7 @@ class NamedImages(NamedTuple):
     """Images as a person names them.
 
     Attributes:
-        images: the path of each, and its path below the folder that was named, or its name where it was named itself.
+        images: The path of each image, with its path relative to the folder that was passed, or its file name.
         remarks: Sentences on the files in folders that were omitted.
     """
 
