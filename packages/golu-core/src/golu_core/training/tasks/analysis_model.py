@@ -15,7 +15,7 @@ from ..messages.errors import RequestError
 from ..runs.results import Result
 
 Batch = tuple[Tensor, ...]
-"""Tensors that the task's loss takes, on the network's device; the first dimension of each is that of the samples."""
+"""Tensors for the task's loss, on the network's device; the first dimension of each is the batch dimension."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,18 @@ class AnalysisModel:
 
     @property
     def samples(self) -> int:
-        """How many there are in all batches."""
+        """The number of samples in all batches."""
         return sum(len(batch[0]) for batch in self.batches)
 
     def mean_loss(self, model: nn.Module) -> float:
-        """The mean test loss of a model over all samples."""
+        """Return the mean test loss of a model over all samples."""
         with torch.no_grad():
             total = sum(len(batch[0]) * float(self.loss(model, batch)) for batch in self.batches)
         return total / self.samples
 
 
 class MakeAnalysisModel(Protocol):
-    """What a task offers, so that its runs can be analyzed."""
+    """The function that a task provides so that its runs can be analyzed."""
 
     def __call__(self, folder: Path, samples: int, data_dir: Path | None) -> AnalysisModel:
         """Return the analysis model of a finished run.
@@ -68,10 +68,10 @@ class MakeAnalysisModel(Protocol):
 
 
 def spread_keys(length: int, count: int, at_once: int = 128) -> list[list[SampleKey]]:
-    """Keys of test samples that lie evenly over the test set, in batches.
+    """Return the keys of test samples that are spread evenly over the test set, in batches.
 
     Raises:
-        RequestError: the test set is empty.
+        RequestError: The test set is empty.
     """
     if length < 1:
         raise RequestError("the test set is empty")
@@ -91,7 +91,7 @@ def with_noise(values: Tensor, share: float, random: torch.Generator) -> Tensor:
 
 
 def make_analysis_model(task: Any, folder: Path, samples: int, data_dir: Path | None) -> AnalysisModel:
-    """Return the analysis model of a finished run; RequestError if the task offers none, or refuses the run."""
+    """Return the analysis model of a finished run; raise RequestError if the task has none or rejects the run."""
     from .task import resolved
 
     if task.analysis_model is None:

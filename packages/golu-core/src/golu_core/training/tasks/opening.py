@@ -1,6 +1,6 @@
-"""What a run prints before its first step: which network trains on which data, where, and for how long.
+"""The block that a run prints before its first step: the network, the data, the device, and the number of steps.
 
-After the last step it prints what to type next.
+After the last step, the run prints the commands for the next steps.
 
 A dry run stops after this block, so both print the same lines and refuse the same requests.
 """
@@ -74,7 +74,7 @@ def opening_lines(
         device: The device of the main process.
         plan: How a batch is split among processes.
         steps: Optimizer steps of the whole run.
-        data_are_missing: Whether the data could not be read, and the sizes are those of the published ones.
+        data_are_missing: Whether the data could not be read, so that the block shows the published sizes.
     """
     parts = f"{_count(plan.processes, 'process')} x {_count(plan.accumulation, 'micro-batch')} of {plan.device_size}"
     compiled = ", compiled" if config.compile else ""
@@ -92,7 +92,7 @@ def opening_lines(
 
 
 def next_steps(task: Task[Any], folder: Path) -> list[LabeledLine]:
-    """Return where a finished run's curves are, and the commands to go on with, as a shell reads them."""
+    """Return the path of a finished run's curves, and the commands for the next steps, quoted for a shell."""
     run = shlex.quote(str(folder))
     use = next((name for name, command in task.commands.items() if command.takes_run and name != "export"), "export")
     lines = [("curves", str(folder / CURVES_FILE)), ("evaluate", f"{task.program} evaluate {run}")]

@@ -1,4 +1,4 @@
-"""A task, such as image classification: what one package tells the others of itself. Found by entry points."""
+"""A task, such as image classification: the description that a package registers as an entry point."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RECIPES_GROUP = "golu.recipes"
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of result.json, and how tables show it.
+    """A metric of result.json and its format in tables.
 
     Attributes:
         label: The heading in tables, with the unit.
@@ -49,10 +49,10 @@ class Command:
 
     Attributes:
         help: One line for `--help`.
-        run: The function that takes the arguments after the subcommand's name; or its place, as `package.module:name`.
+        run: The function of the arguments after the subcommand's name; or its object name, `package.module:name`.
         usage: The arguments as `--help` prints them after the name. Those of a command on a run folder begin with
             `RUN_DIR`.
-        flags: The dataclass of the flags that `--help` lists, or its place; None if there are none.
+        flags: The dataclass of the flags that `--help` lists, or its object name; None if there are none.
 
     Examples:
         >>> from golu_core.training import Command
@@ -73,7 +73,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Task(Generic[Config]):
-    """What a package registers under the entry point `golu.tasks`.
+    """The object that a package registers under the entry point `golu.tasks`.
 
     Functions are named as `package.module:name`, and are imported when they are called.
 
@@ -84,14 +84,14 @@ class Task(Generic[Config]):
         recipes: The recipes by name.
         metrics: The metrics by their names in result.json, at least the one by which runs are compared.
         unit: The unit of throughput, such as `images/s`.
-        train: The function that takes a config and trains it; a dry run ends in `Run.prepare`.
-        evaluate: The function that takes a run folder and flags, and prints the test metrics of the final weights.
+        train: The function that trains a config; a dry run ends in `Run.prepare`.
+        evaluate: The function of a run folder and flags that prints the test metrics of the final weights.
         evaluation_flags: The dataclass of these flags.
         outputs: Patterns of the files that the task itself writes into a run folder, such as `samples/*.png`.
         commands: The task's own subcommands by name.
         order: The position of its tables among those of other tasks.
-        analysis_model: A `MakeAnalysisModel`, with which `golu-core analyze` looks into its networks; None for none.
-        timing_model: A `MakeTimingModel`, with which `golu-core analyze times` times its networks; None for none.
+        analysis_model: The `MakeAnalysisModel` that `golu-core analyze` uses; None if runs cannot be analyzed.
+        timing_model: The `MakeTimingModel` that `golu-core analyze times` uses; None if networks cannot be timed.
         own_data: For each recipe that adapts to the user's data, the function that adapts it.
         distribution: The distribution that holds the package, if its name is not that of the console script.
         former_name: The name of the task that had these recipes in the version before. Their runs are read as runs of
@@ -152,10 +152,10 @@ def resolved(reference: Any) -> Any:
 
 @cache
 def installed_tasks() -> dict[str, Task[Any]]:
-    """The tasks of all installed packages, by name.
+    """Return the tasks of all installed packages, by name.
 
     Raises:
-        RequestError: two packages call their task the same, or one's entry point cannot be loaded.
+        RequestError: Two packages have tasks of the same name, or an entry point cannot be loaded.
     """
     found: dict[str, Task[Any]] = {}
     for entry in entry_points(group=GROUP):
@@ -171,10 +171,10 @@ def installed_tasks() -> dict[str, Task[Any]]:
 
 
 def recipes_of(task: Task[Config]) -> Mapping[str, Config]:
-    """A task's recipes by name: its own, then those that packages register under `golu.recipes.<task>`.
+    """Return a task's recipes by name: built-in recipes, then those that packages register under `golu.recipes.<task>`.
 
     Raises:
-        RequestError: one that is registered cannot be loaded, or is no config of the task.
+        RequestError: A registered recipe cannot be loaded, or is not a config of the task.
     """
     return {**_registered_recipes(task.name), **task.recipes}
 

@@ -1,4 +1,4 @@
-"""What a task lets `golu-core analyze times` measure: a recipe's own network at work on a batch that is made up."""
+"""The model that `golu-core analyze times` measures: a recipe's network with a batch of synthetic samples."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .task import Task, resolved
 
 @dataclass(frozen=True)
 class TimingModel:
-    """A recipe's own network, and one batch of made-up samples of the recipe's sizes: how fast, not how good.
+    """A recipe's network with one batch of synthetic samples of the recipe's sizes, for measuring speed only.
 
     Attributes:
         model: The newly initialized network with the config's activation, on the device.
         training_loss: Function of the model in training mode that returns the loss of the batch: a scalar.
         infer: Function of the model in evaluation mode that computes its outputs for the batch.
-        samples: of the batch.
+        samples: The batch size.
     """
 
     model: nn.Module
@@ -32,7 +32,7 @@ class TimingModel:
 
 
 class MakeTimingModel(Protocol):
-    """What a task offers, so that its recipes' networks can be timed."""
+    """The function that a task provides so that its recipes' networks can be timed."""
 
     def __call__(self, config: Any, samples: int, device: torch.device) -> TimingModel:
         """Return the timing model of a config.
