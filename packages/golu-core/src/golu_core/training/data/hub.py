@@ -29,12 +29,12 @@ class ImageSplits(NamedTuple):
 
 
 def load_dataset(path: str, what: str | None = None, **options: Any) -> Any:
-    """Return what `datasets` loads from the Hub or has saved; RequestError where it cannot.
+    """Load a data set from the Hub or disk with `datasets`; raise RequestError if that fails.
 
     Args:
         path: An id on the Hub, or a folder that `save_to_disk` wrote.
-        what: What messages call it; by default the path.
-        **options: Arguments of `datasets.load_dataset`; those that are None are left out.
+        what: The data set's name in messages; the default is the path.
+        **options: Arguments of `datasets.load_dataset`; arguments that are None are omitted.
     """
     import datasets
 
@@ -51,7 +51,7 @@ def load_dataset(path: str, what: str | None = None, **options: Any) -> Any:
 
 
 def load_image_splits(path: str, revision: str | None = None) -> ImageSplits:
-    """The training and test split of a data set; the validation split is the test split where both are there.
+    """Load the training and test splits of a data set; the validation split is the test split if it has both.
 
     Args:
         path: An ID on the Hub, or a folder that `save_to_disk` wrote.
@@ -82,7 +82,7 @@ def load_image_splits(path: str, revision: str | None = None) -> ImageSplits:
 
 
 def encoded_images(rows: Any, column: str, name: str) -> Callable[[int], tuple[bytes, str]]:
-    """A function that takes a row's number and returns its encoded image, and a name for messages."""
+    """Return a function of a row's index that returns its encoded image and a name for messages."""
     import datasets
 
     undecoded = rows.cast_column(column, datasets.Image(decode=False))

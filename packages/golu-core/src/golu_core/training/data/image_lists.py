@@ -1,4 +1,4 @@
-"""Which files of a folder are images, and which are left out."""
+"""The image files in a folder, and the files that are skipped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
     Links to folders are followed, each folder once.
 
     Raises:
-        RequestError: the folder or an image in it is missing.
+        RequestError: The folder or an image in it is missing.
     """
     if not folder.is_dir():
         raise RequestError(f"there is no image folder {printable(folder)}")
@@ -55,7 +55,7 @@ def named_images(words: Iterable[str]) -> NamedImages:
     """The images that words name: files, those in folders, and with `-` those that lines of standard input name.
 
     Raises:
-        RequestError: a folder has no image, or standard input is no list of paths.
+        RequestError: A folder has no image, or standard input is not a list of paths.
     """
     images: list[tuple[Path, Path]] = []
     remarks: list[str] = []

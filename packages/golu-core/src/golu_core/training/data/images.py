@@ -1,4 +1,4 @@
-"""Image files to tensors: every file is read right, or refused by name.
+"""Load image files as tensors: every file is decoded correctly, or rejected by name.
 
 JPEG goes through torchvision's libjpeg-turbo, which is several times faster than Pillow. Everything else goes through
 Pillow: torchvision's PNG decoder ends the whole process on some damaged files.
@@ -40,7 +40,7 @@ _said: set[str] = set()
 
 
 def read_file(path: Path) -> bytes:
-    """The content of an image file; RequestError with its name if it cannot be read."""
+    """Return the content of an image file; raise RequestError with its name if it cannot be read."""
     try:
         return regular_bytes(path)
     except OSError as error:
@@ -50,15 +50,15 @@ def read_file(path: Path) -> bytes:
 
 
 def read_image(path: Path, upright: bool = True, background: Background = "white") -> Tensor:
-    """An image file as (3, H, W) uint8 RGB; RequestError with its name if it cannot be read or decoded."""
+    """Read an image file as RGB, uint8 (3, H, W); raise RequestError with its name if it cannot be decoded."""
     return decode(read_file(path), str(path), upright, background)
 
 
 def decode(encoded: bytes, name: str, upright: bool = True, background: Background = "white") -> Tensor:
-    """An image of any common format as (3, H, W) uint8 RGB.
+    """Decode an image of any common format as RGB, uint8 (3, H, W).
 
-    Of an animation the first frame is taken, which is said once. Samples of 16 bits are scaled by the range that the
-    file states.
+    For an animation, the first frame is used, with one warning. 16-bit samples are scaled by the range that the file
+    states.
 
     Args:
         encoded: The file's content.

@@ -64,11 +64,11 @@ class TrainingLoader:
         self._loader = _loader(dataset, self._batches, num_workers, plan.processes)
 
     def micro_batches(self, epoch: int, first_step: int) -> Iterator[LoadedMicroBatch]:
-        """Yield the micro-batches of an epoch from a step on.
+        """Yield the micro-batches of an epoch, starting at a step.
 
         Raises:
-            RequestError: a sample cannot be read; with the data set's own message.
-            RunFailure: a loader process was killed.
+            RequestError: A sample cannot be read; the message is the data set's.
+            RunFailure: A loader process was killed.
         """
         self._batches.begin(epoch, first_step)
         for count, batch in enumerate(loaded(self._loader)):
@@ -79,7 +79,7 @@ class TrainingLoader:
 def evaluation_loader(
     dataset: BatchDataset, device_size: int, processes: int, rank: int, num_workers: int | None
 ) -> DataLoader[Any]:
-    """A loader of one process's share of a test set, in batches of one size."""
+    """Return a loader of one process's share of a test set, in batches of equal size."""
     size = min(device_size, -(-len(dataset) // processes)) if len(dataset) else device_size
     return _loader(dataset, EvaluationBatches(len(dataset), size, processes, rank), num_workers, processes)
 
@@ -126,11 +126,11 @@ class _Guarded(Dataset[Any]):
 
 
 def loaded(loader: DataLoader[Any]) -> Iterator[Any]:
-    """The loader's batches.
+    """Yield the loader's batches.
 
     Raises:
-        RequestError: a sample cannot be read; with the data set's own message.
-        RunFailure: a loader process was killed.
+        RequestError: A sample cannot be read; the message is the data set's.
+        RunFailure: A loader process was killed.
     """
     with held_back():  # while the loader processes start
         before = set(multiprocessing.active_children())

@@ -72,7 +72,7 @@ def plan_batches(global_size: int, processes: int, max_device_size: int | None =
     """Split the global batch evenly, into as few micro-batches as the device's limit allows.
 
     Raises:
-        RequestError: the batch cannot be split evenly; the message names sizes that can.
+        RequestError: The batch cannot be split evenly; the message lists sizes that can.
     """
     if global_size < 1:
         raise RequestError(f"a batch of {global_size} samples is impossible")
@@ -141,7 +141,7 @@ class EpochOrder:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Global batches in an epoch."""
+        """The number of global batches in an epoch."""
         # torchvision's RASampler rounds the epoch down to whole multiples of 256
         samples = self.length if self.repeats == 1 else max(self.length // 256 * 256, min(self.length, 256))
         return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
@@ -171,7 +171,7 @@ class TrainBatches(Sampler[list[SampleKey]]):
         self.first_step = 0
 
     def begin(self, epoch: int, first_step: int) -> None:
-        """Says where the next iteration starts."""
+        """Set the position where the next iteration starts."""
         self.epoch, self.first_step = epoch, first_step
 
     def __iter__(self) -> Iterator[list[SampleKey]]:

@@ -1,4 +1,4 @@
-"""Batches on their way from a loader process, in one piece of shared memory.
+"""Send batches from a loader process in one block of shared memory.
 
 Each tensor that crosses costs the training process a connection of its own, 0.2 to 0.3 ms whatever its size; a batch of
 detection has four for each image. What goes through the pipe itself stays short: where a loader is killed in the
@@ -52,7 +52,7 @@ class Packed:
 
 
 def packed(batch: Any) -> Packed:
-    """A batch as it leaves a loader process."""
+    """Pack a batch in a loader process."""
     stream = io.BytesIO()
     packer = _Packer(stream)
     packer.dump(batch)
@@ -66,7 +66,7 @@ def packed(batch: Any) -> Packed:
 
 
 def unpacked(found: Packed) -> Any:
-    """The batch; its small tensors are views of one."""
+    """Return the batch; its small tensors are views of one tensor."""
     return _Unpacker(found).load()
 
 

@@ -1,4 +1,4 @@
-"""Random numbers as a function of what they are for, not of what was drawn before."""
+"""Random numbers as a function of their purpose, independent of earlier draws."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 
 class Purpose(StrEnum):
-    """What random numbers are drawn for. Each has its own word; changing a word changes all numbers drawn for it.
+    """The purpose of random numbers. Each has its own word; changing a word changes all numbers drawn for it.
 
     Examples:
         >>> import torch
@@ -61,13 +61,13 @@ class Purpose(StrEnum):
 
 
 def derive_seed(*purpose: int | str) -> int:
-    """A 63-bit seed from integers and words; equal purposes give equal seeds on every machine."""
+    """Derive a 63-bit seed from integers and words; equal purposes give equal seeds on every machine."""
     text = "\0".join(str(part) for part in purpose)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def generator(*purpose: int | str, again: torch.Generator | None = None) -> torch.Generator:
-    """A CPU generator for one purpose: a new one, or one that is seeded again, which is cheaper."""
+    """Return a CPU generator for one purpose: a new one, or an existing one reseeded, which is cheaper."""
     return (torch.Generator() if again is None else again).manual_seed(derive_seed(*purpose))
 
 
