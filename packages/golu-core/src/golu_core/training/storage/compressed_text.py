@@ -116,11 +116,11 @@ def is_converted(path: Path) -> bool:
 
 
 def check_utf8(content: Path, path: Path) -> None:
-    """Raise RequestError where a file that a library will read has a NUL byte, or one that is not UTF-8.
+    """Raise RequestError if a file for a library contains a NUL byte or is not UTF-8.
 
     Args:
-        content: Path of the unpacked file.
-        path: Path for messages.
+        content: The path of the decompressed file.
+        path: The path shown in messages.
     """
     position = 0
     with open_regular(content) as file:
@@ -138,7 +138,7 @@ def lines_of(file: IO[bytes], path: Path) -> Iterator[str]:
         path: Path of the file, for messages.
 
     Raises:
-        RequestError: a line is not UTF-8, has a NUL byte, or is too long for a sentence.
+        RequestError: A line is not UTF-8, has a NUL byte, or is too long for a sentence.
     """
     number = 0
     while line := file.readline(_LONGEST_LINE + 2):

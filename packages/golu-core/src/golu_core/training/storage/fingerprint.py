@@ -49,17 +49,17 @@ class Fingerprint:
 
     @cached_property
     def whole_text(self) -> str:
-        """That of all content."""
+        """The fingerprint of all content."""
         return self.text if self.whole is None else self.whole()
 
 
 def short(digest: hashlib._Hash) -> str:
-    """The first 32 hexadecimal digits."""
+    """Return the first 32 hexadecimal digits of a digest."""
     return digest.hexdigest()[:32]
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -171,12 +171,12 @@ def tensors_fingerprint(tensors: Mapping[str, Tensor]) -> Fingerprint:
 
 
 def text_fingerprint(kind: str, texts: Iterable[str]) -> str:
-    """Of texts, such as other fingerprints."""
+    """Return the fingerprint of texts, such as other fingerprints."""
     return f"{kind}:{short(hashlib.sha256(chr(0).join(texts).encode('utf-8', 'surrogateescape')))}"
 
 
 def joined(*parts: Fingerprint) -> Fingerprint:
-    """One fingerprint of several."""
+    """Combine several fingerprints into one."""
 
     def of(texts: Callable[[Fingerprint], str]) -> str:
         listed = [texts(part) for part in parts]

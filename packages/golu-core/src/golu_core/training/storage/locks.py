@@ -1,4 +1,4 @@
-"""One writer at a time: of data that several runs want at once, and of a run's folder."""
+"""Locks for a single writer: of data that several runs prepare concurrently, and of a run folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .ownership import no_empty_parents, remove_lock
 _PATIENCE_S = 15.0
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
-"""What `flock` answers on a file system without locks, such as Lustre or NFS that is mounted without them."""
+"""The errors of `flock` on a file system without locks, such as Lustre or NFS mounted without them."""
 
 BUSY = "another process is training in"
 """How the message begins of a run that another process trains, which is neither a failure nor a success."""

@@ -55,7 +55,7 @@ os.umask(_UMASK)
 
 
 def read_marker(folder: Path, name: str) -> dict[str, Any] | None:
-    """A folder's marker; None where it has none of ours."""
+    """Return a folder's marker; None if it has no marker of this program."""
     try:
         values = regular_json(folder / name)
     except (OSError, ValueError, RecursionError):
@@ -89,13 +89,13 @@ def foreign_files(folder: Path, patterns: Iterable[str]) -> list[Path]:
 
 
 def discard(folder: Path) -> None:
-    """Removes a folder of ours with all that is in it; does nothing where there is none.
+    """Remove a folder made by this program, with its content. A missing folder is ignored.
 
-    It is renamed first and its marker goes last, so that a kill leaves nothing that looks whole, and what it leaves is
-    removed by the next call.
+    The folder is renamed first and its marker is removed last, so that a kill never leaves a folder that looks
+    complete, and the next call removes the remains.
 
     Raises:
-        RequestError: this program did not make it.
+        RequestError: This program did not make the folder.
     """
     doomed = _doomed(folder)
     if os.path.lexists(doomed):
@@ -111,7 +111,7 @@ def _doomed(folder: Path) -> Path:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what a killed making or removal of a folder left beside it."""
+    """Remove the remains of an interrupted write or removal next to a folder."""
     for left in (_doomed(folder), partial_of(folder)):
         if os.path.lexists(left):
             _remove_tree(left)
@@ -145,7 +145,7 @@ def _remove_tree(folder: Path) -> None:
 
 
 def require_free(folder: Path, what: str) -> None:
-    """Raises RequestError if something lies where this program would write a folder; an empty folder does not count.
+    """Raise RequestError if a path where this program would write a folder is occupied; empty folders are allowed.
 
     Args:
         what: The name of the data in the message, such as `the digits`.
@@ -177,10 +177,10 @@ def _is_leftover(path: Path) -> bool:
 
 
 def begin_partial(folder: Path) -> Path:
-    """An empty folder beside a folder that is to be made, which `publish` renames into place.
+    """Create an empty folder next to the final one, which `publish` renames into place.
 
     Raises:
-        RequestError: a folder that is not ours lies there.
+        RequestError: A folder that this program did not make is in the way.
     """
     partial = partial_of(folder)
     discard(partial)
@@ -190,7 +190,7 @@ def begin_partial(folder: Path) -> Path:
 
 
 def partial_of(folder: Path) -> Path:
-    """Where the unfinished form of a file or folder lies."""
+    """Return the temporary path of a file or folder that is being written."""
     return _hidden_sibling(folder, "partial")
 
 
@@ -283,9 +283,9 @@ def no_empty_parents(folder: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Writes a file beside its place and renames it, so that it is there whole or not at all.
+    """Write a file atomically: to a temporary file in the same folder, which is then renamed.
 
-    For files of our own folders; what a person names goes through `write_output`.
+    For files in this program's folders; for output paths that users choose, use `write_output`.
 
     Args:
         path: The path of the file.
@@ -314,17 +314,17 @@ def make_readable(path: Path) -> None:
 
 
 def write_output(path: Path, write: Callable[[Path], None]) -> None:
-    """Writes a file that a person named, whole or not at all.
+    """Write a file to an output path that the user chose, atomically.
 
     Raises:
-        RequestError: another file lies there, which this program did not make.
+        RequestError: The path holds a file that this program did not make.
     """
     check_output(path)
     write_atomically(path, write)
 
 
 def check_output(path: Path) -> None:
-    """Raises RequestError if something lies at a path that this program did not make."""
+    """Raise RequestError if a path holds something that this program did not make."""
     if path.is_symlink() or path.is_dir():
         raise RequestError(f"{path} is a {'symbolic link' if path.is_symlink() else 'folder'}: name another file")
     if not path.exists():
@@ -335,7 +335,7 @@ def check_output(path: Path) -> None:
 
 
 def bytes_writer(content: bytes) -> Callable[[Path], None]:
-    """A function that writes bytes to the path that it is given."""
+    """Return a function that writes bytes to a path."""
 
     def write(path: Path) -> None:
         path.write_bytes(content)
@@ -344,12 +344,12 @@ def bytes_writer(content: bytes) -> Callable[[Path], None]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file, whole or not at all."""
+    """Write a JSON file atomically."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file in UTF-8, whole or not at all."""
+    """Write a text file in UTF-8 atomically."""
 
     def write(partial: Path) -> None:
         partial.write_text(text, encoding="utf-8")
@@ -358,21 +358,21 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Removes a file, if it is there; RequestError if no folder around it is ours."""
+    """Remove a file if it exists; raise RequestError if it is not inside a folder of this program."""
     if not any(is_ours(folder) for folder in path.parents):
         raise RequestError(f"{path} is not in a folder that this program made, so it is not removed")
     path.unlink(missing_ok=True)
 
 
 def truncate_file(path: Path, length: int) -> None:
-    """Truncates a file; RequestError if no folder around it is ours."""
+    """Truncate a file; raise RequestError if it is not inside a folder of this program."""
     if not any(is_ours(folder) for folder in path.parents):
         raise RequestError(f"{path} is not in a folder that this program made, so it is not truncated")
     os.truncate(path, length)
 
 
 def remove_lock(path: Path) -> None:
-    """Removes a lock file that this process holds."""
+    """Remove a lock file that this process holds."""
     path.unlink(missing_ok=True)
 
 

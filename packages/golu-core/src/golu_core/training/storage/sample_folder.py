@@ -1,4 +1,4 @@
-"""Folders of data that one command writes, and all others find."""
+"""Folders of sample data that one command writes and the others reuse."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def written_once(
     write: Callable[[Path], None],
     marker: Mapping[str, Any],
 ) -> Path:
-    """Writes sample data unless they are there; they appear whole or not at all, whoever else wants them at once.
+    """Write sample data unless they exist, atomically and safely for concurrent processes.
 
     Args:
         folder: The folder of the data.
@@ -50,8 +50,8 @@ def already_prepared(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]
     """Return the content of meta.json in a folder of prepared data; RequestError if it was prepared differently.
 
     Args:
-        folder: What a `prepare` command wrote.
-        request: What meta.json must hold at least.
+        folder: The folder that a `prepare` command wrote.
+        request: The values that meta.json must contain.
     """
     meta = read_marker(folder, TOKENS_MARKER) or {}
     differing = [key for key in request if meta.get(key) != request[key]]

@@ -1,4 +1,4 @@
-"""Temporary folders that leave nothing behind, even of programs that were killed."""
+"""Temporary folders that are cleaned up, even after a program was killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .partial_marker import mark_partial
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A temporary folder; also removes those of processes that were killed."""
+    """Create a temporary folder for the block, and remove those of killed processes."""
     top = Path(tempfile.gettempdir())
     for old in top.glob(f"golu-scratch-{_user()}-*"):
         pid = old.name.split("-")[3]
