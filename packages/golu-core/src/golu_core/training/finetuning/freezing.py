@@ -1,4 +1,4 @@
-"""`--freeze`: parts of a network whose given weights stay as they are."""
+"""`--freeze`: parts of a network that keep their pretrained weights."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def freeze(model: nn.Module, patterns: Sequence[str], made_new: Collection[str] 
 
 
 def train_mode(model: nn.Module, patterns: Sequence[str] = ()) -> None:
-    """Puts a model into training mode; batch norms in frozen parts keep their statistics."""
+    """Put a model into training mode; batch norms in frozen parts keep their statistics."""
     model.train()
     if patterns:
         for name, module in model.named_modules():

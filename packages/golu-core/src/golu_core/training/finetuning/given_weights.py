@@ -1,4 +1,4 @@
-"""`--init-from`: weights that are given, read from whatever holds them, and put into a network."""
+"""`--init-from`: read initial weights from any supported source, and load them into a network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOT_WEIGHTS = ("n_averaged",)  # of torch's AveragedModel
 _SHOWN = 6
 
 Library = Callable[[str], tuple[Mapping[str, Tensor], str]]
-"""Fetches weights by the name after `library:`, with the activation that they were trained with, or RequestError."""
+"""A function of the name after `library:` that returns weights and their activation, or raises RequestError."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def load_given(network: nn.Module, given: GivenWeights, head: frozenset[str], wi
 
 
 def _renamed(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The given tensors under the names of the network: without what other programs put before them."""
+    """Return the tensors under the network's names, without the prefixes that other programs add."""
     found = {name: tensor for name, tensor in given.items() if name not in _NOT_WEIGHTS}
     while True:
         prefix = next(

@@ -1,4 +1,4 @@
-"""The sizes of the network that `--init-from` names, for tasks whose networks come in any size."""
+"""The sizes of the network that `--init-from` loads, for tasks with networks of any size."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ def with_sizes_of_source(
 ) -> Config:
     """Return the config with the sizes of the network that it starts from.
 
-    A run that has begun keeps the sizes that it has, also where its source is gone. A weights file names no sizes:
-    those of the config must be its own.
+    A run that has started keeps its sizes, even if the source has been deleted. A weights file does not store sizes,
+    so the config's sizes must match it.
 
     Args:
         config: The config, with the sizes in its field `model`.
         task: Its task.
-        like_run: Takes the config, and that of a finished run, and returns the config with the run's sizes.
-        like_model: Takes the config, and the name or folder of a Hugging Face model, and returns it with these sizes.
+        like_run: Function of the config and a finished run's config that returns the config with the run's sizes.
+        like_model: Function of the config and a Hugging Face model's name or folder that returns the config with the
+            model's sizes.
 
     Raises:
         RequestError: The source cannot be read, or the task has no such network.

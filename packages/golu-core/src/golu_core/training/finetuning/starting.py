@@ -1,4 +1,4 @@
-"""Where a run starts that is given weights: they are loaded, and measured before any training."""
+"""The start of a run with initial weights: they are loaded, and evaluated before training."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ class Start:
 
 
 def inputs_of_start(start: Start | None) -> dict[str, Fingerprint]:
-    """What a run reads besides its data, for `Run.prepare`: the given weights, if there are any."""
+    """Return the fingerprints of a run's initial weights, if any, for `inputs` of `Run.prepare`."""
     return {} if start is None else {"init_from": start.fingerprint}
 
 
 def shown_start(start: Start | None) -> list[tuple[str, str]]:
-    """Lines of `--dry-run`: what is loaded, made new and left over; none where the run starts at random."""
+    """Return the load report as lines of `--dry-run`; none if the run starts from random weights."""
     return [] if start is None or start.fit is None else [("starts from", start.fit.sentence())]
 
 
 def head_of_start(start: Start | None) -> frozenset[str]:
-    """Names of the tensors that `--optim.backbone-lr-scale` leaves alone; empty where the run starts at random."""
+    """Return the tensors' names that `--optim.backbone-lr-scale` does not scale; empty without initial weights."""
     return frozenset() if start is None else start.head
 
 
@@ -111,11 +111,11 @@ def start_given(
 
 
 def _discarded(given: GivenWeights) -> None:
-    """Nothing: the weights are too large to be sent from process to process, and all can read them."""
+    """Return nothing, because the weights are too large to send between processes, and every process can read them."""
 
 
 def _known_fingerprint(config: RunConfig, task: Task[Any]) -> str | None:
-    """Of the weights that the run in the folder began with, if it can be continued."""
+    """Return the fingerprint of the weights that the run in the folder started from, if it can be resumed."""
     folder = task.run_folder(config)
     known = (read_marker(folder, RUN_MARKER) or {}).get("inputs", {}).get("init_from")
     can_continue = not config.overwrite and any((folder / "checkpoints").glob("step-*"))
@@ -160,7 +160,7 @@ def _splits(run: Run[Any]) -> set[str]:
 
 
 def _is_measured(start: Start) -> bool:
-    """Whether the head, if there is one, is that of the given weights."""
+    """Whether the head, if there is one, was loaded from the initial weights."""
     return start.fit is not None and not start.head & set(start.fit.made_new)
 
 
@@ -171,7 +171,7 @@ def _metrics_as_given(
     build: Callable[[str], nn.Module],
     evaluate: Callable[[nn.Module], dict[str, float]],
 ) -> dict[str, float]:
-    """Of the network with the activation that it was trained with."""
+    """Return the metrics of the network with the activation that it was trained with."""
     assert start.given is not None
     if not _is_measured(start):
         run.processes.say("its head is new: there are no test metrics before training")

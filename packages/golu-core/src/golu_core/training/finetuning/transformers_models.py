@@ -1,4 +1,4 @@
-"""Models of Hugging Face's transformers: their configs, their weights, and what they call activations."""
+"""Models of Hugging Face's transformers: their configs, weights, and names of activations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def transformers_config(source: str, what: str) -> Any:
 
     Args:
         source: A folder that `save_pretrained` wrote, or a name on the Hub.
-        what: What it should be, such as `GPT-2`.
+        what: The expected kind of model, such as `GPT-2`.
     """
     transformers = transformers_library()
     if Path(source).is_dir():
@@ -66,10 +66,10 @@ def transformers_weights(
     """Return the weights of a Hugging Face model under our names.
 
     Args:
-        source: What the command line names it.
+        source: The model, as passed on the command line.
         name: A folder that `save_pretrained` wrote, or a name on the Hub.
-        build: Builds our network of the same sizes.
-        load: Loads the weights of `name` into it.
+        build: The function that builds this project's network with the same sizes.
+        load: The function that loads the weights of `name` into the network.
 
     Raises:
         RequestError: The model cannot be loaded, or has other sizes.
