@@ -15,7 +15,7 @@ from ..messages.errors import RequestError
 
 
 def default_device() -> torch.device:
-    """The device of a program that runs alone: a GPU if there is one, and the CPU was not asked for."""
+    """Return the device of a single-process program: a GPU if one is available, unless the CPU was requested."""
     if parse_flag_from_env("ACCELERATE_USE_CPU"):
         return torch.device("cpu")
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -23,10 +23,10 @@ def default_device() -> torch.device:
 
 
 def build_accelerator(config: RunConfig, folder: Path) -> Accelerator:
-    """An Accelerator for the launcher's processes; without a GPU they compute on the CPU and still form one world.
+    """Return an Accelerator for the launcher's processes, which form one process group even without a GPU.
 
     Raises:
-        RequestError: the processes do not see each other, or the precision is not there.
+        RequestError: The processes cannot see each other, or the device does not support the precision.
     """
     use_cpu = default_device().type == "cpu"
     if config.mixed_precision == "fp16" and use_cpu:

@@ -1,4 +1,4 @@
-"""The processes that the launcher started: which one this is, what it says, and what they know together."""
+"""The processes that the launcher started: ranks, output of the main process, and collective operations."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Processes:
     """The processes of one program, each with its own device. A run has them as `run.processes`.
 
     Args:
-        config: The run's configuration, from which precision, determinism and tracker follow.
+        config: The run's configuration, with the precision, determinism, and tracker.
         folder: The folder for the tracker's files.
 
     Raises:
-        RequestError: The launcher's processes do not see each other, or the device does not support the precision.
+        RequestError: The launcher's processes cannot see each other, or the device does not support the precision.
 
     Examples:
         >>> from pathlib import Path
@@ -49,67 +49,67 @@ class Processes:
 
     @property
     def device_name(self) -> str:
-        """As result.json names it."""
+        """The name of the device in result.json."""
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
 
     @property
     def count(self) -> int:
-        """How many processes there are."""
+        """The number of processes."""
         return self.accelerator.num_processes
 
     @property
     def rank(self) -> int:
-        """Which of them this is, counted from 0."""
+        """The rank of this process, counted from 0."""
         return self.accelerator.process_index
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes and speaks."""
+        """Whether this is the main process, which writes files and prints."""
         return self.accelerator.is_main_process
 
     @property
     def is_sharding(self) -> bool:
-        """Whether the launcher spreads the model over the processes."""
+        """Whether the launcher shards the model across the processes."""
         return bool(self.accelerator.distributed_type == DistributedType.FSDP)
 
     # ---------------------------------------------------------------------------------------------------- what is said
 
     def say(self, message: str) -> None:
-        """Prints a line, on the main process only."""
+        """Print a line, on the main process only."""
         if self.is_main:
             self._print(message)
 
     def say_through(self, print_line: Callable[[str], None]) -> None:
-        """Prints lines by another function from now on, as a progress bar needs it."""
+        """Print lines through another function from now on, such as that of a progress bar."""
         self._print = print_line
 
     def warn(self, message: str) -> None:
-        """Prints a warning on standard error, on the main process only."""
+        """Print a warning on standard error, on the main process only."""
         if self.is_main:
             complain(f"warning: {message}")
 
     # ------------------------------------------------------------------------------------------------ what they share
 
     def main_first(self) -> AbstractContextManager[None]:
-        """A block that the main process runs before the others: what it writes, they find."""
+        """Run a block on the main process first, so that the other processes find the files that it writes."""
         first: AbstractContextManager[None] = self.accelerator.main_process_first()
         return first
 
     def wait_for_all(self) -> None:
-        """Returns once every process has come here."""
+        """Wait until every process has reached this call."""
         self.accelerator.wait_for_everyone()
 
     def sum(self, values: Tensor) -> Tensor:
-        """The elementwise sum of a small tensor over all processes."""
+        """Return the elementwise sum of a small tensor over all processes."""
         reduced: Tensor = self.accelerator.reduce(values, reduction="sum")
         return reduced
 
     def any(self, condition: bool) -> bool:
-        """Whether something holds on at least one process."""
+        """Return whether a condition holds on at least one process."""
         return condition if self.count == 1 else bool(self.sum(torch.tensor(float(condition), device=self.device)) > 0)
 
     def all_gather(self, items: list[Item]) -> list[Item]:
-        """The items of all processes, in the order of their ranks, on each of them."""
+        """Return the items of all processes, in the order of their ranks, on every process."""
         if self.count == 1:
             return items
         parts: list[list[Item]] = [[] for _ in range(self.count)]
@@ -117,7 +117,7 @@ class Processes:
         return [item for part in parts for item in part]
 
     def gathered_from(self, make: Callable[[], list[Item]]) -> list[Item]:
-        """The items that a function makes on each process, on all of them; what it raises on one is raised on all."""
+        """Call a function on each process and return all items on every process; an error on one is raised on all."""
         mine: list[Item] = []
         problems: list[Exception] = []
         try:
@@ -131,7 +131,7 @@ class Processes:
         return [item for items, _ in parts for item in items]
 
     def broadcast(self, make: Callable[[], Item]) -> Item:
-        """What a function returns on the main process, on all of them; what it raises there is raised on all."""
+        """Call a function on the main process and return its result on all processes; an error is raised on all."""
         found: list[Any] = [None, None]
         if self.is_main:
             try:
@@ -148,12 +148,12 @@ class Processes:
     # ------------------------------------------------------------------------------------------------------- networks
 
     def autocast(self) -> AbstractContextManager[None]:
-        """The run's precision, for a forward pass outside the prepared model."""
+        """Return a context with the run's precision, for a forward pass outside the prepared model."""
         context: AbstractContextManager[None] = self.accelerator.autocast()
         return context
 
     def with_common_batch_norm(self, model: nn.Module) -> nn.Module:
-        """The model with one batch norm over all processes, so that their number does not change what it computes."""
+        """Return the model with synchronized batch norm, so that it computes the same with any number of processes."""
         if self.count == 1 or not any(isinstance(module, _BatchNorm) for module in model.modules()):
             return model
         if self.device.type == "cuda":
@@ -163,11 +163,11 @@ class Processes:
         return model
 
     def share_buffers(self, model: nn.Module) -> None:
-        """Give every process the main one's buffers; where batch norm is not synchronized, each has its own."""
+        """Copy the main process's buffers to every process; they differ if batch norm is not synchronized."""
         if self.count > 1:
             for buffer in model.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
     def end(self) -> None:
-        """Ends the tracker and the world of processes."""
+        """End the tracker and the process group."""
         self.accelerator.end_training()

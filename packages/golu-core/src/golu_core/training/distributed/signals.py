@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP as a request to stop after the present step."""
+"""SIGINT, SIGTERM, and SIGHUP as a request to stop after the current step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PARENT_DIED = 1  # PR_SET_PDEATHSIG
 
 
 class StopSignal:
-    """Notes the first signal; one before there is anything to save, or a later Ctrl-C, ends the process.
+    """Record the first signal. A signal before there is anything to save, or a later Ctrl-C, ends the process.
 
     Attributes:
         number: The signal that was received; None before.
@@ -37,13 +37,13 @@ class StopSignal:
         self._previous: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Takes over the signals, but for those that this process was told to ignore, as by nohup."""
+        """Install the signal handlers, except for signals that this process ignores, as under nohup."""
         for number in STOP_SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._previous[number] = signal.signal(number, self._note)
 
     def restore(self) -> None:
-        """Gives them back."""
+        """Restore the previous signal handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -62,7 +62,7 @@ class StopSignal:
 
 
 def leave_closed_terminal(number: int) -> None:
-    """Send what would be printed nowhere after SIGHUP: nobody reads a closed terminal, and writing to it fails."""
+    """Discard output after SIGHUP: nobody reads a closed terminal, and writing to it fails."""
     if number != getattr(signal, "SIGHUP", None):
         return
     with contextlib.suppress(OSError, ValueError):
@@ -74,10 +74,10 @@ def leave_closed_terminal(number: int) -> None:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Keeps the signals from this process while it starts others, which inherit that until `outlive_signals`.
+    """Block the signals while this process starts others, which inherit the blocked signals until `outlive_signals`.
 
-    It also takes back torch's handler of SIGCHLD, which raises wherever the program happens to be: a loader that died
-    is found where its next batch is waited for.
+    It also removes torch's SIGCHLD handler, which raises at an arbitrary point of the program. A dead loader process
+    is detected when its next batch is awaited.
     """
     if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
         yield
