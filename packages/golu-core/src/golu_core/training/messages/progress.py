@@ -1,4 +1,4 @@
-"""Progress that a person can read: a bar on a terminal, a line now and then in a log file, nothing elsewhere."""
+"""Human-readable progress: a bar on a terminal, occasional lines in a log file, and nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TrainingProgress:
     Args:
         total_steps: The number of optimizer steps in the whole run.
         unit: The unit of throughput, such as `images/s`.
-        enabled: False on all processes but the main one.
+        enabled: Whether to show anything; False on all processes except the main one.
     """
 
     def __init__(self, total_steps: int, unit: str, enabled: bool) -> None:
@@ -38,7 +38,7 @@ class TrainingProgress:
             self._bar.start()
 
     def step(self, step: int, epoch: str, loss: float, lr: float, throughput: float) -> None:
-        """Show an optimizer step; `step` counts those done, and `epoch` is printed as it is."""
+        """Show an optimizer step; `step` is the number of completed steps, and `epoch` is printed unchanged."""
         shown = f"loss {loss:.4g}  lr {lr:.3g}  {throughput:,.0f} {self._unit}"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, description=f"epoch {epoch}", shown=shown)
@@ -47,17 +47,17 @@ class TrainingProgress:
             self.say(f"step {step}/{self._total}  epoch {epoch}  {shown}")
 
     def say(self, message: str) -> None:
-        """Prints a line above the bar."""
+        """Print a line above the bar."""
         self._console.print(message)
 
     def metrics(self, epoch: str, step: int, values: dict[str, Any]) -> None:
-        """Prints the test metrics after a step."""
+        """Print the test metrics after a step."""
         self._last_line = time.monotonic()
         shown = "  ".join(f"{name} {value:.5g}" for name, value in values.items())
         self.say(f"epoch {epoch}  step {step}/{self._total}  test: {shown}")
 
     def close(self) -> None:
-        """Leaves the terminal as it was."""
+        """Close the bar and restore the terminal."""
         if self._bar is not None:
             self._bar.stop()
 
@@ -67,7 +67,7 @@ def progress_bar(title: str, total: int, shown: bool) -> Iterator[Callable[[int]
     """Show a progress bar on standard error, or nothing.
 
     Yields:
-        A function that takes the position reached.
+        The function to call with the current position.
     """
     with Progress(console=console(stderr=True), disable=not shown) as progress:
         task = progress.add_task(title, total=total)

@@ -87,12 +87,12 @@ def prepare_streams() -> None:
 
 
 def say(text: str = "", end: str = "\n") -> None:
-    """Prints text for people on standard output."""
+    """Print text for humans on standard output."""
     print(visible(text), end=end, flush=True)
 
 
 def complain(text: str) -> None:
-    """Prints text for people on standard error."""
+    """Print text for humans on standard error."""
     print(visible(text), file=sys.stderr, flush=True)
 
 
