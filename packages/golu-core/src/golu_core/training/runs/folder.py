@@ -223,7 +223,7 @@ class RunFolder:
     def _continued_from(
         self, marker: Mapping[str, Any] | None, identity: RunIdentity, warn: Callable[[str], None]
     ) -> Path | None:
-        """The newest whole checkpoint of this run; RequestError if what lies there is another run, or beyond repair."""
+        """Return this run's newest complete checkpoint; raise RequestError for another run or one beyond repair."""
         if marker is not None:
             self._check_same(marker, identity, warn)
         found = newest_whole_checkpoint(self.checkpoints, CHECKPOINT_FILES, warn)
@@ -268,7 +268,7 @@ class RunFolder:
         return marker
 
     def _check_same(self, marker: Mapping[str, Any], identity: RunIdentity, warn: Callable[[str], None]) -> None:
-        """Compares a run.json with what is asked for: config and inputs must be the same, versions are said."""
+        """Compare a run.json with the request: config and inputs must match, and different versions are reported."""
         there = config_from_file(marker.get("config"), type(identity.config), self.path / RUN_MARKER)
         differing = differences(identity.config, there)
         inputs: Mapping[str, str] = marker.get("inputs", {})
@@ -299,7 +299,7 @@ class RunFolder:
         write_atomically(path, bytes_writer(kept))
 
     def save_checkpoint(self, step: int, state: Mapping[str, Callable[[Path], None]], keep: int) -> None:
-        """Writes a checkpoint: the state, and what it must know by itself: whose it is, and the metrics so far.
+        """Write a checkpoint: the training state, the run's identity, and the metrics so far.
 
         Raises:
             RunFailure: The checkpoint could not be written; the message names the last good one.
@@ -350,11 +350,11 @@ class RunFolder:
         save_curves(self.path / CURVES_FILE, metrics, result.primary_metric.name, title)
 
     def settle_extras(self) -> None:
-        """Note that pictures and the like are made, or cannot be."""
+        """Record that no optional output, such as a picture, is pending."""
         remove_file(self.path / PENDING_FILE)
 
     def fail(self, step: int, reason: str, warn: Callable[[str], None]) -> None:
-        """Write failure.json: the run's own numbers ended it. Where it cannot be written, that is a warning."""
+        """Write failure.json for a run whose loss was not finite. If it cannot be written, print a warning."""
         good = checkpoint_folders(self.checkpoints)
         checkpoint = good[-1].relative_to(self.path).as_posix() if good else ""
         try:

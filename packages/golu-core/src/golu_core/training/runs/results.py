@@ -39,7 +39,7 @@ class PrimaryMetric:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Training samples or tokens a second, over all processes."""
+    """Training samples or tokens per second, over all processes."""
 
     unit: str
     value: float
@@ -142,7 +142,7 @@ def _checksum(values: Mapping[str, Any]) -> str:
 
 
 def result_from_json(values: Mapping[str, Any]) -> Result:
-    """The result that a file holds.
+    """Return the result that a file holds.
 
     Raises:
         RequestError: The schema differs, a field is missing or malformed, or the file was edited.
@@ -193,7 +193,7 @@ def read_result(path: Path) -> Result:
 
 
 def compared(metrics: Mapping[str, float], result: Result) -> str:
-    """How metrics that were just taken differ from those of a result, as a sentence."""
+    """Return a sentence on the differences between new metrics and those of a result."""
     pairs = {name: (value, result.metrics[name]) for name, value in metrics.items() if name in result.metrics}
     exact = all(here == there or (here != here and there != there) for here, there in pairs.values())
     close = {n: math.isclose(here, there, rel_tol=_ROUNDING, abs_tol=1e-9) for n, (here, there) in pairs.items()}

@@ -1,4 +1,4 @@
-"""The files of a run: where they are, what they are called, and how its config is written and read."""
+"""The files of a run: their paths and names, and functions that read and write its config."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def read_activation_source(folder: Path) -> str:
 
 
 def read_average(folder: Path) -> bool:
-    """Whether a run's metrics are of the average of its weights, of any task."""
+    """Return whether a run of any task evaluated the average of its weights."""
     values = _config_values(folder)
     average = values.get("average") if isinstance(values, dict) else None
     return isinstance(average, dict) and bool(average.get("evaluate"))
@@ -155,7 +155,7 @@ def _config_values(folder: Path) -> Any:
 
 
 def config_from_file(values: Any, config_type: type[Config], path: Path) -> Config:
-    """The config that JSON values from a file hold; RequestError if they hold none, or another version's."""
+    """Return the config in JSON values from a file; raise RequestError if it is malformed or of another version."""
     if not isinstance(values, dict):
         raise RequestError(f"{path} is not a config: it holds no object")
     written_as = values.get("format")
