@@ -1,4 +1,4 @@
-"""`export`: a finished run's network in a form that other programs take, compared with torch, with a model card."""
+"""`export`: write a finished run's network in another format, verify it against torch, and add a model card."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .model_card import Usage, write_card
 
 _MOST_IN_ONE_FILE = 1_500_000_000  # bytes; a protocol buffer holds 2 GiB
 LARGEST_DIFFERENCE = 1e-4
-"""From torch, as a share of the largest output: what float32 gives through other kernels."""
+"""Maximum difference from torch, relative to the largest output: float32 rounding in other kernels."""
 _NOTES = ("doc_string", "metadata_props")
 _NOTES_OF_NODES = ("stack_trace", "from_node")
 _NEEDS = {
@@ -85,8 +85,8 @@ def export_run(arguments: Sequence[str], program: str, made: Callable[[Path], tu
         made: The function that returns the network of a finished run, and its result.
 
     Raises:
-        RequestError: the request is wrong, or a library is missing.
-        RunFailure: the exported network gives other numbers, or cannot be made.
+        RequestError: The request is invalid, or a library is missing.
+        RunFailure: The exported network computes different outputs, or the export fails.
     """
     folder, flags = parsed_run_flags(ExportFlags, arguments, program)
     export_network(folder, flags, made)
@@ -166,7 +166,7 @@ def _check_finite(network: Exportable) -> None:
 
 
 def remove_origins(path: Path) -> None:
-    """Rewrites an ONNX file without notes on where its nodes come from: lines of code with paths of this machine."""
+    """Rewrite an ONNX file without the origins of its nodes: lines of code with paths of this machine."""
     import onnx
 
     model = onnx.load(path, load_external_data=False)
@@ -185,7 +185,7 @@ def _remove_notes(message: Any) -> None:
 
 
 def _remove_stack_traces(program: torch.export.ExportedProgram) -> None:
-    """Takes out of a program's nodes the lines of code that they come from, with paths of this machine."""
+    """Remove the stack traces of a program's nodes, which contain paths of this machine."""
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             for node in module.graph.nodes:
@@ -220,10 +220,10 @@ def _dynamic(network: Exportable) -> tuple[dict[int, Any], ...]:
 
 
 def _compared(network: Exportable, run: Callable[..., Tensor]) -> float:
-    """The largest difference from torch for one and for three samples, as a share of the largest output.
+    """Return the largest difference from torch for one and for three samples, relative to the largest output.
 
     Raises:
-        RunFailure: it is more than rounding.
+        RunFailure: The difference is larger than rounding.
     """
     largest = 0.0
     for count in (1, 3):
@@ -259,7 +259,7 @@ def spec_in_export(text: str) -> str:
 
 
 def _use(network: Exportable, form: str) -> Usage:
-    """How the format of a network is used."""
+    """Return the usage section of the model card for an export format."""
     library = {"onnx": "onnx", "pt2": "pytorch"}.get(form, network.library)
     return Usage(network.pipeline, library, _NEEDS.get(form, network.needs), _loading(network, form))
 

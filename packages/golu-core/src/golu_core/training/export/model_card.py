@@ -34,8 +34,8 @@ def write_card(folder: Path, result: Result, use: Usage) -> None:
 
     Args:
         folder: The folder of the exported network.
-        result: The result of the run that it is from.
-        use: How the network is used.
+        result: The result of the run that trained the network.
+        use: The usage section.
     """
     (folder / _CARD_FILE).write_text(_card(with_current_task(result), use), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""A finished run's network in the form of transformers: what `save_pretrained` writes, with a model card."""
+"""A finished run's network in the format of transformers' `save_pretrained`, with a model card."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def export_to_transformers(
 
     Args:
         out: The new folder.
-        write: Writes model and tokenizer into a folder, and returns the run that they are of.
-        pipeline: What hubs call the task, such as `text-generation`.
+        write: Function of a folder that writes the model and the tokenizer there, and returns their run.
+        pipeline: The task's pipeline tag on the Hub, such as `text-generation`.
         model: The class in transformers, such as `AutoModelForCausalLM`.
         call: The expression that calls `model`, for the card.
 
     Raises:
-        RequestError: `out` is not empty, or what `write` refuses.
+        RequestError: `out` is not empty, or `write` raised it.
     """
     with output_folder(out, "--out") as whole:
         finished = write(whole)
