@@ -1,4 +1,4 @@
-"""What `evaluate --details` shows of classes: tables as CSV, and pictures of confusions and of precision and recall."""
+"""The per-class output of `evaluate --details`: CSV tables, and pictures of confusions and precision-recall curves."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _POINTS = 200  # of a curve, in the CSV
 
 
 class Curve(NamedTuple):
-    """Precision over recall of one class.
+    """The precision-recall curve of one class.
 
     Attributes:
-        recall: (points,), rising.
-        precision: (points,).
-        scores: (points,), lowest score that is counted; NaN where it is not known.
+        recall: The recall, increasing (points,).
+        precision: The precision (points,).
+        scores: The score threshold (points,); NaN if unknown.
         average: Average precision, `widths @ precision`.
-        widths: (points,), the share of the recall axis over which each precision is averaged; they add up to 1.
+        widths: The share of the recall axis over which each precision is averaged (points,); the sum is 1.
     """
 
     recall: NDArray[numpy.float64]
@@ -36,7 +36,7 @@ class Curve(NamedTuple):
 
 
 def write_table(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Writes records as CSV; numbers in six digits."""
+    """Write records as CSV, with numbers in six digits."""
     rows = [
         {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in record.items()}
         for record in records

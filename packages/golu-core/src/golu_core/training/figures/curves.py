@@ -16,7 +16,7 @@ _TENSORS = ("loaded", "made_new", "left_over")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; a line that is damaged is left out."""
+    """Return the lines of a metrics.jsonl, without damaged lines."""
     found = []
     for line in regular_bytes(path).decode("utf-8", errors="replace").splitlines():
         try:
@@ -29,7 +29,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def start_in_result(metrics: list[dict[str, Any]]) -> dict[str, Any]:
-    """What result.json says of the weights that a run was given, from its metrics; empty where it was given none.
+    """Return the facts about initial weights for result.json, from a run's metrics; empty if it had none.
 
     Returns:
         `start`: counts of tensors, and the test metrics before training, as given and after the swap of activations.
@@ -46,7 +46,7 @@ def start_in_result(metrics: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def save_curves(path: Path, metrics: list[dict[str, Any]], primary: str, title: str) -> None:
-    """Draws training and test loss, the primary metric of the test set, and what activations learned, over steps."""
+    """Draw training and test loss, the primary test metric, and learned activation parameters over steps."""
     from .drawing import new_figure, save_png
 
     learned = [line for line in metrics if line["split"] == "test" and f"{_LEARNED[0]}_mean" in line]
@@ -72,7 +72,7 @@ def _draw_losses(axes: Any, metrics: list[dict[str, Any]]) -> None:
 
 
 def _draw_metric(axes: Any, metrics: list[dict[str, Any]], primary: str) -> None:
-    """The metric at each evaluation, and before any training where weights were given."""
+    """Draw the metric at each evaluation, and before training if the run had initial weights."""
     points = [(line["step"], line[primary]) for line in metrics if line["split"] == "test" and primary in line]
     if points:
         axes.plot(*zip(*points, strict=True), "o-", markersize=4, color="tab:green")
@@ -88,7 +88,7 @@ def _draw_metric(axes: Any, metrics: list[dict[str, Any]], primary: str) -> None
 
 
 def _draw_learned(axes: Any, lines: list[dict[str, Any]]) -> None:
-    """Mean of each parameter over the network's activations, and its range."""
+    """Draw the mean and range of each parameter over the network's activations."""
     steps = [line["step"] for line in lines]
     for name in _LEARNED:
         (mean,) = axes.plot(steps, [line[f"{name}_mean"] for line in lines], "o-", markersize=4, label=name)

@@ -23,12 +23,12 @@ _KEPT = "\u200b"  # before a label that matplotlib would leave out of the legend
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches."""
+    """Return an empty figure with a size in inches."""
     return _PlainFigure(figsize=(width, height), layout="constrained")
 
 
 def save_png(figure: Figure, path: Path, dpi: int = 120) -> None:
-    """Writes a figure as PNG with our mark in it, so that it may be replaced."""
+    """Write a figure as PNG with this program's mark, so that the program may replace it."""
     figure.savefig(path, dpi=dpi, format="png", metadata={"Software": MADE_BY})
 
 
@@ -36,7 +36,7 @@ class TitledImage(NamedTuple):
     """An image of a grid.
 
     Attributes:
-        image: (3, H, W) uint8.
+        image: The image, uint8 (3, H, W).
         title: One or two short lines above it.
         color: The title's color.
     """
@@ -52,8 +52,8 @@ def image_grid(images: Sequence[TitledImage], columns: int, title: str = "", wid
     All images share one pair of axes that measure inches: axes for each image would take ten times as long to draw.
 
     Args:
-        images: At least one.
-        columns: Images in a row.
+        images: The images, at least one.
+        columns: The number of images in a row.
         title: The title above all of them.
         width: The width of one image's cell, in inches.
     """
