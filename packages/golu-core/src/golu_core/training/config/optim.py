@@ -227,7 +227,7 @@ class WeightAverage:
     ramp: bool = True
 
     def moves_after(self, step: int, total: int) -> bool:
-        """Whether the average moves after a step, counted from 1."""
+        """Return whether the average is updated after a step, counted from 1."""
         return step % self.every == 0
 
     def check(self, flag: str) -> None:
@@ -251,7 +251,7 @@ class LastAverage:
     evaluate: bool = True
 
     def moves_after(self, step: int, total: int) -> bool:
-        """Whether the weights after a step, counted from 1, are among those that are averaged."""
+        """Return whether the weights after a step, counted from 1, are part of the average."""
         left = total - step
         return left % self.every == 0 and left // self.every < self.count
 
@@ -264,7 +264,7 @@ Average = WeightAverage | LastAverage
 
 
 def averaged_model(model: nn.Module, average: Average) -> AveragedModel:
-    """torch's own averaged copy of a model, with buffers averaged too."""
+    """Return torch's averaged copy of a model, whose buffers are also averaged."""
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
     if isinstance(average, LastAverage):

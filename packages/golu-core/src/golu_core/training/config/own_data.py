@@ -50,7 +50,7 @@ def given_fields(flags: Sequence[str]) -> frozenset[str]:
 
 
 def cut_batch(config: Config, fitted: Fitted[Config]) -> tuple[Config, tuple[str, ...]]:
-    """The config with a batch that the data fill, and a sentence where it was cut."""
+    """Return the config with a batch size that the data can fill, and a sentence if it was reduced."""
     if fitted.samples is None or config.batch_size <= fitted.samples:
         return config, ()
     batch = fitting_batch(config.batch_size, fitted.samples)
@@ -90,12 +90,12 @@ def _words(value: Any) -> Iterator[str]:
 
 
 def power_of_two(value: float, least: int, most: int) -> int:
-    """The largest power of two that is not above a value, within limits that are at least 1."""
+    """Return the largest power of two up to a value, within limits that are at least 1."""
     return max(least, min(most, int(2 ** math.floor(math.log2(max(1.0, value))))))
 
 
 def fitting_batch(batch: int, samples: int) -> int:
-    """A batch that the samples fill: as asked for or, where there are fewer, the largest power of two of them."""
+    """Return the requested batch size or, if there are fewer samples, the largest power of two that they fill."""
     return batch if batch <= samples else power_of_two(samples, 1, samples)
 
 
@@ -113,7 +113,7 @@ def passes(samples: int, at_10_000: float, least: float, most: float) -> float:
 
 
 def median(values: list[int]) -> int:
-    """The lower of the middle ones."""
+    """Return the median; of two middle values, the lower one."""
     return sorted(values)[(len(values) - 1) // 2]
 
 

@@ -243,7 +243,7 @@ class RunConfig:
         raise NotImplementedError
 
     def length(self, steps_per_epoch: int) -> RunLength:
-        """How long the run is as planned, without `max_steps`.
+        """Return the planned length of the run, ignoring `max_steps`.
 
         Args:
             steps_per_epoch: The steps per epoch in the order of the training set.
@@ -252,7 +252,7 @@ class RunConfig:
 
     @property
     def units_per_sample(self) -> int:
-        """How many of the throughput's units a sample has."""
+        """The number of throughput units per sample."""
         return 1
 
     @property
@@ -312,7 +312,7 @@ def _check_given(config: RunConfig) -> None:
 
 
 def limited_steps(config: RunConfig, planned: int) -> int:
-    """Optimizer steps of a run: as planned, or `max_steps` if that is fewer."""
+    """Return the number of optimizer steps of a run: as planned, or `max_steps` if that is lower."""
     return planned if config.max_steps is None else min(planned, config.max_steps)
 
 
@@ -329,7 +329,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(config_type: type[Config], values: Mapping[str, Any]) -> Config:
-    """The config that `to_json` wrote; RequestError if the values are of another shape, or impossible."""
+    """Return the config that `to_json` wrote; raise RequestError if a value is malformed or invalid."""
     import cattrs
 
     converter = cattrs.Converter(forbid_extra_keys=True)

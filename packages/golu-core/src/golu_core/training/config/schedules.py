@@ -202,7 +202,7 @@ def _check_then(warmup: Warmup, possible: tuple[str, ...], flag: str) -> None:
 
 
 def check_steps_only(schedule: Schedule) -> None:
-    """Raises RequestError where a schedule speaks of epochs, in a task that has none."""
+    """Raise RequestError if a schedule uses epochs in a task that has none."""
     if isinstance(schedule.warmup, EpochWarmup):
         raise RequestError("this task counts steps and has no epochs: give the warm-up by --schedule.warmup.steps")
     if isinstance(schedule, (Milestones, ExponentialDecay)):

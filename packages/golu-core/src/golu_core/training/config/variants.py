@@ -90,7 +90,7 @@ def chosen(default: Any, arguments: Sequence[str]) -> tuple[Any, list[str]]:
 
 
 def kind_of(value: Any) -> str:
-    """The name of a variant."""
+    """Return the name of a choice."""
     return _NONE if value is None else str(getattr(value, KIND))
 
 
@@ -163,7 +163,7 @@ def _flag(path: str) -> str:
 
 
 def _without(arguments: list[str], path: str) -> tuple[str | None, list[str]]:
-    """The last value of a flag, and the arguments without it; both spellings, `--flag value` and `--flag=value`."""
+    """Return the last value of a flag, `--flag value` or `--flag=value`, and the arguments without it."""
     spellings = {f"--{path}", f"--{_flag(path)}"}
     found, left, words = None, [], iter(arguments)
     for word in words:
