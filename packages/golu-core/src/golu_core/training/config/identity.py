@@ -95,12 +95,12 @@ def added_fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def differences(config: RunConfig, other: RunConfig) -> list[str]:
     """Return the identity fields in which two configs differ, as `optim.lr: 0.1 there, 0.05 asked for`."""
     asked, there = identity(config), identity(other)
-    missing = "absent"
-    return [
-        f"{name}: {there.get(name, missing)} there, {asked.get(name, missing)} asked for"
+    defaults = {**dict(added_fields(other)), **dict(added_fields(config))}  # at which `identity` leaves fields out
+    values = {
+        name: (there.get(name, defaults.get(name, "absent")), asked.get(name, defaults.get(name, "absent")))
         for name in sorted({*asked, *there})
-        if there.get(name, missing) != asked.get(name, missing)
-    ]
+    }
+    return [f"{name}: {old} there, {new} asked for" for name, (old, new) in values.items() if old != new]
 
 
 def _flatten(values: Mapping[str, Any], prefix: str, left_out: frozenset[str], flat: dict[str, Any]) -> None:

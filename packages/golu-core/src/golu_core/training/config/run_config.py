@@ -184,6 +184,9 @@ class RunConfig:
     """Seed of the initial weights, the order of the data, augmentation and dropout."""
     max_steps: PositiveInt | None = None
     """Stop after this many optimizer steps, as a finished run of that length."""
+    holdout: Literal["test", "validation"] = added_field("test")
+    """Data that the run is evaluated on: the test set, or 10% of the training data, which are then not trained on.
+    Choose settings with `validation`, and leave the test set for the final runs."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Autocast to a half type."""
     compile: bool = False

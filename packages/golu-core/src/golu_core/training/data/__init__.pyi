@@ -8,11 +8,14 @@ from .examination import color_of as color_of
 from .examination import examined as examined
 from .examination import header_of as header_of
 from .examination import of_examined as of_examined
+from .holdout import HOLDOUT_SHARE as HOLDOUT_SHARE
+from .holdout import split_training_data as split_training_data
 from .hub import encoded_images as encoded_images
 from .hub import load_dataset as load_dataset
 from .hub import load_image_splits as load_image_splits
 from .image_copies import said_of_copies as said_of_copies
 from .image_lists import EXTENSIONS as EXTENSIONS
+from .image_lists import group_name as group_name
 from .image_lists import image_files as image_files
 from .image_lists import named_images as named_images
 from .image_lists import share_by_groups as share_by_groups

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import hashlib
 import os
 import re
 import sys
@@ -14,6 +13,7 @@ from typing import NamedTuple
 from ..messages.errors import RequestError
 from ..messages.text_sinks import printable
 from ..storage.user_folders import NAMED, left_out, remark_on, visible_files
+from .holdout import second_part
 
 _SUFFIXES = "jpg jpeg jpe jfif png webp avif gif bmp tif tiff jp2 ppm pgm pbm"
 EXTENSIONS = frozenset(f".{name}" for name in _SUFFIXES.split())
@@ -117,14 +117,5 @@ def share_by_groups(paths: Sequence[Path], share: float) -> tuple[list[Path], li
         paths: The paths to split.
         share: The fraction of files in the second part, rounded to whole groups, at least one.
     """
-    groups: dict[str, list[Path]] = {}
-    for path in paths:
-        groups.setdefault(group_name(path), []).append(path)
-    order = sorted(groups, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
-    wanted = share * len(paths)
-    second: set[Path] = set()
-    for name in order[: max(0, len(order) - 1)]:
-        if second and len(second) + len(groups[name]) / 2 > wanted:
-            break
-        second.update(groups[name])
-    return [path for path in paths if path not in second], [path for path in paths if path in second]
+    second = second_part([group_name(path) for path in paths], share)
+    return [path for n, path in enumerate(paths) if n not in second], [paths[n] for n in sorted(second)]

@@ -56,7 +56,7 @@ def _card(result: Result, use: Usage) -> str:
         ("architecture", f"{result.model}, {result.parameters:,} parameters"),
         ("activation", result.activation),
         ("data", ", ".join([result.dataset, *_facts(result)])),
-        *((name, _measured(result.task, name, value)) for name, value in result.metrics.items()),
+        *((name, _measured(result, name, value)) for name, value in result.metrics.items()),
         (
             "training",
             f"recipe {result.recipe}, seed {result.seed}, {result.steps:,} steps, {_processes(result.world_size)}",
@@ -78,7 +78,7 @@ def _by_split(result: Result) -> dict[str, dict[str, float]]:
     """Return the metrics of each split of the data, by the split's name."""
     found: dict[str, dict[str, float]] = {}
     for name, value in result.metrics.items():
-        found.setdefault(split_of(name), {})[name] = value
+        found.setdefault(split_of(name, result.data), {})[name] = value
     return found
 
 
@@ -91,20 +91,21 @@ def _listed(result: Result, use: Usage, split: str, metrics: Mapping[str, float]
     }
 
 
-def _measured(task: str, name: str, value: float) -> str:
+def _measured(result: Result, name: str, value: float) -> str:
     """Return a metric with its unit, and what of the data it is of: `31.2, on the validation split`."""
-    known = installed_tasks()[task].metrics if task in installed_tasks() else {}
+    known = installed_tasks()[result.task].metrics if result.task in installed_tasks() else {}
     metric = known.get(base_of(name))
     percent = "%" if metric is not None and metric.label.endswith("(%)") else ""
     sampled = "random windows of " if name.startswith(SAMPLED) else ""
-    return f"{value:.6g}{percent}, on {sampled}the {split_of(name)} split"
+    return f"{value:.6g}{percent}, on {sampled}the {split_of(name, result.data)} split"
 
 
 def _facts(result: Result) -> list[str]:
     """Return what the task says of the data: `1,437 training images`, `10 classes`."""
     task = installed_tasks().get(result.task)
     unit = "samples" if task is None else task.unit.removesuffix("/s")
-    found = [f"{title} {_shown(result.data[split], unit)}" for split, title in _SPLITS.items() if split in result.data]
+    titles = {**_SPLITS, "test": split_of("", result.data)}
+    found = [f"{title} {_shown(result.data[split], unit)}" for split, title in titles.items() if split in result.data]
     if "classes" in result.data:
         found.append(_shown(result.data["classes"], "classes"))
     if "fingerprint" in result.data:

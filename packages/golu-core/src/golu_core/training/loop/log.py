@@ -130,7 +130,7 @@ class RunLog:
         flat = {f"{name}_{of}": value for name, found in parameters for of, value in found.items()}
         self._write(step, "test", {**metrics, **flat})
         if self._progress is not None:
-            self._progress.metrics(self._epoch_shown(step), step, dict(metrics))
+            self._progress.metrics(self._epoch_shown(step), step, self.config.holdout, dict(metrics))
 
     def given(self, split: str, activation: str, values: Mapping[str, float]) -> None:
         """Log the network's metrics before training: split `given`, or `swapped` once its activation is replaced."""

@@ -43,6 +43,7 @@ class Prepared:
         """Return the content of result.json for the current weights."""
         steps, config, position = self.steps, self.steps.config, self.steps.position
         name = config.primary_metric
+        held_out = {} if config.holdout == "test" else {"holdout": config.holdout}
         return Result(
             task=task.name,
             recipe=config.recipe,
@@ -59,7 +60,7 @@ class Prepared:
             eval_seconds=round(position.eval_seconds, 3),
             throughput=Throughput(task.unit, round(steps.log.throughput, 2)),
             world_size=steps.processes.count,
-            data={**data, **self.identity.inputs_to_result()},
+            data={**data, **held_out, **self.identity.inputs_to_result()},
             environment=environment(steps.processes.device_name, task.distribution),
             config_sha256=config_sha256(config),
             activations=activations,

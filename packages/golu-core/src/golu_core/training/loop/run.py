@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ..config.fields import BatchNorm
 from ..config.optim import Average
-from ..config.run_config import Config, limited_steps, require_tracker
+from ..config.run_config import Config, limited_steps
 from ..data.loading import TrainingLoader
 from ..data.orders import BatchDataset, BatchPlan, SampleOrder, plan_batches
 from ..distributed.signals import StopSignal
@@ -98,7 +98,7 @@ class Run(Generic[Config]):
     """
 
     def __init__(self, config: Config, task: Task[Config]) -> None:
-        require_tracker(config)
+        task.check_request(config)
         self.config = config
         self.task = task
         self.folder = task.run_folder(config)

@@ -50,11 +50,11 @@ class TrainingProgress:
         """Print a line above the bar."""
         self._console.print(message)
 
-    def metrics(self, epoch: str, step: int, values: dict[str, Any]) -> None:
-        """Print the test metrics after a step."""
+    def metrics(self, epoch: str, step: int, split: str, values: dict[str, Any]) -> None:
+        """Print the metrics of a split, `test` or `validation`, after a step."""
         self._last_line = time.monotonic()
         shown = "  ".join(f"{name} {value:.5g}" for name, value in values.items())
-        self.say(f"epoch {epoch}  step {step}/{self._total}  test: {shown}")
+        self.say(f"epoch {epoch}  step {step}/{self._total}  {split}: {shown}")
 
     def close(self) -> None:
         """Close the bar and restore the terminal."""

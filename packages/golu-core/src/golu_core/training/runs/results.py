@@ -71,9 +71,14 @@ class SwappedActivations:
         return [f"left as published: {name}" for name in self.left]
 
 
-def split_of(metric: str) -> str:
-    """Return the split that a metric of result.json is of: `validation` for `valid_bleu`, otherwise `test`."""
-    return "validation" if metric.startswith(VALIDATION) else "test"
+def split_of(metric: str, data: Mapping[str, Any]) -> str:
+    """Return the split that a metric of result.json is of: `validation` for `valid_bleu`, otherwise what was evaluated.
+
+    Args:
+        metric: The metric's name.
+        data: The result's `data`, which names the split where it is not the test set.
+    """
+    return "validation" if metric.startswith(VALIDATION) else str(data.get("holdout", "test"))
 
 
 def base_of(metric: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 from ...regular_files import regular_json
-from ..config.run_config import Config
+from ..config.run_config import Config, require_tracker
 from ..messages.errors import RequestError
 from ..runs.results import RESULT_FILE, Result
 from ..runs.run_files import read_config, read_recipe, run_folder
@@ -96,6 +96,8 @@ class Task(Generic[Config]):
         distribution: The distribution that holds the package, if its name is not that of the console script.
         former_name: The name of the task that had these recipes in the version before. Their runs are read as runs of
             this task, and continue in their folders.
+        has_holdout: Whether the task evaluates on training data that it holds out where `config.holdout` is
+            `validation`; otherwise the flag is refused.
         moved: Commands that another program has since this version, with its command, such as `golu-lm prepare`.
 
     Examples:
@@ -123,6 +125,7 @@ class Task(Generic[Config]):
     own_data: Mapping[str, str] = field(default_factory=dict)
     distribution: str = ""
     former_name: str | None = None
+    has_holdout: bool = False
     moved: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -132,6 +135,15 @@ class Task(Generic[Config]):
     def program(self) -> str:
         """The console script."""
         return self.package.replace("_", "-")
+
+    def check_request(self, config: Config) -> None:
+        """Raise RequestError if training needs a package that is missing, or a holdout that the task does not have."""
+        require_tracker(config)
+        if config.holdout != "test" and not self.has_holdout:
+            raise RequestError(
+                f"{self.program} cannot hold out training data: leave out --holdout, or set has_holdout in its Task "
+                f"once its data functions split by config.holdout"
+            )
 
     def run_folder(self, config: Config) -> Path:
         """The folder of a config's run. A run that began below the task's former name stays there."""
