@@ -21,10 +21,12 @@ from golu_core.training.data import (
     encoded_images,
     evaluation_loader,
     generator,
+    group_name,
     header_of,
     load_image_splits,
     loaded,
     read_file,
+    split_training_data,
     write_digits,
 )
 from golu_core.training.storage import (
@@ -194,7 +196,7 @@ def load_data(config: VisionConfig) -> ImageData:
     data = config.data
     if config.dry_run and data.source == "digits" and not (config.data_dir / data.name).exists():
         config = dataclasses.replace(config, data_dir=dry_run_folder())
-    found = _sources(data, config.data_dir)
+    found = _sources(config)
     published = {"train": data.train_images, "test": data.test_images, "classes": data.classes}
     counts = {"train": len(found.train), "test": len(found.test), "classes": len(found.classes)}
     differing = tuple(
@@ -203,6 +205,9 @@ def load_data(config: VisionConfig) -> ImageData:
         for key in counts
         if counts[key] != published[key]
     )
+    if config.holdout == "validation":
+        found = _held_out(found)
+        counts |= {"train": len(found.train), "test": len(found.test)}
     facts = {**counts, "published": published, "as_published": not differing and not data.is_own}
     remarks = (*found.remarks, *differing)
     name = found.test.name if isinstance(found.test, EncodedImages) else str
@@ -243,6 +248,24 @@ def _in_memory(found: _Sources, data: Data) -> tuple[tuple[StoredImages, StoredI
     return (splits[0], splits[1]), Fingerprint(lambda: text_fingerprint("pixels", [names, *digests]))
 
 
+class _Chosen(EncodedImages):
+    """Some of the images of another source."""
+
+    def __init__(self, source: EncodedImages, chosen: Sequence[int]) -> None:
+        labels = [source.labels[n] for n in chosen]
+        super().__init__(lambda index: source.read(chosen[index]), labels, source.background)
+        self.source, self.chosen = source, chosen
+
+    def decoded(self, index: int) -> Tensor:
+        return self.source.decoded(self.chosen[index])
+
+    def header(self, index: int) -> Header:
+        return self.source.header(self.chosen[index])
+
+    def name(self, index: int) -> str:
+        return self.source.name(self.chosen[index])
+
+
 class _Pixels(EncodedImages):
     def __init__(self, stored: StoredImages) -> None:
         super().__init__(lambda index: (b"", str(index)), stored.labels.tolist())
@@ -258,18 +281,33 @@ def _as_encoded(source: EncodedImages | StoredImages) -> EncodedImages:
 
 @dataclass(frozen=True)
 class _Sources:
-    """Both splits as found, the class names, the contents to fingerprint, and notes."""
+    """Both splits as found, the class names, the fingerprints of all images and of those for training, and notes."""
 
     train: EncodedImages | StoredImages
     test: EncodedImages | StoredImages
     classes: tuple[str, ...]
     fingerprint: Fingerprint
+    fingerprint_of_train: Fingerprint
     remarks: tuple[str, ...] = ()
 
 
-def _sources(data: Data, data_dir: Path) -> _Sources:
+def _held_out(found: _Sources) -> _Sources:
+    """Return the training images in two parts, the second for `--holdout validation`; no test image is read."""
+    train = found.train
+    if isinstance(train, StoredImages):
+        labels = train.labels.tolist()
+        kept = split_training_data([str(number) for number in range(len(train))], labels)
+        parts: list[Any] = [StoredImages(train.images[part], train.labels[part], seed=None) for part in kept]
+    else:
+        kept = split_training_data([group_name(Path(train.name(number))) for number in range(len(train))], train.labels)
+        parts = [_Chosen(train, part) for part in kept]
+    return dataclasses.replace(found, train=parts[0], test=parts[1], fingerprint=found.fingerprint_of_train)
+
+
+def _sources(config: VisionConfig) -> _Sources:
+    data, data_dir, reads_test = config.data, config.data_dir, config.holdout == "test"
     if data.root is not None:
-        return _folders(data.root, data)
+        return _folders(data.root, data, reads_test)
     if data.hub is not None:
         return _hub(data.hub, data)
     if data.source == "cifar10":
@@ -277,17 +315,19 @@ def _sources(data: Data, data_dir: Path) -> _Sources:
     if data.source == "mnist":
         return _mnist(data_dir / data.name, data.download)
     if data.source == "digits":
-        return _folders(write_digits(data_dir / data.name), data)
-    return _folders(data_dir / data.name, data)
+        return _folders(write_digits(data_dir / data.name), data, reads_test)
+    return _folders(data_dir / data.name, data, reads_test)
 
 
 # ---------------------------------------------------------------------------------------------------- class folders
 
 
-def _folders(root: Path, data: Data) -> _Sources:
-    found = find_class_folders(root, data.test_share)
+def _folders(root: Path, data: Data, reads_test: bool) -> _Sources:
+    found = find_class_folders(root, data.test_share, reads_test)
     train, test = _FolderImages(found.train, data.background), _FolderImages(found.test, data.background)
-    return _Sources(train, test, found.classes, files_fingerprint(found.names), found.remarks)
+    of_train = [named for named in found.names if named[0].startswith("train/")]
+    fingerprints = files_fingerprint(found.names), files_fingerprint(of_train)
+    return _Sources(train, test, found.classes, *fingerprints, found.remarks)
 
 
 class _FolderImages(EncodedImages):
@@ -345,10 +385,14 @@ def _of_torchvision(kind: str, folder: Path, download: bool, title: str, where: 
 def _of_pixels(pixels: Sequence[Tensor], labels: Sequence[Tensor], classes: Sequence[str]) -> _Sources:
     """Return splits that torchvision has decoded: (N, 3, H, W) uint8 and (N,) int64 each."""
     stored = [StoredImages(*split, seed=None) for split in zip(pixels, labels, strict=True)]
-    images = (
-        (str(int(label)), image) for part in stored for label, image in zip(part.labels, part.images, strict=True)
-    )
-    return _Sources(stored[0], stored[1], tuple(classes), Fingerprint(lambda: pixels_fingerprint(images)))
+
+    def fingerprint(parts: Sequence[StoredImages]) -> Fingerprint:
+        images = (
+            (str(int(label)), image) for part in parts for label, image in zip(part.labels, part.images, strict=True)
+        )
+        return Fingerprint(lambda: pixels_fingerprint(images))
+
+    return _Sources(stored[0], stored[1], tuple(classes), fingerprint(stored), fingerprint(stored[:1]))
 
 
 def _hub(name: str, data: Data) -> _Sources:
@@ -358,8 +402,8 @@ def _hub(name: str, data: Data) -> _Sources:
         EncodedImages(encoded_images(rows, image, f"{name} {split}"), rows[label][:], data.background)
         for split, rows in (("train", train), ("test", test))
     ]
-    fingerprint = joined(*(encoded_fingerprint(part.read, part.labels) for part in encoded))
-    return _Sources(encoded[0], encoded[1], classes, fingerprint, remarks)
+    fingerprints = [encoded_fingerprint(part.read, part.labels) for part in encoded]
+    return _Sources(encoded[0], encoded[1], classes, joined(*fingerprints), fingerprints[0], remarks)
 
 
 def _class_column(name: str, train: Any, test: Any) -> tuple[str, tuple[str, ...]]:

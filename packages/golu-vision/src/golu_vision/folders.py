@@ -35,12 +35,13 @@ class ClassFolders:
     remarks: tuple[str, ...]
 
 
-def find_class_folders(root: Path, test_share: float | None) -> ClassFolders:
+def find_class_folders(root: Path, test_share: float | None, reads_test: bool = True) -> ClassFolders:
     """Find both splits in a folder: `train/<class>` and one of TEST_FOLDERS, or `<class>` with a fraction held out.
 
     Args:
         root: The folder of the data set.
         test_share: Fraction of each class held out for testing if the folder has no split.
+        reads_test: Whether test images are compared with the training images; otherwise they are only listed.
 
     Raises:
         RequestError: The folder has other contents; the message describes them and the expected layout.
@@ -53,7 +54,7 @@ def find_class_folders(root: Path, test_share: float | None) -> ClassFolders:
         raise RequestError(f"there is no data folder {shown}: {layout}{further}")
     tests = [name for name in TEST_FOLDERS if (root / name).is_dir()]
     if test_share is not None:
-        return _shared(root, test_share, tests)
+        return _shared(root, test_share, tests, reads_test)
     train = root / "train"
     if not train.is_dir() or not tests:
         raise RequestError(f"{shown} has no {'train' if tests else 'train or no val'} folder: {layout}{_seen(root)}")
@@ -76,11 +77,11 @@ def find_class_folders(root: Path, test_share: float | None) -> ClassFolders:
         for split in folders
         for path, _ in listed[split]
     ]
-    remarks += said_of_copies(listed["train"], listed["test"])
+    remarks += said_of_copies(listed["train"], listed["test"] if reads_test else [])
     return ClassFolders(listed["train"], listed["test"], classes, names, remarks)
 
 
-def _shared(root: Path, share: float, tests: Sequence[str]) -> ClassFolders:
+def _shared(root: Path, share: float, tests: Sequence[str], reads_test: bool) -> ClassFolders:
     """Split a folder by holding out a fraction of each class; files that belong together stay in the same split."""
     if tests or (root / "train").is_dir():
         raise RequestError(
@@ -106,7 +107,8 @@ def _shared(root: Path, share: float, tests: Sequence[str]) -> ClassFolders:
         for path, _ in part
     ]
     split = f"of {len(listed):,} images {len(test):,} are kept for the test, files with related names together"
-    return ClassFolders(train, test, classes, names, (*remark_on(others, root), split, *said_of_copies(train, test)))
+    copies = said_of_copies(train, test if reads_test else [])
+    return ClassFolders(train, test, classes, names, (*remark_on(others, root), split, *copies))
 
 
 def _classes(folder: Path, layout: str) -> tuple[str, ...]:

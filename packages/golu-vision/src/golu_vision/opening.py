@@ -22,7 +22,7 @@ def opening(
 ) -> Opening:
     """Return the lines about the data set and the model."""
     return Opening(
-        data=f"{config.data.title}, {len(data.train):,} training and {len(data.test):,} test images, "
+        data=f"{config.data.title}, {len(data.train):,} training and {len(data.test):,} {config.holdout} images, "
         f"{len(data.classes):,} classes",
         model=f"{config.model.name}, {parameter_count(model):,} parameters",
         swapped=swapped,

@@ -38,6 +38,7 @@ TASK: Task[VisionConfig] = Task(
         ),
     },
     order=1,
+    has_holdout=True,
     analysis_model="golu_vision.analysis:analysis_model",
     timing_model="golu_vision.analysis:timing_model",
     own_data={"images": "golu_vision.auto_recipe:fit_images"},
