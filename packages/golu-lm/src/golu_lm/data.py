@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from golu_core.training import Fingerprint, Purpose, RequestError, SampleKey
-from golu_core.training.data import generator
+from golu_core.training.data import HOLDOUT_SHARE, generator
 from golu_core.training.storage import (
     dry_run_folder,
     file_digest,
@@ -70,6 +71,13 @@ class TokenFile:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def divided(self) -> tuple[TokenFile, TokenFile]:
+        """Return the split in two parts: what is trained on with `--holdout validation`, and the last 10%."""
+        first, second = copy(self), copy(self)
+        end = len(self) - round(HOLDOUT_SHARE * len(self))
+        first.tokens, second.tokens = self.tokens[:end], self.tokens[end:]
+        return first, second
 
     def check(self, vocabulary: int, context: int) -> None:
         """Raise RequestError if the split is too short, or a token in its first or a sampled block is out of range."""
@@ -151,8 +159,10 @@ def load_data(config: LmConfig) -> LmData:
     if meta and config.data.dtype not in (None, meta["dtype"]):
         raise RequestError(f"{folder / META_FILE} says that its tokens are {meta['dtype']}: leave out --data.dtype")
     dtype = meta.get("dtype") or config.data.dtype or "uint16"  # nanoGPT's default
-    train, test = TokenFile(folder / "train.bin", dtype), TokenFile(test_path, dtype)
-    for split, tokens in (("train", train), ("test", test)):
+    splits = {"train": TokenFile(folder / "train.bin", dtype)}
+    if config.holdout == "test":
+        splits["test"] = TokenFile(test_path, dtype)
+    for split, tokens in splits.items():
         expected = meta["splits"][split]["tokens"] if meta else len(tokens)
         if len(tokens) != expected:
             raise RequestError(
@@ -165,7 +175,7 @@ def load_data(config: LmConfig) -> LmData:
             tokens.check_all(config.model.vocabulary)  # other programs wrote the tokens, so they are unchecked
         if config.check_data:
             _check_everything(tokens, meta.get("splits", {}).get(split), config.model.vocabulary)
-    return _described(config, name, train, test, meta, () if files is None else files.remarks)
+    return _described(config, name, splits, meta, () if files is None else files.remarks)
 
 
 def _prepared_folder(config: LmConfig, files: OwnFiles | None) -> tuple[Path, str]:
@@ -239,24 +249,30 @@ def _check_everything(tokens: TokenFile, facts: dict[str, Any] | None, vocabular
 
 
 def _described(
-    config: LmConfig, name: str, train: TokenFile, test: TokenFile, meta: dict[str, Any], left_out: tuple[str, ...]
+    config: LmConfig, name: str, splits: Mapping[str, TokenFile], meta: dict[str, Any], left_out: tuple[str, ...]
 ) -> LmData:
-    facts: dict[str, Any] = {"train": {"tokens": len(train)}, "test": {"tokens": len(test)}}
+    facts: dict[str, Any] = {split: {"tokens": len(tokens)} for split, tokens in splits.items()}
     if meta:
         facts = {split: {k: v for k, v in meta["splits"][split].items() if k != "sha256"} for split in facts}
     published = {"train": config.data.train_documents, "test": config.data.test_documents}
     remarks: list[str] = []
     for split, expected in published.items():
-        found = facts[split].get("documents")
+        found = facts.get(split, {}).get("documents")
         if expected and config.data.text is None and found not in (None, expected):
             remarks.append(f"{name} has {found:,} {split} documents, the recipe's own data have {expected:,}")
     as_published = not remarks and config.data.text is None
     facts |= {"published": published, "as_published": as_published, "tokenizer": config.data.tokenizer}
+    fingerprint = whole_files_fingerprint("tokens", [tokens.path for tokens in splits.values()])
+    if config.holdout == "validation":
+        train, test = splits["train"].divided()
+        for part in (train, test):
+            part.check(config.model.vocabulary, config.model.context)
+        facts |= {"train": {"tokens": len(train)}, "test": {"tokens": len(test)}}
+        return LmData(name, train, test, None, facts, (*remarks, *left_out), fingerprint)
     test_bytes = facts["test"].get("text_bytes")
     if test_bytes is None:
         remarks.append(f"{name} has no {META_FILE} with the size of its text, so bits_per_byte is not computed")
-    fingerprint = whole_files_fingerprint("tokens", [train.path, test.path])
-    return LmData(name, train, test, test_bytes, facts, (*remarks, *left_out), fingerprint)
+    return LmData(name, splits["train"], splits["test"], test_bytes, facts, (*remarks, *left_out), fingerprint)
 
 
 @dataclass(frozen=True)

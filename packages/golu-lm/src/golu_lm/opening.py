@@ -30,7 +30,7 @@ def opening(config: LmConfig, data: LmData, model: GPT, swapped: SwappedActivati
     sizes, tokens = config.model, config.batch_size * config.model.context
     passes = limited_steps(config, config.steps) * tokens / len(data.train)
     return Opening(
-        data=f"{data.name}, {len(data.train):,} training, {len(data.test):,} test tokens",
+        data=f"{data.name}, {len(data.train):,} training, {len(data.test):,} {config.holdout} tokens",
         model=f"GPT-2, {sizes.layers} layers, {sizes.heads} heads, width {sizes.width}, context {sizes.context:,}, "
         f"vocabulary {sizes.vocabulary:,}: {parameter_count(model):,} parameters",
         swapped=swapped,

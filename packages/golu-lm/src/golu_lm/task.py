@@ -43,6 +43,7 @@ TASK: Task[LmConfig] = Task(
         ),
     },
     order=2,
+    has_holdout=True,
     analysis_model="golu_lm.analysis:analysis_model",
     timing_model="golu_lm.analysis:timing_model",
     own_data={"text": "golu_lm.auto_recipe:fit_text"},
