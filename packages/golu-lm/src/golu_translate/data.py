@@ -99,7 +99,7 @@ class PairData:
     Attributes:
         name: The data set's name in results.
         languages: The source and target languages.
-        train, valid, test: The pairs of each split.
+        train, valid, test: The pairs of each split; `test` is `valid` with `--holdout validation`.
         references: The reference translations of validation and test split.
         codec: The codec for text and subwords.
         meta: The contents of meta.json.
@@ -139,7 +139,8 @@ def load_pairs(config: TranslationConfig) -> PairData:
         )
     sides = (languages.source, languages.target)
     splits, references, paths = {}, {}, [folder / SUBWORDS_FILE]
-    for split in SPLITS:
+    evaluated = "test" if config.holdout == "test" else "valid"
+    for split in dict.fromkeys(("train", "valid", evaluated)):
         files = [folder / f"{split}.{side}.bin" for side in sides]
         paths += files
         if config.check_data:
@@ -156,6 +157,7 @@ def load_pairs(config: TranslationConfig) -> PairData:
             references[split] = _references(texts, len(splits[split].source))
     _check_lengths(splits, config.model.longest)
     facts, remarks = _compared(config, meta)
+    splits["test"], references["test"], facts["test"] = splits[evaluated], references[evaluated], facts[evaluated]
     return PairData(
         name=config.data.name,
         languages=languages,

@@ -25,7 +25,7 @@ def opening(
     padding = 100 * padding_share(data.train, dataset.bundles)
     passes = limited_steps(config, config.steps) / dataset.order.steps_per_pass
     return Opening(
-        data=f"{data.name}, {len(data.train.source):,} training, {len(data.test.source):,} test pairs",
+        data=f"{data.name}, {len(data.train.source):,} training, {len(data.test.source):,} {config.holdout} pairs",
         model=f"Transformer, {sizes.layers} + {sizes.layers} layers, {sizes.heads} heads, width {sizes.width}, "
         f"vocabulary {sizes.vocabulary:,}: {parameter_count(model):,} parameters",
         swapped=swapped,

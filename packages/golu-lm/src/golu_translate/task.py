@@ -47,6 +47,7 @@ TASK: Task[TranslationConfig] = Task(
         ),
     },
     order=2,
+    has_holdout=True,
     timing_model="golu_translate.analysis:timing_model",
     distribution="golu-lm",
     former_name="lm",
