@@ -12,7 +12,7 @@ import numpy
 from torchvision.transforms import v2
 
 from golu_core.training import Fingerprint, RequestError
-from golu_core.training.data import evaluation_loader, loaded
+from golu_core.training.data import evaluation_loader, group_name, loaded, split_training_data
 from golu_core.training.messages import printable
 from golu_core.training.storage import (
     dry_run_folder,
@@ -23,10 +23,10 @@ from golu_core.training.storage import (
     whole_files_fingerprint,
 )
 
-from .annotations import Annotations, read_annotations
+from .annotations import Annotations, Image, read_annotations
 from .checks import check_headers, check_outlines
 from .coco import IGNORED, class_labels, covered_images, learned_objects, object_count, trainable_images
-from .config import Data, DetectConfig, SegmentationAugment
+from .config import DetectConfig, SegmentationAugment
 from .layouts import DatasetSplit, find_splits
 from .samples import DIGIT_SCENES_NAME, write_digit_scenes
 from .scenes import Scenes, evaluation_transform, training_transform
@@ -68,7 +68,8 @@ def load_data(config: DetectConfig) -> DetectData:
     """
     data, kind = config.data, _target_kind(config)
     splits_found = _splits(config)
-    (train_folder, train), (test_folder, test) = ((split.folder, split.annotations) for split in splits_found)
+    in_use = splits_found if config.holdout == "test" else splits_found[:1]
+    (train_folder, train), (test_folder, test) = ((in_use[n].folder, in_use[n].annotations) for n in (0, -1))
     for folder in (train_folder, test_folder):
         if not folder.is_dir():
             raise RequestError(f"there is no image folder {printable(folder)}")
@@ -81,7 +82,12 @@ def load_data(config: DetectConfig) -> DetectData:
         kept = trainable_images(train)
     if not kept:
         raise RequestError(f"{printable(train.path)} has no objects to learn from")
-    _check_test(test, labels)
+    tested: Sequence[Image] = test.images
+    if config.holdout == "validation":
+        tested = _held_out(train)
+        held = set(tested)
+        kept = [image for image in kept if image not in held]
+    _check_test(test, tested, labels)
     if kind == "segmentation" and len(labels) >= IGNORED:
         raise RequestError(
             f"{train.path} has {len(labels)} categories, and DeepLabV3's targets take at most {IGNORED - 1}"
@@ -92,15 +98,15 @@ def load_data(config: DetectConfig) -> DetectData:
     reading = data.apply_exif, data.background
     splits = (
         Scenes(train_folder, train, kept, labels, kind, training_transform(augment), config.seed, *reading),
-        Scenes(test_folder, test, test.images, labels, kind, evaluation_transform(augment), None, *reading),
+        Scenes(test_folder, test, tested, labels, kind, evaluation_transform(augment), None, *reading),
     )
     for split in splits:
         check_headers(split)
-    fingerprint = _fingerprint(*splits_found)
+    fingerprint = _fingerprint(in_use)
     facts: dict[str, Any] = {
         "train": len(splits[0]),
         "test": len(splits[1]),
-        "left_out": len(train.images) - len(kept),
+        "left_out": len(train.images) - len(kept) - (len(tested) if train is test else 0),
         "degenerate_boxes": train.degenerate,
         "objects": object_count(train, kept),
     }
@@ -109,18 +115,26 @@ def load_data(config: DetectConfig) -> DetectData:
     facts |= {"published": published, "as_published": not differing and not data.is_own}
     classes = data.expected_classes if data.classes == "coco" else len(labels) + 1
     names = {labels[i]: name for i, name in train.categories.items() if i in labels}
-    remarks = [*_remarks(data, facts), *_notes(train, "training"), *_notes(test, "test")]
+    remarks = [*_remarks(config, facts), *_notes(train, "training")]
+    remarks += _notes(test, "test") if config.holdout == "test" else []
     remarks += _unused_files(splits_found) if data.is_own else []
     return DetectData(*splits, labels, classes, names, facts, tuple(remarks), fingerprint)
 
 
-def _fingerprint(train: DatasetSplit, test: DatasetSplit) -> Fingerprint:
+def _held_out(train: Annotations) -> list[Image]:
+    """Return the training images to evaluate on with `--holdout validation`; no test image is read."""
+    kept = split_training_data([group_name(Path(image.file_name)) for image in train.images])
+    return [train.images[number] for number in kept.validation]
+
+
+def _fingerprint(splits: Sequence[DatasetSplit]) -> Fingerprint:
     pictures = [
         (f"{name}/{image.file_name}", split.folder / image.file_name)
-        for name, split in (("train", train), ("test", test))
+        for name, split in zip(("train", "test"), splits, strict=False)
         for image in split.annotations.images
     ]
-    return joined(whole_files_fingerprint("annotations", [*train.files, *test.files]), files_fingerprint(pictures))
+    files = [file for split in splits for file in split.files]
+    return joined(whole_files_fingerprint("annotations", files), files_fingerprint(pictures))
 
 
 def _check_categories(train: Annotations, test: Annotations) -> None:
@@ -133,17 +147,20 @@ def _check_categories(train: Annotations, test: Annotations) -> None:
             raise RequestError(f"category {number} is {known} in {train.path}, and {name} in {test.path}")
 
 
-def _check_test(test: Annotations, labels: Mapping[int, int]) -> None:
+def _check_test(test: Annotations, images: Sequence[Image], labels: Mapping[int, int]) -> None:
     """Raise RequestError if there is nothing to evaluate."""
-    if not test.images:
+    if not images:
         raise RequestError(f"{test.path} has no image")
     counted = numpy.isin(test.objects.categories, list(labels)) & (test.objects.crowds == 0)
+    wanted = set(images)
+    counted &= numpy.array([image in wanted for image in test.images])[test.objects.owners]
     if not counted.any():
         raise RequestError(f"{test.path} has no object of the classes, so that there is nothing to evaluate")
 
 
-def _remarks(data: Data, facts: Mapping[str, Any]) -> Iterator[str]:
-    if not data.is_own:
+def _remarks(config: DetectConfig, facts: Mapping[str, Any]) -> Iterator[str]:
+    data = config.data
+    if not data.is_own and config.holdout == "test":
         for split, published in facts["published"].items():
             if published and facts[split] != published:
                 yield f"{data.name} has {facts[split]:,} {split} images, the recipe's own data have {published:,}"

@@ -25,7 +25,7 @@ def opening(
 ) -> Opening:
     """Return the lines about images and network."""
     weights = config.backbone or config.init_from or "none, trained from scratch"
-    sizes = f"{len(data.train):,} training and {len(data.test):,} test images"
+    sizes = f"{len(data.train):,} training and {len(data.test):,} {config.holdout} images"
     left_out = f"{data.facts.get('left_out', 0):,} training images without objects left out"
     return Opening(
         data=f"{config.data.title}, {sizes}, {data.classes} classes with the background; {left_out}",

@@ -61,6 +61,7 @@ TASK: Task[DetectConfig] = Task(
         ),
     },
     order=3,
+    has_holdout=True,
     timing_model="golu_detect.analysis:timing_model",
     own_data=dict.fromkeys(("objects", "instances", "segments"), "golu_detect.auto_recipe:fit_scenes"),
 )
