@@ -21,12 +21,14 @@ from golu_core.training.data import (
     encoded_images,
     evaluation_loader,
     generator,
+    group_name,
     header_of,
     image_files,
     load_image_splits,
     loaded,
     read_file,
     said_of_copies,
+    split_training_data,
     write_digits,
 )
 from golu_core.training.messages import printable
@@ -245,25 +247,14 @@ def load_data(config: DiffusionConfig) -> DiffusionData:
     Raises:
         RequestError: Images or the partition file are missing; the message tells the user which files to put where.
     """
-    data = config.data
-    said: tuple[str, ...] = ()
-    if data.hub is not None:
-        train_rows, test_rows, column, said = load_image_splits(data.hub)
-        sources = {
-            split: _rows(len(rows), encoded_images(rows, column, f"{data.hub} {split}"))
-            for split, rows in (("train", train_rows), ("test", test_rows))
-        }
-        fingerprint = joined(*(encoded_fingerprint(part.read, range(part.count)) for part in sources.values()))
-    else:
-        listed, said = _listed(config)
-        sources = {split: _files(paths) for split, paths in listed.items()}
-        fingerprint = files_fingerprint([(f"{split}/{p.name}", p) for split, paths in listed.items() for p in paths])
-    steps = config.noise.steps
+    data, steps = config.data, config.noise.steps
+    sources, fingerprint, said = _files_of(config) if data.hub is None else _rows_of(data.hub, config)
     train = NoisyImages(sources["train"], data, steps, config.seed, training=True, noisy=not config.device_noise)
     test = NoisyImages(sources["test"], data, steps, config.seed, training=False, draws=config.eval_noise_draws)
     published = {"train": data.train_size, "test": data.test_size}
-    found = {split: source.count for split, source in sources.items()}
+    found = {"train": train.source.count, "test": test.source.count}
     differing = {split: count for split, count in published.items() if count and found[split] != count}
+    differing = differing if config.holdout == "test" else {}
     remarks = said + tuple(
         f"{data.title} has {found[split]:,} {split} images, the recipe's own data have {count:,}"
         for split, count in differing.items()
@@ -295,11 +286,38 @@ def _named_images(*splits: NoisyImages) -> Iterator[tuple[str, Tensor]]:
             yield name, decode(*split.source.read(number))
 
 
+_Found = tuple[dict[str, ImageSource], Fingerprint, tuple[str, ...]]
+"""The images of both splits, their fingerprint, and notes. With `--holdout validation`, both are training images."""
+
+
+def _files_of(config: DiffusionConfig) -> _Found:
+    listed, said = _listed(config)
+    if config.holdout == "validation":
+        kept, paths = split_training_data([group_name(path) for path in listed["train"]]), listed["train"]
+        listed = {"train": [paths[n] for n in kept.train], "test": [paths[n] for n in kept.validation]}
+    fingerprint = files_fingerprint([(f"{split}/{p.name}", p) for split, paths in listed.items() for p in paths])
+    return {split: _files(paths) for split, paths in listed.items()}, fingerprint, said
+
+
+def _rows_of(hub: str, config: DiffusionConfig) -> _Found:
+    train, test, column, said = load_image_splits(hub)
+    rows: dict[str, tuple[Any, Sequence[int]]] = {"train": (train, range(len(train))), "test": (test, range(len(test)))}
+    if config.holdout == "validation":
+        kept = split_training_data([str(number) for number in range(len(train))])
+        rows = {"train": (train, kept.train), "test": (train, kept.validation)}
+    sources = {
+        split: _rows(encoded_images(images, column, f"{hub} {split}"), numbers)
+        for split, (images, numbers) in rows.items()
+    }
+    fingerprint = joined(*(encoded_fingerprint(part.read, range(part.count)) for part in sources.values()))
+    return sources, fingerprint, said
+
+
 def _listed(config: DiffusionConfig) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
     """Return the files of both splits, and notes about them."""
-    data, root = config.data, config.data_dir / config.data.name
+    data, root, reads_test = config.data, config.data_dir / config.data.name, config.holdout == "test"
     if data.images is not None:
-        return _own(data.images, data.test_images)
+        return _own(data.images, data.test_images, reads_test)
     if data.name == "digits":
         if config.dry_run and not root.exists():
             root = dry_run_folder() / data.name
@@ -308,11 +326,11 @@ def _listed(config: DiffusionConfig) -> tuple[dict[str, list[Path]], tuple[str, 
     if data.name == OWN_PICTURES:
         if not root.is_dir():
             raise RequestError(f"there is no image folder {printable(root)}: --data.images names a folder of your own")
-        return _own(root, None)
+        return _own(root, None, reads_test)
     return find_celeba(root), ()
 
 
-def _own(folder: Path, test_folder: Path | None) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
+def _own(folder: Path, test_folder: Path | None, reads_test: bool) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
     """Return the user's own images: with a test folder, or with every tenth image of one folder held out."""
     paths, others = image_files(folder)
     remarks = remark_on(others, folder)
@@ -328,7 +346,7 @@ def _own(folder: Path, test_folder: Path | None) -> tuple[dict[str, list[Path]],
                 f"--data.test-images"
             )
     train, test = ([(path, 0) for path in split[name]] for name in ("train", "test"))
-    return split, remarks + said_of_copies(train, test)
+    return split, remarks + said_of_copies(train, test if reads_test else [])
 
 
 def _files(paths: Sequence[Path]) -> ImageSource:
@@ -340,8 +358,8 @@ def _files(paths: Sequence[Path]) -> ImageSource:
     return ImageSource(len(names), read, lambda number: header_of(Path(names[number]), names[number]))
 
 
-def _rows(count: int, read: Callable[[int], tuple[bytes, str]]) -> ImageSource:
-    return ImageSource(count, read, lambda number: header_of(*read(number)))
+def _rows(read: Callable[[int], tuple[bytes, str]], numbers: Sequence[int]) -> ImageSource:
+    return ImageSource(len(numbers), lambda n: read(numbers[n]), lambda n: header_of(*read(numbers[n])))
 
 
 def check_every_image(data: DiffusionData, workers: int | None) -> Iterator[int]:

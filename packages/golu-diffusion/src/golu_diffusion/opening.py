@@ -24,8 +24,8 @@ def opening(
 ) -> Opening:
     """Return the lines about images and network."""
     return Opening(
-        data=f"{config.data.title}, {data.facts['train']:,} training, {data.facts['test']:,} test images of "
-        f"{config.data.size} x {config.data.size} pixels",
+        data=f"{config.data.title}, {data.facts['train']:,} training, {data.facts['test']:,} {config.holdout} images "
+        f"of {config.data.size} x {config.data.size} pixels",
         model=f"UNet, {parameter_count(model):,} parameters",
         swapped=swapped,
         batch=f"{config.batch_size} images",

@@ -42,6 +42,7 @@ TASK: Task[DiffusionConfig] = Task(
         ),
     },
     order=4,
+    has_holdout=True,
     analysis_model="golu_diffusion.analysis:analysis_model",
     timing_model="golu_diffusion.analysis:timing_model",
     own_data={"pictures": "golu_diffusion.auto_recipe:fit_pictures"},
