@@ -50,7 +50,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         time.sleep(60)
     time.sleep(2.0 if behavior == "slow" else 0.3)
-    overrides = {"epochs": config.epochs, "output_dir": config.output_dir}
+    overrides = {"epochs": config.epochs, "holdout": config.holdout, "output_dir": config.output_dir}
     if folder.exists():
         (folder / "config.json").unlink()
         folder.rmdir()

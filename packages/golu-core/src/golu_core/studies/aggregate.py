@@ -26,10 +26,12 @@ from golu_core.activation.names.registry import canonical_name
 from golu_core.training.config.fields import Range, check_fields
 from golu_core.training.config.former_names import with_new_names
 from golu_core.training.config.identity import config_sha256
+from golu_core.training.config.named_activations import planned_activation
 from golu_core.training.messages.errors import RequestError
 from golu_core.training.messages.text_sinks import complain, say
 
 from .exit_status import exit_status
+from .reporting.choices import read_choices
 from .reporting.collect import Collection, collect
 from .reporting.comparison import load_libraries
 from .reporting.failed_runs import with_failed_runs
@@ -37,6 +39,7 @@ from .reporting.formats import console, print_table
 from .reporting.mixtures import refuse_differing_metrics, refuse_mixed, refuse_two_sources
 from .reporting.planned import Planned, with_planned_runs
 from .reporting.report import Report, check_report_folder, write_report
+from .reporting.tuned import with_tuning, without_tuned
 
 _LEFT_OUT_SHOWN = 10
 
@@ -102,14 +105,14 @@ def _report_of(flags: Flags) -> Report:
     except ValueError as error:
         raise RequestError(str(error)) from None
     planned, folders = _plan_of(flags)
-    collection = with_failed_runs(collect(folders))
+    collection = with_tuning(with_failed_runs(collect(folders)), folders)
     if planned:
         collection = with_planned_runs(collection, planned)
     counted = [*collection.runs, *collection.diverged]
     refuse_differing_metrics(counted)
     refuse_two_sources(counted)
     if not flags.allow_mixed:
-        refuse_mixed(counted)
+        refuse_mixed(without_tuned(counted))
     return Report(collection, reference, flags.equivalence_margin)
 
 
@@ -119,13 +122,15 @@ def _plan_of(flags: Flags) -> tuple[list[Planned], tuple[Path, ...]]:
         return [], flags.runs
     from .sweeping.consent import refuse_code
     from .sweeping.study import find_study, planned_runs, read_study
+    from .sweeping.tuning import tuned_runs
 
     study = read_study(find_study(flags.study))
     if not flags.trust_study:
         refuse_code(study, set(), trains=False)
+    runs = [*planned_runs(study), *tuned_runs(study, planned_activation, read_choices(study.output_dir))]
     planned = [
         Planned(run.folder, run.config.recipe, run.config.activation, run.config.seed, config_sha256(run.config))
-        for run in planned_runs(study)
+        for run in runs
     ]
     return planned, flags.runs or (study.output_dir,)
 

@@ -7,6 +7,9 @@
     golu-core sweep my-study.toml --cluster slurm --partition gpu
     golu-core sweep --recipes digits --activations relu golu --seeds 0 1 2 --set "optim.lr=[0.1, 0.05]"
 
+A study with [tune] first trains pilot runs on held-out data, then chooses a setting for each activation, then trains
+the study's seeds with it; see `sweeping.tuning`.
+
 Printing a plan or its status runs no activation's code. What only the study's file names as code, of a file or of a
 package, needs --trust-study to be run, or to be named by --activations or --recipes as well.
 
@@ -22,21 +25,27 @@ import dataclasses
 import shlex
 import sys
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from golu_core.training.config.fields import Range, check_fields
 from golu_core.training.config.named_activations import named_activation, planned_activation
 from golu_core.training.messages.errors import RequestError
-from golu_core.training.messages.text_sinks import say, say_data
+from golu_core.training.messages.text_sinks import complain, say, say_data
 
 from .exit_status import exit_status
+from .reporting.choices import choice_lines, read_choices
 from .sweeping.consent import refuse_code
 from .sweeping.flags import as_typed, flat_flags
 from .sweeping.study import ClusterNeeds, PlannedRun, Study, find_study, planned_runs, read_study, study_from
+from .sweeping.tuning import Named, chosen_settings, pilot_runs, tuned_runs
+
+if TYPE_CHECKING:
+    from .sweeping.local import Job
 
 
 @dataclass(frozen=True)
@@ -142,14 +151,11 @@ def _print_commands(runs: list[PlannedRun], parallel: int, gpus: int) -> None:
 
 
 def run_here(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
-    """Runs the study on this machine, or says where it stands, and returns the exit status."""
+    """Runs the study on this machine, and returns the exit status."""
     from .sweeping.local import LocalStudy, jobs_of, visible_gpus
     from .sweeping.view import StudyView, summary
 
     jobs = jobs_of(runs, study.output_dir / "logs", flags.retry)
-    if flags.status:
-        summary(jobs)
-        return 0
     devices = visible_gpus()
     parallel = _parallel(study, runs, len(devices))
     try:
@@ -211,11 +217,19 @@ def _submit_all(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
     return _ended(jobs, study)
 
 
-def _ended(jobs: Any, study: Study) -> int:
+def _ended(jobs: Sequence[Job], study: Study) -> int:
     from .sweeping.local import State
+    from .sweeping.tuning import has_diverged
 
-    if any(job.state is not State.FINISHED for job in jobs):
+    diverged = [job for job in jobs if job.state is State.FAILED and has_diverged(job.run)]
+    if any(job.state is not State.FINISHED and job not in diverged for job in jobs):
         return 1
+    if diverged:
+        runs = "1 pilot run" if len(diverged) == 1 else f"{len(diverged)} pilot runs"
+        say(f"{runs} ended at a loss that is not finite, which counts against the setting")
+    if all(job.run.is_pilot for job in jobs):
+        say("all pilot runs have ended")
+        return 0
     say(f"all runs are finished; their tables: golu-core aggregate {shlex.quote(str(study.output_dir))}")
     return 0
 
@@ -232,22 +246,55 @@ def _sweep(arguments: list[str] | None) -> int:
     trains = not (flags.print_only or flags.status or flags.power is not None)
     if not flags.trust_study:
         refuse_code(study, {*flags.recipes, *flags.activations}, trains)
-    runs = planned_runs(study, named_activation if trains else planned_activation)
+    named = named_activation if trains else planned_activation
+    runs = planned_runs(study, named)
     if flags.power is not None:
         from .power import power_table
         from .reporting.formats import console, print_table
 
         print_table(power_table(runs, study.output_dir, flags.power), console())
         return 0
+    pilots = pilot_runs(study, named)
+    tuned = tuned_runs(study, named, read_choices(study.output_dir))
     if flags.print_only:
         from .sweeping.local import visible_gpus
 
         gpus = len(visible_gpus())
-        _print_commands(runs, _parallel(study, runs, gpus), gpus)
+        planned = [*pilots, *runs, *tuned]
+        _print_commands(planned, _parallel(study, planned, gpus), gpus)
+        if pilots and not read_choices(study.output_dir):
+            complain("golu-core sweep: the commands of the tuned runs follow from the pilot runs, which are not done")
         return 0
-    if flags.cluster is not None and not flags.status:
-        return _submit_all(study, runs, flags)
-    return run_here(study, runs, flags)
+    if flags.status:
+        return _show_status(study, [*pilots, *runs, *tuned], flags)
+    train = run_here if flags.cluster is None else _submit_all
+    if not pilots:
+        return train(study, runs, flags)
+    return _tune_and_train(study, named, runs, pilots, flags)
+
+
+def _show_status(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
+    """Print how many runs are finished."""
+    from .sweeping.local import jobs_of
+    from .sweeping.view import summary
+
+    summary(jobs_of(runs, study.output_dir / "logs", flags.retry))
+    return 0
+
+
+def _tune_and_train(study: Study, named: Named, runs: list[PlannedRun], pilots: list[PlannedRun], flags: Flags) -> int:
+    """Train the pilot runs, choose settings, and train the study's seeds with the recipes' own and the chosen ones."""
+    train = run_here if flags.cluster is None else _submit_all
+    choices = chosen_settings(study, named)
+    if choices is None:
+        status = train(study, pilots, flags)
+        choices = chosen_settings(study, named)
+        if choices is None:
+            complain("golu-core sweep: settings are chosen once all pilot runs have ended: run the same command again")
+            return status
+    for line in choice_lines(choices):
+        say(line)
+    return train(study, [*runs, *tuned_runs(study, named, choices)], flags)
 
 
 if __name__ == "__main__":

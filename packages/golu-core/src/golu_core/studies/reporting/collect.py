@@ -23,14 +23,12 @@ from golu_core.training.runs.results import RESULT_FILE, SCHEMA, Result, result_
 from golu_core.training.runs.run_files import CONFIG_FILE
 from golu_core.training.tasks.task import installed_tasks, recipes_of, with_current_task
 
+from .choices import DATA, TOKENIZER, Choice
+
 _NOT_SEARCHED = {"checkpoints", "samples"}
 _NAMED = 10
 _LARGEST = 2.0**63
 UNFINISHED = "unfinished: it has no result.json"
-DATA = "data (fingerprint)"
-"""The name under which the settings of runs have what their data are."""
-TOKENIZER = "(tokenizer)"
-"""How the names of settings end that have what metrics were taken with."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +82,16 @@ class Collection:
         left_out: In no table.
         diverged: Runs that their own numbers ended; see `failed_runs`. They have no result, and count as failed.
         sentences: How many runs of the study's plan have no result; see `planned`.
+        pilots: Runs on training data that are held out, in no table of results; see `tuned`.
+        choices: The settings that were chosen by them.
     """
 
     runs: list[RunResult]
     left_out: list[LeftOut] = field(default_factory=list)
     diverged: list[RunResult] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
+    pilots: list[RunResult] = field(default_factory=list)
+    choices: list[Choice] = field(default_factory=list)
 
 
 def collect(folders: Sequence[Path]) -> Collection:

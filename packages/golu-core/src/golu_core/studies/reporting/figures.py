@@ -6,8 +6,9 @@ import html
 import io
 import json
 import math
+import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,10 @@ from golu_core.training.figures.drawing import new_figure
 from golu_core.training.messages.text_sinks import file_name, visible
 from golu_core.training.runs.run_files import METRICS_FILE
 
+from .choices import Choice
 from .comparison import OverRecipes
 from .looks import color, look, told_apart
-from .metrics import in_table_order, paper_name
+from .metrics import in_table_order, metric_of, paper_name
 from .paired import FEWEST_SEEDS, PairedComparison
 from .summary import Row, relative_times
 
@@ -65,11 +67,16 @@ class NamedFigure:
 
 
 def all_figures(
-    rows: Sequence[Row], over: OverRecipes, paired: Sequence[tuple[Row, Sequence[PairedComparison]]], reference: str
+    rows: Sequence[Row],
+    over: OverRecipes,
+    paired: Sequence[tuple[Row, Sequence[PairedComparison]]],
+    reference: str,
+    choices: Mapping[str, Sequence[Choice]],
 ) -> list[NamedFigure]:
-    """The figures that the runs give: effects, curves of each recipe, ranks, critical differences, relative times."""
+    """The figures that the runs give: effects, curves and tuning of each recipe, ranks, critical differences, times."""
     with matplotlib.rc_context(_STYLE), told_apart(name for row in rows for name in row.cells):
         found = [forest(paired, reference), *(curves(row) for row in rows if row.is_primary)]
+        found += [tuning_figure(recipe, group) for recipe, group in choices.items()]
         found += [ranks(over), _critical_differences(over), times(rows)]
     return [figure for figure in found if figure is not None]
 
@@ -110,6 +117,48 @@ def curves(row: Row) -> NamedFigure | None:
         name=f"curves-{row.name}",
         title=f"{row.name}: test {row.metric.label} over training",
         caption="Mean over seeds; the band goes from the lowest to the highest seed.",
+        figure=figure,
+    )
+
+
+def tuning_figure(recipe: str, choices: Sequence[Choice]) -> NamedFigure | None:
+    """Return the figure of a recipe; None where not exactly one number was tuned.
+
+    Args:
+        recipe: The recipe, and what of it was varied.
+        choices: Its choices, in the order of tables.
+    """
+    flags = {flag for choice in choices for flag in choice.setting}
+    values = [value for choice in choices for trial in choice.trials for value in trial.setting.values()]
+    if len(flags) != 1 or not all(isinstance(value, (int, float)) and value > 0 for value in values):
+        return None
+    (flag,) = flags
+    metric = metric_of(choices[0].task, choices[0].metric, choices[0].higher_is_better)
+    figure = new_figure(6.4, 3.4)
+    axes = figure.add_subplot()
+    for choice in choices:
+        finite = {trial.setting[flag]: [v for v in trial.values.values() if v is not None] for trial in choice.trials}
+        drawn = sorted((value, found) for value, found in finite.items() if found)
+        places = [value for value, _ in drawn]
+        style: dict[str, Any] = {"color": color(choice.activation), "linestyle": look(choice.activation).dash}
+        label, marker = paper_name(choice.activation), look(choice.activation).marker
+        medians = [statistics.median(found) for _, found in drawn]
+        axes.plot(places, medians, label=label, marker=marker, markersize=4, linewidth=1.5, **style)
+        low, high = [min(found) for _, found in drawn], [max(found) for _, found in drawn]
+        axes.fill_between(places, low, high, color=color(choice.activation), alpha=0.13, linewidth=0)
+        chosen = choice.trials[choice.chosen].median(choice.higher_is_better)
+        if math.isfinite(chosen):
+            axes.plot([choice.setting[flag]], [chosen], marker="o", markersize=11, fillstyle="none", **style)
+    axes.axvline(choices[0].trials[0].setting[flag], color="#888888", linewidth=0.8, linestyle=":")
+    axes.set(xscale="log", xlabel=flag, ylabel=f"{metric.label}, held-out data")
+    axes.grid(True)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    seeds = len(choices[0].trials[0].values)
+    return NamedFigure(
+        name=f"tuning-{recipe}",
+        title=f"{recipe}: {metric.label} on held-out training data over {flag}",
+        caption=f"Median of {seeds} pilot seeds; the band goes from the lowest to the highest. Circles: the chosen "
+        "values. Dotted: the recipe's own value.",
         figure=figure,
     )
 

@@ -15,6 +15,7 @@ from rich.text import Text
 from golu_core.training.messages.text_sinks import console as plain_console
 from golu_core.training.messages.text_sinks import latex_text, markdown_text, visible
 
+from .choices import as_json
 from .collect import Collection, shown
 from .comparison import OverRecipes, bootstrap_interval
 from .metrics import paper_name
@@ -169,6 +170,7 @@ def json_text(
         "schema": _AGGREGATE_SCHEMA,
         "runs": run_records(rows),
         "planned": collection.sentences,
+        "tuning": [as_json(choice) for choice in collection.choices],
         "left_out": [{"folder": shown(left.folder), "reason": left.reason} for left in collection.left_out],
         "summary": summary_records(rows),
         "paired": [

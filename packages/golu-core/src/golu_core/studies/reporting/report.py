@@ -26,6 +26,7 @@ from .formats import json_text, latex, markdown, run_records, summary_records
 from .paired import PairedComparison, paired_comparisons
 from .summary import Row, rows_of
 from .tables import Table, paired_table, pairs_table, rank_table, task_tables, time_table
+from .tuned import choices_by_recipe, tuning_sentences, tuning_table, without_untuned
 
 _METHODS = [
     (
@@ -97,7 +98,7 @@ class Report:
     @cached_property
     def over(self) -> OverRecipes:
         """The comparison over recipes."""
-        return over_recipes(self.rows)
+        return over_recipes(without_untuned(self.rows))
 
     @cached_property
     def cards(self) -> list[Card]:
@@ -107,12 +108,13 @@ class Report:
     @cached_property
     def paired(self) -> list[tuple[Row, list[PairedComparison]]]:
         """Each row with the reference against each other activation."""
-        return paired_comparisons(self.rows, self.reference, self.within)
+        return paired_comparisons(without_untuned(self.rows), self.reference, self.within)
 
     @cached_property
     def result_tables(self) -> list[Table]:
         """Per task, across tasks, and times."""
-        found = [*task_tables(self.rows), rank_table(self.over), time_table(self.rows)]
+        tables = [*task_tables(self.rows), tuning_table(self.collection)]
+        found = [*tables, rank_table(self.over), time_table(self.rows)]
         return [table for table in found if table is not None]
 
     @cached_property
@@ -139,7 +141,8 @@ class Report:
     @cached_property
     def answer(self) -> list[str]:
         """What the report opens with."""
-        return [*answer(self.paired, self.findings(), self.reference), *self.collection.sentences]
+        opening = answer(self.paired, self.findings(), self.reference)
+        return [*opening, *tuning_sentences(self.collection), *self.collection.sentences]
 
     def files(self, figures: str) -> dict[str, bytes]:
         """The report's files by name.
@@ -150,7 +153,8 @@ class Report:
         from .figures import all_figures, figure_files  # matplotlib takes half a second, which tables alone do not need
         from .page import PageContent, html_page
 
-        drawn = all_figures(self.rows, self.over, self.paired, self.reference)
+        choices = choices_by_recipe(self.collection)
+        drawn = all_figures(self.rows, self.over, self.paired, self.reference, choices)
         tables = self.tables()
         content = PageContent(
             runs=[*self.collection.runs, *self.collection.diverged],

@@ -35,8 +35,8 @@ def variants(flags: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     varied = {name: value for name, value in flat.items() if isinstance(value, list)}
     for combination in itertools.product(*varied.values()):
         chosen = dict(zip(varied, combination, strict=True))
-        name = ",".join(f"{key}={_shown(value)}" for key, value in chosen.items() if len(varied[key]) > 1)
-        yield name, [token for key, value in {**flat, **chosen}.items() for token in _flag(key, value)]
+        name = ",".join(f"{key}={shown_value(value)}" for key, value in chosen.items() if len(varied[key]) > 1)
+        yield name, [token for key, value in {**flat, **chosen}.items() for token in words_of(key, value)]
 
 
 def flat_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,13 +87,15 @@ def _flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
             yield prefix + name, value
 
 
-def _flag(name: str, value: Any) -> list[str]:
+def words_of(name: str, value: Any) -> list[str]:
+    """Return a flag with its value as the command line takes them."""
     flag = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{flag}" if value else "--" + ".".join([*flag.split(".")[:-1], "no-" + flag.split(".")[-1]])]
     return [f"--{flag}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
 
 
-def _shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
+    """Return a value as the name of a folder has it."""
     shown = "_".join(map(str, value)) if isinstance(value, list) else str(value)
     return "".join(letter if letter in string.ascii_letters + string.digits + "-+.,_" else "_" for letter in shown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,27 @@ from golu_core.training.storage.user_files import read_toml
 from golu_core.training.tasks.command_line import CommandLine
 from golu_core.training.tasks.task import Task, named_recipe, task_of
 
-from .flags import variants
+from .flags import as_typed, flat_flags, variants
 
 _STUDIES = Path(__file__).resolve().parents[1] / "plans"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a study chooses settings for each activation before it trains its seeds: `[tune]`.
+
+    Attributes:
+        seeds: Seeds of the pilot runs; none may be a seed of the study.
+        log_uniform: For each flag, the lowest and highest value to try.
+        values: For each flag, the values to try.
+        trials: Number of settings to try where a flag has a range. Without one, all combinations of the values are
+            tried.
+    """
+
+    seeds: list[int]
+    log_uniform: dict[str, list[float]] = field(default_factory=dict)
+    values: dict[str, list[Any]] = field(default_factory=dict)
+    trials: int = 8
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,7 @@ class Experiment:
         activations, seeds: instead of the study's.
         after: a recipe whose run with the same activation and seed, if the study has it, must be finished first.
         processes: GPUs of one run, instead of the study's.
+        tune: Settings to choose for each activation, instead of the study's.
     """
 
     recipes: list[str]
@@ -42,6 +61,7 @@ class Experiment:
     seeds: list[int] | None = None
     after: str | None = None
     processes: int | None = None
+    tune: Tuning | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +76,7 @@ class Study:
         data_dir: folder that holds the data sets.
         processes: GPUs, or processes on a CPU, per run.
         parallel: runs at a time on one machine, at most as many as it has GPUs for, if it has any.
+        tune: Settings to choose for each activation before the seeds are trained; see `tuning`.
     """
 
     experiment: list[Experiment]
@@ -65,6 +86,7 @@ class Study:
     data_dir: Path | None = None
     processes: int = 1
     parallel: int | None = None
+    tune: Tuning | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +143,11 @@ class PlannedRun:
         return "-".join(part for part in parts if part)
 
     @property
+    def is_pilot(self) -> bool:
+        """Whether settings are chosen by it, on data that are held out."""
+        return self.config.holdout == "validation"
+
+    @property
     def module(self) -> list[str]:
         """The part of its command that launchers take."""
         return ["-m", self.task.package, "train", *self.arguments]
@@ -168,6 +195,7 @@ def study_from(values: Mapping[str, Any], source: str) -> Study:
         raise RequestError(f"{source} is not a study: {'; '.join(cattrs.transform_error(error))}") from None
     if not study.experiment:
         raise RequestError(f"{source} has no [[experiment]]")
+    _check_tuning(study, source)
     counts = [("parallel", study.parallel), ("processes", study.processes)]
     counts += [("processes", experiment.processes) for experiment in study.experiment]
     for name, value in counts:
@@ -181,6 +209,33 @@ def study_from(values: Mapping[str, Any], source: str) -> Study:
         if min(part.seeds or [0]) < 0:
             raise RequestError(f"{source}: a seed must not be negative, but one is {min(part.seeds or [0])}")
     return study
+
+
+def _check_tuning(study: Study, source: str) -> None:
+    """Raise RequestError if settings cannot be chosen as the file says."""
+    for experiment in study.experiment:
+        tune = experiment.tune or study.tune
+        if tune is None:
+            continue
+        seeds = study.seeds if experiment.seeds is None else experiment.seeds
+        shared = sorted(set(tune.seeds) & set(seeds))
+        flags = {as_typed(name) for name in flat_flags(experiment.flags)}
+        tuned = [*tune.log_uniform, *tune.values]
+        twice = [name for name in tuned if as_typed(name) in flags or tuned.count(name) > 1]
+        bad = [name for name, ends in tune.log_uniform.items() if len(ends) != 2 or not 0 < ends[0] < ends[1]]
+        problems = [
+            ("names no flag: give log_uniform or values", not tuned),
+            ("has no seeds", not tune.seeds or min(tune.seeds) < 0),
+            (f"uses the seeds {shared} of the study: pilot runs need other ones", bool(shared)),
+            (f"has {', '.join(dict.fromkeys(twice))} twice, or in flags as well", bool(twice)),
+            (f"has a range for {', '.join(bad)} that is not two increasing numbers above 0", bool(bad)),
+            ("has an empty list of values", any(not values for values in tune.values.values())),
+            (f"has {tune.trials} trials", tune.trials < 1),
+            ("sets holdout, which flags cannot set as well", "holdout" in flags),
+        ]
+        for problem, found in problems:
+            if found:
+                raise RequestError(f"{source}: tune {problem}")
 
 
 def _as_it_is(kind: type) -> Callable[[Any, Any], Any]:
@@ -217,7 +272,12 @@ def planned_runs(study: Study, named: Callable[[str], NamedActivation] = planned
         RequestError: a recipe, activation or flag is not known, a flag is one that the study sets itself, or two runs
             would share a folder.
     """
-    runs = [run for experiment in study.experiment for run in _runs_of(experiment, study, named)]
+    return without_clashes(run for experiment in study.experiment for run in runs_of(experiment, study, named))
+
+
+def without_clashes(planned: Iterable[PlannedRun]) -> list[PlannedRun]:
+    """The runs, which have a folder each; RequestError where two share one, or would wait for each other."""
+    runs = list(planned)
     folders: dict[Path, PlannedRun] = {}
     for run in runs:
         if run.folder in folders:
@@ -241,13 +301,28 @@ def _refuse_cycles(runs: Mapping[Path, PlannedRun]) -> None:
                 break  # a cycle that does not lead back to this run is found from one of its own
 
 
-def _runs_of(experiment: Experiment, study: Study, named: Callable[[str], NamedActivation]) -> Iterator[PlannedRun]:
+def runs_of(
+    experiment: Experiment,
+    study: Study,
+    named: Callable[[str], NamedActivation],
+    folder: str = "",
+    more_flags: Sequence[str] = (),
+) -> Iterator[PlannedRun]:
+    """Yield the runs of an experiment.
+
+    Args:
+        experiment, study: The experiment and its study.
+        named: Reads an activation's text.
+        folder: A folder below the study's, such as for pilot runs, which is also part of the runs' names.
+        more_flags: Flags of all runs, after the experiment's.
+    """
     activations = [named(text) for text in experiment.activations or study.activations]
     seeds = study.seeds if experiment.seeds is None else experiment.seeds
-    for recipe, (variant, flags) in itertools.product(experiment.recipes, variants(experiment.flags)):
+    for recipe, (varied, own_flags) in itertools.product(experiment.recipes, variants(experiment.flags)):
         task = task_of(recipe)
         recipe = anywhere(recipe)
-        output_dir = study.output_dir / variant if variant else study.output_dir
+        flags, variant = [*own_flags, *more_flags], "-".join(filter(None, (*folder.split("/"), varied)))
+        output_dir = study.output_dir / folder / varied
         placement = ["--output-dir", str(output_dir)]
         if study.data_dir is not None:
             placement += ["--data-dir", str(study.data_dir)]
