@@ -165,6 +165,14 @@ def test_a_command_understands_the_flags_above_tyros_list(script: str, capsys, m
     assert tried
 
 
+@pytest.mark.parametrize("command", ["aggregate", "analyze", "check", "sweep"])
+def test_help_of_studies_shows_no_type_names_of_python(command, capsys):
+    """No `{None}|STR`, no `(default: None)`, and no panel named after a field."""
+    for words in [("analyze", name) for name in ANALYSES] if command == "analyze" else [(command,)]:
+        shown = Program(("golu-core", *words)).help(capsys)
+        assert "usage:" in shown and "None" not in shown and "needs options" not in shown
+
+
 def test_there_is_something_to_test():
     assert len(PROGRAMS) > 50 and {"--activation", "--trust-activation", "--version", "--pair"} <= FLAGS
     assert len(SCRIPTS) >= 5

@@ -546,7 +546,7 @@ def test_slurm_arrays(tmp_path, stood_in, monkeypatch, capsys):
         assert f"#SBATCH {line}" in first
     assert "--gpus-per-node=1" in second
     assert "#SBATCH --dependency=afterany:100" in second
-    assert "8 runs submitted, 0 were finished" in capsys.readouterr().out
+    assert "8 runs submitted, 0 were already finished" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -571,10 +571,10 @@ def test_what_is_queued_is_not_submitted_twice(tmp_path, slurm, stood_in, capsys
     assert count == 4
     slurm.queue.write_text("100_0\n100_1\n100_3\n7\n")  # one has left the queue without a result
     assert run(*words) == 0
-    assert "1 run submitted, 0 were finished, 3 are queued already" in capsys.readouterr().out
+    assert "1 run submitted, 0 were already finished, 3 are already queued" in capsys.readouterr().out
     slurm.queue.write_text("100_0\n100_1\n101\n100_3\n")  # a job alone is not an array
     assert run(*words) == 0
-    assert "0 runs submitted, 0 were finished, 4 are queued already" in capsys.readouterr().out
+    assert "0 runs submitted, 0 were already finished, 4 are already queued" in capsys.readouterr().out
 
 
 def test_without_an_answer_of_squeue_nothing_is_submitted(tmp_path, slurm, stood_in, capsys):
@@ -597,7 +597,7 @@ def test_what_failed_on_a_cluster_is_tried_again_only_if_asked(tmp_path, slurm, 
         command()
     assert "status 1" in note.read_text()
     assert run(*words) == 0
-    assert "1 failed before (--retry tries them again)" in capsys.readouterr().out
+    assert "1 failed before (pass --retry to train them again)" in capsys.readouterr().out
     assert run(*words, "--retry") == 0
     assert "failed before" not in capsys.readouterr().out
 
@@ -643,7 +643,7 @@ def test_submitits_local_executor_trains(tmp_path, capsys):
     assert run(*arguments) == 0, capsys.readouterr().out
     assert (tmp_path / "runs" / "vision" / "digits" / "golu" / "seed0" / "result.json").exists()
     assert run(*arguments) == 0
-    assert "0 runs submitted, 1 were finished" in capsys.readouterr().out
+    assert "0 runs submitted, 1 were already finished" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The console script `golu-core`: what GoLU runs on here, and studies over many runs."""
+"""The console script `golu-core`: the backends of GoLU on this machine, and studies over many runs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .training.messages.text_sinks import complain, prepare_streams, say
 
 _STUDIES = {
     "sweep": "train a study: recipes x activations x seeds",
-    "aggregate": "tables, statistics and a report of finished runs",
-    "analyze": "what activations and finished runs look like inside",
-    "check": "what an author of an activation needs to know, on one card",
+    "aggregate": "collect finished runs into tables, statistics and a report",
+    "analyze": "analyze activations, and the networks of finished runs",
+    "check": "check an activation: slopes, special values, layouts, compilers, speed",
 }
 _HELP = "\n".join(
     [
         "usage: golu-core [--version] [COMMAND]",
         "",
-        "  (none)       what computes GoLU on this machine, for a question or a bug report",
-        "  activations  which activations there are, with their parameters",
+        "  (none)       print the backends of GoLU on this machine, for a question or a bug report",
+        "  activations  list the activations, with their parameters",
         *(f"  {name:<13}{text}; golu-core {name} --help" for name, text in _STUDIES.items()),
         "",
-        'sweep, aggregate, analyze and check need the extra: pip install "golu-core[studies]"',
+        'sweep, aggregate, analyze and check need an extra: pip install "golu-core[studies]"',
     ]
 )
 
@@ -73,16 +73,16 @@ def _run_study_command(command: str, arguments: Sequence[str]) -> int:
 
 def _activations(arguments: Sequence[str]) -> int:
     if any(word in ("-h", "--help") for word in arguments):
-        say("usage: golu-core activations\n\nWhich activations there are, with their parameters.")
+        say("usage: golu-core activations\n\nList the activations, with their parameters.")
         return 0
     if arguments:
-        complain(f"golu-core: activations takes no argument, but got {' '.join(arguments)}")
+        complain(f"golu-core: activations accepts no argument, but got {' '.join(arguments)}")
         return 2
     return print_activations()
 
 
 def print_activations() -> int:
-    """Prints the registry, and what other packages have registered."""
+    """Print the registry, and the activations that other packages have registered."""
     from .activation.names.registry import ACTIVATIONS, registered_elsewhere
 
     for name, activation in ACTIVATIONS.items():
@@ -90,18 +90,18 @@ def print_activations() -> int:
         spec = f"{name}({parameters})" if parameters else ""
         say(f"{name:<12}{activation.paper_name:<13}{spec}".rstrip())
     for name, entry in registered_elsewhere().items():
-        say(f"{name:<12}of {entry.dist.name if entry.dist is not None else 'another package'}: {entry.value}")
+        say(f"{name:<12}from {entry.dist.name if entry.dist is not None else 'another package'}: {entry.value}")
     say("\nwith parameters: golu(beta=0.5); others: torch.nn.Hardswish, package.module:Name, ./file.py:Name(param=2)")
     return 0
 
 
 def _as_typed(value: float | bool) -> str:
-    """A parameter's default as a spec takes it."""
+    """Return a parameter's default as you would type it."""
     return str(value).lower() if isinstance(value, bool) else f"{value:g}"
 
 
 def print_report() -> int:
-    """Prints versions, devices and what computes GoLU on each."""
+    """Print versions, devices, and the backend of GoLU on each."""
     import torch
 
     from .activation.compute import kernel, native

@@ -178,7 +178,7 @@ def load_run(finished: FinishedRun[DetectConfig], classes: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class DetectEvaluationFlags(EvaluationFlags):
-    """Where and how a finished run is evaluated."""
+    """Evaluate the final weights of a finished run."""
 
     details: Path | None = None
     """New folder for what the metrics are made of: average precision or IoU of each class, confusions, curves of

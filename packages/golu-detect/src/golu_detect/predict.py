@@ -151,7 +151,7 @@ def save_predictions(
 
 @dataclass(frozen=True)
 class PredictFlags:
-    """What `golu-detect predict` writes, and where."""
+    """Find objects in images or videos with a finished run, and draw them."""
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE|VIDEO|FOLDER|-...")] = ()
     """Images, videos, or folders of them; `-` reads their paths from standard input."""

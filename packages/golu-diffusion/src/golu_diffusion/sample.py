@@ -54,7 +54,7 @@ def _grid(images: Tensor, columns: int | None = None) -> Any:
 
 @dataclass(frozen=True)
 class SampleFlags:
-    """What `golu-diffusion sample` draws, and where to."""
+    """Draw images from a finished run."""
 
     count: PositiveInt = 16
     """Number of images to draw."""
@@ -250,7 +250,7 @@ def _bar(processes: Processes, steps: int, count: int) -> Iterator[Callable[[int
 
 @dataclass(frozen=True)
 class InterpolateFlags:
-    """How `golu-diffusion interpolate` goes from one image to another."""
+    """Interpolate between two images with a finished run."""
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {"timestep": "at"}
 

@@ -98,7 +98,7 @@ def sample_texts(model: nn.Module, config: LmConfig, tokenizer: Tokenizer, texts
 
 @dataclass(frozen=True)
 class GenerateFlags:
-    """Flags of `golu-lm generate`."""
+    """Generate text with a finished run."""
 
     prompt: str = ""
     """Text to continue. By default, generation starts a new document."""

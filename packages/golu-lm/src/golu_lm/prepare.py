@@ -48,7 +48,7 @@ _CHARACTERS_AT_ONCE = 1 << 24
 
 @dataclass(frozen=True)
 class PrepareFlags:
-    """Where and how a corpus is tokenized."""
+    """Tokenize a data set or your own text for training."""
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {"split_on_endoftext": "separated"}
 

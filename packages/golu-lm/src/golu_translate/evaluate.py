@@ -32,7 +32,7 @@ _SUBWORDS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class TranslationEvaluationFlags(BatchEvaluationFlags):
-    """Where and how a finished run is evaluated."""
+    """Evaluate the final weights of a finished run."""
 
     source: Path | None = None
     """Your own sentences, one per line, instead of the run's test split. Needs `--reference`."""

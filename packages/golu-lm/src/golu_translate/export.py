@@ -23,7 +23,7 @@ from .parallel_text import Languages
 
 @dataclass(frozen=True)
 class TranslatorExportFlags:
-    """What `export` writes, and where."""
+    """Export the model and the tokenizer of a finished run."""
 
     out: Path
     """New folder for the network, its tokenizer and its card."""

@@ -23,7 +23,7 @@ from .parallel_text import SPLITS, Languages, own_pairs, wmt14
 
 @dataclass(frozen=True)
 class PrepareFlags:
-    """Where and how pairs of sentences are prepared for a translator."""
+    """Tokenize pairs of sentences for training a translator."""
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {"max_subwords": "most_subwords", "max_ratio": "most_ratio"}
 

@@ -30,7 +30,7 @@ _LINES_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class TranslateFlags:
-    """Flags of `golu-translate translate`."""
+    """Translate text with a finished run, one sentence per line."""
 
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE|-")] = "-"
     """Text with a sentence in each line; `-` is standard input."""

@@ -147,7 +147,7 @@ def save_mistakes(path: Path, mistakes: list[Mistake], test: BatchDataset, class
 
 @dataclass(frozen=True)
 class VisionEvaluationFlags(BatchEvaluationFlags):
-    """Where and how a finished run is evaluated."""
+    """Evaluate the final weights of a finished run."""
 
     details: Path | None = None
     """New folder for what the metrics are made of: accuracy and precision of each class, confusions, curves of

@@ -34,7 +34,7 @@ _DRAWN = 25
 
 @dataclass(frozen=True)
 class PredictFlags:
-    """What `golu-vision predict` prints, and what it draws."""
+    """Classify images with a finished run."""
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE|FOLDER|-...")] = ()
     """Images, or folders of them; `-` reads their paths from standard input."""

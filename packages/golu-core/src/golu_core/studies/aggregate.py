@@ -1,12 +1,12 @@
-"""Collects finished runs into tables with statistics, next to the published values.
+"""Collect finished runs into tables with statistics, next to the published values.
 
     golu-core aggregate runs                     tables on the terminal
-    golu-core aggregate --study quick            the runs that a study plans, and which of them have no result
+    golu-core aggregate --study quick            a study's runs, and which of them have no result yet
     golu-core aggregate runs more --out report   and report/report.html, tables.md, tables.tex, CSV, JSON, figures
     golu-core aggregate --run runs/vision/digits/golu/seed0     one run's curves and tables
 
-What a run is follows from its result.json, never from where it lies. Exit status: 0; 2 a wrong request or input that
-cannot be used, and nothing is written; 1 a failure to write.
+A run is identified by its result.json, not by its folder. Exit status: 0 the tables are printed; 1 a file could not be
+written; 2 a wrong request or unusable input, and nothing is written.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from rich.console import Console
 from golu_core.activation.names.registry import canonical_name
 from golu_core.training.config.fields import Range, check_fields
 from golu_core.training.config.former_names import with_new_names
+from golu_core.training.config.help_page import CONFIG, shown
 from golu_core.training.config.identity import config_sha256
 from golu_core.training.config.named_activations import planned_activation
 from golu_core.training.messages.errors import RequestError
@@ -46,32 +47,32 @@ _LEFT_OUT_SHOWN = 10
 
 @dataclass(frozen=True)
 class Flags:
-    """Collects finished runs into tables with statistics, next to the published values."""
+    """Collect finished runs into tables with statistics, next to the published values."""
 
     FORMER_NAMES: ClassVar[Mapping[str, str]] = {"equivalence_margin": "no_larger_than"}
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Folders; results are found at any depth below. With --study, its output folder if you name none."""
-    study: str | None = None
-    """Study, by name or TOML file, whose planned runs are expected: those without a result are counted and named."""
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, shown("[FOLDER ...]")] = ()
+    """Folders to search for runs, at any depth. With --study, defaults to the study's output folder."""
+    study: Annotated[str | None, shown("STUDY")] = None
+    """Study, by name or TOML file: also list the runs that it plans and that have no result."""
     trust_study: bool = False
-    """Import the recipes that the study's file names by a file or package. No activation's code runs."""
-    out: Path | None = None
+    """Import the custom recipes that the study's file names. Read their code first. No activation's code runs."""
+    out: Annotated[Path | None, shown("FOLDER")] = None
     """Folder for the report: HTML, Markdown, LaTeX, CSV, JSON and figures."""
-    run: Path | None = None
-    """Show a single run, finished or not: its curves and tables."""
+    run: Annotated[Path | None, shown("RUN_DIR")] = None
+    """Show the curves and tables of a single run, finished or not."""
     allow_mixed: bool = False
     """Show runs of one recipe with different configs as separate rows, instead of refusing them."""
-    reference: str = "golu"
-    """Activation that is compared with each of the others."""
-    equivalence_margin: Annotated[float, Range(gt=0.0, le=100.0)] | None = None
-    """Claim, where the seeds show it, that no difference is larger than this many percent of the other's mean."""
+    reference: Annotated[str, tyro.conf.arg(metavar="ACTIVATION")] = "golu"
+    """Reference activation, which is compared with each of the others."""
+    equivalence_margin: Annotated[Annotated[float, Range(gt=0.0, le=100.0)] | None, shown("PERCENT")] = None
+    """Report where the seeds show that a difference is at most this percentage of the other activation's mean."""
     figures: Literal["png", "pdf", "svg"] = "png"
-    """Format of the figures beside the HTML report."""
+    """File format of the figures next to the HTML report."""
 
 
 def aggregate(flags: Flags) -> None:
-    """Prints the tables of the runs, and writes the report if asked to."""
+    """Print the tables of the runs, and write the report with --out."""
     with _results_stay():
         report = _report_of(flags)
         load_libraries()
@@ -80,7 +81,7 @@ def aggregate(flags: Flags) -> None:
         _print(report)
         if flags.out is not None and files is not None:
             write_report(flags.out, files)
-            say(f"written: {flags.out}/report.html and {len(files) - 1} files beside it")
+            say(f"written: {flags.out}/report.html and {len(files) - 1} files next to it")
 
 
 @contextmanager
@@ -167,10 +168,10 @@ def _aggregate(arguments: list[str] | None) -> int:
     words, notes = with_new_names(Flags, sys.argv[1:] if arguments is None else arguments)
     for note in notes:
         complain(f"golu-core aggregate: {note}")
-    flags = tyro.cli(Flags, args=words, prog="golu-core aggregate", config=(tyro.conf.FlagCreatePairsOff,))
+    flags = tyro.cli(Flags, args=words, prog="golu-core aggregate", config=CONFIG)
     check_fields(flags)
     if bool(flags.runs or flags.study) == (flags.run is not None):
-        raise RequestError("name the folders of runs, a study by --study, or one run by --run; see --help")
+        raise RequestError("no runs: name their folders, a study with --study, or one run with --run; see --help")
     if flags.run is not None:
         from .reporting.single import show_run
 

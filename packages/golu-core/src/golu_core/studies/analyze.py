@@ -1,4 +1,4 @@
-"""Shows what activations and finished runs look like inside.
+"""Analyze activations, and the networks of finished runs.
 
     golu-core analyze gates golu gelu mish --out shapes       activations side by side
     golu-core analyze spectrum golu relu                      random matrices after activations
@@ -9,10 +9,10 @@
     golu-core analyze landscape runs --out landscape          the test loss around the final weights
     golu-core analyze hessian runs                            its curvature there
     golu-core analyze ablation runs/mlp-rates                 a metric over settings that were varied
-    golu-core analyze times digits --activations golu gelu    relative times of recipes' own networks
+    golu-core analyze times digits --activations golu gelu    relative times of the recipes' networks
 
-Each prints a table, and with --out writes figures, the table, and all numbers as JSON. Exit status: 0; 2 a wrong
-request or input that cannot be used, and nothing is written; 1 a failure to write.
+Each prints a table, and with --out writes figures, the table, and all numbers as JSON. Exit status: 0 the table is
+printed; 1 a file could not be written; 2 a wrong request or unusable input, and nothing is written.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from golu_core.training.config.fields import Range, check_fields
+from golu_core.training.config.help_page import CONFIG, shown
 from golu_core.training.config.named_activations import (
     ActivationFlags,
     NamedActivation,
@@ -40,46 +41,48 @@ from .analyses.findings import Findings, show
 from .exit_status import exit_status
 from .reporting.report import check_report_folder
 
-Runs = Annotated[tuple[Path, ...], tyro.conf.Positional]
+Runs = Annotated[tuple[Path, ...], tyro.conf.Positional, shown("FOLDER ...")]
+Activations = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[ACTIVATION ...]")]
+ActivationsOrRuns = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[ACTIVATION|FOLDER ...]")]
 _ACTIVATIONS = ("golu", "gelu", "swish", "mish", "relu")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _ReportFlags:
-    """What every analysis writes."""
+    """Flags of every analysis."""
 
-    out: Path | None = None
+    out: Annotated[Path | None, shown("FOLDER")] = None
     """Folder for figures, tables and numbers."""
     figures: Literal["png", "pdf", "svg"] = "png"
-    """Format of the figures."""
+    """File format of the figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _NetworkFlags(ActivationFlags, _ReportFlags):
-    """Where the networks of finished runs get their samples from."""
+    """Flags of every analysis that evaluates the networks of finished runs."""
 
     samples: Annotated[int, Range(ge=1)] = 256
-    """Test samples for each network."""
-    data_dir: Path | None = None
-    """Folder that holds the data sets; the default is that of each run."""
+    """Number of test samples for each network."""
+    data_dir: Annotated[Path | None, shown("FOLDER")] = None
+    """Folder that holds the data sets. Defaults to the folder that each run used."""
 
 
 @dataclass(frozen=True)
 class GatesFlags(_ReportFlags):
-    """Value, gate, slope, and curvature of activations side by side, and what they do to normal numbers."""
+    """Value, gate, slope, and curvature of activations side by side, and their moments on normal inputs."""
 
-    activations: Annotated[tuple[str, ...], tyro.conf.Positional] = _ACTIVATIONS
-    """Activations by name."""
+    activations: Activations = _ACTIVATIONS
+    """Activations to compare."""
 
 
 @dataclass(frozen=True)
 class SpectrumFlags(_ReportFlags):
     """Largest eigenvalue of random matrices after activations, and after their slopes."""
 
-    activations: Annotated[tuple[str, ...], tyro.conf.Positional] = _ACTIVATIONS
-    """Activations by name."""
+    activations: Activations = _ACTIVATIONS
+    """Activations to compare."""
     size: Annotated[int, Range(ge=2, le=5000)] = 200
-    """Rows and columns of the matrix; the paper has 1,000."""
+    """Rows and columns of the matrix. The paper uses 1,000."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +90,15 @@ class WeightsFlags(_ReportFlags):
     """Distribution of the learned weights of finished runs, by recipe and activation, over seeds."""
 
     runs: Runs = ()
-    """Folders; finished runs are found at any depth below."""
+    """Folders to search for finished runs, at any depth."""
 
 
 @dataclass(frozen=True)
 class VarianceFlags(_NetworkFlags):
-    """What activations do to the spread of a photograph, or what passes each layer of finished runs."""
+    """Variance of a photograph after each activation, or of each layer's output and gradient in finished runs."""
 
-    what: Annotated[tuple[str, ...], tyro.conf.Positional] = _ACTIVATIONS
-    """Activations by name, or folders with finished runs."""
+    what: ActivationsOrRuns = _ACTIVATIONS
+    """Activations, or folders with finished runs."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,9 @@ class NoiseFlags(_NetworkFlags):
     """The test metric of finished runs under noise on weights and on inputs, over seeds."""
 
     runs: Runs = ()
-    """Folders; finished runs are found at any depth below."""
+    """Folders to search for finished runs, at any depth."""
     draws: Annotated[int, Range(ge=1, le=1000)] = 5
-    """Draws of the noise for each run."""
+    """Number of noise draws for each run."""
 
 
 @dataclass(frozen=True)
@@ -113,18 +116,17 @@ class LandscapeFlags(_NetworkFlags):
     """The test loss of finished runs on a plane through their final weights, over seeds."""
 
     runs: Runs = ()
-    """Folders; finished runs are found at any depth below."""
+    """Folders to search for finished runs, at any depth."""
     samples: Annotated[int, Range(ge=1)] = 128
-    """Test samples for each network."""
+    """Number of test samples for each network."""
     points: Annotated[int, Range(ge=5, le=201)] = 15
-    """Points on each side of the grid, an odd number."""
+    """Number of grid points along each axis: an odd number."""
     reach: Annotated[float, Range(gt=0.0)] = 1.0
-    """How far the grid goes, in lengths of the directions."""
+    """Distance from the center to the edge of the grid, as a multiple of the directions' length."""
     directions: Literal["filter", "paper"] = "filter"
-    """`filter`: each filter is as long as that of the weights (Li et al., 2018); `paper`: one vector over all
-    parameters."""
+    """Random directions: `filter` normalizes each filter (Li et al., 2018), `paper` draws one vector for all."""
     recompute_batch_norm: bool = False
-    """Recompute the statistics of batch norm at each point."""
+    """Recompute the batch norm statistics at each grid point."""
 
 
 @dataclass(frozen=True)
@@ -132,15 +134,15 @@ class HessianFlags(_NetworkFlags):
     """Eigenvalues, trace, and density of the Hessian of finished runs' test loss, over seeds."""
 
     runs: Runs = ()
-    """Folders; finished runs are found at any depth below."""
+    """Folders to search for finished runs, at any depth."""
     samples: Annotated[int, Range(ge=1)] = 64
-    """Test samples for each network."""
+    """Number of test samples for each network."""
     top: Annotated[int, Range(ge=1, le=100)] = 3
-    """How many of the largest eigenvalues to compute."""
+    """Number of largest eigenvalues to compute."""
     vectors: Annotated[int, Range(ge=1, le=1000)] = 3
-    """Random vectors for trace and density."""
+    """Number of random vectors for the trace and the density."""
     steps: Annotated[int, Range(ge=2, le=500)] = 20
-    """Lanczos steps for each random vector."""
+    """Number of Lanczos steps for each random vector."""
 
 
 @dataclass(frozen=True)
@@ -148,25 +150,25 @@ class AblationFlags(_ReportFlags):
     """A metric of finished runs over the one or two settings in which they differ, over seeds."""
 
     runs: Runs = ()
-    """Folders; finished runs are found at any depth below."""
-    metric: str | None = None
-    """A metric of result.json, such as `loss`, or `weight_norm`; the default is the one by which runs are compared."""
+    """Folders to search for finished runs, at any depth."""
+    metric: Annotated[str | None, shown()] = None
+    """Metric of result.json, such as `loss`, or `weight_norm`. Defaults to the recipe's primary metric."""
 
 
 @dataclass(frozen=True)
 class TimesFlags(_ReportFlags):
     """Time of training and inference of the recipes' networks, relative to their default activation."""
 
-    recipes: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Recipes by name, of any installed task."""
-    activations: tuple[str, ...] = ("golu",)
+    recipes: Annotated[tuple[str, ...], tyro.conf.Positional, shown("RECIPE ...")] = ()
+    """Recipes whose networks are timed, from any installed task."""
+    activations: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ACTIVATION ...")] = ("golu",)
     """Activations to compare with each network's default activation."""
-    samples: Annotated[int, Range(ge=1)] | None = None
-    """Samples of a batch; the default is the recipe's micro-batch on a GPU, and 8 on a CPU."""
+    samples: Annotated[Annotated[int, Range(ge=1)] | None, shown()] = None
+    """Batch size. Defaults to the recipe's micro-batch size on a GPU, and to 8 on a CPU."""
     rounds: Annotated[int, Range(ge=6, le=10_000)] = 15
-    """Measurements of each network."""
-    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
-    """Precision; the default is the recipe's."""
+    """Number of measurements of each network."""
+    mixed_precision: Annotated[Literal["no", "bf16", "fp16"] | None, shown()] = None
+    """Mixed precision. Defaults to the recipe's."""
     compile: bool = False
     """Compile the networks with torch.compile."""
 
@@ -268,17 +270,17 @@ ANALYSES: dict[str, tuple[type[Any], Callable[[Any], Findings]]] = {
     "ablation": (AblationFlags, _ablation),
     "times": (TimesFlags, _times),
 }
-"""Each analysis by name: its flags, and what makes its findings."""
+"""Each analysis by name: its flags, and the function that returns its findings."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line and returns its exit status: 2 for a RequestError."""
+    """Run the command line and return its exit status: 2 for a RequestError."""
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help"):
         say("usage: golu-core analyze ANALYSIS [flags]\n")
         for name, (flags, _) in ANALYSES.items():
             say(f"  {name:<11}{(flags.__doc__ or '').strip()}")
-        say("\nflags of one: golu-core analyze gates --help")
+        say("\nflags of an analysis: golu-core analyze gates --help")
         return 0
     return exit_status("golu-core analyze", lambda: _analyze(words))
 
@@ -288,7 +290,7 @@ def _analyze(words: list[str]) -> int:
     if name not in ANALYSES:
         raise RequestError(f"there is no analysis {name!r}; there are {', '.join(ANALYSES)}")
     kind, make = ANALYSES[name]
-    flags = tyro.cli(kind, args=rest, prog=f"golu-core analyze {name}", config=(tyro.conf.FlagCreatePairsOff,))
+    flags = tyro.cli(kind, args=rest, prog=f"golu-core analyze {name}", config=CONFIG)
     check_fields(flags)
     if isinstance(flags, ActivationFlags):
         agree_to(flags)

@@ -1,11 +1,12 @@
-"""What an author of an activation needs to know, on one card.
+"""Check an activation: correct slopes, special values, layouts, compilers, and speed, on one card.
 
     golu-core check golu
     golu-core check ./mine.py:Snake --out card
     golu-core check "torch.nn.Hardtanh(max_val=2)"
 
-The named file or package is imported, which runs its code. Prints the card, and with --out writes it as an HTML page
-with pictures and as JSON. Exit status: 0 all checks passed; 1 some failed; 2 the name is of no activation.
+The file or package that you name is imported, which runs its code. The card is printed, and with --out also written as
+an HTML page with pictures and as JSON. Exit status: 0 all checks passed; 1 a check failed; 2 there is no such
+activation.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from markupsafe import Markup
 from rich.console import Console
 from rich.progress import track
 
+from golu_core.training.config.help_page import shown
 from golu_core.training.config.named_activations import named_function
 from golu_core.training.distributed.devices import default_device
 from golu_core.training.messages.errors import RequestError
@@ -44,14 +46,14 @@ _COLORS = {"pass": "green", "fail": "bold red", "not applicable": "dim"}
 
 @dataclass(frozen=True)
 class Flags:
-    """What an author of an activation needs to know, on one card."""
+    """Check an activation, on one card."""
 
-    activation: Annotated[str, tyro.conf.Positional]
-    """A name, package.module:Name, or ./file.py:Name, with parameters if wanted: Name(param=0.5). It is imported."""
-    out: Path | None = None
+    activation: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ACTIVATION")]
+    """Name of a built-in activation, package.module:Name, or ./file.py:Name; with parameters: Name(param=0.5)."""
+    out: Annotated[Path | None, shown("FOLDER")] = None
     """Folder for the card as an HTML page and as JSON."""
     speed: bool = True
-    """Measure how fast it is."""
+    """Measure its speed."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _check(arguments: list[str] | None) -> int:
-    flags = tyro.cli(Flags, args=arguments, prog="golu-core check", description=__doc__)
+    flags = tyro.cli(
+        Flags, args=arguments, prog="golu-core check", description=__doc__, config=(tyro.conf.DisallowNone,)
+    )
     if flags.out is not None:
         check_report_folder(flags.out)
     output = console()
@@ -167,7 +171,7 @@ def _check(arguments: list[str] | None) -> int:
     _print(card, output)
     if flags.out is not None:
         write_report(flags.out, _files(card, flags.activation))
-        say(f"written: {flags.out / 'check.html'} and check.json beside it")
+        say(f"written: {flags.out / 'check.html'} and check.json next to it")
     return 1 if card.failed else 0
 
 

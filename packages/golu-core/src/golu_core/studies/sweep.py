@@ -1,22 +1,22 @@
-"""Trains a study: recipes x activations x seeds, each run the plain command that a person could type.
+"""Train a study: recipes x activations x seeds. Each run is a plain command that you could type.
 
-    golu-core sweep quick                      the study of that name, here and now
-    golu-core sweep my-study.toml --print      the commands of its runs, one per line
-    golu-core sweep my-study.toml --status     what is finished, stopped or failed
-    golu-core sweep my-study.toml --power 1    how many seeds would show a difference of 1 %
+    golu-core sweep quick                      train this study on this machine
+    golu-core sweep my-study.toml --print      print the commands of its runs, one per line
+    golu-core sweep my-study.toml --status     show which runs are finished, stopped or failed
+    golu-core sweep my-study.toml --power 1    print how many seeds would show a difference of 1%
     golu-core sweep my-study.toml --cluster slurm --partition gpu
     golu-core sweep --recipes digits --activations relu golu --seeds 0 1 2 --set "optim.lr=[0.1, 0.05]"
 
 A study with [tune] first trains pilot runs on held-out data, then chooses a setting for each activation, then trains
 the study's seeds with it; see `sweeping.tuning`.
 
-Printing a plan or its status runs no activation's code. What only the study's file names as code, of a file or of a
-package, needs --trust-study to be run, or to be named by --activations or --recipes as well.
+Printing a plan or its status runs no activation's code. Code that only the study's file names, in a file or a package,
+runs if you pass --trust-study, or name it with --activations or --recipes as well.
 
-The same command continues a study that was stopped or killed: finished runs stay, stopped ones continue where they
-were. Several sweeps can share a folder: each trains what no other process trains, and waits for the rest. Exit status:
-0 all runs are finished; 1 some failed, and are named; 2 a wrong request; 129, 130 or 143 stopped by a signal, after the
-runs have saved.
+The same command continues a study that was stopped or killed: finished runs stay, and stopped runs resume. Several
+sweeps can share a folder: each trains the runs that no other process trains, and waits for the rest. Exit status: 0 all
+runs are finished; 1 some runs failed, and their names are printed; 2 a wrong request; 129, 130 or 143 stopped by a
+signal, after the runs have saved.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from golu_core.training.config.fields import Range, check_fields
+from golu_core.training.config.help_page import CONFIG, shown
 from golu_core.training.config.named_activations import named_activation, planned_activation
 from golu_core.training.messages.errors import RequestError
 from golu_core.training.messages.text_sinks import complain, say, say_data
@@ -50,49 +51,50 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Flags:
-    """Trains a study: recipes x activations x seeds. Flags override the study's file."""
+    """Train a study: recipes x activations x seeds. Flags override the study's file."""
 
-    study: Annotated[str | None, tyro.conf.Positional] = None
-    """TOML file, or the name of one that golu-core brings: quick, evidence, paper, ..."""
-    recipes: tuple[str, ...] = ()
-    """Only these recipes of the study; without a file, the recipes."""
-    activations: tuple[str, ...] = ()
+    study: Annotated[str | None, tyro.conf.Positional, shown("[STUDY]")] = None
+    """Your study as a TOML file, or a built-in study by name: quick, evidence, paper, ..."""
+    recipes: Annotated[tuple[str, ...], shown("RECIPE ...")] = ()
+    """Recipes to train. With a study, train only these of its recipes."""
+    activations: Annotated[tuple[str, ...], shown("ACTIVATION ...")] = ()
     """Activations to compare."""
-    seeds: tuple[int, ...] = ()
-    """Seeds of each."""
-    set: tuple[str, ...] = ()
-    """Flags of `train` for all runs, as `name=value` with a TOML value; a list gives one run per item:
-    `optim.lr=[0.1, 0.05]`."""
-    output_dir: Path | None = None
-    """Folder for the runs."""
-    data_dir: Path | None = None
+    seeds: Annotated[tuple[int, ...], shown("SEED ...")] = ()
+    """Seeds for each recipe and activation."""
+    set: Annotated[tuple[str, ...], shown("NAME=VALUE ...")] = ()
+    """Flags of `train` for all runs, with TOML values. A list makes a run per item: `optim.lr=[0.1, 0.05]`."""
+    output_dir: Annotated[Path | None, shown("FOLDER")] = None
+    """Folder for the runs. Defaults to the study's, or `runs`."""
+    data_dir: Annotated[Path | None, shown("FOLDER")] = None
     """Folder that holds the data sets."""
-    processes: int | None = None
-    """GPUs, or processes on a CPU, per run."""
-    parallel: int | None = None
-    """Runs at the same time on this machine."""
+    processes: Annotated[int | None, shown()] = None
+    """Number of GPUs per run, or of processes on a CPU."""
+    parallel: Annotated[int | None, shown()] = None
+    """Number of runs to train at the same time on this machine."""
     retry: bool = False
     """Try failed runs again."""
     print_only: Annotated[bool, tyro.conf.arg(name="print")] = False
     """Print the commands without running them."""
     trust_study: bool = False
-    """Run the code of the activations and recipes that the study's file names, of files and of packages."""
+    """Run the custom activations and recipes that the study's file names. Read their code first."""
     status: bool = False
-    """Show what is finished without running anything."""
-    power: Annotated[float, Range(gt=0.0, le=100.0)] | None = None
-    """Say how many seeds would show a difference of this many percent, without running anything."""
-    cluster: Literal["slurm", "local"] | None = None
-    """Submit through submitit to SLURM, or to its executor on this machine, which starts all runs at once."""
+    """Show which runs are finished, without running anything."""
+    power: Annotated[Annotated[float, Range(gt=0.0, le=100.0)] | None, shown("PERCENT")] = None
+    """Print how many seeds would show a difference of this many percent, without running anything."""
+    cluster: Annotated[Literal["slurm", "local"] | None, shown()] = None
+    """Submit the runs with submitit: to SLURM, or to its local executor, which starts all runs at once."""
     wait: bool = False
-    """With --cluster: wait for the runs to end."""
-    needs: tyro.conf.OmitArgPrefixes[ClusterNeeds] = field(default_factory=ClusterNeeds)
+    """With --cluster: wait until the runs have ended."""
+    needs: Annotated[tyro.conf.OmitArgPrefixes[ClusterNeeds], tyro.conf.arg(name="cluster")] = field(
+        default_factory=ClusterNeeds
+    )
 
 
 def study_of(flags: Flags) -> Study:
-    """The study that the flags name or describe; RequestError where they do neither."""
+    """Return the study that the flags name or describe; RequestError if they do neither."""
     if flags.study is None:
         if not flags.recipes:
-            raise RequestError("name a study (quick, or a TOML file), or give --recipes; see --help")
+            raise RequestError("no study: name one (quick, or a TOML file), or pass --recipes; see --help")
         study = study_from({"experiment": [{"recipes": list(flags.recipes)}]}, "the command line")
     else:
         study = read_study(find_study(flags.study))
@@ -132,7 +134,7 @@ def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not (name and equals):
-            raise RequestError(f"--set takes name=value, but got {text!r}")
+            raise RequestError(f"--set needs name=value, but got {text!r}")
         try:
             found[name] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
@@ -141,7 +143,7 @@ def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _print_commands(runs: list[PlannedRun], parallel: int, gpus: int) -> None:
-    """Prints each run's command as a shell takes it."""
+    """Print each run's command, quoted for a shell."""
     from .sweeping.local import threads_of
 
     for run in runs:
@@ -151,7 +153,7 @@ def _print_commands(runs: list[PlannedRun], parallel: int, gpus: int) -> None:
 
 
 def run_here(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
-    """Runs the study on this machine, and returns the exit status."""
+    """Run the study on this machine, and return the exit status."""
     from .sweeping.local import LocalStudy, jobs_of, visible_gpus
     from .sweeping.view import StudyView, summary
 
@@ -167,7 +169,7 @@ def run_here(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
 
 
 def _parallel(study: Study, runs: list[PlannedRun], gpus: int) -> int:
-    """Runs at a time: what the study says, but no more than there are GPUs for; RequestError if not even for one."""
+    """Return the number of parallel runs: the study's, but at most as many as there are GPUs for."""
     if gpus == 0:
         return study.parallel or 1
     most = max(run.processes for run in runs)
@@ -179,7 +181,7 @@ def _parallel(study: Study, runs: list[PlannedRun], gpus: int) -> int:
 
 
 def _submit_all(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
-    """Submits the study, waits if asked to, and returns the exit status."""
+    """Submit the study, wait with --wait, and return the exit status."""
     from golu_core.training.storage.locks import BUSY
 
     from .sweeping.cluster import submit
@@ -195,10 +197,10 @@ def _submit_all(study: Study, runs: list[PlannedRun], flags: Flags) -> int:
     counts = [
         f"{sum(job.state is state for job in jobs)} {what}"
         for state, what in (
-            (State.FINISHED, "were finished"),
-            (State.RUNNING, "are queued already"),
-            (State.ELSEWHERE, "are trained by another process"),
-            (State.FAILED, "failed before (--retry tries them again)"),
+            (State.FINISHED, "were already finished"),
+            (State.RUNNING, "are already queued"),
+            (State.ELSEWHERE, "are being trained by another process"),
+            (State.FAILED, "failed before (pass --retry to train them again)"),
         )
         if state is State.FINISHED or any(job.state is state for job in jobs)
     ]
@@ -235,12 +237,12 @@ def _ended(jobs: Sequence[Job], study: Study) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line and returns its exit status: 2 for a RequestError."""
+    """Run the command line and return its exit status: 2 for a RequestError."""
     return exit_status("golu-core sweep", lambda: _sweep(arguments))
 
 
 def _sweep(arguments: list[str] | None) -> int:
-    flags = tyro.cli(Flags, args=arguments, prog="golu-core sweep", config=(tyro.conf.FlagCreatePairsOff,))
+    flags = tyro.cli(Flags, args=arguments, prog="golu-core sweep", config=CONFIG)
     check_fields(flags)
     study = study_of(flags)
     trains = not (flags.print_only or flags.status or flags.power is not None)

@@ -7,9 +7,10 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from golu_core.activation.names.specs import folder_name
+from golu_core.training.config.help_page import shown
 from golu_core.training.config.named_activations import NamedActivation, planned_activation
 from golu_core.training.config.run_config import RunConfig
 from golu_core.training.messages.errors import RequestError
@@ -91,24 +92,24 @@ class Study:
 
 @dataclass(frozen=True)
 class ClusterNeeds:
-    """What a run asks of a cluster; partition, account and constraint as SLURM has them."""
+    """Resources that each run requests from the cluster, for --cluster."""
 
-    partition: str | None = None
-    """SLURM partition; this and the following are for --cluster."""
-    account: str | None = None
+    partition: Annotated[str | None, shown()] = None
+    """SLURM partition."""
+    account: Annotated[str | None, shown()] = None
     """SLURM account to charge."""
-    constraint: str | None = None
-    """Features that nodes must have."""
+    constraint: Annotated[str | None, shown()] = None
+    """SLURM constraint: features that a node must have."""
     minutes: int = 24 * 60
-    """Time limit of a run in minutes; a run that needs longer is queued again and continues."""
-    gpus: int | None = None
-    """GPUs per run; by default one per process."""
+    """Time limit of a run in minutes. A run that needs longer is requeued, and resumes."""
+    gpus: Annotated[int | None, shown()] = None
+    """GPUs per run. Defaults to one per process."""
     cpus: int = 8
     """CPU cores per run."""
-    memory_gb: int | None = None
-    """Memory per run in GB."""
+    memory_gb: Annotated[int | None, shown()] = None
+    """Memory per run in GB. Defaults to the cluster's default."""
     at_a_time: int = 64
-    """Runs of a job array that SLURM runs at the same time."""
+    """Maximum number of runs that SLURM runs at the same time."""
 
 
 @dataclass(frozen=True)

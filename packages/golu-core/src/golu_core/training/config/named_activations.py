@@ -30,13 +30,12 @@ _trusted = ContextVar("trusted", default=False)
 
 @dataclass(frozen=True, kw_only=True)
 class ActivationFlags:
-    """Whose code a command on run folders may run; see `agree_to`."""
+    """Flags that allow a command on run folders to run a custom activation's code; see `agree_to`."""
 
     activation: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Custom activation that a run was trained with, named as in training. Its code is run. Built-in activations need
-    neither this flag nor the next one."""
+    """Custom activation that the run was trained with, named as in training. Allows its code to run."""
     trust_activation: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Run the code of the activation that a run folder names. Read it first."""
+    """Allow the code of the custom activation that the run folder names to run. Read it first."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ _NEEDS = {
 
 @dataclass(frozen=True)
 class ExportFlags:
-    """What `export` writes, and where."""
+    """Export the model of a finished run."""
 
     out: Path
     """New folder for the network and its card."""

@@ -28,7 +28,7 @@ _COMPLETES = "the command that trains it completes it from its last checkpoint"
 
 @dataclass(frozen=True)
 class EvaluationFlags:
-    """Where and how a finished run is evaluated.
+    """Evaluate the final weights of a finished run.
 
     Examples:
         >>> from pathlib import Path
@@ -45,7 +45,7 @@ class EvaluationFlags:
 
 @dataclass(frozen=True)
 class BatchEvaluationFlags(EvaluationFlags):
-    """Where and how a finished run is evaluated.
+    """Evaluate the final weights of a finished run.
 
     Examples:
         >>> from pathlib import Path
