@@ -122,7 +122,7 @@ def _value(config, path):
         (["digits", "--schedule", "milestones", "--schedule.milestones", "5", "3"], "must increase"),
         (["digits", "--schedule", "milestones", "--schedule.factors", "0.1", "0.1", "0.1"], "one for each"),
         (["digits", "--schedule", "milestones", "--schedule.warmup.epochs", "1", "--schedule.warmup.then", "goes_on"],
-         "means nothing for this schedule"),
+         "has no effect on this schedule"),
     ],
 )  # fmt: skip
 def test_impossible_requests_are_refused_in_words(arguments, message):
@@ -135,7 +135,7 @@ def test_impossible_requests_are_refused_in_words(arguments, message):
     ("arguments", "message"),
     [
         (["--schedule.warmup.epochs", "5"], "Unrecognized"),
-        (["--schedule.warmup", "epochs"], "has no epochs: give the warm-up by --schedule.warmup.steps"),
+        (["--schedule.warmup", "epochs"], "has no epochs: pass --schedule.warmup.steps instead"),
         (["--schedule", "milestones"], "--schedule milestones is impossible"),
         (["--schedule.per", "epoch"], "--schedule.per must be step"),
     ],

@@ -80,7 +80,7 @@ def test_a_head_of_other_classes_is_made_new():
     assert fit.made_new == ("fc.weight", "fc.bias")
     assert same(own, network(6, 2), ["fc.weight", "fc.bias"])
     assert same(own, network(4, 1), [n for n in given if n.startswith("body")])
-    assert "2 made new (fc.weight, fc.bias)" in fit.sentence()
+    assert "2 reinitialized (fc.weight, fc.bias)" in fit.sentence()
 
 
 def test_a_head_of_as_many_other_classes_is_made_new():
@@ -172,7 +172,7 @@ def test_weights_of_another_network_are_refused(own: str, other: str):
 def test_a_task_that_does_not_read_them_is_refused():
     """Or somebody's own task would train from random weights, and say nothing."""
     config = RunConfig(init_from="w.pth")
-    with pytest.raises(RequestError, match="does not start from given weights"):
+    with pytest.raises(RequestError, match="does not support initial weights"):
         RunIdentity(config, {"data": "x"}, {})
     assert RunIdentity(config, {"data": "x", "init_from": "y"}, {}).inputs["init_from"] == "y"
 
@@ -203,7 +203,7 @@ def test_names_with_what_surrounds_a_model_in_training():
     [
         (["bodi"], (), "did you mean body"),
         (["zzz"], (), "its parts are body, fc"),
-        (["*"], (), "leaves nothing to be trained"),
+        (["*"], (), "leaves nothing to train"),
         (["fc"], ("fc.weight", "fc.bias"), "at random"),
     ],
 )

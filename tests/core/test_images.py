@@ -239,7 +239,7 @@ def test_other_files_are_counted_and_named(folder):
     assert len(found) == 5
     kinds = "2 .txt, 1 without a suffix, 1 .csv"
     named = "README, labels.csv, more.txt"
-    assert left_out(others) == f"4 files that are not taken for images ({kinds}), such as {named}"
+    assert left_out(others) == f"4 files that are not read as images ({kinds}), such as {named}"
 
 
 def test_folders_named_like_images_and_links_are_followed_once(folder, tmp_path):

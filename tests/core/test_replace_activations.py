@@ -61,7 +61,7 @@ def test_a_model_that_cannot_be_traced_says_so():
 
     report = replace_activations(Dynamic(), "relu", "golu")
     assert report.left is None and "TraceError" in report.untraced
-    assert "not looked for" in str(report)
+    assert "not searched for" in str(report)
 
 
 def test_what_is_swapped_in_is_not_searched():

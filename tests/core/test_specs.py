@@ -222,9 +222,9 @@ def test_reading_imports_nothing(file):
         ("golu(**{'beta': 1})", "each be named once"),
         ("golu(beta=__import__('os').getpid())", "must be a plain value"),
         ("golu(beta=x)", "must be a plain value"),
-        ("./mine.py", "name what is in it"),
-        ("./mine.py:", "does not name what is in the file"),
-        ("./mine.py:a b", "does not name what is in the file"),
+        ("./mine.py", "name an object in it"),
+        ("./mine.py:", "does not name an object in the file"),
+        ("./mine.py:a b", "does not name an object in the file"),
         ("", "does not name an activation"),
         ("a:b:c", "does not name an activation"),
         ("relu(", "does not name an activation"),
@@ -384,11 +384,11 @@ def test_a_changed_file_is_loaded_anew(file):
         ("FILE:NeedsMore", "needs width: write mine.py:NeedsMore"),
         ("FILE:Halves", r"of shape \(4, 8\) it makes one of \(4, 4\)"),
         ("FILE:Wider", "of a tensor of dtype torch.float32 it makes one of torch.float64"),
-        ("FILE:Pair", "gives a tuple, not a tensor"),
+        ("FILE:Pair", "returns a tuple, not a tensor"),
         ("FILE:NoGradient", "gives no gradient"),
         ("FILE:Fails", "RuntimeError: on purpose"),
         ("FILE:nothing", "takes no tensor"),
-        ("FILE:made", "a module that is made already"),
+        ("FILE:made", "an instance of a module"),
         ("FILE:number", "is a int"),
         ("torch.nn.Hardswich", r"torch.nn has no Hardswich, did you mean Hardswish\?"),
         ("torch.nn.Linear", "needs in_features and out_features"),
@@ -469,7 +469,7 @@ def test_replacing_by_a_spec(file):
     assert report.swapped == ("1", "3") and model[1].a == 0.5 and model[1] is not model[3]
     with pytest.raises(ValueError, match="no Snak"):
         replace_activations(nn.Sequential(nn.ReLU()), "relu", f"{file}:Snak")
-    with pytest.raises(ValueError, match="cannot be looked for"):
+    with pytest.raises(ValueError, match="cannot be searched for"):
         replace_activations(nn.Sequential(nn.ReLU()), "torch.nn.ReLU", "golu")
 
 

@@ -97,7 +97,7 @@ def test_what_no_annotation_names_is_counted_and_named(place):
         done = printed_by(COMMAND_LINE.main, *words, cwd=place)
         assert "has 1 file that is not used (1 .heic), such as photo.heic" in done.err
         done = printed_by(COMMAND_LINE.main, "predict", RUN, "scenes/val2017", "--out", "mixed", cwd=place)
-        assert "has 1 file that is not taken for images (1 .heic), such as photo.heic" in done.err
+        assert "has 1 file that is not read as images (1 .heic), such as photo.heic" in done.err
     finally:
         (place / "scenes" / "val2017" / "photo.heic").unlink()
 

@@ -39,7 +39,7 @@ def place(few_images, tmp_path_factory) -> Path:
     done = printed_by(COMMAND_LINE.main, "train", *COMMANDS["train"][0], cwd=root)
     assert_harmless(done.out, done.err)
     assert done.status == 0, done.err
-    assert "has 1 file that is not taken for images (1 .heic), such as photo.heic" in done.err
+    assert "has 1 file that is not read as images (1 .heic), such as photo.heic" in done.err
     return root
 
 

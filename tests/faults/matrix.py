@@ -22,7 +22,7 @@ class Fault:
     tasks: str = "all"
 
 
-_SAME = "the same command ends with the same bytes, and nothing is left over"
+_SAME = "the same command ends with the same bytes, and no other files remain"
 _DISK = "tests/faults/test_disk.py"
 _DAMAGE = "tests/faults/test_damage.py"
 _RIGHTS = "tests/faults/test_rights_and_space.py"
@@ -145,7 +145,7 @@ MATRIX: dict[str, tuple[Fault, ...]] = {
     "A file is damaged": (
         Fault(
             "each file of a stopped run: {damages}",
-            "it is said and made anew, with the same bytes at the end; or one message and nothing written",
+            "the program reports and replaces it, with the same final bytes; or one message and nothing written",
             (f"{_DAMAGE}::test_a_damaged_file_of_a_stopped_run",),
         ),
         Fault(

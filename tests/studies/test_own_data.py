@@ -169,7 +169,7 @@ def test_a_run_trains_and_is_finished_by_the_same_command(name, data, tmp_path, 
 def test_a_batch_larger_than_the_data_is_cut(name, data, tmp_path, run_here):
     done = run_here(name, *data[name], "--batch-size", "1536", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "the batch of 1,536 is cut to " in done.stdout
+    assert "the batch of 1,536 is reduced to " in done.stdout
     others = {"vision": "digits", "detect": "fasterrcnn-digits", "diffusion": "ddpm-digits"}
     other = others[task_of(name).name]
     flags = ["--batch-size", "1536", "--epochs", "1", "--schedule.warmup", "none"]
@@ -291,7 +291,7 @@ def test_two_processes_say_it_once_and_agree(data, tmp_path):
     command += ["-m", "golu_vision", "train", "images", *data["images"], "--epochs", "1", "--batch-size", "1536"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("chosen for them: ") == 1 and done.stdout.count("is cut to") == 1
+    assert done.stdout.count("chosen for them: ") == 1 and done.stdout.count("is reduced to") == 1
     assert json.loads(next((tmp_path / "runs").rglob("result.json")).read_text())["world_size"] == 2
 
 

@@ -296,7 +296,7 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path, stood_in, monkeypatch, 
     assert len(stood_in()) == 4
     monkeypatch.delenv("BEHAVIOR")
     assert run(*arguments) == 1  # not tried again unless asked to
-    assert "failed before; --retry tries again" in capsys.readouterr().out
+    assert "failed before; pass --retry to train it again" in capsys.readouterr().out
     assert len(stood_in()) == 4
     assert run(*arguments, "--status") == 0
     assert run(*arguments, "--retry") == 0
@@ -474,7 +474,7 @@ def test_the_view_counts_and_tells_the_time_left(tmp_path, capsys, monkeypatch):
         )
     ]
     shown = view.StudyView(jobs, parallel=2)
-    assert shown.left() == "time left not known yet"
+    assert shown.left() == "time left unknown yet"
     jobs[4].state, jobs[4].seconds = local.State.FINISHED, 60.0
     jobs[0].started = 980.0
     assert shown.left() == "80 s left"  # 40 s of the running one and 60 s of each of two, two at a time

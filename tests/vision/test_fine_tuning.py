@@ -47,7 +47,7 @@ def test_a_state_dict_of_another_library_is_tuned_with_a_new_head(library, few_d
     flags += ["--freeze", "conv1", "bn1", "layer1", "layer[23]", "--optim.backbone-lr-scale", "0.1"]
     done = run_here("train", "digits", *SHORT, *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "2 made new (fc.weight, fc.bias), 0 left over" in done.stdout
+    assert "2 reinitialized (fc.weight, fc.bias), 0 unused" in done.stdout
     assert "name its classes" not in done.stderr  # a head that is not loaded needs none
     assert "its head is new: there are no test metrics before training" in done.stdout
     assert set(start_of(tmp_path / "out")) == {"tensors", "given"}
@@ -76,7 +76,7 @@ def test_a_head_that_fits_is_loaded_with_a_warning(flag, trained, few_digits, ru
     shutil.copy(trained / "model.safetensors", tmp_path / "w.safetensors")
     flags = ["--data.root", str(few_digits), "--init-from", "w.safetensors", "--output-dir", "out", *flag]
     done = run_here("train", "digits", *SHORT, *flags, cwd=tmp_path)
-    assert done.returncode == 0 and "0 made new" in done.stdout, done.stderr
+    assert done.returncode == 0 and "0 reinitialized" in done.stdout, done.stderr
     assert done.stderr.count("w.safetensors does not name its classes: its head fits, and is loaded as it is") == 1
 
 

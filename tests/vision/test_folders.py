@@ -56,7 +56,7 @@ def test_files_that_are_left_out_are_said(tmp_path):
     root = fill_splits(tmp_path, "train", "val")
     (root / "train" / "cat" / "labels.txt").touch()
     (said,) = find_class_folders(root, None).remarks
-    assert "1 file that is not taken for images (1 .txt), such as labels.txt" in said
+    assert "1 file that is not read as images (1 .txt), such as labels.txt" in said
 
 
 def test_test_images_that_are_trained_on_are_said(tmp_path):
@@ -111,7 +111,7 @@ REFUSED = {
     "no class folders": (no_classes, ["train has no class folder"]),
     "images beside class folders": (loose_images, ["1 images beside its class folders, such as stray.png"]),
     "a class only in the test": (another_class_in_the_test, ["classes that", "lacks: horse"]),
-    "a class without images": (no_images, ["train/cat has no image", "3 files that are not taken for images (3 .txt)"]),
+    "a class without images": (no_images, ["train/cat has no image", "3 files that are not read as images (3 .txt)"]),
     "no folder": (lambda root: None, ["there is no data folder"]),
 }
 

@@ -150,4 +150,4 @@ def test_what_is_no_image_is_counted_and_named(place, tmp_path):
         (tmp_path / "mixed" / name).write_bytes(b"")
     done = printed_by(COMMAND_LINE.main, "predict", str(place / RUN), "mixed", cwd=tmp_path)
     assert done.status == 0 and len(done.out.splitlines()) == 2
-    assert "mixed has 3 files that are not taken for images (2 .heic, 1 .txt), such as c.heic, d.HEIC" in done.err
+    assert "mixed has 3 files that are not read as images (2 .heic, 1 .txt), such as c.heic, d.HEIC" in done.err

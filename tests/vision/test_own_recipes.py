@@ -63,12 +63,12 @@ def test_trained_evaluated_and_put_into_a_table(folder, vision, capfd):
     [
         ("./my_recipes.py:tinny", "has no tinny, did you mean tiny?"),
         ("./my_recipe.py:tiny", "there is no file my_recipe.py, did you mean my_recipes.py?"),
-        ("./my_recipes.py:number", "a int is no recipe"),
+        ("./my_recipes.py:number", "a int is not a recipe"),
         ("./my_recipes.py:digits", "digits is a recipe of golu-vision already"),
         ("./my_recipes.py:words", "is a recipe of golu-lm: use golu-lm train ./my_recipes.py:words"),
         ("./my_recipes.py:tiny(a=1)", "names nothing"),
         ("no_such_package:tiny", "there is no package 'no_such_package'"),
-        ("tiny", "one of your own: ./file.py:name"),
+        ("tiny", "to use your own: ./file.py:name"),
     ],
 )
 def test_what_is_no_recipe_is_refused(name, message, folder, vision):

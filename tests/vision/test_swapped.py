@@ -34,7 +34,7 @@ class Untraceable(nn.Module):
 def test_where_tracing_failed_the_result_says_so():
     swapped = swapped_for(Untraceable(), "relu", "golu", (torch.ones(2),))
     assert swapped == SwappedActivations(1, None, "RuntimeError: no example suits")
-    assert "could not be looked for: RuntimeError" in swapped.lines()[0]
+    assert "could not be searched for: RuntimeError" in swapped.lines()[0]
 
 
 def test_a_network_without_its_own_activation_is_refused():

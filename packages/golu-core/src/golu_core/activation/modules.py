@@ -17,8 +17,8 @@ from .functional import gated_golu, golu
 
 LEARNED = ("alpha", "beta", "gamma")
 _UNSIZED = (
-    "this GoLU learns parameters for each channel, and does not know how many there are: call "
-    "size_per_channel(model, example_inputs), or give replace_activations its example_inputs"
+    "this GoLU learns parameters for each channel, but the number of channels is not known yet: call "
+    "size_per_channel(model, example_inputs), or pass example_inputs to replace_activations"
 )
 
 
@@ -69,7 +69,7 @@ class GoLU(nn.Module):
     ) -> None:
         super().__init__()
         if (per_channel or shape) and not learnable:
-            raise ValueError("GoLU has parameters of each channel only where they are learned: add learnable=True")
+            raise ValueError("per-channel parameters of GoLU are always learned: add learnable=True")
         self.learnable = learnable
         self.per_channel = per_channel or bool(shape)
         if learnable:
@@ -123,7 +123,7 @@ class GoLU(nn.Module):
             ValueError: nothing is learned, or the shape is known already.
         """
         if self.is_sized:
-            raise ValueError("this GoLU has its shape already")
+            raise ValueError("this GoLU already has a shape")
         for name in LEARNED:
             parameter = getattr(self, f"log_{name}")
             parameter.materialize(tuple(shape))
@@ -165,7 +165,7 @@ class GoLU(nn.Module):
     def forward(self, x: Tensor, gated: Tensor | None = None) -> Tensor:
         """GoLU of x, any shape, and times `gated` of the same shape if that is given, by `gated_golu`."""
         if torch.jit.is_scripting():
-            assert not self.learnable, "TorchScript takes GoLU with fixed parameters only"
+            assert not self.learnable, "TorchScript supports GoLU only with fixed parameters"
             y = golu_expression(x, self._alpha, self._beta, self._gamma)
             return y if gated is None else y * gated
         if self.learnable:

@@ -109,7 +109,7 @@ def _cause(error: Exception, cupy: Any, cuda_major: str) -> str:
     text = f"{type(error).__name__} {error}".lower()
     wheels = f"cupy-cuda{cuda_major}x"
     if _cuda_major_of(cupy) not in (None, cuda_major):
-        return f"CuPy is for CUDA {_cuda_major_of(cupy)} and torch for CUDA {cuda_major}: install {wheels} in its place"
+        return f"CuPy is for CUDA {_cuda_major_of(cupy)} and torch for CUDA {cuda_major}: install {wheels} instead"
     if isinstance(error, OSError) and "shared object" not in text:  # a library that is missing is an OSError, too
         folder = os.environ.get("CUPY_CACHE_DIR", "~/.cupy/kernel_cache")
         return f"CuPy's cache {folder} cannot be used: set CUPY_CACHE_DIR to a folder that can be written"

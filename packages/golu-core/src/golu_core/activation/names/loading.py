@@ -168,7 +168,7 @@ def named_object(text: str) -> tuple[str, Any]:
     """
     spec = parse_spec(text)
     if spec.kind == "name" or spec.parameters:
-        raise ValueError(f"{text!r} names nothing in a file or package: write ./file.py:name or package.module:name")
+        raise ValueError(f"{text!r} names no object of a file or package: write ./file.py:name or package.module:name")
     if spec.path is None:
         return spec.head.rpartition(".")[2], _resolved(spec.head)
     code = _read(spec.path)
@@ -324,7 +324,7 @@ def _builder(found: Any, spec: ActivationSpec) -> Callable[[], nn.Module]:
         _check_parameters(found, parameters, spec, skipped=0)
         return functools.partial(found, **parameters)
     if isinstance(found, nn.Module) or not callable(found):
-        kind = "a module that is made already" if isinstance(found, nn.Module) else f"a {type(found).__name__}"
+        kind = "an instance of a module" if isinstance(found, nn.Module) else f"a {type(found).__name__}"
         raise ValueError(f"{spec.head} is {kind}: name a class of modules, or a function of a tensor")
     _check_parameters(found, parameters, spec, skipped=1)
     return functools.partial(FunctionActivation, found, parameters)
@@ -338,7 +338,7 @@ def _check_parameters(found: Any, parameters: Mapping[str, Any], spec: Activatio
         return
     named = list(signature.parameters.values())
     if skipped and (not named or named[0].kind in (named[0].KEYWORD_ONLY, named[0].VAR_KEYWORD)):
-        raise ValueError(f"{spec.head} takes no tensor as its first argument")
+        raise ValueError(f"{spec.head} does not accept a tensor as its first argument")
     if skipped and named[0].kind != named[0].VAR_POSITIONAL:
         named = named[1:]
     takes_any = any(one.kind == one.VAR_KEYWORD for one in named)
@@ -391,7 +391,7 @@ def _check_on(module: nn.Module, text: str, x: Tensor) -> None:
             f"{text} fails on a tensor of shape {tuple(x.shape)}: {type(error).__name__}: {_first_line(error)}"
         ) from error
     if not isinstance(y, Tensor):
-        raise ValueError(f"{text} gives a {type(y).__name__}, not a tensor")
+        raise ValueError(f"{text} returns a {type(y).__name__}, not a tensor")
     for what, theirs, ours in (
         ("shape", y.shape, x.shape),
         ("dtype", y.dtype, x.dtype),
@@ -403,7 +403,7 @@ def _check_on(module: nn.Module, text: str, x: Tensor) -> None:
                 f"{text} is not an activation: of a tensor of {what} {shown[0]} it makes one of {shown[1]}"
             )
     if not y.requires_grad:
-        raise ValueError(f"{text} gives no gradient, so that nothing below it would train")
+        raise ValueError(f"{text} has no gradient, so the layers before it would not train")
 
 
 def _first_line(error: BaseException) -> str:

@@ -201,13 +201,13 @@ def canonical_spec(text: str) -> ActivationSpec:
     nearest = difflib.get_close_matches(name, [*known, *ALIASES], n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     raise ValueError(
-        f"unknown activation {text!r}: {hint}known are {', '.join(known)}; "
-        f"of your own: ./file.py:Name or package.module:Name"
+        f"unknown activation {text!r}: {hint}the known ones are {', '.join(known)}; "
+        f"to use your own: ./file.py:Name or package.module:Name"
     )
 
 
 def _changed_parameters(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that are not the default, as numbers of the default's type."""
+    """Return the parameters that differ from the default, as numbers of the default's type."""
     defaults = ACTIVATIONS[name].parameters
     changed = {}
     for key, value in given.items():

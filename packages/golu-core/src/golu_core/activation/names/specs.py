@@ -68,7 +68,7 @@ def _spec_of(text: str) -> ActivationSpec:
         file = Path(path)
         return ActivationSpec("file", f"{file.name}:{name}", parameters, file)
     if head.endswith(".py"):
-        raise ValueError(f"{head} is a file: name what is in it, as {head}:Name")
+        raise ValueError(f"{head} is a file: name an object in it, as {head}:Name")
     if not re.fullmatch(r"[^\W\d]\w*([.:][^\W\d]\w*)*", head) or head.count(":") > 1:
         plain = head.lower().replace("-", "_")  # gelu-tanh
         if re.fullmatch(r"[^\W\d]\w*", plain):
@@ -96,7 +96,7 @@ def _check_length(text: str) -> None:
 
 def _check_name(name: str, text: str) -> None:
     if not name.isidentifier():
-        raise ValueError(f"{text!r} does not name what is in the file: write ./file.py:Name")
+        raise ValueError(f"{text!r} does not name an object in the file: write ./file.py:Name")
 
 
 def _split(text: str) -> tuple[str, dict[str, Any]]:
@@ -132,7 +132,7 @@ def _literals(call: ast.Call, text: str) -> dict[str, Any]:
             found[keyword.arg] = _plain_value(value)
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             raise ValueError(
-                f"{keyword.arg} of {text!r} must be a plain value such as 0.5, true or 'text': nothing is computed"
+                f"{keyword.arg} of {text!r} must be a plain value such as 0.5, true or 'text', not an expression"
             ) from None
     return dict(sorted(found.items()))
 
@@ -150,7 +150,7 @@ def _plain_value(expression: ast.expr) -> Any:
         raise ValueError("a set")
     value = ast.literal_eval(expression)
     if ast.literal_eval(repr(value)) != value:
-        raise ValueError("a value that is not read back")
+        raise ValueError("an unsupported value")
     return value
 
 

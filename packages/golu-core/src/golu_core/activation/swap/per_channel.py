@@ -98,8 +98,8 @@ class _Shapes:
         known = self._found.setdefault(name, shape)
         if known != shape:
             raise ValueError(
-                f"{name} is called with {max(known)} channels and with {max(shape)}, so that it cannot have parameters "
-                f"of each channel: take golu(learnable=true)"
+                f"{name} is called with {max(known)} channels and with {max(shape)}, so it cannot have per-channel "
+                f"parameters: use golu(learnable=true)"
             )
         if not module.is_sized:
             module.set_shape(shape)
@@ -110,8 +110,8 @@ class _Shapes:
             return (x.shape[-1],) if x.ndim else ()
         if channels != x.shape[axis]:
             raise ValueError(
-                f"it cannot be told which dimension of {tuple(x.shape)} are the channels of {name}: make it with its "
-                f"own shape, as GoLU(learnable=True, shape=(64, 1, 1))"
+                f"{name} has an input of shape {tuple(x.shape)}, and its channel dimension is unknown: create it with "
+                f"a shape, such as GoLU(learnable=True, shape=(64, 1, 1))"
             )
         return (channels,) if axis == -1 else (channels, *[1] * (x.ndim - 1 - axis))
 

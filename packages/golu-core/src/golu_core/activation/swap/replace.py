@@ -75,7 +75,7 @@ class ReplacementReport:
             lines.append(f"  the model has {listed}: pass the name or the class of the one to replace")
         lines += [f"  gate kept {name}" for name in self.gates]
         if self.left is None:
-            lines.append(f"  functional calls not looked for: {self.untraced}")
+            lines.append(f"  functional calls not searched for: {self.untraced}")
         else:
             lines += [f"  left {call}" for call in self.left]
         return "\n".join(lines)
@@ -119,7 +119,7 @@ def replace_activations(
     make = _factory(new)
     if is_old(model):
         raise ValueError(
-            f"the model itself is the {type(model).__name__} to replace, which cannot be done in place: "
+            f"the model itself is the {type(model).__name__} to replace, and it cannot replace itself: "
             f"use the new module instead"
         )
     reference = next((p for p in model.parameters() if p.is_floating_point()), None)
@@ -235,7 +235,7 @@ def _matcher(old: str | type[nn.Module]) -> tuple[str, Callable[[nn.Module], boo
         return known, lambda module: isinstance(module, old)
     name = canonical_name(old)
     if name not in ACTIVATIONS:
-        raise ValueError(f"{old!r} cannot be looked for: give a plain name of the registry, or the class itself")
+        raise ValueError(f"{old!r} cannot be searched for: pass a plain name of the registry, or the class itself")
     return name, lambda module: activation_of(module, name) == name
 
 

@@ -83,7 +83,7 @@ def plane_of(analyzed: AnalysisModel, points: int, reach: float, kind: Direction
         points: of a side, odd.
         reach: in lengths of the directions.
         kind: of the directions.
-        recompute: take batch norm's statistics anew at each point, from the test batches.
+        recompute: Whether to recompute batch norm's statistics at each point from the test batches.
     """
     model = copy.deepcopy(analyzed.model)
     at_minimum = [parameter.detach().clone() for parameter in model.parameters()]
@@ -208,7 +208,7 @@ def _table(recipe: RecipeRuns[Plane], reach: float, kind: Directions, recompute:
         broken = sum(not math.isfinite(plane.sharpness) for plane in planes)
         cells = ["–" if broken else with_interval(list(map(float, column))) for column in columns]
         table.rows.append(TableRow((paper_name(name),), tuple(map(TableCell, [*cells, str(len(several))]))))
-    norms = "taken anew at each point" if recompute else "as trained"
+    norms = "recomputed at each point" if recompute else "as trained"
     table.notes.append(
         f"{kind} directions, the same for all; from −{reach:g} to {reach:g} of their lengths; batch norm's statistics "
         f"{norms}. Sharpness: mean rise half way to the edge. Roughness: what no paraboloid explains in that circle, "

@@ -96,7 +96,7 @@ def _slope_far_out(subject: Subject) -> str:
 def _keeps_nan(subject: Subject) -> str:
     value, slope = subject.along(torch.tensor([torch.nan, 0.0]))
     if not value[0].isnan():
-        raise Failed(f"f(NaN) is {float(value[0]):g}: a run that broke would look sound")
+        raise Failed(f"f(NaN) is {float(value[0]):g}: a diverged run would look healthy")
     return f"with slope {float(slope[0]):g}"
 
 
@@ -107,7 +107,7 @@ def _passes_nan_gradients(subject: Subject) -> str:
     (found,) = torch.autograd.grad(y, x, torch.full_like(y, torch.nan))
     hidden = x.detach()[(slope != 0) & ~found.isnan()]
     if len(hidden):
-        raise Failed(f"a NaN gradient becomes a number at x = {float(hidden[0]):.4g}: a run that broke would go on")
+        raise Failed(f"a NaN gradient becomes a number at x = {float(hidden[0]):.4g}: a diverged run would train on")
     return "a NaN gradient stays NaN"
 
 
@@ -125,7 +125,7 @@ def _leaves_input(subject: Subject) -> str:
     with torch.no_grad():
         subject.module()(x)
     if not torch.equal(x, kept):
-        raise Failed("it writes into its input, so that what else reads that gets other numbers")
+        raise Failed("it writes into its input, which changes the input for every other reader")
     return "not written to"
 
 

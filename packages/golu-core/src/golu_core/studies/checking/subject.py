@@ -46,7 +46,7 @@ class Subject:
 
     Attributes:
         loaded: from `load_activation`.
-        is_elementwise: whether each output follows from the input in its place alone.
+        is_elementwise: Whether each output depends only on the input at the same index.
     """
 
     loaded: LoadedActivation
@@ -70,7 +70,7 @@ class Subject:
     def along(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Values and slopes at points (N,), each in the points' dtype; NotApplicable if it mixes elements."""
         if not self.is_elementwise:
-            raise NotApplicable("it mixes elements, and is no function of one number")
+            raise NotApplicable("it mixes elements, so it is not elementwise")
         points = x.clone().requires_grad_()
         value = self.module(x.dtype)(points.clone())
         (slope,) = torch.autograd.grad(value.sum(), points)

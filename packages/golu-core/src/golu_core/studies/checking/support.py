@@ -126,7 +126,7 @@ def _onnx(subject: Subject) -> str:
 def _meta(subject: Subject) -> str:
     y = subject.module().to("meta")(torch.empty(4, 8, device="meta"))
     if y.device.type != "meta" or y.shape != (4, 8):
-        raise Failed(f"gives a {y.device.type} tensor of shape {tuple(y.shape)}")
+        raise Failed(f"returns a {y.device.type} tensor of shape {tuple(y.shape)}")
     return "shapes without numbers"
 
 

@@ -65,7 +65,7 @@ def _check_flag(name: str, value: Any) -> None:
     if instead is not None:
         raise RequestError(f"flags cannot have {name}, which the study sets for each run: use {instead} instead")
     if value == []:
-        raise RequestError(f"{name} is an empty list, so that there is nothing to run: give it at least one value")
+        raise RequestError(f"{name} is an empty list, so there is nothing to run: pass at least one value")
     for item in _items(value):
         if isinstance(item, str) and item.startswith("--"):
             raise RequestError(f"{name} cannot be {item!r}, which is a flag itself: write it on its own in flags")

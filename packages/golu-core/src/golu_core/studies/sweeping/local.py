@@ -90,7 +90,7 @@ class Job:
         elif is_claimed(folder):
             self.state, self.reason, self.looked = State.ELSEWHERE, "another process is training it", time.monotonic()
         elif self.failure_note.exists() and not self.retry:
-            self.state, self.reason = State.FAILED, "failed before; --retry tries again"
+            self.state, self.reason = State.FAILED, "failed before; pass --retry to train it again"
         else:
             self.state = State.STOPPED if (folder / CONFIG_FILE).exists() else State.NEW
 

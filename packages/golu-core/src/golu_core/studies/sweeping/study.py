@@ -167,7 +167,7 @@ class PlannedRun:
 
 
 def find_study(name: str) -> Path:
-    """The file of a study: a path, or the name of one that golu-core brings; RequestError if there is none."""
+    """The file of a study: a path, or the name of one that the built-in studies are; RequestError if there is none."""
     path, ours = Path(name), _STUDIES / f"{name}.toml"
     if path.is_file() or not ours.is_file():
         return path
@@ -177,7 +177,7 @@ def find_study(name: str) -> Path:
 def read_study(path: Path) -> Study:
     """Reads a study's TOML file; RequestError with its name where it cannot be read or has another shape."""
     known = ", ".join(sorted(file.stem for file in _STUDIES.glob("*.toml")))
-    values = read_toml(path, missing=f"there is no study {path}; golu-core brings {known}")
+    values = read_toml(path, missing=f"unknown study {path}; the built-in studies are {known}")
     return study_from(values, str(path))
 
 
@@ -206,7 +206,7 @@ def study_from(values: Mapping[str, Any], source: str) -> Study:
     for part in parts:
         for name in ("recipes", "activations", "seeds"):
             if getattr(part, name, None) == []:
-                raise RequestError(f"{source}: {name} is empty, so that there is nothing to run")
+                raise RequestError(f"{source}: {name} is empty, so there is nothing to run")
         if min(part.seeds or [0]) < 0:
             raise RequestError(f"{source}: a seed must not be negative, but one is {min(part.seeds or [0])}")
     return study
@@ -290,14 +290,14 @@ def without_clashes(planned: Iterable[PlannedRun]) -> list[PlannedRun]:
 
 
 def _refuse_cycles(runs: Mapping[Path, PlannedRun]) -> None:
-    """Raises RequestError where runs would wait for each other forever."""
+    """Raises RequestError where runs wait for each other."""
     for first in runs.values():
         chain, run = [first.name], first
         while run.after is not None and run.after in runs:
             run = runs[run.after]
             chain.append(run.name)
             if run is first:
-                raise RequestError(f"these runs would wait for each other forever: {' after '.join(chain)}")
+                raise RequestError(f"these runs wait for each other: {' after '.join(chain)}")
             if len(chain) > len(runs):
                 break  # a cycle that does not lead back to this run is found from one of its own
 

@@ -76,7 +76,7 @@ class StudyView:
     def left(self) -> str:
         """How long the study still takes, from the runs of it that are finished."""
         seconds = self._seconds_left()
-        return "time left not known yet" if seconds is None else f"{duration(seconds)} left"
+        return "time left unknown yet" if seconds is None else f"{duration(seconds)} left"
 
     def _seconds_left(self) -> float | None:
         known: dict[str, list[float]] = defaultdict(list)

@@ -115,7 +115,7 @@ def named_function(text: str) -> NamedActivation:
     named = named_activation(text)
     spec = canonical_spec(named.text)
     if _is_built_in(spec) and spec.parameters.get("per_channel"):
-        raise RequestError(f"{named.text} is a function for each channel of a network: take golu(learnable=true)")
+        raise RequestError(f"{named.text} needs the channels of a network: use golu(learnable=true)")
     return named
 
 
@@ -152,7 +152,7 @@ def require_activation(config: RunConfig, folder: Path) -> None:
         return
     difference = f"{folder} was trained with {spec.text} of {config.activation_source}, and this is {loaded.source}"
     if spec.kind == "file":
-        raise RequestError(f"{difference}: {TRUST} takes the copy that lies in the folder")
+        raise RequestError(f"{difference}: {TRUST} uses the copy in the run folder")
     complain(f"warning: {difference}")
 
 

@@ -124,7 +124,7 @@ def parameter_groups(model: nn.Module, optim: Optim, head: Collection[str] = ())
         if not any(name.startswith(start) for name, _ in named):
             raise RequestError(f"--optim.lr-scales: no trained parameter's name begins with {start!r}")
     if optim.backbone_lr_scale != 1 and not head:
-        raise RequestError("--optim.backbone-lr-scale: this network has no head beside its backbone: use --optim.lr")
+        raise RequestError("--optim.backbone-lr-scale: this network has no separate head: use --optim.lr")
     exempt = _exempt_from_decay(model, named, optim)
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in named:

@@ -56,7 +56,7 @@ def cut_batch(config: Config, fitted: Fitted[Config]) -> tuple[Config, tuple[str
     batch = fitting_batch(config.batch_size, fitted.samples)
     limit = None if config.micro_batch_size is None else min(config.micro_batch_size, batch)
     cut = dataclasses.replace(config, batch_size=batch, micro_batch_size=limit)
-    return cut, (f"the batch of {config.batch_size:,} is cut to {batch:,}: there are {fitted.samples:,} to train on",)
+    return cut, (f"the batch of {config.batch_size:,} is reduced to {batch:,}: {fitted.samples:,} are for training",)
 
 
 def choices(base: Config, fitted: Fitted[Config], config: Config) -> str:

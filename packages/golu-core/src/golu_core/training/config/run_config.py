@@ -309,9 +309,9 @@ def _check_given(config: RunConfig) -> None:
     if config.init_from is not None:
         return
     if config.freeze:
-        raise RequestError("--freeze keeps weights that are given: name them by --init-from")
+        raise RequestError("--freeze needs pretrained weights: pass --init-from")
     if config.optim.backbone_lr_scale != 1:
-        raise RequestError("--optim.backbone-lr-scale is of weights that are given: name them by --init-from")
+        raise RequestError("--optim.backbone-lr-scale needs pretrained weights: pass --init-from")
 
 
 def limited_steps(config: RunConfig, planned: int) -> int:

@@ -198,13 +198,13 @@ Schedule = Constant | Milestones | ExponentialDecay | Cosine | Polynomial | Inve
 
 def _check_then(warmup: Warmup, possible: tuple[str, ...], flag: str) -> None:
     if warmup is not None and warmup.then not in possible:
-        raise RequestError(f"{flag}.warmup.then {warmup.then} means nothing for this schedule")
+        raise RequestError(f"{flag}.warmup.then {warmup.then} has no effect on this schedule")
 
 
 def check_steps_only(schedule: Schedule) -> None:
     """Raise RequestError if a schedule uses epochs in a task that has none."""
     if isinstance(schedule.warmup, EpochWarmup):
-        raise RequestError("this task counts steps and has no epochs: give the warm-up by --schedule.warmup.steps")
+        raise RequestError("this task counts steps and has no epochs: pass --schedule.warmup.steps instead")
     if isinstance(schedule, (Milestones, ExponentialDecay)):
         raise RequestError(
             f"this task counts steps and has no epochs: --schedule {schedule.kind} is impossible; "

@@ -17,7 +17,7 @@ from .holdout import second_part
 
 _SUFFIXES = "jpg jpeg jpe jfif png webp avif gif bmp tif tiff jp2 ppm pgm pbm"
 EXTENSIONS = frozenset(f".{name}" for name in _SUFFIXES.split())
-"""Of the files that are taken for images, in any case."""
+"""Of the files that are read as images, in any case."""
 
 
 def image_files(folder: Path) -> tuple[list[Path], list[Path]]:

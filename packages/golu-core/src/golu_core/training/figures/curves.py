@@ -9,7 +9,7 @@ from typing import Any
 from ...regular_files import regular_bytes
 from ..storage.ownership import write_atomically
 
-_STARTS = {"given": "as given, with", "swapped": "untrained, with"}
+_STARTS = {"given": "unchanged, with", "swapped": "untrained, with"}
 _LEARNED = ("alpha", "beta", "gamma")
 _PLACES = ("step", "epoch", "split", "seconds")
 _TENSORS = ("loaded", "made_new", "left_over")

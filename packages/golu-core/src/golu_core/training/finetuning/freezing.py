@@ -43,11 +43,11 @@ def freeze(model: nn.Module, patterns: Sequence[str], made_new: Collection[str] 
     frozen = {name: parameter for name, parameter in model.named_parameters() if is_frozen(name, patterns)}
     untrained = sorted(frozen.keys() & set(made_new))
     if untrained:
-        raise RequestError(f"--freeze would keep {untrained[0]} at random: no weights were given for it")
+        raise RequestError(f"--freeze would keep {untrained[0]} at random: no weights were loaded for it")
     for parameter in frozen.values():
         parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise RequestError(f"--freeze {' '.join(patterns)} leaves nothing to be trained")
+        raise RequestError(f"--freeze {' '.join(patterns)} leaves nothing to train")
 
 
 def train_mode(model: nn.Module, patterns: Sequence[str] = ()) -> None:

@@ -60,7 +60,7 @@ class LoadReport:
     def sentence(self) -> str:
         """Counts, and a few of the names that a person may want to look at."""
         parts = [f"{len(self.loaded)} tensors loaded"]
-        for names, what in ((self.made_new, "made new"), (self.left_over, "left over")):
+        for names, what in ((self.made_new, "reinitialized"), (self.left_over, "unused")):
             listed = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
             parts.append(f"{len(names)} {what}" + (f" ({listed})" if names else ""))
         return ", ".join(parts)

@@ -184,5 +184,5 @@ def _metrics_as_given(
     load_given(network, start.given, start.head, start.with_head)
     metrics = evaluate(network.to(run.device))
     primary = run.config.primary_metric
-    run.processes.say(f"as given, with {activation}: {primary} {metrics[primary]:.5g}")
+    run.processes.say(f"unchanged, with {activation}: {primary} {metrics[primary]:.5g}")
     return metrics

@@ -113,7 +113,7 @@ class Steps:
             with nullcontext() if ends_step else self.processes.accelerator.no_sync(self.learner.model):
                 yield self._open
             if self._open is not None:
-                raise RuntimeError("pass the loss of each micro-batch to Run.backward before you take the next")
+                raise RuntimeError("pass the loss of each micro-batch to Run.backward before you request the next one")
             if self.are_complete:
                 return
 

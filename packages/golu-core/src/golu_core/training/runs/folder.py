@@ -282,7 +282,7 @@ class RunFolder:
             raise RequestError(
                 f"the run in {self.path} has another config or other data:\n  "
                 + "\n  ".join(differing)
-                + "\nrestore what it began with, use another --output-dir, or --overwrite to delete that run"
+                + "\nrestore its config and data, use another --output-dir, or --overwrite to delete that run"
             )
         if changed := changes(marker.get("environment", {}), identity.environment):
             warn(f"the run began under other versions: {'; '.join(changed)}")

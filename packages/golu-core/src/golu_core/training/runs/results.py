@@ -67,7 +67,7 @@ class SwappedActivations:
     def lines(self) -> list[str]:
         """What was left, for a person."""
         if self.left is None:
-            return [f"functional calls could not be looked for: {self.untraced}"]
+            return [f"functional calls could not be searched for: {self.untraced}"]
         return [f"left as published: {name}" for name in self.left]
 
 

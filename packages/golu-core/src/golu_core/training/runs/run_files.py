@@ -78,7 +78,7 @@ class RunIdentity:
 
     def __post_init__(self) -> None:
         if self.config.init_from is not None and "init_from" not in self.inputs:
-            raise RequestError("--init-from: this task does not start from given weights")
+            raise RequestError("--init-from: this task does not support initial weights")
 
     @classmethod
     def of(cls, config: RunConfig, inputs: Mapping[str, Fingerprint], environment: Mapping[str, str]) -> RunIdentity:

@@ -125,7 +125,7 @@ def _require_ours(folder: Path) -> None:
     if not is_ours(folder) and not is_barely_begun(folder):
         raise RequestError(
             f"{folder} exists, and this program did not make it, so it is not removed: "
-            f"move it away, or choose another place"
+            f"move it away, or choose another path"
         )
 
 

@@ -58,7 +58,7 @@ def read_bytes(path: Path, most: int | None = _MOST_BYTES, missing: str | None =
     except OSError as error:
         raise RequestError(f"{printable(path)} cannot be read: {error.strerror or error}") from None
     if most is not None and len(content) > most:
-        raise RequestError(f"{printable(path)} has more than {most:,} bytes: it is not what it is taken for")
+        raise RequestError(f"{printable(path)} has more than {most:,} bytes: such a large file is refused")
     return content
 
 

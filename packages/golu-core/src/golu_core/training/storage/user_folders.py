@@ -60,8 +60,8 @@ def _refuse(error: OSError) -> None:
     raise RequestError(f"the folder {error.filename} cannot be read: {error.strerror}")
 
 
-def left_out(paths: Sequence[Path], why: str = "taken for images") -> str:
-    """`3 files that are not taken for images (2 .txt, 1 without a suffix), such as notes.txt`."""
+def left_out(paths: Sequence[Path], why: str = "read as images") -> str:
+    """`3 files that are not read as images (2 .txt, 1 without a suffix), such as notes.txt`."""
     kinds = Counter(printable(path.suffix.lower()) or "without a suffix" for path in paths)
     listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
     named = ", ".join(printable(path.name) for path in paths[:NAMED])
@@ -69,7 +69,7 @@ def left_out(paths: Sequence[Path], why: str = "taken for images") -> str:
     return f"{files} not {why} ({listed}), such as {named}"
 
 
-def remark_on(others: Iterable[Path], where: Path, why: str = "taken for images") -> tuple[str, ...]:
+def remark_on(others: Iterable[Path], where: Path, why: str = "read as images") -> tuple[str, ...]:
     """What is said of files in a folder that are left out: nothing, or one sentence."""
     paths = list(others)
     return (f"{printable(where)} has {left_out(paths, why)}",) if paths else ()

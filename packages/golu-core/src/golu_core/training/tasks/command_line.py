@@ -213,7 +213,7 @@ class CommandLine(Generic[Config]):
 
         config, cut = cut_batch(self._parsed(fitted.recipe, flags), fitted)
         chosen_flags = choices(recipe, fitted, config)
-        said = (f"{name}: {fitted.found}", f"chosen for them: {chosen_flags or 'nothing, all is given'}", *cut)
+        said = (f"{name}: {fitted.found}", f"chosen for them: {chosen_flags or 'nothing: you set every field'}", *cut)
         return checked(with_activation(config)), said
 
     def _parsed(self, recipe: Config, flags: Sequence[str]) -> Config:
@@ -263,7 +263,7 @@ class CommandLine(Generic[Config]):
                     raise RequestError(_elsewhere(name, other))
             raise RequestError(
                 f"unknown recipe {name!r}{_nearest(name, self.recipes)}; the recipes are {', '.join(self.recipes)}; "
-                f"one of your own: ./file.py:name"
+                f"to use your own: ./file.py:name"
             )
         task, recipe = named_recipe(name)
         if task.name != self.task.name:

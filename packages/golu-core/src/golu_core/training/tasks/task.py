@@ -214,7 +214,7 @@ def _task_of_config(recipe: Any) -> Task[Any]:
         if type(recipe) in {type(known) for known in task.recipes.values()}:
             return task
     kinds = {type(known).__name__ for task in installed_tasks().values() for known in task.recipes.values()}
-    raise RequestError(f"a {type(recipe).__name__} is no recipe: it must be a {' or a '.join(sorted(kinds))}")
+    raise RequestError(f"a {type(recipe).__name__} is not a recipe: it must be a {' or a '.join(sorted(kinds))}")
 
 
 def named_recipe(text: str) -> tuple[Task[Any], Any]:
@@ -236,7 +236,7 @@ def named_recipe(text: str) -> tuple[Task[Any], Any]:
             raise RequestError(str(error)) from None
         task = _task_of_config(found)
         if name in recipes_of(task):
-            raise RequestError(f"{text}: {name} is a recipe of {task.program} already: give yours another name")
+            raise RequestError(f"{text}: {name} is a recipe of {task.program} already: rename yours")
         return task, replace(found, recipe=name)
     for task in installed_tasks().values():
         if text in recipes_of(task):
