@@ -219,5 +219,5 @@ def test_the_backbone_has_its_own_learning_rate():
     for name, parameter in model.named_parameters():
         expected = 1.0 if name.startswith("fc") else 0.1 * (3.0 if name.startswith("body.0") else 1.0)
         assert scales[id(parameter)] == pytest.approx(expected)
-    with pytest.raises(RequestError, match="no head"):
+    with pytest.raises(RequestError, match="no separate head"):
         parameter_groups(model, Sgd(backbone_lr_scale=0.1))

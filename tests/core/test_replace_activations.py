@@ -79,7 +79,7 @@ def test_by_class_and_by_factory():
 
 
 def test_the_model_itself_cannot_be_swapped_in_place():
-    with pytest.raises(ValueError, match="in place"):
+    with pytest.raises(ValueError, match="cannot replace itself"):
         replace_activations(nn.ReLU(), "relu", "golu")
 
 

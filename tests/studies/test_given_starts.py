@@ -72,5 +72,5 @@ def test_a_run_starts_from_another(recipe: str, tmp_path: Path, run_here):
 @pytest.mark.parametrize("flags", [["--freeze", "layer1"], ["--optim.backbone-lr-scale", "0.1"]], ids=lambda f: f[0])
 def test_flags_of_given_weights_need_them(recipe: str, flags: list[str], tmp_path: Path, run_here):
     done = run_here(recipe, *flags, cwd=tmp_path)
-    assert done.returncode == 2 and "name them by --init-from" in done.stderr
+    assert done.returncode == 2 and "needs pretrained weights: pass --init-from" in done.stderr
     assert not any(tmp_path.iterdir())

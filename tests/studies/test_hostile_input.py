@@ -19,7 +19,7 @@ EXPERIMENT = {"recipes": ["digits"], "activations": ["golu"], "seeds": [0]}
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"experiment": [{**EXPERIMENT, "after": "digits"}]}, "wait for each other forever: digits-golu-seed0 after"),
+        ({"experiment": [{**EXPERIMENT, "after": "digits"}]}, "wait for each other: digits-golu-seed0 after"),
         (
             {
                 "experiment": [
@@ -28,7 +28,7 @@ EXPERIMENT = {"recipes": ["digits"], "activations": ["golu"], "seeds": [0]}
                     {**EXPERIMENT, "recipes": ["babygpt-pydocs"], "after": "digits"},
                 ]
             },
-            "wait for each other forever",
+            "wait for each other",
         ),
         ({"experiment": [EXPERIMENT], "seeds": []}, "seeds is empty"),
         ({"experiment": [{**EXPERIMENT, "seeds": []}]}, "seeds is empty"),

@@ -66,7 +66,7 @@ def test_trained_evaluated_and_put_into_a_table(folder, vision, capfd):
         ("./my_recipes.py:number", "a int is not a recipe"),
         ("./my_recipes.py:digits", "digits is a recipe of golu-vision already"),
         ("./my_recipes.py:words", "is a recipe of golu-lm: use golu-lm train ./my_recipes.py:words"),
-        ("./my_recipes.py:tiny(a=1)", "names nothing"),
+        ("./my_recipes.py:tiny(a=1)", "names no object"),
         ("no_such_package:tiny", "there is no package 'no_such_package'"),
         ("tiny", "to use your own: ./file.py:name"),
     ],
@@ -98,7 +98,7 @@ def test_packages_register_recipes(monkeypatch, vision, tmp_path):
         assert tasks.named_recipe("theirs")[1].recipe == "theirs"
         Entry.load = lambda self: 3
         tasks._registered_recipes.cache_clear()
-        with pytest.raises(RequestError, match="no recipe"):
+        with pytest.raises(RequestError, match="is not a recipe"):
             tasks.named_recipe("theirs")
     finally:
         monkeypatch.undo()
