@@ -21,7 +21,7 @@ from golu_core.training import (
 )
 from golu_core.training.config import Background, BatchNorm, FolderName, PositiveFloat, Range, Samples
 
-GRAY_SOURCES = ("digits", "mnist")
+GRAY_SOURCES = ("digits", "mnist", "fashion")
 """Sources whose images have three equal channels."""
 HeadBias = Literal["zeros", "uniform"]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -63,15 +63,15 @@ class Data:
     """Where images come from and how large they are.
 
     Attributes:
-        source: `folder`: class folders in `train` and `val` (or `test`); `cifar10` and `mnist`: torchvision's;
-            `digits`: scikit-learn's scans, written as class folders.
+        source: `folder`: class folders in `train` and `val` (or `test`); `cifar10`: torchvision's; `mnist` and
+            `fashion` (Fashion-MNIST): IDX files; `digits`: scikit-learn's scans, written as class folders.
         name: Name of the data set in results, and its folder in --data-dir.
-        root: Your own folder with class folders, used instead of `source`.
+        root: Your own folder with class folders or IDX files, used instead of `source`.
         hub: Hub id or local path for `datasets`, used instead of `source`.
         test_share: Fraction of each class held out for testing when `root` has class folders without a split. Files
             with related names stay together.
         revision: Revision of the hub data set.
-        download: Let torchvision download CIFAR-10 or MNIST.
+        download: Let torchvision download CIFAR-10, MNIST, or Fashion-MNIST.
         size: Input size: images are squares with this side, in pixels.
         resize: Length of the shorter side before the center crop, in evaluation.
         background: Color behind transparent pixels.
@@ -89,7 +89,7 @@ class Data:
     # with `hub` set, `source` does not matter, so runs from when "hub" was a source still load
     FORMER_VALUES: ClassVar[Mapping[str, Mapping[str, str]]] = {"source": {"folder": "hub"}}
 
-    source: Literal["folder", "cifar10", "mnist", "digits"] = runtime_field("folder")
+    source: Literal["folder", "cifar10", "mnist", "fashion", "digits"] = runtime_field("folder")
     name: FolderName = runtime_field("imagenet")
     root: Path | None = runtime_field(None)
     hub: str | None = runtime_field(None)
@@ -130,8 +130,8 @@ class Data:
             )
         if self.background != "white" and self.source in (*GRAY_SOURCES, "cifar10") and not self.is_own:
             raise RequestError(f"{flag}.background has no effect: {self.source} has no transparent pixels")
-        if self.download and (self.source not in ("cifar10", "mnist") or self.is_own):
-            raise RequestError(f"{flag}.download only works with CIFAR-10 and MNIST")
+        if self.download and (self.source in ("folder", "digits") or self.is_own):
+            raise RequestError(f"{flag}.download only works with CIFAR-10, MNIST, and Fashion-MNIST")
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from golu_core.training.storage import (
 
 from .config import Crop, Data, VisionConfig
 from .folders import find_class_folders
+from .idx import IDX_DATA, idx_folder, read_idx_data
 from .transforms import evaluation_transform, fitted, training_transform
 
 
@@ -306,14 +307,16 @@ def _held_out(found: _Sources) -> _Sources:
 
 def _sources(config: VisionConfig) -> _Sources:
     data, data_dir, reads_test = config.data, config.data_dir, config.holdout == "test"
+    if data.root is not None and idx_folder(data.root) is not None:
+        return _idx(data.source if data.source in IDX_DATA else "mnist", data.root, download=False)
     if data.root is not None:
         return _folders(data.root, data, reads_test)
     if data.hub is not None:
         return _hub(data.hub, data)
     if data.source == "cifar10":
         return _cifar10(data_dir / data.name, data.download)
-    if data.source == "mnist":
-        return _mnist(data_dir / data.name, data.download)
+    if data.source in IDX_DATA:
+        return _idx(data.source, data_dir / data.name, data.download)
     if data.source == "digits":
         return _folders(write_digits(data_dir / data.name), data, reads_test)
     return _folders(data_dir / data.name, data, reads_test)
@@ -345,41 +348,35 @@ class _FolderImages(EncodedImages):
         return self.paths[index]
 
 
-# -------------------------------------------------------------------------------------- CIFAR-10, MNIST and the hub
+# -------------------------------------------------------------------------------------- CIFAR-10, IDX files and the hub
 
 
 def _cifar10(folder: Path, download: bool) -> _Sources:
-    where = (
-        "put the folder cifar-10-batches-py from cifar-10-python.tar.gz there, from "
-        "www.cs.toronto.edu/~kriz/cifar.html, or pass --data.download, or name a local or hub data set by "
-        "--data.hub uoft-cs/cifar10"
-    )
-    splits = _of_torchvision("CIFAR10", folder, download, "CIFAR-10", where)
-    pixels = [torch.from_numpy(split.data).permute(0, 3, 1, 2).contiguous() for split in splits]
-    return _of_pixels(pixels, [torch.tensor(split.targets) for split in splits], splits[0].classes)
-
-
-def _mnist(folder: Path, download: bool) -> _Sources:
-    where = (
-        f"put its four files train-images-idx3-ubyte and so on into {folder}/MNIST/raw, or pass --data.download, or "
-        "name a local or hub data set by --data.hub ylecun/mnist"
-    )
-    splits = _of_torchvision("MNIST", folder, download, "MNIST", where)
-    pixels = [split.data[:, None].expand(-1, 3, -1, -1).contiguous() for split in splits]
-    return _of_pixels(pixels, [split.targets for split in splits], [str(digit) for digit in range(10)])
-
-
-def _of_torchvision(kind: str, folder: Path, download: bool, title: str, where: str) -> list[Any]:
-    """Return both splits of a torchvision data set; raise RequestError with the expected path if they are missing."""
+    """Both splits by torchvision; RequestError with the expected path if they are missing."""
     import torchvision
 
     if folder.is_dir():
         check_files(folder)
     try:
-        return [getattr(torchvision.datasets, kind)(str(folder), train, download=download) for train in (True, False)]
+        splits = [torchvision.datasets.CIFAR10(str(folder), train, download=download) for train in (True, False)]
     except Exception as error:  # torchvision raises RuntimeError, urllib its own exceptions
         problem = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise RequestError(f"{title} is not in {folder} ({problem}): {where}") from None
+        raise RequestError(
+            f"CIFAR-10 is not in {folder} ({problem}): put the folder cifar-10-batches-py from cifar-10-python.tar.gz "
+            f"there, from www.cs.toronto.edu/~kriz/cifar.html, or pass --data.download, or name a local or hub data "
+            f"set by --data.hub uoft-cs/cifar10"
+        ) from None
+    pixels = [torch.from_numpy(split.data).permute(0, 3, 1, 2).contiguous() for split in splits]
+    return _of_pixels(pixels, [torch.tensor(split.targets) for split in splits], splits[0].classes)
+
+
+def _idx(source: str, folder: Path, download: bool) -> _Sources:
+    splits = read_idx_data(source, folder, download)
+    classes = IDX_DATA[source].classes
+    beyond = max(int(labels.max()) for _, labels in splits)
+    if beyond >= len(classes):
+        classes = tuple(map(str, range(beyond + 1)))
+    return _of_pixels([pixels for pixels, _ in splits], [labels for _, labels in splits], classes)
 
 
 def _of_pixels(pixels: Sequence[Tensor], labels: Sequence[Tensor], classes: Sequence[str]) -> _Sources:

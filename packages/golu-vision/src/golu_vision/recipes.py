@@ -7,9 +7,7 @@ three seeds. The ImageNet runs used 4 GPUs.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from golu_core.training import AdamW, Constant, Cosine, EpochWarmup, Sgd, WeightAverage
+from golu_core.training import AdamW, Cosine, EpochWarmup, Sgd, WeightAverage
 from golu_core.training.config import (
     ExponentialDecay,
     Milestones,
@@ -24,6 +22,7 @@ from golu_core.training.config import (
 from golu_core.training.data import DIGITS_TEST, DIGITS_TRAIN
 
 from .config import Crop, Data, Mix, Model, TimmAugment, TorchvisionAugment, VisionConfig
+from .small_recipes import small_recipes
 
 IMAGENET = Data()
 CIFAR10 = Data(
@@ -321,55 +320,6 @@ DIGITS = VisionConfig(
 )
 
 
-_UNCHANGED = Crop(pad=0, flip=False)
-
-
-def _mlp(name: str, data: Data, data_title: str, parameters: int, augment: Crop = _UNCHANGED) -> VisionConfig:
-    """The paper's small ablations: SGD with momentum alone, at the settings that are fixed while one of them is varied.
-
-    The studies `mlp-*.toml` vary depth, learning rate, epochs, and batch size, at seeds 1 to 3 as published; two blocks
-    are this recipe's choice.
-    """
-    return VisionConfig(
-        recipe=name,
-        paper=PaperRow("MLP, 2 blocks", data_title, "top1", parameters),
-        model=Model("mlp/2x512"),
-        data=data,
-        augment=augment,
-        optim=Sgd(lr=0.01, momentum=0.9, weight_decay=0.0),
-        schedule=Constant(),
-        epochs=8,
-        batch_size=128,
-        log_every=10,
-    )
-
-
-MLP_DIGITS = _mlp("mlp-digits", replace(DIGITS.data, size=8, resize=8), "scikit-learn digits", 303_114)
-MLP_MNIST = _mlp(
-    "mlp-mnist",
-    Data(
-        source="mnist",
-        name="mnist",
-        size=28,
-        resize=28,
-        in_memory=True,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        classes=10,
-        train_images=60_000,
-        test_images=10_000,
-    ),
-    "MNIST",
-    671_754,
-)
-MLP_CIFAR10 = _mlp(
-    "mlp-cifar10",
-    replace(CIFAR10, mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.243, 0.261)),
-    "CIFAR-10",
-    1_843_210,
-    Crop(pad=4),
-)
-
 IMAGES = VisionConfig(
     # Not in the paper: the user's own class folders (`--data.root`); `auto_recipe` chooses most settings from them.
     recipe="images",
@@ -390,9 +340,7 @@ RECIPES: dict[str, VisionConfig] = {
     for recipe in (
         DIGITS,
         IMAGES,
-        MLP_DIGITS,
-        MLP_MNIST,
-        MLP_CIFAR10,
+        *small_recipes(DIGITS, CIFAR10),
         RESNET18_IMAGENET,
         RESNET34_IMAGENET,
         RESNET50_IMAGENET,

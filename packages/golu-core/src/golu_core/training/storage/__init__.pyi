@@ -1,5 +1,6 @@
 from ...regular_files import check_regular as check_regular
 from ...regular_files import open_regular as open_regular
+from ...regular_files import regular_bytes as regular_bytes
 from ...regular_files import regular_json as regular_json
 from .compressed_text import check_utf8 as check_utf8
 from .compressed_text import is_converted as is_converted
