@@ -15,6 +15,7 @@ from published_row import Differs
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reproduction.md"
 UNPUBLISHED = {"digits", "babygpt-pydocs", "babygpt-text", "transformer-numbers", "ddpm-digits", "mlp-digits"}
+UNPUBLISHED |= {"mlp-fashion", "resnet20-fashion"}
 UNPUBLISHED |= {f"{kind}-digits" for kind in ("deeplabv3", "fasterrcnn", "retinanet", "maskrcnn")}
 EDGES = 1_000
 """Steps at either end of each stretch that the quick test compares one by one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import struct
 from collections.abc import Callable, Sequence
@@ -285,22 +286,86 @@ def test_classes_of_a_hub_data_set_are_checked(case, tmp_path):
         load_hub(folder)
 
 
-def test_mnist_in_its_own_format(tmp_path):
-    """Its four files as published, the images and labels of a few digits."""
-    raw = tmp_path / "mnist" / "MNIST" / "raw"
-    raw.mkdir(parents=True)
+def write_idx(folder: Path, compressed: bool = False) -> numpy.ndarray:
+    """Write MNIST's four files with a few random images, and return the test images."""
+    folder.mkdir(parents=True)
     rng = numpy.random.default_rng(0)
     for split, count in (("train", 12), ("t10k", 5)):
         pixels = rng.integers(0, 256, (count, 28, 28), dtype=numpy.uint8)
         labels = (numpy.arange(count) % 10).astype(numpy.uint8)
-        (raw / f"{split}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 2051, count, 28, 28) + pixels.tobytes())
-        (raw / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, count) + labels.tobytes())
-    data = load_data(replace(RECIPES["mlp-mnist"], data_dir=tmp_path))
-    assert len(data.train) == 12 and len(data.test) == 5 and data.classes == tuple("0123456789")
-    image = data.test.__getitems__(keys(0)).images[0]
-    assert all(torch.equal(channel, torch.from_numpy(pixels[0])) for channel in image)
+        files = {
+            "images-idx3": struct.pack(">4i", 2051, count, 28, 28) + pixels.tobytes(),
+            "labels-idx1": struct.pack(">2i", 2049, count) + labels.tobytes(),
+        }
+        for name, content in files.items():
+            path = folder / f"{split}-{name}-ubyte{'.gz' * compressed}"
+            path.write_bytes(gzip.compress(content) if compressed else content)
+    return pixels
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("recipe", ["mlp-mnist", "mlp-fashion", "resnet20-fashion"])
+def test_idx_files_are_found_wherever_they_are_usual_and_equal_what_torchvision_reads(recipe, compressed, tmp_path):
+    config = RECIPES[recipe]
+    kind = {"mnist": "MNIST", "fashion": "FashionMNIST"}[config.data.source]
+    for number, place in enumerate((".", "raw", f"{kind}/raw")):
+        root = tmp_path / str(number)
+        pixels = write_idx(root / config.data.name / place, compressed)
+        data = load_data(replace(config, data_dir=root))
+        assert len(data.train) == 12 and len(data.test) == 5 and len(data.classes) == 10
+        image = data.test.__getitems__(keys(0)).images[0]
+        assert all(torch.equal(channel, torch.from_numpy(pixels[0])) for channel in image)
+    own = load_data(replace(config, data=replace(config.data, root=root / config.data.name)))
+    assert own.fingerprint.text == data.fingerprint.text
+    if not compressed:
+        import torchvision
+
+        theirs = getattr(torchvision.datasets, kind)(str(root / config.data.name), train=True)
+        assert torch.equal(data.train.images[:, 0, *[slice(p, p + 28) for p in [data.train.pad] * 2]], theirs.data)
+        assert data.train.labels.tolist() == theirs.targets.tolist()
+        assert config.data.source == "mnist" or data.classes == tuple(theirs.classes)
     with pytest.raises(RequestError, match=r"MNIST is not in .*--data\.download"):
-        load_data(replace(RECIPES["mlp-mnist"], data_dir=tmp_path / "elsewhere"))
+        load_data(replace(config, data_dir=tmp_path / "elsewhere"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: content[:-1], "cut off or damaged"),
+        (lambda content: content + b"1", "cut off or damaged"),
+        (lambda content: b"", "not an IDX file"),
+        (lambda content: b"PK" + content[2:], "not an IDX file"),
+        (lambda content: content[:3] + bytes([200]) + content[4:], "not an IDX file"),
+        (lambda content: gzip.compress(content)[:-20], "is damaged"),
+        (lambda content: gzip.compress(content)[:15] + b"no" + gzip.compress(content)[17:], "is damaged"),
+        (lambda content: struct.pack(">2i", 2049, 3) + b"123", "do not belong together"),
+        (None, "has no train-images"),
+    ],
+)
+@pytest.mark.parametrize("name", ["train-labels-idx1-ubyte", "t10k-images-idx3-ubyte"])
+def test_damaged_idx_files_are_refused_by_name(name, damage, message, tmp_path):
+    write_idx(tmp_path / "mnist")
+    path = tmp_path / "mnist" / name
+    if damage is None:
+        path.unlink()
+        message = rf"has no {name.partition('idx')[0]}idx\*-ubyte"
+    else:
+        path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(RequestError, match=message):
+        load_data(replace(RECIPES["mlp-mnist"], data_dir=tmp_path))
+
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+
+@pytest.mark.skipif(not FASHION.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
+def test_fashion_mnist_is_all_there():
+    data = load_data(replace(RECIPES["mlp-fashion"], data_dir=FASHION.parent))
+    assert data.facts["as_published"] and data.facts["train"] == 60_000 and data.facts["test"] == 10_000
+    assert data.train.labels.bincount().tolist() == [6000] * 10  # as Xiao et al. describe it
+    mean, deviation = (data.train.images[:, 0].float() / 255).mean(), (data.train.images[:, 0].float() / 255).std()
+    assert RECIPES["resnet20-fashion"].data.mean[0] == pytest.approx(float(mean), abs=5e-4)
+    assert RECIPES["resnet20-fashion"].data.std[0] == pytest.approx(float(deviation), abs=5e-4)
 
 
 def test_cifar10_in_torchvisions_layout(tmp_path, monkeypatch):

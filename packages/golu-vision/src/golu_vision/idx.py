@@ -104,9 +104,7 @@ def _read_split(folder: Path, split: str) -> Split:
     paths = [_file(folder, split, what) for what in ("images", "labels")]
     if paths[0] is None or paths[1] is None:
         missing = "images" if paths[0] is None else "labels"
-        raise RequestError(
-            f"{printable(folder)} has no file of {split} {missing}, {_SPLITS[split]}-{missing}-idx*-ubyte"
-        )
+        raise RequestError(f"{printable(folder)} has no {_SPLITS[split]}-{missing}-idx*-ubyte")
     images, labels = read_idx(paths[0]), read_idx(paths[1])
     if images.dim() != 3 or labels.dim() != 1 or len(images) != len(labels):
         shapes = f"{tuple(images.shape)} and {tuple(labels.shape)}"
