@@ -163,10 +163,32 @@ def test_a_failed_pilot_run_is_the_worst_and_of_equal_settings_the_recipes_own_i
         else:
             write(run, 99.0 if run.config.optim.lr > 0.3 else 90.0)
     choices = chosen_settings(plan, planned_activation)
-    assert choices is not None and all(choice.is_own for choice in choices)
+    assert choices is not None and all(choice.is_own(choice.setting) for choice in choices)
+    assert [choice.chosen_by(seed) is choice.trials[0] for choice in choices for seed in (100, 101, 102)] == [
+        False,
+        True,
+        True,
+    ] * 2  # at seed 100 the high rates did not fail
     failed = [trial for trial in choices[0].trials if trial.setting["optim.lr"] > 0.3]
     assert failed and all(trial.median(True) == -math.inf for trial in failed)
-    assert tuned_runs(plan, planned_activation, choices) == []
+    tuned = tuned_runs(plan, planned_activation, choices)
+    assert [run.config.seed for run in tuned] == [0, 0] and all(run.config.optim.lr > 0.3 for run in tuned)
+
+
+def test_each_seed_is_trained_with_the_choice_of_one_pilot_seed(tmp_path):
+    """So that the luck of a choice is in the spread over seeds, as the simulation in docs/studies.md needs it."""
+    plan = study(tmp_path, seeds=list(range(7)))
+    luck = {100: 0.05, 101: 0.2, 102: 0.7}
+    for run in [*pilot_runs(plan, planned_activation), *planned_runs(plan)]:
+        near = luck.get(run.config.seed, 0.1)
+        write(run, 90 - abs(math.log(run.config.optim.lr / near)))
+    choices = chosen_settings(plan, planned_activation)
+    assert choices is not None
+    tried = [trial.setting["optim.lr"] for trial in choices[0].trials]
+    nearest = {seed: min(tried, key=lambda v, n=near: abs(math.log(v / n))) for seed, near in luck.items()}
+    assert len(set(nearest.values())) == 3
+    rates = {run.config.seed: run.config.optim.lr for run in tuned_runs(plan, planned_activation, choices)}
+    assert rates == {seed: nearest[100 + seed % 3] for seed in range(7)}
 
 
 def test_a_choice_at_the_edge_is_named(tmp_path, capsys):

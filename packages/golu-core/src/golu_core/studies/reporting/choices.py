@@ -1,4 +1,10 @@
-"""The settings that a study chose for each activation: what `tuned.json` in its output folder holds."""
+"""The settings that a study chose for each activation: what `tuned.json` in its output folder holds.
+
+Each pilot seed chooses a setting by itself, and a seed of the study trains with the choice of one pilot seed: seeds
+take turns at them. With one common choice, all seeds of the study would share its luck, and reports would claim too
+much: see the simulation in docs/studies.md. The common choice, by the median over pilot seeds, is the one to use
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +57,6 @@ class Choice:
         metric: The metric on the held-out data.
         higher_is_better: Whether a higher value of it is better.
         trials: All settings that were tried; the first is the recipe's own.
-        chosen: The index of the chosen one.
         base: A checksum of all other settings of the runs.
     """
 
@@ -62,18 +67,40 @@ class Choice:
     metric: str
     higher_is_better: bool
     trials: tuple[Trial, ...]
-    chosen: int
     base: str
 
     @property
-    def setting(self) -> Setting:
-        """The chosen values by flag."""
-        return self.trials[self.chosen].setting
+    def pilot_seeds(self) -> list[int]:
+        """The seeds of the pilot runs, in order."""
+        return [int(seed) for seed in self.trials[0].values]
 
     @property
-    def is_own(self) -> bool:
-        """Whether it is the recipe's own setting."""
-        return self.chosen == 0
+    def chosen(self) -> Trial:
+        """The trial with the best median over pilot seeds; of equal ones the recipe's own, then the earlier one."""
+        return self._best([trial.median(self.higher_is_better) for trial in self.trials])
+
+    @property
+    def setting(self) -> Setting:
+        """The values by flag that are best over all pilot seeds."""
+        return self.chosen.setting
+
+    def chosen_by(self, pilot: int) -> Trial:
+        """Return the trial that is best at one pilot seed, with ties as in `chosen`."""
+        worst = -math.inf if self.higher_is_better else math.inf
+        found = [trial.values[str(pilot)] for trial in self.trials]
+        return self._best([worst if value is None else value for value in found])
+
+    def setting_of(self, seed: int) -> Setting:
+        """Return the values that a seed of the study is trained with: seeds take turns at the pilot seeds."""
+        return self.chosen_by(self.pilot_seeds[seed % len(self.pilot_seeds)]).setting
+
+    def _best(self, values: Sequence[float]) -> Trial:
+        signed = [-value if self.higher_is_better else value for value in values]
+        return self.trials[signed.index(min(signed))]
+
+    def is_own(self, setting: Setting) -> bool:
+        """Whether a setting is the recipe's own."""
+        return setting == self.trials[0].setting
 
     @property
     def at_edge(self) -> list[str]:
@@ -88,20 +115,26 @@ class Choice:
 
 
 def choice_lines(choices: Sequence[Choice]) -> Iterator[str]:
-    """Yield a line for each choice, such as `digits relu: optim.lr 0.05 of 0.01 to 1 (top1 97.5, own 0.1: 97.2)`."""
+    """Yield a line for each choice, such as `digits relu: optim.lr 0.05, the best of 9 settings (top1 97.5, …)`."""
     for choice in choices:
         name = " ".join(filter(None, (choice.recipe, choice.variant, choice.activation)))
         chosen = ", ".join(f"{flag} {value}" for flag, value in choice.setting.items())
-        best, own = (choice.trials[n].median(choice.higher_is_better) for n in (choice.chosen, 0))
-        kept = "the recipe's own" if choice.is_own else f"the recipe's own setting {own:.5g}"
+        best, own = (trial.median(choice.higher_is_better) for trial in (choice.chosen, choice.trials[0]))
+        kept = "the recipe's own" if choice.is_own(choice.setting) else f"the recipe's own setting {own:.5g}"
+        seeds = len(choice.pilot_seeds)
+        agreeing = sum(choice.chosen_by(seed) is choice.chosen for seed in choice.pilot_seeds)
         yield f"{name}: {chosen}, the best of {len(choice.trials)} settings ({choice.metric} {best:.5g}, {kept})"
+        if agreeing < seeds:
+            yield f"{name}: {agreeing} of {seeds} pilot seeds chose it; each seed is trained with a pilot seed's choice"
         for flag in choice.at_edge:
             yield f"{name}: {flag} is at the edge of what was tried, so that other values may be better: widen tune"
 
 
 def as_json(choice: Choice) -> dict[str, Any]:
     """Return a choice as JSON files have it."""
-    return {**dataclasses.asdict(choice), "setting": choice.setting, "at_edge": choice.at_edge}
+    by_pilot = {str(seed): choice.chosen_by(seed).setting for seed in choice.pilot_seeds}
+    chosen = {"setting": choice.setting, "setting_by_pilot_seed": by_pilot, "at_edge": choice.at_edge}
+    return {**dataclasses.asdict(choice), **chosen}
 
 
 def choices_text(choices: Sequence[Choice]) -> str:

@@ -146,7 +146,7 @@ def tuning_figure(recipe: str, choices: Sequence[Choice]) -> NamedFigure | None:
         axes.plot(places, medians, label=label, marker=marker, markersize=4, linewidth=1.5, **style)
         low, high = [min(found) for _, found in drawn], [max(found) for _, found in drawn]
         axes.fill_between(places, low, high, color=color(choice.activation), alpha=0.13, linewidth=0)
-        chosen = choice.trials[choice.chosen].median(choice.higher_is_better)
+        chosen = choice.chosen.median(choice.higher_is_better)
         if math.isfinite(chosen):
             axes.plot([choice.setting[flag]], [chosen], marker="o", markersize=11, fillstyle="none", **style)
     axes.axvline(choices[0].trials[0].setting[flag], color="#888888", linewidth=0.8, linestyle=":")

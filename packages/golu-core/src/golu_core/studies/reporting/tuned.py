@@ -88,12 +88,15 @@ def _placed(
     for flags in {tuple(choice.setting) for choice in choices.values()}:
         base = base_of(run.settings, flags)
         choice = choices.get((run.result.task, run.result.recipe, run.result.activation, base))
-        if choice is None or any(run.settings.get(field_of(f)) != value for f, value in choice.setting.items()):
+        if choice is None:
+            continue
+        setting = choice.setting_of(run.result.seed)
+        if any(run.settings.get(field_of(flag)) != value for flag, value in setting.items()):
             continue
         settings = {**run.settings, **dict.fromkeys(map(field_of, flags), TUNED_VALUE)}
         one = shared.setdefault(json.dumps(settings, sort_keys=True), settings)  # rows are told apart by identity
         tuned = dataclasses.replace(run, settings=one)
-        return [run, tuned] if choice.is_own else [tuned]
+        return [run, tuned] if choice.is_own(setting) else [tuned]
     return [run]
 
 
@@ -179,7 +182,7 @@ def choices_by_recipe(collection: Collection) -> dict[str, list[Choice]]:
 
 def tuning_table(collection: Collection) -> Table | None:
     """The chosen settings, and what they were chosen by; None without any."""
-    columns = ("chosen", "median", "recipe's own", "median", "settings", "pilot seeds")
+    columns = ("chosen", "median", "recipe's own", "median", "settings", "chosen by")
     table = Table("Settings chosen for each activation, on held-out data", ("recipe", "metric", "activation"), columns)
     for recipe, group in choices_by_recipe(collection).items():
         for place, choice in enumerate(group):
@@ -187,15 +190,18 @@ def tuning_table(collection: Collection) -> Table | None:
             labels = (recipe, metric.label) if place == 0 else ("", "")
             texts = [
                 text
-                for trial in (choice.trials[choice.chosen], choice.trials[0])
+                for trial in (choice.chosen, choice.trials[0])
                 for text in (shown_setting(trial.setting), _median(trial.median(choice.higher_is_better), metric))
             ]
-            texts += [str(len(choice.trials)), str(len(choice.trials[0].values))]
+            agreeing = sum(choice.chosen_by(seed) is choice.chosen for seed in choice.pilot_seeds)
+            texts += [str(len(choice.trials)), f"{agreeing} of {len(choice.pilot_seeds)} seeds"]
             cells = tuple(map(TableCell, texts))
             table.rows.append(TableRow((*labels, paper_name(choice.activation)), cells, minor=place > 0))
     table.notes.append(
         "Median: of the metric over the pilot seeds, on the part of the training data that was held out; a pilot run "
-        "that failed is the worst. The best median is chosen, and of equal ones the recipe's own setting."
+        "that failed is the worst. The best median is chosen, and of equal ones the recipe's own setting. The runs "
+        "of the tuned row are not all trained with it: each seed is trained with what one pilot seed alone would "
+        "choose, in turn, so that the luck of a choice is part of the spread over seeds."
     )
     return table if table.rows else None
 

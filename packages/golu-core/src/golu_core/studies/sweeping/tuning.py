@@ -2,9 +2,9 @@
 
     trials      the recipe's own setting, then the points of a Halton sequence: the same for each activation
     pilot runs  trials x pilot seeds with --holdout validation, in OUTPUT_DIR/tune/<setting>
-    choice      the best median over the pilot seeds; of equal ones the recipe's own setting, then the earlier trial
+    choice      the best trial of each pilot seed; of equal ones the recipe's own setting, then the earlier trial
     tuned.json  all choices and what they follow from, with a checksum
-    tuned runs  the study's seeds with the chosen settings, in OUTPUT_DIR/tuned
+    tuned runs  the study's seeds, each with the choice of one pilot seed, in OUTPUT_DIR/tuned
 
 Where the recipe's own setting is chosen, the study's runs with it are the tuned runs.
 """
@@ -188,8 +188,6 @@ def _choice(group: _Pilots) -> Choice:
             f"every pilot run of {run.config.recipe} with {group.activation} failed: choose other ranges for tune"
         )
     metric = finished.primary_metric
-    sign = -1 if metric.higher_is_better else 1
-    medians = [sign * trial.median(metric.higher_is_better) for trial in trials]
     return Choice(
         task=run.task.name,
         recipe=run.config.recipe,
@@ -198,23 +196,24 @@ def _choice(group: _Pilots) -> Choice:
         metric=metric.name,
         higher_is_better=metric.higher_is_better,
         trials=tuple(trials),
-        chosen=medians.index(min(medians)),
         base=base_of(settings, trials[0].setting),
     )
 
 
 def tuned_runs(study: Study, named: Named, choices: Sequence[Choice]) -> list[PlannedRun]:
     """Return the study's runs with the chosen settings, where these are not the recipe's own."""
-    by_key = {(choice.recipe, choice.variant, choice.activation): choice for choice in choices}
     planned: list[PlannedRun] = []
     for experiment, recipe, _ in _tuned_recipes(study):
-        for text in experiment.activations or study.activations:
-            single = dataclasses.replace(experiment, recipes=[recipe], activations=[text])
-            _, config = named_recipe(recipe)
+        _, config = named_recipe(recipe)
+        of_recipe = [choice for choice in choices if choice.recipe == config.recipe]
+        seeds = study.seeds if experiment.seeds is None else experiment.seeds
+        for seed, text in itertools.product(seeds, experiment.activations or study.activations):
             activation = named(text).text
-            for (name, variant, of), choice in by_key.items():
-                if (name, of) == (config.recipe, activation) and not choice.is_own:
-                    wanted = "-".join(filter(None, (TUNED, variant)))
-                    runs = runs_of(single, study, named, TUNED, _words(choice.setting))
+            single = dataclasses.replace(experiment, recipes=[recipe], activations=[text], seeds=[seed])
+            for choice in of_recipe:
+                setting = choice.setting_of(seed)
+                if choice.activation == activation and not choice.is_own(setting):
+                    wanted = "-".join(filter(None, (TUNED, choice.variant)))
+                    runs = runs_of(single, study, named, TUNED, _words(setting))
                     planned += [run for run in runs if run.variant == wanted]
     return without_clashes(planned)
