@@ -147,7 +147,9 @@ def tuned_rows(random: numpy.random.Generator, protocol: str) -> list[Row]:
         random: The source of the numbers.
         protocol: A value of `PROTOCOLS`: how settings are chosen before the activations are compared.
     """
-    best = random.uniform(-0.4, 0.4, len(ACTIVATIONS)) if protocol == "recipe's" else numpy.zeros(len(ACTIVATIONS))
+    best = numpy.full(len(ACTIVATIONS), 0.4 if protocol == "one" else 0.0)
+    if protocol == "recipe's":
+        best = random.uniform(-0.5, 0.5, len(ACTIVATIONS))
     means = -_LOSS * (_RATES - best[:, None]) ** 2
     test = means[..., None] + random.normal(size=(len(ACTIVATIONS), _TRIALS, _SEEDS))
     kind, _, count = protocol.partition(" ")
