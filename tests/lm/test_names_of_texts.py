@@ -35,7 +35,7 @@ def place(tmp_path_factory) -> Path:
     done = printed_by(COMMAND_LINE.main, "train", *TRAIN, cwd=root)
     assert_harmless(done.out, done.err)
     assert done.status == 0, done.err
-    assert "1 file that is not taken for text (1 .heic), such as photo.heic" in done.err
+    assert "1 file that is not read as text (1 .heic), such as photo.heic" in done.err
     return root
 
 

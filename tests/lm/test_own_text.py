@@ -269,7 +269,7 @@ def test_folders_of_text(case, tmp_path, run_here):
     prepared = run_here("prepare", "texts", "--tokenizer", "bytes", cwd=tmp_path)
     assert prepared.returncode == 0, prepared.stderr
     for said in (done.stdout + done.stderr, prepared.stdout):
-        assert ("1 file that is not taken for text (1 .png), such as picture.png" in said) == ("picture.png" in names)
+        assert ("1 file that is not read as text (1 .png), such as picture.png" in said) == ("picture.png" in names)
         assert ("is not used" in said) == ("val.txt test.txt" in names)
 
 

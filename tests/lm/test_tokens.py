@@ -345,12 +345,12 @@ DAMAGE = {
     "no test": (lambda f: (f / "test.bin").unlink(), "has none of test.bin"),
     "odd size": (grow, "not a multiple of 2"),
     "empty": (lambda f: (f / "test.bin").write_bytes(b""), "is empty"),
-    "one token more": (lambda f: grow(f, data=b"\x01\x00"), "says 2,201"),
+    "one token more": (lambda f: grow(f, data=b"\x01\x00"), "lists 2,201"),
     "no JSON": (lambda f: (f / META_FILE).write_text("{"), "meta.json is damaged"),
     "no dtype": (lambda f: edit_meta(f, dtype="float99"), "meta.json is damaged"),
     "other tokenizer": (lambda f: edit_meta(f, tokenizer="gpt2"), "was tokenized by gpt2"),
     "large vocabulary": (lambda f: edit_meta(f, vocabulary=50_257), "vocabulary of 50,257"),
-    "wrong dtype": (lambda f: ((f / META_FILE).unlink(), grow(f, data=b"\xff\xff")), "has token 65,535 at place 2,201"),
+    "wrong dtype": (lambda f: ((f / META_FILE).unlink(), grow(f, data=b"\xff\xff")), "has token 65,535 at index 2,201"),
     "short": (lambda f: ((f / META_FILE).unlink(), (f / "test.bin").write_bytes(b"\0" * 256)), "needs at least 129"),
     "a changed token": (swap_byte, "does not have the checksum"),
 }
@@ -371,7 +371,7 @@ def test_a_token_out_of_range_between_the_samples_is_found_by_check_data(tmp_pat
     tokens.tofile(tmp_path / "t.bin")
     split = TokenFile(tmp_path / "t.bin", "uint16")
     split.check(vocabulary=320, context=128)
-    with pytest.raises(RequestError, match="token 999 at place 3,900,000"):
+    with pytest.raises(RequestError, match="token 999 at index 3,900,000"):
         split.check_all(vocabulary=320)
 
 

@@ -267,7 +267,7 @@ def test_a_strange_token_at_any_place_is_refused(place, tmp_path, monkeypatch):
     tokens.tofile(folder / "train.bin")
     flags = ["--data.name", "mine", "--data-dir", str(tmp_path / "data"), "--model.vocabulary", "64"]
     config = CommandLine(task_of("babygpt-pydocs")).config(["babygpt-pydocs", *flags])
-    with pytest.raises(RequestError, match=f"token 60,000 at place {place:,}"):
+    with pytest.raises(RequestError, match=f"token 60,000 at index {place:,}"):
         lm_data.load_data(config)
 
 

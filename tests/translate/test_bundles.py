@@ -62,7 +62,7 @@ def test_the_seed_changes_neighbors_only(split):
 
 
 def test_a_pair_that_is_too_long_is_named(split):
-    with pytest.raises(RequestError, match=r"has 4\d subwords, and a bundle takes 30: set --data.bundle-tokens"):
+    with pytest.raises(RequestError, match=r"has 4\d subwords, and a bundle holds 30: set --data.bundle-tokens"):
         bundles_of(split, 30, 0)
 
 

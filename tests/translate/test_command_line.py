@@ -173,7 +173,11 @@ def test_without_an_average_the_metrics_are_of_the_last_weights(tmp_path, run_he
 
 
 WRONG = {
-    "a line that is too long": (("--beam", "2"), "hundred " * 200, "line 2 has 201 subwords, and the model takes 128"),
+    "a line that is too long": (
+        ("--beam", "2"),
+        "hundred " * 200,
+        "line 2 has 201 subwords, and the model accepts 128",
+    ),
     "more translations than beams": (("--n-best", "9"), "a", "--n-best 9 needs as many beams: pass --beam 9"),
     "no beams": (("--beam", "0"), "a", "--beam must be at least 1"),
     "not utf-8": ((), b"\xff\xfe", "line 2, is not UTF-8"),
@@ -225,7 +229,7 @@ def test_a_missing_file_of_the_run_is_named(finished, run_here, tmp_path):
 UNFIT = {
     "no data": (("--data-dir", "nowhere", "--data.name", "wmt14-en-de"), "run golu-translate prepare wmt14"),
     "a small vocabulary": (("--model.vocabulary", "64"), "pass --model.vocabulary 128"),
-    "a short model": (("--model.longest", "5"), "the model takes 5: pass --model.longest"),
+    "a short model": (("--model.longest", "5"), "the model accepts 5: pass --model.longest"),
     "small bundles": (("--data.bundle-tokens", "4"), "set --data.bundle-tokens"),
     "a large batch": (("--batch-size", "4000"), "larger than the training set"),
     "heads that do not fit": (("--model.heads", "3"), "is not a multiple of --model.heads"),

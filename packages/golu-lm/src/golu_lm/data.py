@@ -110,7 +110,7 @@ class TokenFile:
         if largest >= vocabulary:
             place = start + int(block.argmax())
             raise RequestError(
-                f"{self.path} has token {largest:,} at place {place:,}, but the model's vocabulary has {vocabulary:,}: "
+                f"{self.path} has token {largest:,} at index {place:,}, but the model's vocabulary has {vocabulary:,}: "
                 f"the file is of another type or tokenizer, or --model.vocabulary is too small"
             )
 
@@ -157,7 +157,7 @@ def load_data(config: LmConfig) -> LmData:
         raise RequestError(f"{folder} has none of {', '.join(_TEST_FILES)}: {missing}")
     meta = _read_meta(folder, config)
     if meta and config.data.dtype not in (None, meta["dtype"]):
-        raise RequestError(f"{folder / META_FILE} says that its tokens are {meta['dtype']}: leave out --data.dtype")
+        raise RequestError(f"{folder / META_FILE} declares tokens of type {meta['dtype']}: leave out --data.dtype")
     dtype = meta.get("dtype") or config.data.dtype or "uint16"  # nanoGPT's default
     splits = {"train": TokenFile(folder / "train.bin", dtype)}
     if config.holdout == "test":
@@ -166,7 +166,7 @@ def load_data(config: LmConfig) -> LmData:
         expected = meta["splits"][split]["tokens"] if meta else len(tokens)
         if len(tokens) != expected:
             raise RequestError(
-                f"{tokens.path} has {len(tokens):,} tokens, but {folder / META_FILE} says {expected:,}: "
+                f"{tokens.path} has {len(tokens):,} tokens, but {folder / META_FILE} lists {expected:,}: "
                 f"one of them is damaged or belongs to other data; prepare the data again"
             )
         tokens.check(config.model.vocabulary, config.model.context)

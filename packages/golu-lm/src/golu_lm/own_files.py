@@ -76,7 +76,7 @@ def own_files(path: Path) -> OwnFiles:
     texts = [file for file in files if _suffix(file) in (*TABLES, *PLAIN)]
     if not texts:
         known = ", ".join((*PLAIN, *TABLES))
-        there = left_out(files, "taken for text") if files else "no file at all"
+        there = left_out(files, "read as text") if files else "no file at all"
         raise RequestError(f"{printable(path)} has no file that ends in {known}; it has {there}")
     known_texts = set(texts)
     for file in texts:
@@ -84,7 +84,7 @@ def own_files(path: Path) -> OwnFiles:
         if plain != file and plain in known_texts:
             raise RequestError(f"{path} has {file.name} beside {plain.name}: move one of them away")
     others = [file for file in files if file not in known_texts]
-    remarks = list(remark_on(others, path, "taken for text"))
+    remarks = list(remark_on(others, path, "read as text"))
     by_split: dict[str | None, list[Path]] = {}
     for file in texts:
         by_split.setdefault(_split_of(file.relative_to(path)), []).append(file)

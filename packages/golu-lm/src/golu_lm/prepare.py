@@ -184,7 +184,7 @@ def _prepared(
             found = journal.splits[split].tokens
             raise RequestError(
                 f"the {split} split of {title(corpus.source)} has {found:,} tokens, but {fewest_tokens:,} are needed: "
-                f"take more text{', or a shorter --model.context' if fewest_tokens > 1 else ''}"
+                f"add more text{', or a shorter --model.context' if fewest_tokens > 1 else ''}"
             )
     facts = {
         split: {

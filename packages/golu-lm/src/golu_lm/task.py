@@ -30,13 +30,13 @@ TASK: Task[LmConfig] = Task(
             "golu_lm.prepare:PrepareFlags",
         ),
         "generate": Command(
-            "text from a finished run",
+            "generate text with a finished run",
             "golu_lm.generate:generate_command",
             "RUN_DIR [flags]",
             "golu_lm.generate:GenerateFlags",
         ),
         "export": Command(
-            "a finished run's network for transformers, ONNX Runtime or torch.export",
+            "export a finished run's model for transformers, ONNX Runtime, or torch.export",
             "golu_lm.export:export_command",
             "RUN_DIR [flags]",
             "golu_core.training.export.exporting:ExportFlags",

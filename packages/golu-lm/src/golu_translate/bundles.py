@@ -48,7 +48,7 @@ def bundles_of(split: Split, most_subwords: int, seed: int | None) -> list[NDArr
     if int(longest.max()) > most_subwords:
         number = int(order[longest.argmax()])
         raise RequestError(
-            f"pair {number + 1:,} of {split.source.path.name} has {int(longest.max()):,} subwords, and a bundle takes "
+            f"pair {number + 1:,} of {split.source.path.name} has {int(longest.max()):,} subwords, and a bundle holds "
             f"{most_subwords:,}: set --data.bundle-tokens"
         )
     bundles, start, widest = [], 0, 0

@@ -149,7 +149,7 @@ def load_pairs(config: TranslationConfig) -> PairData:
         counted = {len(side) for side in splits[split]} | {meta["splits"][split]["pairs"]}
         if len(counted) > 1:
             raise RequestError(
-                f"{files[0]} and {files[1]} do not have as many sentences as {META_FILE} says: prepare the data again"
+                f"{files[0]} and {files[1]} do not have the number of sentences in {META_FILE}: prepare the data again"
             )
         if split != "train":
             texts = [folder / f"{split}.{sides[0]}", *(folder / f"{split}.{sides[1]}{end}" for end in ("", ".words"))]
@@ -182,7 +182,7 @@ def _check_lengths(splits: Mapping[str, Split], longest: int) -> None:
         cures += f", or prepare the data again with --max-subwords {longest - 1} --overwrite"
     number = int(side.lengths.argmax()) + 1
     raise RequestError(
-        f"sentence {number:,} of {side.path} has {needed:,} subwords with its end, but the model takes {longest:,}: "
+        f"sentence {number:,} of {side.path} has {needed:,} subwords with its end, but the model accepts {longest:,}: "
         f"{cures}"
     )
 

@@ -71,7 +71,7 @@ def to_fsmt(
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "activation" in name:
-                raise RequestError(f"{activation} learns, and FSMT has no place for its parameters")
+                raise RequestError(f"{activation} learns, and FSMT cannot store its parameters")
             theirs.model.get_parameter(their_name(name)).copy_(parameter)
     return theirs.eval()
 

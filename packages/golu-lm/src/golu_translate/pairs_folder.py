@@ -307,7 +307,7 @@ class _Preparation:
         if not done.pairs:
             left_out = "".join(f"; {found:,} have {reason}" for reason, found in done.left_out.items())
             cure = (
-                "" if split in self.text.readers else ": one in a hundred is kept for it, so give it files of its own"
+                "" if split in self.text.readers else ": one in a hundred is kept for it, so add separate files for it"
             )
             raise RequestError(f"no pair is left for the {split} split of {self.folder.name}{left_out}{cure}")
 

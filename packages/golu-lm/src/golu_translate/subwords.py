@@ -155,7 +155,7 @@ class Codec:
         for number, sentence in enumerate(found, first):
             if len(sentence) > longest:
                 raise RequestError(
-                    f"line {number:,} has {len(sentence):,} subwords, and the model takes {longest:,}: cut it in two"
+                    f"line {number:,} has {len(sentence):,} subwords, and the model accepts {longest:,}: cut it in two"
                 )
         return found
 

@@ -28,19 +28,19 @@ TASK: Task[TranslationConfig] = Task(
     evaluation_flags="golu_translate.evaluate:TranslationEvaluationFlags",
     commands={
         "prepare": Command(
-            "cut pairs of sentences into subwords: wmt14, or a file or folder",
+            "tokenize pairs of sentences: wmt14, or a file or folder",
             "golu_translate.prepare:prepare_command",
             "DATASET [flags]",
             "golu_translate.prepare:PrepareFlags",
         ),
         "translate": Command(
-            "translations by a finished run",
+            "translate text with a finished run",
             "golu_translate.translate:translate_command",
             "RUN_DIR [FILE|-] [flags]",
             "golu_translate.translate:TranslateFlags",
         ),
         "export": Command(
-            "a finished run's network and tokenizer for transformers",
+            "export a finished run's model and tokenizer for transformers",
             "golu_translate.export:export_command",
             "RUN_DIR [flags]",
             "golu_translate.export:TranslatorExportFlags",

@@ -111,7 +111,7 @@ def _texts(element: ElementTree.Element, path: Path) -> Iterator[str]:
             yield from _texts(part, path)
         elif name not in _CODES:
             raise RequestError(
-                f"{path} has <{name}> in a sentence, and TMX 1.4 does not say whether that holds text or codes: "
+                f"{path} has <{name}> in a sentence, and TMX 1.4 does not specify whether it holds text or codes: "
                 f"replace it by <hi> or <ph>"
             )
         elif part.attrib.get("type", "").lower() in _BREAKS:
