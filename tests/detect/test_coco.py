@@ -165,7 +165,7 @@ def test_data_are_what_they_should_be(copied):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("missing", "cannot be read"), ("torn", "cannot be decoded"), ("small", "but its annotation says")],
+    [("missing", "cannot be read"), ("torn", "cannot be decoded"), ("small", "but its annotation has")],
 )
 def test_a_faulty_image_is_named(name, message, copied):
     root, config = copied

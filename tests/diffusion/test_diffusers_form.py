@@ -102,6 +102,6 @@ def test_diffusers_alone_says_that_it_does_not_know_the_activation(tmp_path):
 
 def test_what_has_no_form_there_is_named():
     config = config_of(activation="golu(learnable=True)")
-    assert why_not(build_model(config)[0], config) == "its activation has weights of its own"
+    assert why_not(build_model(config)[0], config) == "its activation has learnable parameters"
     config = config_of(model=Model(width=8, multipliers=(2, 2), attention=(), groups=4))
     assert "first level" in str(why_not(build_model(config)[0], config))

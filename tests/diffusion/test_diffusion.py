@@ -134,13 +134,13 @@ def test_ddims_times():
         assert len(set(times)) == count and times == sorted(times, reverse=True) and times[0] == 999
     with pytest.raises(RequestError, match="not between 1 and the 1000"):
         DIFFUSION.ddim_times(1001)
-    with pytest.raises(RequestError, match="ddpm takes all 1000"):
+    with pytest.raises(RequestError, match="ddpm uses all 1000"):
         check_sampling("ddpm", 50, 1000)
     with pytest.raises(RequestError, match="--eta has no effect on ddpm"):
         check_sampling("ddpm", None, 1000, eta=0.5)
     with pytest.raises(RequestError, match="--variance has no effect on ddim"):
         check_sampling("ddim", 50, 1000, variance="beta")
-    with pytest.raises(RequestError, match="no sampler"):
+    with pytest.raises(RequestError, match="unknown sampler"):
         check_sampling("euler", None, 1000)
 
 

@@ -55,7 +55,7 @@ def _check_coco_ids(annotations: Annotations) -> None:
         else:
             continue
         raise RequestError(
-            f"{printable(annotations.path)}: {problem}; pass --data.classes file to take the file's own categories"
+            f"{printable(annotations.path)}: {problem}; pass --data.classes file to use the file's own categories"
         )
 
 

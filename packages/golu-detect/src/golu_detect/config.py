@@ -241,8 +241,8 @@ class DetectConfig(EpochConfig):
         if not isinstance(self.augment, needed):
             raise RequestError(f"--model {self.model.kind} needs --augment {needed.kind}")
         if isinstance(self.model, _Detector) and self.model.trainable_stages is not None and self.backbone is None:
-            raise RequestError("--model.trainable-stages is of a backbone with trained weights: name one by --backbone")
+            raise RequestError("--model.trainable-stages needs a pretrained backbone: name one with --backbone")
         if self.backbone is not None and self.init_from is not None:
-            raise RequestError("--init-from gives all weights, and --backbone some of them: leave one out")
+            raise RequestError("--init-from loads all weights, and --backbone some of them: leave one out")
         if self.backbone is not None and self.model.backbone != "resnet50":
             raise RequestError("--backbone needs --model.backbone resnet50: the small one has no trained weights")

@@ -90,7 +90,7 @@ def load_data(config: DetectConfig) -> DetectData:
     _check_test(test, tested, labels)
     if kind == "segmentation" and len(labels) >= IGNORED:
         raise RequestError(
-            f"{train.path} has {len(labels)} categories, and DeepLabV3's targets take at most {IGNORED - 1}"
+            f"{train.path} has {len(labels)} categories, and DeepLabV3's targets hold at most {IGNORED - 1}"
         )
     if kind != "boxes":
         check_outlines(train, learned_objects(train, kept, labels, kind))
@@ -155,7 +155,7 @@ def _check_test(test: Annotations, images: Sequence[Image], labels: Mapping[int,
     wanted = set(images)
     counted &= numpy.array([image in wanted for image in test.images])[test.objects.owners]
     if not counted.any():
-        raise RequestError(f"{test.path} has no object of the classes, so that there is nothing to evaluate")
+        raise RequestError(f"{test.path} has no object of the classes, so there is nothing to evaluate")
 
 
 def _remarks(config: DetectConfig, facts: Mapping[str, Any]) -> Iterator[str]:

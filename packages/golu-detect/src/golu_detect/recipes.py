@@ -177,7 +177,7 @@ def _own(name: str, model: Model, metric: str, size: int) -> DetectConfig:
     warmup = StepWarmup(steps=1000, start_factor=1e-3)
     return DetectConfig(
         recipe=name,
-        paper=PaperRow(f"{model.kind}-RN50", "images of your own", metric, size),
+        paper=PaperRow(f"{model.kind}-RN50", "your own images", metric, size),
         model=model,
         data=Data(name=name, classes="file", train_size=0, test_size=0),
         augment=SegmentationAugment() if segments else DetectionAugment(),

@@ -151,7 +151,7 @@ def _read_image(path: Path, image: Image, apply_exif: bool, background: Backgrou
         )
     raise RequestError(
         f"the image {printable(path)} has {pixels.shape[-1]} x {pixels.shape[-2]} pixels, "
-        f"but its annotation says {image.width} x {image.height}"
+        f"but its annotation has {image.width} x {image.height}"
     )
 
 

@@ -42,13 +42,13 @@ TASK: Task[DetectConfig] = Task(
     evaluation_flags="golu_detect.evaluate:DetectEvaluationFlags",
     commands={
         "export": Command(
-            "a finished run's network for ONNX Runtime, torch.export or torchvision",
+            "export a finished run's model for ONNX Runtime, torch.export, or torchvision",
             "golu_detect.export:export_command",
             "RUN_DIR [flags]",
             "golu_core.training.export.exporting:ExportFlags",
         ),
         "predict": Command(
-            "what a finished run sees in images",
+            "find objects in images with a finished run",
             "golu_detect.predict:predict_command",
             "RUN_DIR IMAGE|FOLDER|-... [flags]",
             "golu_detect.predict:PredictFlags",

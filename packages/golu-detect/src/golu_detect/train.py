@@ -91,7 +91,7 @@ def check_request(config: DetectConfig, processes: Processes, plan: BatchPlan) -
     common = processes.count > 1 and processes.device.type == "cuda" and config.batch_norm == "synchronized"
     if config.segments and plan.device_size == 1 and not common:
         raise RequestError(
-            "DeepLabV3 normalizes over the images that a device takes at once, and one image is too few: "
+            "DeepLabV3 normalizes over the images of a micro-batch, and one image is too few: "
             "use a larger --batch-size or --micro-batch-size"
         )
 

@@ -30,7 +30,7 @@ def find_celeba(root: Path) -> dict[str, list[Path]]:
     wanted = (
         f"img_align_celeba/*.jpg and list_eval_partition.txt are expected in {shown}, from "
         f"mmlab.ie.cuhk.edu.hk/projects/CelebA.html (torchvision's download from Google Drive often fails), "
-        f"or --data.hub with an id or a local copy, or --data.images with a folder of your own"
+        f"or --data.hub with an id or a local copy, or --data.images with your own folder"
     )
     if not root.is_dir():
         raise RequestError(f"there is no CelebA in {shown}: {wanted}")

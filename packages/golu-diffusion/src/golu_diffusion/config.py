@@ -151,7 +151,7 @@ class Data:
             raise RequestError(f"{flag}.images and {flag}.hub cannot be combined")
         if self.test_images is not None and self.images is None:
             raise RequestError(
-                f"{flag}.test-images is for images of your own: name those for training with {flag}.images"
+                f"{flag}.test-images is for your own images: pass the training images with {flag}.images"
             )
         if self.background != "white" and not self.is_own:
             raise RequestError(f"{flag}.background is for transparent pixels, and {self.name} has none")

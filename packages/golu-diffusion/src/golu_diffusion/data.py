@@ -325,7 +325,7 @@ def _listed(config: DiffusionConfig) -> tuple[dict[str, list[Path]], tuple[str, 
         return {split: image_files(root / split)[0] for split in ("train", "test")}, ()
     if data.name == OWN_PICTURES:
         if not root.is_dir():
-            raise RequestError(f"there is no image folder {printable(root)}: --data.images names a folder of your own")
+            raise RequestError(f"there is no image folder {printable(root)}: pass your own folder with --data.images")
         return _own(root, None, reads_test)
     return find_celeba(root), ()
 

@@ -20,7 +20,7 @@ def why_not(model: UNet, config: DiffusionConfig) -> str | None:
     if config.model.multipliers[0] != 1:
         return "its first level is not as wide as its embedding of the step"
     if len(dict(_tensors(model))) != len(model.state_dict()):
-        return "its activation has weights of its own"
+        return "its activation has learnable parameters"
     return None
 
 

@@ -148,15 +148,15 @@ def check_sampling(
 ) -> None:
     """Raise RequestError for an unknown sampler, more steps than the process has, or options that do not apply."""
     if sampler not in ("ddpm", "ddim"):
-        raise RequestError(f"there is no sampler {sampler!r}: it must be ddpm or ddim")
+        raise RequestError(f"unknown sampler {sampler!r}: it must be ddpm or ddim")
     if count is not None and not 1 <= count <= steps:
         raise RequestError(f"--steps {count} is not between 1 and the {steps} steps of the process")
     if sampler == "ddpm" and count not in (None, steps):
-        raise RequestError(f"ddpm takes all {steps} steps; for {count} use --sampler ddim")
+        raise RequestError(f"ddpm uses all {steps} steps; for {count} use --sampler ddim")
     if sampler == "ddpm" and eta is not None:
         raise RequestError("--eta has no effect on ddpm: leave it out, or use --sampler ddim")
     if sampler == "ddim" and variance is not None:
-        raise RequestError("--variance has no effect on ddim, whose noise is given by --eta: leave it out")
+        raise RequestError("--variance has no effect on ddim, whose noise --eta sets: leave it out")
 
 
 def batch_noise(seed: int, images: Sequence[int], purpose: int | str, shape: Sequence[int], device: Any) -> Tensor:

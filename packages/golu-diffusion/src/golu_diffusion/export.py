@@ -80,7 +80,7 @@ def _loading_by_diffusers(config: DiffusionConfig) -> list[str]:
 def _needs_of_diffusers(config: DiffusionConfig) -> str:
     if config.activation == config.default_activation:
         return "diffusers"
-    return "diffusers, and golu-core for the activation; without it diffusers says that it does not know the activation"
+    return "diffusers, and golu-core for the activation; without it, diffusers fails with an unknown activation"
 
 
 def _schedule_of(config: DiffusionConfig) -> dict[str, object]:

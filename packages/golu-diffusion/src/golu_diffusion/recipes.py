@@ -80,7 +80,7 @@ DDPM_DIGITS = DiffusionConfig(
 
 PICTURES = DiffusionConfig(
     recipe="pictures",
-    paper=PaperRow("DDPM", "pictures of your own", "loss", 35_746_307),
+    paper=PaperRow("DDPM", "your own pictures", "loss", 35_746_307),
     model=DDPM_CELEBA.model,
     data=Data(name=OWN_PICTURES, size=64, flip=True),
     optim=AdamW(lr=2e-4, weight_decay=0.0),

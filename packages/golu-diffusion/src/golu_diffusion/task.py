@@ -23,19 +23,19 @@ TASK: Task[DiffusionConfig] = Task(
     evaluate="golu_diffusion.evaluate:evaluate_run",
     commands={
         "export": Command(
-            "a finished run's network for ONNX Runtime or torch.export",
+            "export a finished run's model for ONNX Runtime or torch.export",
             "golu_diffusion.export:export_command",
             "RUN_DIR [flags]",
             "golu_core.training.export.exporting:ExportFlags",
         ),
         "sample": Command(
-            "images from a finished run",
+            "draw images from a finished run",
             "golu_diffusion.sample:sample_command",
             "RUN_DIR [flags]",
             "golu_diffusion.sample:SampleFlags",
         ),
         "interpolate": Command(
-            "from one image to another",
+            "interpolate between two images",
             "golu_diffusion.sample:interpolate_command",
             "RUN_DIR IMAGE IMAGE [flags]",
             "golu_diffusion.sample:InterpolateFlags",

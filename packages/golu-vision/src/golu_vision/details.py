@@ -108,7 +108,7 @@ def _of_class(
         "accuracy (%)": _percent(right, images),
         "precision (%)": _percent(right, chosen),
         "average precision (%)": "" if curve is None else 100 * curve.average,
-        "most often taken for": classes[int(others.argmax())] if others.any() else "",
+        "most often confused with": classes[int(others.argmax())] if others.any() else "",
     }
 
 

@@ -79,7 +79,7 @@ def _timm_config(config: VisionConfig, classes: Sequence[str], model: nn.Module)
     """
     data, name = config.data, config.model.name.partition("/")[2]
     own_cfg: Any = getattr(model, "pretrained_cfg", None) or {}
-    swapped = f"{name} with {config.activation} in place of {config.model.default_activation}: see README.md"
+    swapped = f"{name} with {config.activation} instead of {config.model.default_activation}: see README.md"
     return {
         "architecture": name if config.activation == config.model.default_activation else swapped,
         "num_classes": len(classes),

@@ -50,7 +50,7 @@ def find_class_folders(root: Path, test_share: float | None, reads_test: bool = 
     layout = f"class folders with images are expected: {shown}/train/<class>/*.jpg and {shown}/val/<class>/*.jpg"
     if not root.is_dir():
         imagenet = "; ImageNet-1k: www.image-net.org, or the gated hub data set by --data.hub ILSVRC/imagenet-1k"
-        further = imagenet if "imagenet" in root.name else "; --data.root names a folder of your own"
+        further = imagenet if "imagenet" in root.name else "; pass your own folder with --data.root"
         raise RequestError(f"there is no data folder {shown}: {layout}{further}")
     tests = [name for name in TEST_FOLDERS if (root / name).is_dir()]
     if test_share is not None:

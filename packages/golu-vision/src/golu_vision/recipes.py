@@ -323,7 +323,7 @@ DIGITS = VisionConfig(
 IMAGES = VisionConfig(
     # Not in the paper: the user's own class folders (`--data.root`); `auto_recipe` chooses most settings from them.
     recipe="images",
-    paper=PaperRow("ResNet-18", "images of your own", "top1", 11_689_512),
+    paper=PaperRow("ResNet-18", "your own images", "top1", 11_689_512),
     model=Model("torchvision/resnet18"),
     data=Data(source="folder", name="images"),
     augment=TorchvisionAugment(),

@@ -102,10 +102,12 @@ class CommandLine(Generic[Config]):
     def commands(self) -> Mapping[str, Command]:
         """By name."""
         return {
-            "recipes": Command("table of recipes, or one with its settings", self._recipes, "[flags]", RecipesFlags),
+            "recipes": Command(
+                "list the recipes, or show one with its settings", self._recipes, "[flags]", RecipesFlags
+            ),
             "train": Command("train a recipe, or continue its run", self._train, "RECIPE [flags]"),
             "evaluate": Command(
-                "test metrics of a finished run", self._evaluate, "RUN_DIR [flags]", self.task.evaluation_flags
+                "evaluate a finished run", self._evaluate, "RUN_DIR [flags]", self.task.evaluation_flags
             ),
             **self.task.commands,
         }
