@@ -84,7 +84,7 @@ Before a run writes anything, and in `--dry-run`, all annotations are checked, a
 file (of more than 10,000 in a split, a random 10,000). `--check-data` decodes every image.
 
 In COCO files these are understood: {kept}.
-Annotations are numbered anew, so that ids may be missing, equal or 0.
+Annotations are renumbered, so that ids may be missing, equal or 0.
 
 | refused | message |
 |---|---|
