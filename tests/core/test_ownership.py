@@ -307,6 +307,7 @@ WRITERS = {
     "golu_core/training/storage/scratch.py": "temporary folders that the next command removes after a kill",
     "golu_core/training/loop/state.py": INSIDE_A_PARTIAL,
     "golu_core/studies/sweeping/local.py": "logs, and notes of which the presence counts alone",
+    "golu_core/studies/new_task.py": INSIDE_A_PARTIAL,
     "golu_core/studies/sweeping/cluster.py": "notes of which the presence counts alone",
     "golu_detect/predict.py": INSIDE_A_PARTIAL,
     "golu_detect/samples.py": INSIDE_A_PARTIAL,

@@ -1,4 +1,4 @@
-"""docs/own-task.md: its files are extracted, and its commands run."""
+"""`golu-core new-task`, and docs/own-task.md, which quotes its files: they are written, and the page's commands run."""
 
 from __future__ import annotations
 
@@ -13,21 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from golu_core.studies import new_task
+from golu_core.training.messages.errors import RequestError
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "own-task.md"
-RUN = Path("runs/tabular/tumors/golu/seed0")
+RUN = Path("runs/my-tabular/tumors/golu/seed0")
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory) -> Path:
-    """The page's files, with the metadata that an installation would have."""
-    folder = tmp_path_factory.mktemp("my-tabular")
-    files = dict(re.findall(r"```\w+ file=(\S+)\n(.*?)```", PAGE.read_text(), re.DOTALL))
-    assert len(files) == 5
-    for name, text in files.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text)
-    (folder / "my_tabular" / "__init__.py").touch()
-    project = tomllib.loads(files["pyproject.toml"])["project"]
+    """A new task, with the metadata that an installation would have."""
+    folder = tmp_path_factory.mktemp("work") / "my-tabular"
+    assert new_task.main(["my-tabular", "--out", str(folder)]) == 0
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     points = "\n".join(
         f"[{group}]\n" + "\n".join(f"{name} = {value}" for name, value in entries.items())
         for group, entries in project["entry-points"].items()
@@ -39,6 +37,30 @@ def package(tmp_path_factory) -> Path:
     )
     (metadata / "entry_points.txt").write_text(points)
     return folder
+
+
+def test_the_page_quotes_the_files_of_a_new_task():
+    quoted = dict(re.findall(r"```\w+ file=(\S+)\n(.*?)```", PAGE.read_text(), re.DOTALL))
+    written = dict(new_task.task_files("my-tabular"))
+    assert written.pop("my_tabular/__init__.py") == ""
+    assert quoted == written
+
+
+def test_a_new_task_has_its_name_everywhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert new_task.main(["wind-power"]) == 0
+    assert "written: wind-power/pyproject.toml and 5 other files" in capsys.readouterr().out
+    files = [path for path in (tmp_path / "wind-power").rglob("*") if path.is_file()]
+    assert len(files) == 6 and not any(
+        "tabular" in f"{path} {path.read_text()}".replace("Tabular", "") for path in files
+    )
+    assert new_task.main(["wind-power"]) == 2 and "name a new one by --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["Wind", "wind_power", "-wind", "2wind", "wind-", "golu-wind", "../wind", ""])
+def test_names_that_no_package_can_have_are_refused(name):
+    with pytest.raises(RequestError, match="name"):
+        new_task.task_files(name)
 
 
 def page_commands() -> list[list[str]]:
@@ -63,7 +85,7 @@ def test_the_pages_commands_run(package, tmp_path):
     assert "tumors" in printed["my-tabular recipes"]
     assert "2 relu swapped for golu" in printed["my-tabular train tumors --dry-run"]
     result = json.loads((tmp_path / RUN / "result.json").read_text())
-    assert result["task"] == "tabular" and result["metrics"]["accuracy"] > 90
+    assert result["task"] == "my-tabular" and result["metrics"]["accuracy"] > 90
     assert result["environment"]["my-tabular"] == "0.1.0"
     assert "the same as in result.json" in printed[f"my-tabular evaluate {RUN}"]
     sweep = next(text for command, text in printed.items() if "sweep" in command)

@@ -78,7 +78,7 @@ def test_wheels_hold_what_is_needed(wheels):
         "golu_core/py.typed",
     } <= set(core.namelist())
     beside_code = {
-        path for path in (ROOT / "packages/golu-core/src").rglob("*.*") if path.suffix in (".toml", ".jinja")
+        path for path in (ROOT / "packages/golu-core/src").rglob("*.*") if path.suffix in (".toml", ".txt", ".jinja")
     }
     assert len(beside_code) >= 7
     assert {str(path.relative_to(ROOT / "packages/golu-core/src")) for path in beside_code} <= set(core.namelist())

@@ -17,6 +17,7 @@ _STUDIES = {
     "aggregate": "collect finished runs into tables, statistics and a report",
     "analyze": "analyze activations, and the networks of finished runs",
     "check": "check an activation: slopes, special values, layouts, compilers, speed",
+    "new-task": "write a new task to start from",
 }
 _HELP = "\n".join(
     [
@@ -26,7 +27,7 @@ _HELP = "\n".join(
         "  activations  list the activations, with their parameters",
         *(f"  {name:<13}{text}; golu-core {name} --help" for name, text in _STUDIES.items()),
         "",
-        'sweep, aggregate, analyze and check need an extra: pip install "golu-core[studies]"',
+        'all but the first two need an extra: pip install "golu-core[studies]"',
     ]
 )
 
@@ -61,7 +62,7 @@ def _dispatch(words: Sequence[str]) -> int:
 
 def _run_study_command(command: str, arguments: Sequence[str]) -> int:
     try:
-        module = importlib.import_module(f"golu_core.studies.{command}")
+        module = importlib.import_module(f"golu_core.studies.{command.replace('-', '_')}")
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("golu_core"):
             raise
