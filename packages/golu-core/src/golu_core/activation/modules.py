@@ -117,7 +117,7 @@ class GoLU(nn.Module):
         """Gives each learned parameter its shape, and its value to all of its elements.
 
         Args:
-            shape: that x's takes by broadcasting.
+            shape: A shape that broadcasts to x's.
 
         Raises:
             ValueError: nothing is learned, or the shape is known already.

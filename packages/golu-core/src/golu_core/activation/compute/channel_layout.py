@@ -30,7 +30,7 @@ def layout_of(x: Tensor, parameters: list[Tensor]) -> Layout | None:
     """The layout of x's channels, of which each has its parameters; None where the kernels do not have it.
 
     Args:
-        x: of any shape.
+        x: The input, of any shape.
         parameters: alpha, beta and gamma, of shapes that x's takes by broadcasting.
     """
     if x.dtype not in KERNEL_DTYPES or not x.numel():

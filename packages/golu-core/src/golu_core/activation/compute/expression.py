@@ -92,8 +92,8 @@ def golu_learned_expression(x: Tensor, alpha: Tensor, beta: Tensor, gamma: Tenso
     derivative, of x or of a parameter, then has a 0 * inf in it.
 
     Args:
-        x: of any shape; in float32 for the half types, and rounded once.
-        alpha, beta, gamma: of shapes that x's takes by broadcasting. Where one is not positive and finite, the result
+        x: The input, of any shape; half types are computed in float32 and rounded once.
+        alpha, beta, gamma: Tensors that broadcast to x's shape. Where one is not positive and finite, the result
             and its gradients are NaN, as the kernels have it.
 
     Raises:

@@ -26,7 +26,7 @@ class TransferStyle(NamedTuple):
     """How the kernels for dense memory move it, which only a card can decide: `tools/benchmark.py` tries others.
 
     Attributes:
-        vectors: of 16 bytes, that a thread moves.
+        vectors: The number of 16-byte vectors that a thread moves.
         streaming: whether past the cache.
     """
 
@@ -87,7 +87,7 @@ def why_not(cuda_major: str) -> str | None:
     """Why the kernels cannot be used, with the cure; None where one of them compiles.
 
     Args:
-        cuda_major: of torch's CUDA, such as `13`.
+        cuda_major: The major version of torch's CUDA, such as `13`.
     """
     install = f"pip install 'golu-core[cuda{cuda_major}]'"
     try:

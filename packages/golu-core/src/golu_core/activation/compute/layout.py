@@ -37,7 +37,7 @@ def rows(result: Tensor, *inputs: Tensor) -> tuple[int, list[Placed]]:
 
     Args:
         result: dense, of any shape.
-        inputs: of that shape. One that has no equal rows, such as every second element, is copied.
+        inputs: Tensors of that shape. One that has no equal rows, such as every second element, is copied.
     """
     strides, count = result.stride(), max(result.numel(), 1)
     if all(tensor.stride() == strides for tensor in inputs):

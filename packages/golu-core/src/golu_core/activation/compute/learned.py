@@ -25,7 +25,7 @@ def golu_learned(x: Tensor, alpha: float | Tensor, beta: float | Tensor, gamma: 
     expression.
 
     Args:
-        x: of any shape, dtype and device.
+        x: The input, of any shape, dtype and device.
         alpha, beta, gamma: tensors that broadcast to x's shape, or numbers beside them. Where a tensor is not positive
             and finite, the result is NaN.
 

@@ -28,8 +28,8 @@ def prepared(dtype: torch.dtype, layout: Layout, alpha: Tensor, beta: Tensor, ga
     """(5, channels): alpha, beta and gamma, and the x below which the gate is 0 and above which it is alpha.
 
     Args:
-        dtype, layout: of x.
-        alpha, beta, gamma: of any shape that broadcasts to x's. Where one is not positive and finite, all is NaN.
+        dtype, layout: The data type and the layout of x.
+        alpha, beta, gamma: Tensors that broadcast to x's shape. Where one is not positive and finite, all is NaN.
     """
     wide = dtype is torch.float64
     computed = torch.float64 if wide else torch.float32
@@ -66,9 +66,9 @@ def backward(gradient: Tensor, inputs: Sequence[Tensor], table: Tensor, layout: 
     Sums over many elements are taken in float64.
 
     Args:
-        gradient: of x's shape.
+        gradient: The gradient of the output, of x's shape.
         inputs: x of any shape, and the parameters in their own shapes.
-        table, layout: as `prepared` has them.
+        table, layout: The values that `prepared` returned.
     """
     x = in_order(inputs[0], layout)
     gradient = laid_out_like(gradient, x)

@@ -65,9 +65,9 @@ def backward(
     Sums of threads are added in float64.
 
     Args:
-        gradient: of x's shape.
+        gradient: The gradient of the output, of x's shape.
         inputs: x of any shape, and the parameters in their own shapes.
-        parameters, layout: as `prepared` has them.
+        parameters, layout: The values that `prepared` returned.
     """
     x = in_order(inputs[0], layout)
     gradient = laid_out_like(gradient, x)

@@ -193,7 +193,7 @@ def start(direction: str, dtype: torch.dtype, units: int, at_once: int, job: byt
         direction, dtype: which kernel.
         units: elements, or what else the kernel counts; each is computed by one thread.
         at_once: units below which a second thread costs more than it saves.
-        job: as golu_cpu.c has it, in bytes, which take a third of the time of a structure of ctypes.
+        job: The struct of golu_cpu.c as bytes, which takes a third of the time of a ctypes structure.
     """
     found = kernels()
     assert found is not None

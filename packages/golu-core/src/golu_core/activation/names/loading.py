@@ -38,9 +38,9 @@ class LoadedActivation:
 
     Attributes:
         text: its name, in the one spelling under which results store it.
-        source: what its code is: `sha256:…` of a file, `package 1.2` of a package, and empty for a built-in one.
+        source: The identity of its code: `sha256:…` of a file, `package 1.2`, or empty for a built-in activation.
         build: makes a new module.
-        code: of its file; None if it is of none.
+        code: The code of its file; None if it is not from a file.
     """
 
     text: str
@@ -54,7 +54,7 @@ class FunctionActivation(nn.Module):
 
     Args:
         function: takes a tensor, and the parameters by their names.
-        parameters: of every call.
+        parameters: The parameters passed to every call.
     """
 
     def __init__(self, function: Callable[..., Tensor], parameters: Mapping[str, Any]) -> None:

@@ -82,7 +82,7 @@ class XIELU(nn.Module):
     2411.13010; as transformers has it.
 
     Args:
-        alpha_p, alpha_n: where a, and b less beta, begin.
+        alpha_p, alpha_n: The initial values of a, and of b minus beta.
         beta: the slope at 0.
     """
 

@@ -36,7 +36,7 @@ class Activation:
         classes: dotted names of module classes that compute it, in torch and in libraries that bring their own.
         functions: names under which torch calls it, in `torch`, `torch.nn.functional` or as a method.
         is_gate: it also serves as a gate (squeeze-and-excitation, LSTM), where it is no activation to swap.
-        parameters: that `build` takes, with their defaults.
+        parameters: The parameters of `build`, with their defaults.
     """
 
     paper_name: str

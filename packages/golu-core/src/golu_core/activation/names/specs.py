@@ -30,8 +30,8 @@ class ActivationSpec:
     Attributes:
         kind: `name` (of the registry or an entry point), `package` or `file`.
         head: all but the parameters, in one spelling: `golu`, `torch.nn.Hardswish`, `mine.py:Snake`.
-        parameters: by name, in order of their names.
-        path: of the file, as it was written; it says where, not what.
+        parameters: The parameters by name, sorted by name.
+        path: The path of the file, as it was written. It is not part of the activation's identity.
     """
 
     kind: Literal["name", "package", "file"]
