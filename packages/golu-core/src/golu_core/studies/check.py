@@ -61,11 +61,11 @@ class Card:
     """What was found.
 
     Attributes:
-        name, source: of the activation; see `LoadedActivation`.
-        lines: of the checks.
+        name, source: The name and the source of the activation; see `LoadedActivation`.
+        lines: The outcomes of the checks.
         facts: without a verdict.
         speed: microseconds of `forward` and `backward` by activation, this one first; empty if not measured.
-        machine: where.
+        machine: The machine that ran the checks.
     """
 
     name: str
@@ -105,7 +105,7 @@ def card_of(text: str, speed: bool = True, output: Console | None = None) -> Car
     Args:
         text: see `golu_core.activation.names.specs`.
         speed: measure it.
-        output: where progress is shown.
+        output: The console that shows progress.
     """
     subject = _subject(text)
     output = output or console()

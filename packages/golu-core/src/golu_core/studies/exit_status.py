@@ -16,7 +16,7 @@ def exit_status(command: str, run: Callable[[], int]) -> int:
     """What a command's function returns, or the status of how it ended: 2 for a refusal, 1 for a failure of the system.
 
     Args:
-        command: as it is typed, for messages.
+        command: The command as it is typed, for messages.
         run: does the work.
     """
     prepare_streams()

@@ -36,7 +36,7 @@ def seeds_needed(deviation: float, difference: float, comparisons: int, power: f
     Args:
         deviation: standard deviation of the paired differences over seeds.
         difference: their true mean, in the same units.
-        comparisons: of the report, which are corrected together.
+        comparisons: The number of comparisons in the report, which are corrected together.
         power: the share.
     """
     level = ALPHA / comparisons
@@ -75,7 +75,7 @@ def power_table(planned: Sequence[PlannedRun], output_dir: Path, percent: float,
 
     Args:
         planned: runs of the study.
-        output_dir: where its finished runs lie, if there are any.
+        output_dir: The folder of its finished runs, if there are any.
         percent: size of the difference, of the other activation's mean.
         reference: the activation that is compared.
     """

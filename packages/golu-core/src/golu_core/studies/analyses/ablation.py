@@ -41,10 +41,10 @@ class Grid:
     """Runs of one recipe over the settings that were varied.
 
     Attributes:
-        task, recipe: of the runs.
-        metric: that is shown.
-        names: of one or two settings.
-        values: of each setting, in order.
+        task, recipe: The task and the recipe of the runs.
+        metric: The metric shown.
+        names: The names of one or two settings.
+        values: The values of each setting, in order.
         runs: the metric over seeds, by activation and place.
     """
 
@@ -60,7 +60,7 @@ def analyze_ablation(folders: Sequence[Path], metric: str | None) -> Findings:
     """Grids of finished runs, by recipe and activation, over seeds.
 
     Args:
-        metric: of result.json, or `weight_norm`; None takes the one by which runs are compared.
+        metric: A metric of result.json, or `weight_norm`; None for the recipe's primary metric.
 
     Raises:
         RequestError: no run is finished, a recipe's runs differ in no setting or in more than two, or a run has no such

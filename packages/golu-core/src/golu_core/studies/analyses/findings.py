@@ -23,9 +23,9 @@ class Findings:
     """What an analysis found.
 
     Attributes:
-        name: of the analysis.
-        tables: that are printed.
-        figures: that are drawn.
+        name: The name of the analysis.
+        tables: The tables to print.
+        figures: The figures to draw.
         numbers: all of it in full precision, as JSON values.
         cannot_show: sentences on what the analysis does not tell; empty ones are passed over.
         pages: HTML, by name without a suffix.
@@ -43,7 +43,7 @@ def show(findings: Findings, out: Path | None, figures: str) -> None:
     """Prints the tables, and writes figures, tables and numbers to a folder if one is named.
 
     Args:
-        findings: of an analysis.
+        findings: The findings of an analysis.
         out: folder; None writes nothing.
         figures: `png`, `pdf` or `svg`.
 

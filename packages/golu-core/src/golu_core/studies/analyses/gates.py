@@ -87,8 +87,8 @@ class Moments:
     """What an activation does to normal numbers of mean 0 and variance 1.
 
     Attributes:
-        mean, variance: of its output.
-        slope_mean, slope_variance: of its slope.
+        mean, variance: The mean and the variance of its output.
+        slope_mean, slope_variance: The mean and the variance of its slope.
     """
 
     mean: float

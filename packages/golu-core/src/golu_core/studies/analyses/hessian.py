@@ -47,7 +47,7 @@ class Curvature:
         lowest: the smallest of `nodes`: no eigenvalue is known to be smaller, though one may be.
         trace: Hutchinson's estimate.
         trace_error: standard error of that over the vectors; NaN for one vector.
-        nodes, weights: of the spectral density, (vectors * steps,): eigenvalues, and shares that add up to 1.
+        nodes, weights: The spectral density, (vectors * steps,): eigenvalues, and weights that sum to 1.
     """
 
     parameters: int
@@ -90,7 +90,7 @@ def curvature(analyzed: AnalysisModel, top: int, vectors: int, steps: int) -> Cu
     Args:
         top: how many of the largest eigenvalues.
         vectors: random vectors of trace and density.
-        steps: of Lanczos for each vector.
+        steps: The number of Lanczos steps for each vector.
     """
     count, product = hessian_product(analyzed)
     random = generator(0, Purpose.HESSIAN, "trace")
@@ -123,7 +123,7 @@ def quadrature(product: Product, start: Values, steps: int) -> tuple[Values, Val
     """Lanczos from a vector, with full reorthogonalization: nodes and weights of its spectral measure.
 
     Args:
-        product: of a symmetric matrix with a vector.
+        product: The product of a symmetric matrix with a vector.
         start: (n,) not 0.
         steps: at most n.
 
@@ -161,7 +161,7 @@ def analyze_hessian(
     """Curvature of finished runs, by recipe and activation, over seeds.
 
     Raises:
-        RequestError: as `trained.look_into` does.
+        RequestError: The same requests as `trained.look_into` refuses.
     """
     runs = look_into(folders, samples, data_dir, "hessian", lambda analyzed: curvature(analyzed, top, vectors, steps))
     tables = [_table(recipe, vectors) for recipe in runs.recipes]

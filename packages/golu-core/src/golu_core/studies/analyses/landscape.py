@@ -80,9 +80,9 @@ def plane_of(analyzed: AnalysisModel, points: int, reach: float, kind: Direction
     """The losses on a grid around a run's weights, from -reach to reach in both directions.
 
     Args:
-        points: of a side, odd.
-        reach: in lengths of the directions.
-        kind: of the directions.
+        points: The number of grid points along each axis, odd.
+        reach: The distance from the center to the edge, as a multiple of the directions' length.
+        kind: The normalization of the directions.
         recompute: Whether to recompute batch norm's statistics at each point from the test batches.
     """
     model = copy.deepcopy(analyzed.model)
@@ -158,7 +158,7 @@ def analyze_landscape(
     """Planes of finished runs, by recipe and activation, over seeds.
 
     Raises:
-        RequestError: as `trained.look_into` does.
+        RequestError: The same requests as `trained.look_into` refuses.
     """
     runs = look_into(
         folders, samples, data_dir, "landscape", lambda analyzed: plane_of(analyzed, points, reach, kind, recompute)

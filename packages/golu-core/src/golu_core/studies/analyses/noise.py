@@ -48,7 +48,7 @@ def metric_under_noise(analyzed: AnalysisModel, draws: int) -> Curves:
     """The primary metric of a run at each share: a mean over draws.
 
     Args:
-        draws: of the noise.
+        draws: The number of noise draws.
     """
     name = analyzed.result.primary_metric.name
 
@@ -80,7 +80,7 @@ def analyze_noise(folders: Sequence[Path], samples: int, data_dir: Path | None, 
     """The primary metric under noise, by recipe and activation, over seeds.
 
     Raises:
-        RequestError: as `trained.look_into` does.
+        RequestError: The same requests as `trained.look_into` refuses.
     """
     runs = look_into(folders, samples, data_dir, "noise", lambda analyzed: metric_under_noise(analyzed, draws))
     tables = [_table(recipe, kind, draws) for recipe in runs.recipes for kind in _kinds(recipe)]

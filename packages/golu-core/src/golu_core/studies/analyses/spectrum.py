@@ -60,7 +60,7 @@ def analyze_spectrum(activations: Sequence[str], size: int) -> Findings:
 
     Args:
         activations: canonical names.
-        size: of the random matrix; the paper has 1,000.
+        size: The number of rows and columns of the random matrix; the paper uses 1,000.
     """
     found = {name: moduli(build_activation(name).double(), size) for name in activations}
     table = Table(

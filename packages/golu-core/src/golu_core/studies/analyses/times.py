@@ -53,11 +53,11 @@ class Times:
     """Seconds of one recipe's networks.
 
     Attributes:
-        recipe: whose network it is.
+        recipe: The recipe of the network.
         own: the activation of the network as published.
-        samples: of a batch.
+        samples: The batch size.
         precision: `no`, `bf16` or `fp16`.
-        seconds: of each round, by `training` or `inference` and activation.
+        seconds: The seconds of each round, by `training` or `inference` and activation.
     """
 
     recipe: str
@@ -92,12 +92,12 @@ def analyze_times(
     """Relative times of recipes' networks.
 
     Args:
-        recipes: by name.
-        activations: that are compared with each network's own.
-        samples: of a batch; None takes what a GPU takes at once in the recipe, and 8 on a CPU.
+        recipes: The names of the recipes.
+        activations: The activations to compare with each network's default activation.
+        samples: The batch size; None for the recipe's micro-batch size on a GPU, and 8 on a CPU.
         rounds: measurements of each network.
         precision: `no`, `bf16` or `fp16`; None takes the recipe's.
-        compiled: by torch.compile.
+        compiled: Whether to compile the networks with torch.compile.
 
     Raises:
         RequestError: a recipe is unknown, its task offers no timing model, or the precision is not there.

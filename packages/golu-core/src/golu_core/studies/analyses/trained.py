@@ -29,7 +29,7 @@ class AnalyzedRun(Generic[Found]):
 
     Attributes:
         run: its result and folder.
-        found: by the analysis.
+        found: The result of the analysis.
     """
 
     run: RunResult
@@ -41,8 +41,8 @@ class RecipeRuns(Generic[Found]):
     """What was found in the runs of one recipe.
 
     Attributes:
-        task, recipe: that they belong to.
-        by_activation: in the order of tables, and seeds in theirs.
+        task, recipe: The task and the recipe of the runs.
+        by_activation: The runs by activation, in the order of tables, and by seed.
     """
 
     task: str
@@ -55,7 +55,7 @@ class TrainedRuns(Generic[Found]):
     """What was found in all runs.
 
     Attributes:
-        recipes: that the runs belong to.
+        recipes: The recipes of the runs.
         left_out: a sentence on runs that no table has; empty if there are none.
     """
 

@@ -107,8 +107,8 @@ class LayerSpread:
 
     Attributes:
         module: its name.
-        output_variance: of all its outputs together.
-        gradient_variance: of the mean test loss by its outputs, a sample's share made whole: times the batch squared.
+        output_variance: The variance of all its outputs together.
+        gradient_variance: The variance of the gradient by its outputs, per sample: times the batch size squared.
         flat: share of its values where its slope is below `_FLAT`.
         dead: share of its units (channels, or features of a token) whose slope is below `_FLAT` at every value.
     """
@@ -200,7 +200,7 @@ def analyze_layers(folders: Sequence[Path], samples: int, data_dir: Path | None)
     """Spread of outputs and gradients of each layer of finished runs, by recipe and activation, over seeds.
 
     Raises:
-        RequestError: as `trained.look_into` does; or a network calls no activation module.
+        RequestError: The same requests as `trained.look_into` refuses, or a network calls no activation module.
     """
     runs = look_into(folders, samples, data_dir, "variance", layer_spreads)
     tables = [_table(recipe) for recipe in runs.recipes]

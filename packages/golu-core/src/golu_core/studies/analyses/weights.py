@@ -41,7 +41,7 @@ class Spread:
     """How the weights of one run are distributed.
 
     Attributes:
-        count: of weights.
+        count: The number of weights.
         std: their standard deviation.
         kurtosis: their excess kurtosis, 0 for normal numbers.
         low, high: percentiles 1 and 99.

@@ -45,7 +45,7 @@ class Subject:
     """An activation that is checked.
 
     Attributes:
-        loaded: from `load_activation`.
+        loaded: The result of `load_activation`.
         is_elementwise: Whether each output depends only on the input at the same index.
     """
 
@@ -91,7 +91,7 @@ class Check:
     """One line of the card.
 
     Attributes:
-        name: of the line.
+        name: The name of the line.
         run: gives what is said when it passes; raises Failed or NotApplicable.
     """
 
