@@ -34,7 +34,7 @@ class Card:
 
     Attributes:
         title: the recipe.
-        departures: from the paper's protocol, as sentences; none is a faithful reproduction.
+        departures: Differences from the paper's protocol, as sentences; none for a faithful reproduction.
         facts: hardware, software, seeds, data, time: name and lines.
         settings: all hyperparameters.
     """

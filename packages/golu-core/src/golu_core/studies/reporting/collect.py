@@ -56,10 +56,10 @@ class RunResult:
 
     Attributes:
         result: the content of its result.json.
-        folder: where it was found.
+        folder: The folder of the run.
         settings: identity fields of its config without activation and seed, flat, and what its data are; None where
             there is no config.json and no sibling's config fits its checksum.
-        activation_source: what the code of its activation is; empty for a built-in one.
+        activation_source: The identity of its activation's code; empty for a built-in activation.
     """
 
     result: Result

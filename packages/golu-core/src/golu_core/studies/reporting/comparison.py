@@ -65,11 +65,11 @@ class OverRecipes:
     Attributes:
         rows: the recipes, one row each.
         left_out: rows that take no part, and why.
-        activations: that all rows have.
-        ranks: of each row (N, k), 1 the best; equal means share their ranks.
-        families: of the rows, each once. They are the blocks of the test: ResNets of two sizes on the same pictures say
-            much the same, and a test that takes them as independent rejects too often.
-        family_ranks: of each family (F, k), by the mean of its rows' ranks.
+        activations: The activations that all rows have.
+        ranks: The ranks of each row, (N, k), 1 the best; equal means share their ranks.
+        families: The families of the rows, each once. They are the blocks of the test: ResNets of two sizes on one data
+            set give similar evidence, and a test that treats them as independent rejects too often.
+        family_ranks: The ranks of each family, (F, k), by the mean of its rows' ranks.
         friedman: None where families or activations are too few.
         reason: why there is no test.
     """
@@ -109,8 +109,8 @@ class Friedman:
 
     Attributes:
         statistic: chi-squared.
-        p: by permutation of the ranks within families, which needs no large sample.
-        critical_difference: of mean ranks, by Nemenyi.
+        p: The p-value by permutation of the ranks within families, which needs no large sample.
+        critical_difference: Nemenyi's critical difference of mean ranks.
         nemenyi, wilcoxon_holm: p-values of pairs, symmetric; None where Friedman's test finds nothing, and Wilcoxon's
             where this many pairs over this few families could not reach 0.05.
     """

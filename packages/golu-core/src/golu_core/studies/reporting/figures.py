@@ -55,7 +55,7 @@ class NamedFigure:
 
     Attributes:
         name: which its file has, as far as file systems allow, without a suffix.
-        title: what it shows, also for those who cannot see it.
+        title: The title, which is also the text for those who cannot see the figure.
         caption: how to read it.
         figure: matplotlib's.
     """

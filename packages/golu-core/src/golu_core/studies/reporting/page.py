@@ -26,10 +26,10 @@ class PageContent:
     """What the page says.
 
     Attributes:
-        runs: in the tables.
+        runs: The number of runs in the tables.
         recipes: how many recipes they are of.
         answer: the sentences that it opens with.
-        result_tables, statistics_tables, findings, cards, methods: as the report has them.
+        result_tables, statistics_tables, findings, cards, methods: The same as in the report.
         left_out: results that are in no table.
     """
 
@@ -48,7 +48,7 @@ def html_page(content: PageContent, figures: Sequence[NamedFigure]) -> str:
     """The whole page.
 
     Args:
-        content: what is said.
+        content: The content of the page.
         figures: drawn already.
     """
     drawn = [(figure, Markup(as_inline_svg(figure))) for figure in figures]  # matplotlib escapes the texts in it

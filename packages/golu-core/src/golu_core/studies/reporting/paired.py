@@ -31,7 +31,7 @@ class PairedComparison:
     A seed at which one of the two failed is a difference larger than all others; where both failed there is none.
 
     Attributes:
-        seeds: that both have, failed ones among them.
+        seeds: The seeds that both have, including failed ones.
         failed: how many of these the reference failed at, and the other.
         collapsed: The same for seeds at which a run collapsed (`Row.collapse_bound`), failed ones among them.
         difference: Hodges and Lehmann's estimate of reference less other; positive is better, whatever the metric's
@@ -42,7 +42,7 @@ class PairedComparison:
         together: the same for all intervals of the report together, by Bonferroni's correction; None where the seeds
             cannot carry one.
         better: seeds at which the reference is better.
-        p: of Wilcoxon's signed-rank test, two-sided, Holm-corrected over the report; None where the seeds are too few.
+        p: The two-sided p-value of Wilcoxon's signed-rank test, Holm-corrected over the report; None with too few seeds.
         smallest_p: the smallest that this many seeds can give after Holm's correction.
         within: percent of the other's mean that a difference must exceed to matter; None where nobody said.
         equivalent: whether it is shown not to: two one-sided signed-rank tests, Bonferroni-corrected over the report

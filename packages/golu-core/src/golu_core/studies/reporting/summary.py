@@ -23,7 +23,7 @@ class Cell:
     """One activation in one row.
 
     Attributes:
-        values: of the runs that did not fail, by seed.
+        values: The values of the runs that did not fail, by seed.
         failed: seeds whose metric is not a number.
         mean: NaN where all failed.
         std: sample standard deviation; NaN for one run.
@@ -69,17 +69,17 @@ class Row:
     """A metric of one recipe and config, for each activation.
 
     Attributes:
-        task, recipe: of its runs.
-        model, dataset: as the paper writes them, or as the results do.
-        family: of recipes that are no independent evidence: one line of architectures on one data set.
+        task, recipe: The task and the recipe of its runs.
+        model, dataset: The names in the paper, or else in the results.
+        family: The family of recipes that are not independent evidence: related architectures on one data set.
         variant: the settings in which the recipe's configs differ, where they are mixed.
         overrides: settings that are not the recipe's: name, the recipe's value, the runs' value.
-        metric, metric_name: what is compared.
+        metric, metric_name: The metric compared, and its name in tables.
         is_primary: whether runs are compared by it, rather than shown beneath.
-        cells: by activation, in the order of tables.
+        cells: The cells by activation, in the order of tables.
         default_activation: The architecture's default activation; None if it is unknown.
-        runs: of all activations.
-        settings: of the runs; None where they are not known.
+        runs: The runs of all activations.
+        settings: The settings of the runs; None if they are unknown.
     """
 
     task: str
@@ -285,8 +285,8 @@ class RelativeTime:
     """Time of an activation's runs, as a multiple of that of the architecture's own activation.
 
     Attributes:
-        training: of an optimizer step.
-        evaluation: of all evaluations of a run.
+        training: The seconds of an optimizer step.
+        evaluation: The seconds of all evaluations of a run.
     """
 
     training: float

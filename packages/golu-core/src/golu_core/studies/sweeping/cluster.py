@@ -36,8 +36,8 @@ class ContinuedCommand(CommandFunction):
     """A run's command, which SLURM queues again where it was preempted or ran out of time; the run then continues.
 
     Args:
-        command: of the run.
-        cwd: where it is run.
+        command: The command of the run.
+        cwd: The working directory of the command.
         failure_note: a file that is there while the last attempt has failed, as for runs of this machine.
     """
 
@@ -74,9 +74,9 @@ def submit(jobs: Sequence[Job], kind: ClusterKind, needs: ClusterNeeds, logs: Pa
     """Submits what is neither finished, nor failed, nor queued already, an array for each recipe.
 
     Args:
-        jobs: of the study, with their states.
+        jobs: The jobs of the study, with their states.
         kind: `slurm`, or `local` for submitit's executor on this machine.
-        needs: of each run.
+        needs: The resources of each run.
         logs: folder for scripts and output.
 
     Raises:

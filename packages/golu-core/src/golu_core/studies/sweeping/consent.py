@@ -16,7 +16,7 @@ def refuse_code(study: Study, typed: Collection[str], trains: bool) -> None:
     """Refuses a study that would run code which nobody has agreed to.
 
     Args:
-        study: as it will be planned.
+        study: The study that will be planned.
         typed: the activations and recipes that the command line names, in the study's spelling.
         trains: whether its runs are trained. A plan needs the fields of its recipes, and the code of no activation.
 

@@ -52,14 +52,14 @@ class Job:
     """A run of a study on this machine.
 
     Attributes:
-        run: what is run.
+        run: The planned run.
         log: its output, over all attempts.
-        state: where it stands.
-        reason: of a failure.
+        state: The state of the job.
+        reason: The reason of a failure.
         retry: whether a failure noted before this command does not count.
         process: while it runs.
         slot: which of the parallel places it has, and so which GPUs.
-        started: by the clock of this process, in seconds.
+        started: The start time by the clock of this process, in seconds.
         seconds: it took, if it was finished by this process.
         looked: when another process was last seen training it, by the same clock.
     """
@@ -144,7 +144,7 @@ def jobs_of(runs: Sequence[PlannedRun], logs: Path, retry: bool) -> list[Job]:
     """The runs with their states on disk.
 
     Args:
-        runs: of the study.
+        runs: The runs of the study.
         logs: folder of the log files.
         retry: take those that failed before as stopped.
 
@@ -165,7 +165,7 @@ class LocalStudy:
     """The runs of a study and the places of this machine.
 
     Attributes:
-        jobs: in the order in which they are to run.
+        jobs: The jobs, in the order in which they run.
         parallel: how many run at a time.
         devices: GPUs of this machine as CUDA_VISIBLE_DEVICES names them; none on a CPU.
         view: shows it.

@@ -46,8 +46,8 @@ class Experiment:
     """Recipes that are trained with every activation and seed.
 
     Attributes:
-        recipes: of any task.
-        flags: of `train`, by name, for instance `{"optim.lr": [0.1, 0.05], "epochs": 4}`. A list is varied, a run for
+        recipes: Recipes of any task.
+        flags: Flags of `train` by name, such as `{"optim.lr": [0.1, 0.05], "epochs": 4}`. A list is varied, a run for
             each of its values; a value that is itself a list stands in a list. `{activation}`, `{seed}` and
             `{output_dir}` are filled in.
         activations, seeds: instead of the study's.
@@ -117,12 +117,12 @@ class PlannedRun:
     """One run of a study.
 
     Attributes:
-        task: of its recipe.
-        config: as its command resolves it.
-        arguments: of `train`: recipe and flags.
-        variant: what was varied, such as `optim.lr=0.1`.
+        task: The task of its recipe.
+        config: The config that its command resolves to.
+        arguments: The arguments of `train`: recipe and flags.
+        variant: The varied flags, such as `optim.lr=0.1`.
         after: the folder of a run that must be finished first.
-        processes: that train together.
+        processes: The number of processes that train together.
     """
 
     task: Task[Any]
@@ -157,7 +157,7 @@ class PlannedRun:
         """The whole command.
 
         Args:
-            threads: of each process on a CPU; None leaves that to the launcher.
+            threads: The number of threads of each process on a CPU; None leaves it to the launcher.
         """
         several = ["--multi_gpu", "--main_process_port", "0"] if self.processes > 1 else []
         per_process = [] if threads is None else ["--num_cpu_threads_per_process", str(threads)]

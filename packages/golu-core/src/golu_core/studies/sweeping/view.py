@@ -29,7 +29,7 @@ class StudyView:
     """One view over all runs: redrawn in place on a terminal, one line per run elsewhere.
 
     Args:
-        jobs: of the study.
+        jobs: The jobs of the study.
         parallel: how many run at a time.
     """
 

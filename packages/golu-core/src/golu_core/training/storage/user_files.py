@@ -66,7 +66,7 @@ def read_lines(path: Path, longest: int = _LONGEST_LINE) -> list[str]:
     """The lines of a text file, whichever line ends it has.
 
     Raises:
-        RequestError: as `read_text`, or a line has more than `longest` characters.
+        RequestError: The file is unreadable, see `read_text`, or a line has more than `longest` characters.
     """
     lines = read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     for number, line in enumerate(lines, 1):
