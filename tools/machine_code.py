@@ -29,10 +29,10 @@ class Card(NamedTuple):
     """What a card can do: published numbers of the cards, and the CUDA C++ Programming Guide's table of throughputs.
 
     Attributes:
-        name: of the card.
+        name: The name of the graphics card.
         processors: streaming multiprocessors.
         clock: boost clock in Hz.
-        bandwidth: of its memory, bytes a second.
+        bandwidth: The bandwidth of its memory, in bytes per second.
         special: special functions (MUFU) a clock and multiprocessor.
     """
 

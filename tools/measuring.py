@@ -16,8 +16,8 @@ def interleaved(
     """Seconds of one call of each task, `rounds` measurements of `repeats` calls, the tasks taking turns.
 
     Args:
-        tasks: by name.
-        rounds, repeats: as above.
+        tasks: The tasks by name.
+        rounds, repeats: The numbers of rounds and repeats, see above.
         settle: call a task once before each of its measurements, so that it does not pay for the memory that the task
             before it gave back to the system.
     """

@@ -19,8 +19,8 @@ def executed(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.Notebook
     """A notebook with the outputs of its cells; an error in one of them is raised.
 
     Args:
-        notebook: that is run; it is changed.
-        folder: where its commands run.
+        notebook: The notebook to run; it is changed.
+        folder: The working directory of its commands.
     """
     # a backend named by the environment, as CI does, would keep pictures out of the cells
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}

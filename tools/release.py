@@ -34,7 +34,7 @@ def release_notes(changelog: str, version: str) -> str:
 
     Args:
         changelog: its text, with a section `## 0.2.0` for each version, newest first.
-        version: that is to be released.
+        version: The version to release.
 
     Raises:
         NotReady: the version has no section, no line in it, or is not the newest.

@@ -38,8 +38,8 @@ def simulated_rows(random: numpy.random.Generator, recipes: int, seeds: int, fam
     """Rows of a report in which no activation is better than another.
 
     Args:
-        random: what is drawn from.
-        recipes, seeds: of the report.
+        random: The random generator.
+        recipes, seeds: The numbers of recipes and seeds of the report.
         families: recipes of each; empty where only seeds differ.
     """
     shift = numpy.zeros((recipes, len(ACTIVATIONS)))
