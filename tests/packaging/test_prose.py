@@ -59,6 +59,30 @@ def public_functions() -> list[tuple[Path, ast.FunctionDef]]:
     return found
 
 
+_SECTION = re.compile(r"^\s+(Args|Attributes|Raises):$")
+_FRAGMENT = re.compile(r"^\s+\w[\w, ]*: (of|that|to|in|whose|as|where|what)\b")
+
+
+def fragments(text: str) -> list[str]:
+    """Lines of `Args:`, `Attributes:` and `Raises:` that go on after the name, such as `config: of the run.`."""
+    found, inside = [], False
+    for line in text.splitlines():
+        inside = bool(_SECTION.match(line)) or (inside and '"""' not in line)
+        if inside and _FRAGMENT.match(line):
+            found.append(line.strip())
+    return found
+
+
+def test_arguments_are_described_by_full_noun_phrases():
+    tools = sorted(ROOT.glob("tools/*.py"))
+    found = {str(p.relative_to(ROOT)): lines for p in [*SOURCES, *tools] if (lines := fragments(p.read_text()))}
+    assert found == {}
+
+
+def test_a_fragment_is_found():
+    assert fragments("    Args:\n        run: of a study.\n        size: The size.\n") == ["run: of a study."]
+
+
 def test_docstrings_name_the_shapes_of_tensors():
     lacking = []
     for path, function in public_functions():
