@@ -29,7 +29,7 @@ def prepared(dtype: torch.dtype, layout: Layout, alpha: Tensor, beta: Tensor, ga
 
     Args:
         dtype, layout: The data type and the layout of x.
-        alpha, beta, gamma: Tensors that broadcast to x's shape. Where one is not positive and finite, all is NaN.
+        alpha, beta, gamma: Tensors of any shape that broadcasts to x's. If one is not positive and finite, all is NaN.
     """
     wide = dtype is torch.float64
     computed = torch.float64 if wide else torch.float32
