@@ -42,7 +42,7 @@ class PairedComparison:
         together: the same for all intervals of the report together, by Bonferroni's correction; None where the seeds
             cannot carry one.
         better: seeds at which the reference is better.
-        p: The two-sided p-value of Wilcoxon's signed-rank test, Holm-corrected over the report; None with too few seeds.
+        p: The two-sided p-value of Wilcoxon's signed-rank test, Holm-corrected over the report; None with few seeds.
         smallest_p: the smallest that this many seeds can give after Holm's correction.
         within: percent of the other's mean that a difference must exceed to matter; None where nobody said.
         equivalent: whether it is shown not to: two one-sided signed-rank tests, Bonferroni-corrected over the report
