@@ -109,7 +109,7 @@ class Run(Generic[Config]):
         self.log = RunLog(config, self.processes, self.folder, task.unit, config.batch_size * config.units_per_sample)
         self._signal = StopSignal(announce=self.is_main)
         self._place = RunFolder(self.folder, task.outputs)
-        self._place.check_owner(config)
+        self._place.check_owner(config, may_be_longer=True)
         self._missing: RequestError | None = None
         self._extras = Extras(self.processes.warn)
         self._prepared: Prepared | None = None

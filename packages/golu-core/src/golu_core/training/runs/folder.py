@@ -42,6 +42,7 @@ from ..storage.ownership import (
 )
 from .checkpoint import checkpoint_folders, newest_whole_checkpoint, remove_old_checkpoints, save_checkpoint
 from .failures import FAILURE_FILE, Failure, write_failure
+from .lengthening import is_longer, length_of, why_another_run
 from .provenance import changes
 from .results import RESULT_FILE, Result, read_result, write_result
 from .run_files import (
@@ -81,8 +82,13 @@ class RunFolder:
 
     # -------------------------------------------------------------------------------------------- before data are read
 
-    def check_owner(self, config: RunConfig) -> None:
-        """Raise RequestError if the folder holds another run or files that this program did not write."""
+    def check_owner(self, config: RunConfig, may_be_longer: bool = False) -> None:
+        """Raise RequestError if the folder holds another run or files that this program did not write.
+
+        Args:
+            config: The run's configuration.
+            may_be_longer: Whether a shorter run with the same steps so far is this run.
+        """
         path = self.path
         if path.is_symlink():
             raise RequestError(f"{path} is a symbolic link: name the folder itself, by --output-dir")
@@ -96,6 +102,14 @@ class RunFolder:
         there = self._config_there(type(config))
         if there is None:
             self._check_nothing_foreign()
+            return
+        if may_be_longer and is_longer(config, there):
+            if reason := why_another_run(config, there):
+                raise RequestError(
+                    f"{path} holds this run with {length_of(there)}, and cannot be continued to {length_of(config)}: "
+                    f"{reason}. Train on from its weights, as a run of its own, with --init-from {path} and another "
+                    f"--output-dir; or use --overwrite to delete it and start over"
+                )
             return
         if differing := differences(config, there):
             raise RequestError(
@@ -139,6 +153,10 @@ class RunFolder:
         """The result, if the run is finished and its files are whole; warn of what is not, and return None."""
         path = self.path / RESULT_FILE
         if not path.exists():
+            return None
+        there = self._config_there(type(config))
+        if there is not None and is_longer(config, there):
+            warn(f"{self.path} was finished with {length_of(there)}, and is trained on to {length_of(config)}")
             return None
         try:
             result = read_result(path)
@@ -199,7 +217,12 @@ class RunFolder:
             remove_old_checkpoints(self.checkpoints, config.keep_checkpoints)
         values = identity.to_json()
         if marker is not None:
-            values = {**marker, "inputs": {**marker["inputs"], **identity.inputs}}  # all content may be new among them
+            longer = is_longer(config, config_from_file(marker.get("config"), type(config), self.path / RUN_MARKER))
+            if longer:  # first, since a longer run that has a result would be a damaged one
+                remove_file(self.path / RESULT_FILE)
+                remove_file(self.path / PENDING_FILE)
+            mine = {name: values[name] for name in ("config", "config_sha256") if longer}
+            values = {**marker, **mine, "inputs": {**marker["inputs"], **identity.inputs}}  # all content may be new
         if read_marker(self.path, RUN_MARKER) != values:
             write_json(self.path / RUN_MARKER, {"begun_by_overwrite": config.overwrite, **values})
         write_config(self.path, config)
@@ -231,8 +254,8 @@ class RunFolder:
             self._check_same(self._marker_of(found), identity, warn)
         elif (self.path / RESULT_FILE).exists():
             raise RequestError(
-                f"the finished run in {self.path} is damaged and has no checkpoint to complete it from: "
-                f"restore it from a backup, or start again with --overwrite"
+                f"the finished run in {self.path} is damaged or to be trained longer, and has no checkpoint to "
+                f"continue from: restore it from a backup, or start again with --overwrite"
             )
         return found
 
@@ -270,7 +293,7 @@ class RunFolder:
     def _check_same(self, marker: Mapping[str, Any], identity: RunIdentity, warn: Callable[[str], None]) -> None:
         """Compare a run.json with the request: config and inputs must match, and different versions are reported."""
         there = config_from_file(marker.get("config"), type(identity.config), self.path / RUN_MARKER)
-        differing = differences(identity.config, there)
+        differing = [] if is_longer(identity.config, there) else differences(identity.config, there)
         inputs: Mapping[str, str] = marker.get("inputs", {})
         for name in sorted(set(inputs) & set(identity.inputs)):
             if inputs[name] != identity.inputs[name]:
