@@ -18,7 +18,7 @@ import numpy
 from golu_core.training.config.run_config import RunConfig
 
 from .reporting.collect import collect
-from .reporting.metrics import in_table_order, paper_name
+from .reporting.metrics import in_table_order, paper_name, secondary_metrics
 from .reporting.paired import ALPHA, rejected_sums, smallest_p
 from .reporting.summary import Row, rows_of
 from .reporting.tables import Table, TableCell, TableRow
@@ -79,7 +79,8 @@ def power_table(planned: Sequence[PlannedRun], output_dir: Path, percent: float,
         percent: size of the difference, of the other activation's mean.
         reference: the activation that is compared.
     """
-    rows = {row.recipe: row for row in _rows(output_dir) if row.is_primary}
+    found = _rows(output_dir)
+    rows = {row.recipe: row for row in found if row.is_primary}
     configs: dict[str, RunConfig] = {}
     activations: dict[str, set[str]] = {}
     seeds: dict[str, set[int]] = {}
@@ -88,6 +89,7 @@ def power_table(planned: Sequence[PlannedRun], output_dir: Path, percent: float,
         activations.setdefault(run.config.recipe, set()).add(run.config.activation)
         seeds.setdefault(run.config.recipe, set()).add(run.config.seed)
     pairs = [(recipe, other) for recipe in configs for other in in_table_order(activations[recipe] - {reference})]
+    comparisons = comparison_count(planned, found, reference)
     table = Table(
         f"Seeds to show that {paper_name(reference)} differs by {percent:g} %",
         ("recipe", "against"),
@@ -95,7 +97,7 @@ def power_table(planned: Sequence[PlannedRun], output_dir: Path, percent: float,
     )
     for recipe, other in pairs:
         spread, source = _spread(rows.get(recipe), configs[recipe], reference, other)
-        needed = None if spread is None else seeds_needed(spread, percent, len(pairs))
+        needed = None if spread is None else seeds_needed(spread, percent, comparisons)
         texts = (
             "–" if spread is None else f"{spread:.3g}",
             source,
@@ -105,10 +107,33 @@ def power_table(planned: Sequence[PlannedRun], output_dir: Path, percent: float,
         table.rows.append(TableRow((recipe, paper_name(other)), tuple(map(TableCell, texts))))
     table.notes.append(
         f"With these seeds {100 * _POWER:g} % of studies would show a difference of {percent:g} % of the other mean, "
-        f"at 5 % over all {len(pairs)} comparisons together. For normal differences; few seeds give a rough spread. "
+        f"at 5 % over all {comparisons} comparisons of the report together, of all metrics and varied flags. For normal differences; few seeds give a rough spread. "
         "The paper's ± is the standard error of 3 seeds' population deviation; its seeds are taken for independent."
     )
     return table
+
+
+def comparison_count(planned: Sequence[PlannedRun], rows: Sequence[Row], reference: str) -> int:
+    """Return how many comparisons over seeds the report of a study makes, which are corrected together.
+
+    A recipe is compared by its primary metric and by the secondary ones that its results have, or that are published
+    for it, once for each combination of varied flags.
+
+    Args:
+        planned: The runs of the study.
+        rows: The rows of its finished runs, if there are any.
+        reference: The activation that is compared with each other.
+    """
+    others: dict[tuple[str, str], set[str]] = {}
+    metrics: dict[tuple[str, str], int] = {}
+    for run in planned:
+        config, key = run.config, (run.config.recipe, run.variant)
+        others.setdefault(key, set()).add(config.activation)
+        known = {row.metric_name for row in rows if row.recipe == config.recipe}
+        published = set() if config.paper is None else set(config.paper.results)
+        secondary = {name for name in secondary_metrics(run.task.name) if name in published}
+        metrics[key] = len(known or {config.primary_metric, *secondary})
+    return sum(metrics[key] * len(names - {reference}) for key, names in others.items() if reference in names)
 
 
 def _rows(output_dir: Path) -> list[Row]:

@@ -214,7 +214,7 @@ def _rows_of_group(group: Sequence[RunResult], variant: str) -> list[Row]:
             recipe=first.recipe,
             model=model,
             dataset=dataset,
-            family=first.recipe if paper is None else family_of(model, dataset),
+            family=family_of(model, dataset),
             variant=variant,
             overrides=overrides(recipe, settings),
             metric=metric_of(first.task, name, primary.higher_is_better),
