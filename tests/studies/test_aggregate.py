@@ -17,9 +17,11 @@ import pytest
 
 from benchmark_aggregate import seconds_and_mib, write_results
 from golu_core.studies import aggregate
+from golu_core.studies.power import comparison_count
 from golu_core.studies.reporting.collect import DATA, TOKENIZER, collect
 from golu_core.studies.reporting.report import Report
 from golu_core.studies.reporting.summary import rows_of
+from golu_core.studies.sweeping.study import planned_runs, study_from
 from golu_core.training.runs.failures import Failure, write_failure
 from golu_core.training.runs.run_files import write_config
 from golu_core.training.storage.locks import FolderLock
@@ -171,6 +173,30 @@ def test_families_of_the_published_tables(published):
     families = {family: [row.recipe for row in over.rows if row.family == family] for family in over.families}
     shared = {family: len(members) for family, members in families.items() if len(members) > 1}
     assert shared == {"ResNet on ImageNet-1k": 3, "ViT on ImageNet-1k": 2}
+
+
+def test_power_counts_the_comparisons_that_the_report_makes(published):
+    """Of the plan alone and with results there; of secondary metrics as well."""
+    report = Report(collect([published]), "golu")
+    made = [(row.recipe, row.metric_name, pair.other) for row, pairs in report.paired for pair in pairs]
+    recipes = sorted({row.recipe for row in report.rows})
+    names = ["relu", "gelu", "swish", "mish", "golu"]
+    plan = study_from({"activations": names, "experiment": [{"recipes": recipes}]}, "a test")
+    assert comparison_count(planned_runs(plan), [], "golu") == len(made) > 4 * len(recipes)
+    assert comparison_count(planned_runs(plan), report.rows, "golu") == len(made)
+    varied = [{"recipes": ["digits"], "flags": {"epochs": [2, 3]}}]
+    runs = planned_runs(study_from({"activations": names, "experiment": varied}, "a test"))
+    assert comparison_count(runs, [], "golu") == 8
+
+
+def test_recipes_of_one_network_on_one_data_set_are_one_family_without_a_published_row(tmp_path):
+    for recipe in ("digits", "mlp-digits"):
+        for name in ("relu", "golu"):
+            folder = write_run(tmp_path, "vision", recipe, name, 0, {"top1": 90.0})
+            change_result(folder, recipe=f"my-{recipe}")
+    rows = Report(collect([tmp_path]), "golu").rows
+    assert {row.recipe for row in rows} == {"my-digits", "my-mlp-digits"}
+    assert {row.family for row in rows} == {"a model on digits"}
 
 
 def test_the_published_tables_are_significant_over_recipes(published):

@@ -137,6 +137,18 @@ def test_a_convex_function_is_a_smooth_bowl(kind):
     assert plane.sharpness > 0 and plane.roughness < 1e-6
 
 
+@pytest.mark.parametrize("points", range(5, 43, 2))
+def test_no_point_of_the_ring_is_lost_to_rounding(points):
+    """Those within a step of half the reach, in whole numbers: 16 (i² + j²) from (points - 3)² to (points + 1)²."""
+    middle, ring, edge = points // 2, 0, numpy.zeros((points, points))
+    for i, j in numpy.ndindex(points, points):
+        size = 16 * ((i - middle) ** 2 + (j - middle) ** 2)
+        ring += (points - 3) ** 2 <= size <= (points + 1) ** 2
+        edge[i, j] = size in ((points - 3) ** 2, (points + 1) ** 2)
+    edge[middle, middle] = 0.0
+    assert shape_numbers(edge)[0] == pytest.approx(edge.sum() / ring)
+
+
 def test_roughness_is_what_no_paraboloid_explains():
     place = numpy.linspace(-1, 1, 21)
     x, y = numpy.meshgrid(place, place, indexing="ij")

@@ -37,6 +37,10 @@ _PAPER_SCALE = 0.1
 """Of the paper's directions: a normal vector is many times as long as the weights."""
 
 
+_ROUNDING = 1e-9
+"""Points of the grid lie on the edge of the ring exactly, and must not be lost to the last digit of a root."""
+
+
 @dataclass(frozen=True)
 class Plane:
     """The mean test loss around a run's weights.
@@ -128,8 +132,9 @@ def shape_numbers(losses: Values) -> tuple[float, float]:
     place = numpy.linspace(-1, 1, points)
     x, y = numpy.meshgrid(place, place, indexing="ij")
     radius = numpy.hypot(x, y)
-    ring = numpy.abs(radius - 0.5) <= 1.0 / (points - 1)
-    inside = radius <= 0.5 + 1.0 / (points - 1)
+    step = 1.0 / (points - 1) + _ROUNDING
+    ring = numpy.abs(radius - 0.5) <= step
+    inside = radius <= 0.5 + step
     middle = losses[points // 2, points // 2]
     if not numpy.isfinite(losses[inside]).all():
         return math.inf, math.inf

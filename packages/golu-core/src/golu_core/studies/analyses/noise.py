@@ -21,7 +21,7 @@ from golu_core.training.tasks.analysis_model import AnalysisModel, Batch
 
 from ..reporting.figures import NamedFigure, plain_style
 from ..reporting.looks import color
-from ..reporting.metrics import paper_name
+from ..reporting.metrics import metric_of, paper_name
 from ..reporting.tables import Table, TableCell, TableRow
 from .findings import Findings
 from .trained import INTERVALS, RecipeRuns, look_into, mean_and_half_width, with_interval
@@ -122,6 +122,10 @@ def _table(recipe: RecipeRuns[Curves], kind: str, draws: int) -> Table:
 
 def _figure(recipe: RecipeRuns[Curves]) -> NamedFigure:
     kinds = _kinds(recipe)
+    (first, *_) = recipe.by_activation.values()
+    result = first[0].run.result
+    label = metric_of(result.task, result.primary_metric.name).label
+    is_share = label.endswith("(%)")
     with plain_style():
         figure = new_figure(4.2 * len(kinds), 3.4)
         panels = figure.subplots(1, len(kinds), squeeze=False)[0]
@@ -134,11 +138,13 @@ def _figure(recipe: RecipeRuns[Curves]) -> NamedFigure:
                 axes.plot(percent, means, color=color(name), linewidth=width, label=paper_name(name))
                 if None not in halves:
                     low, high = ([m + sign * h for m, h in zip(means, halves, strict=True)] for sign in (-1, 1))
+                    if is_share:
+                        low, high = [max(value, 0.0) for value in low], [min(value, 100.0) for value in high]
                     axes.fill_between(percent, low, high, color=color(name), alpha=0.15, linewidth=0)
             axes.set(title=f"noise on {kind}", xlabel="deviation of the noise, %")
             axes.grid(True)
-        (first, *_) = recipe.by_activation.values()
-        panels[0].set_ylabel(first[0].run.result.primary_metric.name)
+        panels[0].set_ylabel(label)
         panels[0].legend()
-    caption = "Mean over seeds; bands are 95 % intervals over three or more of them, each by itself."
+    caption = "Mean over seeds; bands are 95 % intervals over three or more of them, each by itself"
+    caption += ", cut at 0 and 100 %." if is_share else "."
     return NamedFigure(f"noise-{recipe.recipe}", f"{recipe.recipe}: test metric under noise", caption, figure)
