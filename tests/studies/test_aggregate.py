@@ -190,10 +190,10 @@ def test_power_counts_the_comparisons_that_the_report_makes(published):
 
 
 def test_recipes_of_one_network_on_one_data_set_are_one_family_without_a_published_row(tmp_path):
-    for recipe in ("digits", "mlp-digits"):
+    for known in ("digits", "mlp-digits"):
         for name in ("relu", "golu"):
-            folder = write_run(tmp_path, "vision", recipe, name, 0, {"top1": 90.0})
-            change_result(folder, recipe=f"my-{recipe}")
+            folder = write_run(tmp_path, "vision", known, name, 0, {"top1": 90.0})
+            change_result(folder, recipe=f"my-{known}")
     rows = Report(collect([tmp_path]), "golu").rows
     assert {row.recipe for row in rows} == {"my-digits", "my-mlp-digits"}
     assert {row.family for row in rows} == {"a model on digits"}
