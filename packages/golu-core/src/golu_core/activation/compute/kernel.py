@@ -1,4 +1,11 @@
-"""Launches the CUDA kernels of `golu.cu` through CuPy, on torch's memory and torch's current stream."""
+"""Launch the CUDA kernels of `golu.cu` through CuPy, on torch's memory and torch's current stream.
+
+check      once per process, compile one kernel; if that fails, warn once with the cause and the cure
+choose     dense tensors of one layout use a kernel over elements, all others a kernel over rows
+name       pick the kernel by direction and dtype, and its vector form if all addresses are multiples of 16 bytes
+compile    compile each kernel on its first call; CuPy caches the binary on disk
+launch     pass pointers, sizes and rounded constants to the kernel, on the stream that torch is using
+"""
 
 from __future__ import annotations
 
@@ -37,8 +44,10 @@ class TransferStyle(NamedTuple):
 moves = TransferStyle()
 
 _THREADS_PER_BLOCK = 256
+"""A multiple of the warp size that every GPU supports, with several blocks per multiprocessor."""
 _VECTOR_BYTES = 16
-_MOST_BLOCKS_OF_ROWS = 65_535  # of a grid's second dimension
+"""The widest load of one CUDA thread."""
+_MOST_BLOCKS_OF_ROWS = 65_535  # CUDA's limit for the second dimension of a grid
 
 
 def compile_options() -> tuple[str, ...]:
