@@ -37,7 +37,9 @@ from .findings import Findings
 
 _FEWEST_ROUNDS = 6  # with fewer, the signed-rank test has no interval of 95 %
 _CPU_SAMPLES = 8
+"""A small batch, because the paper's networks are slow on a CPU."""
 _WARM_UP = 3
+"""Steps before the first measurement, in which libraries compile and choose algorithms."""
 _PARTS = ("training", "inference")
 _WHAT = {"training": "A step of forward, backward and optimizer", "inference": "A forward pass without gradients"}
 _PAPER = {

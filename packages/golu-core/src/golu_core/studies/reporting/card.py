@@ -11,6 +11,7 @@ from .metrics import paper_name
 from .summary import Row, hardware
 
 _PAPER_SEEDS = 3
+"""Seeds of each mean in the paper."""
 _NOT_SOFTWARE = {"device", "host_cpu", "host_cores", "system", "golu_on_cpu"}
 
 

@@ -1,4 +1,11 @@
-"""Reads the results below some folders: what they are follows from their content, never from their path."""
+"""Read the results below some folders. A run is identified by the content of its files, never by its path.
+
+find       walk the folders, and sort run folders into finished and unfinished
+read       parse each result.json and config.json; one error lists all files that cannot be read
+join       attach a config's settings to each result, by its checksum or by a sibling's
+select     of several copies of a run keep one, and list the others as left out
+sort       order the runs by content, so that the order of the folders does not matter
+"""
 
 from __future__ import annotations
 
@@ -26,8 +33,11 @@ from golu_core.training.tasks.task import installed_tasks, recipes_of, with_curr
 from .choices import DATA, TOKENIZER, Choice
 
 _NOT_SEARCHED = {"checkpoints", "samples"}
+"""Subfolders of a run with many files and no further runs."""
 _NAMED = 10
+"""Files listed in an error: enough to see a pattern, few enough for one screen."""
 _LARGEST = 2.0**63
+"""Larger numbers come from damaged files, and would overflow in NumPy."""
 UNFINISHED = "unfinished: it has no result.json"
 
 

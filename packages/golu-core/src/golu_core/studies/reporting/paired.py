@@ -2,7 +2,13 @@
 
 Estimate and interval are those of Hodges and Lehmann (Annals of Mathematical Statistics 34, 1963), which belong to
 Wilcoxon's signed-rank test: the median of all means of two differences, and the shifts that the test does not reject.
-One collapsed seed, which turns a mean, does not turn them.
+A single collapsed seed can flip the sign of a mean, but not of these.
+
+    pair       subtract the other activation's metric from the reference's, for each seed that both have
+    test       compute the exact p of each comparison that has enough seeds to reach a p below 0.05
+    correct    apply Holm's correction over all comparisons of the report together
+    estimate   compute the pseudomedian, its own interval, and the interval that holds for all comparisons together
+    claim      combine p, mean and failures into a verdict: better, worse, or no difference shown
 """
 
 from __future__ import annotations
@@ -19,7 +25,9 @@ from numpy.typing import NDArray
 from .summary import Row
 
 ALPHA = 0.05
+"""The level of tests and intervals, as usual in the field."""
 _DIGITS = 7
+"""Results store six decimals, so further digits of a difference are rounding errors."""
 FEWEST_SEEDS = 6
 """For an interval of 95 % by the signed-rank test: below, it rejects no shift at all."""
 

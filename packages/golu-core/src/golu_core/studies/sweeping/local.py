@@ -1,4 +1,11 @@
-"""Runs a study on this machine: one run after the other, or several at a time."""
+"""Run a study on this machine, one run after the other or several in parallel.
+
+look       read each run's state from its folder: new, stopped, finished, failed, or trained by another process
+start      launch a run whose prerequisite is finished, as soon as fewer than `parallel` runs are running
+collect    wait for processes to exit, and record a failure's last line of output in a note next to the log
+stop       on a signal, pass SIGTERM on to all runs, and wait until they have saved a checkpoint
+summarize  print the number of runs in each state; the same command continues the study
+"""
 
 from __future__ import annotations
 
@@ -31,8 +38,11 @@ from golu_core.training.storage.ownership import STUDY_MARKER, read_marker, remo
 from .study import PlannedRun
 
 _SECONDS_TO_SAVE = 120.0
+"""Time for a step and a checkpoint, before the processes are killed."""
 _SECONDS_BETWEEN_LOOKS = 0.2
-_SECONDS_BETWEEN_LOOKS_ELSEWHERE = 2.0  # which take the other process's lock file in hand
+"""Short next to any run, and long enough to cost no CPU time."""
+_SECONDS_BETWEEN_LOOKS_ELSEWHERE = 2.0
+"""Longer, because each look opens the other process's lock file."""
 
 
 class State(Enum):
