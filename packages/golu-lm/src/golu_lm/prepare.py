@@ -1,4 +1,11 @@
-"""Tokenize a corpus into `train.bin`, `test.bin`, and `meta.json`: all or nothing, and resumed if killed."""
+"""Tokenize a corpus into `train.bin`, `test.bin`, and `meta.json`: all or nothing, and resumed if killed.
+
+begin      create a hidden partial folder with a journal, or reopen those of a killed preparation
+truncate   cut each split's file back to the tokens that the journal records
+tokenize   append a block of documents to the file, sync it, and record the position in the journal
+describe   write meta.json with the counts and checksums, and remove the journal
+publish    rename the partial folder to its final name
+"""
 
 from __future__ import annotations
 
@@ -44,6 +51,7 @@ META_FILE = TOKENS_MARKER
 FORMAT = "golu-tokens/1"
 _JOURNAL = "journal.json"
 _CHARACTERS_AT_ONCE = 1 << 24
+"""Characters per block: enough to keep all threads busy, while a block and its tokens fit into memory."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,12 @@
 """Convert parallel text to subwords in a folder that appears complete or not at all, and resume if killed.
 
-There are three stages, each in blocks that a journal records: splitting all text into words, learning subwords from the
-training words, and encoding all splits as subwords. At most one block is in memory, except for the word counts during
-learning.
+    begin      create a hidden partial folder with a journal, or reopen those of a killed preparation
+    split      split all text into words, in blocks that the journal records
+    learn      learn the subwords from the counts of the training words
+    encode     encode all splits as subwords, again in blocks that the journal records
+    publish    write the description with the checksums, and rename the partial folder to its final name
+
+At most one block is in memory, except for the word counts during learning.
 """
 
 from __future__ import annotations
@@ -49,7 +53,9 @@ SUBWORDS_FILE = "subwords.json"
 FORMAT = "golu-pairs/1"
 _JOURNAL = "journal.json"
 _PAIRS_AT_ONCE = 20_000
+"""Pairs per journaled block: a killed preparation repeats at most this many."""
 _LINES_OF_A_TASK = 1_000
+"""Lines that a worker process gets at once: few enough to share the work evenly."""
 _HELD_OUT = 100
 """One pair in 100 becomes a validation pair, and one in 100 a test pair, if these splits are missing."""
 
