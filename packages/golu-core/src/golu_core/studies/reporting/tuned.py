@@ -134,8 +134,8 @@ def tuning_sentences(collection: Collection) -> list[str]:
     said = [f"Settings were tuned: {budget}{f'; but {problems}' if problems else fair}."]
     if seeds[0] < _FEWEST_PILOT_SEEDS:
         said.append(
-            f"With fewer than {_FEWEST_PILOT_SEEDS} pilot seeds, reports claim differences that are not there too often: "
-            "with 3, in 8% of reports instead of 5%."
+            f"With fewer than {_FEWEST_PILOT_SEEDS} pilot seeds, reports claim differences that are not there too "
+            "often: with 3, in 8% of reports instead of 5%."
         )
     return [*said, *_edges(collection)]
 
