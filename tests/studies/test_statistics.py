@@ -357,6 +357,24 @@ def test_what_is_no_larger_is_claimed_where_the_seeds_show_it():
     assert not paired_comparisons([row], "golu")[0][1][0].equivalent
 
 
+def test_a_difference_and_its_bound_are_claimed_together():
+    """A real difference that is smaller than what matters is both; and equal seeds are no lack of seeds."""
+    random = numpy.random.default_rng(6)
+    small = random.normal(0.05, 0.01, 12)
+    for sign, word in ((1, "better"), (-1, "worse")):
+        row = row_from({"relu": [100.0] * 12, "golu": (100 + sign * small).tolist()})
+        (pair,) = paired_comparisons([row], "golu", 0.6)[0][1]
+        assert pair.verdict == f"{word}, by less than 0.6 %"
+        assert f"{word} in 1 (r against ReLU)" in (said := answer([(row, [pair])], [""], "golu")[0])
+        assert "in 1 no difference is above 0.6 %" in said
+        assert paired_comparisons([row], "golu")[0][1][0].verdict == word
+    equal = row_from({"relu": [100.0] * 12, "golu": [100.1, 99.9, 100.1, *[100.0] * 9]})
+    (pair,) = paired_comparisons([equal], "golu", 0.6)[0][1]
+    assert pair.p is None and pair.verdict == "no difference above 0.6 %"
+    assert "too few seeds" not in answer([(equal, [pair])], [""], "golu")[0]
+    assert paired_comparisons([equal], "golu")[0][1][0].verdict == "too few seeds"
+
+
 SIDES = ((1, "greater"), (-1, "less"))
 
 

@@ -60,16 +60,17 @@ def _over_seeds(listed: Sequence[tuple[Row, PairedComparison]], name: str) -> st
     better, worse, tested, equal = ([], [], 0, 0)
     for row, pair in listed:
         tested += pair.p is not None
-        equal += pair.verdict.startswith("no difference above")
+        equal += pair.equivalent
         if pair.verdict.startswith("better"):
             better.append(_comparison(row, pair))
         elif pair.verdict.startswith("worse"):
             worse.append(_comparison(row, pair))
-    few = len(listed) - tested
-    if not tested:
+    few = sum(pair.p is None and not pair.equivalent for _, pair in listed)
+    if not tested and not equal:
         what = "the one comparison" if few == 1 else f"each of the {few} comparisons"
         return f"Over seeds no claim: {what} of {name} has too few seeds for one."
     claims = f"{name} is better in {_counted(better)} and worse in {_counted(worse)}"
+    tested = tested or len(listed)
     rest = f"; in {equal} no difference is above {listed[0][1].within:g} %" if equal else ""
     rest += f"; {few} more have too few seeds" if few else ""
     together = "1 comparison" if tested == 1 else f"{tested} comparisons that are corrected together"

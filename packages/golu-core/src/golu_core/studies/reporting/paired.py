@@ -78,7 +78,7 @@ class PairedComparison:
         claim, counted = self._claim, [("failed", self.failed)]
         if sum(self.collapsed) > sum(self.failed):
             counted.append(("collapsed", self.collapsed))
-            claim += " in the typical seed" if claim in ("better", "worse") else ""
+            claim += " in the typical seed" if claim.startswith(("better", "worse")) else ""
         told = [
             f"; {mine} and {other} of {len(self.seeds)} seeds {what}"
             for what, (mine, other) in counted
@@ -88,15 +88,16 @@ class PairedComparison:
 
     @property
     def _claim(self) -> str:
-        if self.p is None:
-            return "too few seeds"
-        if self.p >= ALPHA:
-            return f"no difference above {self.within:g} %" if self.equivalent else "no difference shown"
+        if self.p is None or self.p >= ALPHA:
+            if self.equivalent:
+                return f"no difference above {self.within:g} %"
+            return "too few seeds" if self.p is None else "no difference shown"
         # a failure is a loss, and has no number that could contradict
         if not any(self.failed) and self.mean * self.difference < 0:
             return "no claim: mean and median disagree"
         direction = self.difference if not math.isnan(self.difference) else 2 * self.better - len(self.seeds)
-        return "better" if direction > 0 else "worse"
+        bound = f", by less than {self.within:g} %" if self.equivalent else ""
+        return ("better" if direction > 0 else "worse") + bound
 
 
 @dataclass(frozen=True)
