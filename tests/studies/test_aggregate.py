@@ -354,7 +354,7 @@ def test_a_diverged_run_that_nothing_says_how_to_count_is_left_out(digits, capsy
     fail(digits / "again")
     assert run(digits) == 0
     shown = capsys.readouterr().out
-    assert "seed0: failed, and no finished run of its recipe" in shown and "again: failed, and is a duplicate" in shown
+    assert "seed0: failed, and its recipe has no finished run" in shown and "again: failed, and is a duplicate" in shown
     assert "6 runs are in the tables, 2 were left out" in shown
 
 

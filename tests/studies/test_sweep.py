@@ -584,7 +584,7 @@ def test_without_an_answer_of_squeue_nothing_is_submitted(tmp_path, slurm, stood
     (slurm.programs / "squeue").write_text("#!/bin/sh\necho slurm_load_jobs error >&2\nexit 1\n")
     capsys.readouterr()
     assert run(*words) == 2
-    assert "squeue does not say which are still queued: slurm_load_jobs error" in capsys.readouterr().err
+    assert "squeue does not report which are still queued: slurm_load_jobs error" in capsys.readouterr().err
 
 
 def test_what_failed_on_a_cluster_is_tried_again_only_if_asked(tmp_path, slurm, stood_in, capsys):

@@ -195,7 +195,7 @@ def test_a_choice_at_the_edge_is_named(tmp_path, capsys):
     plan = study(tmp_path, {**TUNE, "log_uniform": {"optim.lr": [0.1, 0.11]}})
     finish(plan)
     assert [choice.at_edge for choice in read_choices(tmp_path)] == [["optim.lr"], ["optim.lr"]]
-    assert "At the edge of what was tried" in " ".join(report_of(tmp_path).answer)
+    assert "At the edge of the range tried" in " ".join(report_of(tmp_path).answer)
 
 
 @pytest.mark.parametrize(

@@ -108,8 +108,8 @@ def power_table(planned: Sequence[PlannedRun], output_dir: Path, percent: float,
     table.notes.append(
         f"With these seeds {100 * _POWER:g} % of studies would show a difference of {percent:g} % of the other mean, "
         f"at 5 % over all {comparisons} comparisons of the report together, of all metrics and varied flags. For "
-        "normal differences; few seeds give a rough spread. The paper's ± is the standard error of 3 seeds' population "
-        "deviation; its seeds are taken for independent."
+        "normal differences; with few seeds, the spread is a rough estimate. The paper's ± is the standard error "
+        "of 3 seeds' population deviation; its seeds are assumed to be independent."
     )
     return table
 

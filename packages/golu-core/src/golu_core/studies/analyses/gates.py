@@ -123,7 +123,7 @@ def analyze_gates(activations: Sequence[str]) -> Findings:
     shapes = {name: shape_of(function, x) for name, function in functions.items()}
     moments = {name: moments_of(function) for name, function in functions.items()}
     table = Table(
-        "Activations, and what they do to normal numbers of mean 0 and variance 1",
+        "Activations, and their moments on standard normal inputs",
         ("activation",),
         ("gate at 0", "smallest value", "at", "largest slope", "mean", "variance", "mean slope", "variance of slope"),
     )
@@ -155,7 +155,7 @@ def analyze_gates(activations: Sequence[str]) -> Findings:
         [table],
         [figure for figure in figures if figure is not None],
         {"x": x.tolist(), "activations": curves},
-        ["The shape of an activation does not tell how a network with it trains: compare runs for that."],
+        ["The shape of an activation does not show how well a network trains with it: compare runs for that."],
     )
 
 

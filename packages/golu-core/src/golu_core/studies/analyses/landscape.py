@@ -178,8 +178,8 @@ def analyze_landscape(
         }
     )
     cannot = [
-        "Two directions of many thousand: a plane that looks flat says little of the others.",
-        "With the paper's directions a network with larger weights looks flatter; filter directions take that out."
+        "These are two directions of many thousand: a flat plane tells you little about the others.",
+        "With the paper's directions, a network with larger weights looks flatter; filter directions correct for that."
         if kind == "paper"
         else "",
     ]
@@ -216,8 +216,8 @@ def _table(recipe: RecipeRuns[Plane], reach: float, kind: Directions, recompute:
     norms = "recomputed at each point" if recompute else "as trained"
     table.notes.append(
         f"{kind} directions, the same for all; from −{reach:g} to {reach:g} of their lengths; batch norm's statistics "
-        f"{norms}. Sharpness: mean rise half way to the edge. Roughness: what no paraboloid explains in that circle, "
-        f"as a share of the rise. {INTERVALS}"
+        f"{norms}. Sharpness: mean rise half way to the edge. Roughness: the residual of a paraboloid fit in that "
+        f"circle, as a share of the rise. {INTERVALS}"
     )
     return table
 

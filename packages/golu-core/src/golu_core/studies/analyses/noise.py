@@ -86,11 +86,9 @@ def analyze_noise(folders: Sequence[Path], samples: int, data_dir: Path | None, 
     tables = [_table(recipe, kind, draws) for recipe in runs.recipes for kind in _kinds(recipe)]
     figures = [_figure(recipe) for recipe in runs.recipes]
     numbers = runs.records(lambda seen: {"metric": seen.run.result.primary_metric.name, **_finite(seen.found)})
-    cannot = [
-        "Random noise is one kind of change: it tells nothing of adversarial ones, or of other pictures of such things."
-    ]
+    cannot = ["Random noise is one kind of change: it tells you nothing about adversarial ones or about other images."]
     if any("inputs" not in seen.found for seen in runs.seen):
-        cannot.append("Tokens take no noise: for language models it is on the weights alone.")
+        cannot.append("Tokens cannot be noisy: for language models, only the weights get noise.")
     return Findings(
         "noise", tables, figures, {"shares": list(SHARES), "draws": draws, "runs": numbers}, [*cannot, runs.left_out]
     )

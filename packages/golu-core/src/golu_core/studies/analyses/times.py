@@ -226,8 +226,8 @@ def _table(found: Sequence[Times], part: str, place: str) -> Table:
         )
     rounds = len(next(iter(found[0].seconds[part].values())))
     table.notes.append(
-        f"{_WHAT[part]}, as a multiple of the network's own activation's, on {place}. Hodges and Lehmann's estimate "
-        f"over {rounds} rounds in which the networks take turns, with its interval of 95 % by the signed-rank test, "
+        f"{_WHAT[part]}, as a multiple of the default activation's, on {place}. Hodges and Lehmann's estimate over "
+        f"{rounds} rounds in which the networks alternate, with its interval of 95 % by the signed-rank test, "
         f"each by itself. {_PAPER[part]}"
     )
     return table

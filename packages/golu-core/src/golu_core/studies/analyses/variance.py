@@ -94,7 +94,7 @@ def analyze_photograph(activations: Sequence[str]) -> Findings:
     caption = "ReLU's zeros are its highest bar; logarithmic."
     drawn = NamedFigure("variance-photograph", "Outputs on a photograph", caption, figure)
     numbers_of = {name: {"mean": float(y.mean()), "variance": float(y.var())} for name, y in outputs.items()}
-    cannot = ["A random layer is not a trained one: give finished runs for those."]
+    cannot = ["A random layer is not a trained one: pass finished runs to analyze trained layers."]
     return Findings("variance", [table], [drawn], {"variance_before": before, "activations": numbers_of}, cannot)
 
 
@@ -208,7 +208,7 @@ def analyze_layers(folders: Sequence[Path], samples: int, data_dir: Path | None)
     numbers = runs.records(lambda seen: {"layers": [vars(layer) for layer in seen.found]})
     cannot = [
         "Variances of a trained network follow from its training as much as from its activation.",
-        "Activations that are called as functions, and not as modules, are not seen.",
+        "Activations that are called as functions, not as modules, are not counted.",
     ]
     return Findings("variance", tables, figures, {"flat_below": _FLAT, "runs": numbers}, [*cannot, runs.left_out])
 
@@ -228,7 +228,7 @@ _OVER_LAYERS: Mapping[str, tuple[str, Any]] = {
 
 
 def _table(recipe: RecipeRuns[list[LayerSpread]]) -> Table:
-    title = f"{recipe.recipe}: what passes its activations"
+    title = f"{recipe.recipe}: outputs and gradients at its activations"
     headings = ("layers", *(heading for heading, _ in _OVER_LAYERS.values()), "seeds")
     table = Table(title, ("activation",), headings)
     for name, several in recipe.by_activation.items():

@@ -127,7 +127,7 @@ def choice_lines(choices: Sequence[Choice]) -> Iterator[str]:
         if agreeing < seeds:
             yield f"{name}: {agreeing} of {seeds} pilot seeds chose it; each seed is trained with a pilot seed's choice"
         for flag in choice.at_edge:
-            yield f"{name}: {flag} is at the edge of what was tried, so that other values may be better: widen tune"
+            yield f"{name}: {flag} is at the edge of the range tried, so other values may be better: widen tune"
 
 
 def as_json(choice: Choice) -> dict[str, Any]:

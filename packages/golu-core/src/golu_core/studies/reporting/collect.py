@@ -202,10 +202,10 @@ def _checked(values: Mapping[str, Any], path: str) -> Result:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise RequestError(f"{path}: {name} is {_short(value)}, which is not a number")
         if isinstance(value, int) and abs(value) > _LARGEST:
-            raise RequestError(f"{path}: {name} has {value.bit_length()} bits, which no run gives")
+            raise RequestError(f"{path}: {name} has {value.bit_length()} bits, which no run can have")
     for name in ("train_seconds", "eval_seconds"):
         if not 0 <= numbers[name] < _LARGEST:
-            raise RequestError(f"{path}: {name} is {numbers[name]}, which no run takes")
+            raise RequestError(f"{path}: {name} is {numbers[name]}, which no run can have")
     for name in ("steps", "seed", "world_size"):
         if not isinstance(numbers[name], int) or numbers[name] < 0:
             raise RequestError(f"{path}: {name} is {numbers[name]}, which is not a count")

@@ -43,7 +43,7 @@ def with_failed_runs(collection: Collection) -> Collection:
             continue
         run = _failed_run(left.folder, failure, [*collection.runs, *diverged.values()])
         if run is None:
-            reason = f"failed, and no finished run of its recipe says by what to count it: {failure.reason}"
+            reason = f"failed, and its recipe has no finished run that names the metric: {failure.reason}"
             left_out.append(LeftOut(left.folder, reason))
         elif _key(run) in finished or _key(run) in diverged:
             left_out.append(LeftOut(left.folder, f"failed, and is a duplicate of another run: {failure.reason}"))

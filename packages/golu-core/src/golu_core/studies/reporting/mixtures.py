@@ -48,7 +48,7 @@ def refuse_mixed(runs: Sequence[RunResult]) -> None:
         raise RequestError(
             "runs of one recipe have differing configs:\n  "
             + "\n  ".join(lines)
-            + "\ngive fewer folders, or --allow-mixed, which makes each config a row of its own"
+            + "\npass fewer folders, or --allow-mixed, which shows each config in a separate row"
         )
 
 
@@ -60,7 +60,7 @@ def refuse_two_sources(runs: Iterable[RunResult]) -> None:
     for name, found in sources.items():
         if len(found) > 1:
             listed = ", ".join(f"{source or 'none'} ({shown(folder)})" for source, folder in sorted(found.items()))
-            raise RequestError(f"runs with {name} have different code of it: {listed}; give the folders of one of them")
+            raise RequestError(f"runs with {name} have different code of it: {listed}; pass the folders of one of them")
 
 
 def _counted(value: str, folders: Sequence[Path]) -> str:

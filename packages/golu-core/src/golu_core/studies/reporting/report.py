@@ -35,7 +35,7 @@ _METHODS = [
         "The paper's ± is std(ddof=0)/√3 in all cells that can be checked, but for Mask R-CNN's, where ddof is 1. "
         "A run whose metric is not a number, or that a loss ended that is not one (failure.json), has failed. Failures "
         "are shown next to the mean of the others; an activation that failed is ranked after all that failed less "
-        "often, and one with fewer than half as many runs as another takes no part in ranks and is never the best.",
+        "often, and one with fewer than half as many runs as another has no rank and is never the best.",
     ),
     (
         "Paired differences over seeds",
@@ -45,21 +45,21 @@ _METHODS = [
         "few seeds) does not reject. They assume differences symmetric around their median. Below 6 seeds there is no "
         "such interval; Student's t of the mean stands there, marked by a t: it assumes that differences are normal, "
         "which 3 seeds cannot show. P-values are corrected by Holm's method over all comparisons of the report "
-        "(statsmodels), and the second interval is for all of them together (Bonferroni): a reader takes the report "
-        "as a whole. They are given where the seeds can carry one below 0.05: from 6 seeds on against one activation "
-        "in one recipe, from 8 against four, from 12 in sixteen recipes. With 3 seeds not even an uncorrected p can "
-        "fall below 0.25. A seed at which one activation failed is its largest loss. A seed has collapsed if it "
-        "failed or ended more than half way from the best activation's median to chance (100/classes for top-1, "
-        "500/classes for top-5, 0 for other metrics of which more is better), and where less is better, above twice "
-        "that median; the verdict is of the typical seed then, and counts the collapsed ones. Where mean and estimate "
-        "have different signs, nothing is claimed. With --equivalence-margin D, a difference above D percent of the "
-        "other mean is claimed to be absent where two one-sided signed-rank tests exclude it, corrected by "
-        "Bonferroni's method.",
+        "(statsmodels), and the second interval is for all of them together (Bonferroni), because a reader sees the "
+        "report as a whole. They are reported where the seeds can reach one below 0.05: from 6 seeds on against one "
+        "activation in one recipe, from 8 against four, from 12 in sixteen recipes. With 3 seeds not even an "
+        "uncorrected p can fall below 0.25. A seed at which one activation failed is its largest loss. A seed has "
+        "collapsed if it failed or ended more than half way from the best activation's median to chance (100/classes "
+        "for top-1, 500/classes for top-5, 0 for other metrics of which more is better), and where less is better, "
+        "above twice that median; the verdict is of the typical seed then, and counts the collapsed ones. Where mean "
+        "and estimate have different signs, nothing is claimed. With --equivalence-margin D, a difference above D "
+        "percent of the other mean is claimed to be absent where two one-sided signed-rank tests exclude it, "
+        "corrected by Bonferroni's method.",
     ),
     (
         "Over recipes",
         "ranks of means, as Demsar (JMLR 2006) has it. Recipes of one line of architectures on one data set, such as "
-        "ResNets on ImageNet, are a family: they say much the same, so that a family is one block, with the mean of "
+        "ResNets on ImageNet, are a family: they give similar evidence, so a family is one block, with the mean of "
         "its recipes' ranks, ranked again. Friedman's test with a p-value by permuting ranks within families (SciPy, "
         "9,999 permutations) assumes that families are independent; those that share a data set are not quite. If it "
         "rejects: Nemenyi's test, with the critical-difference diagram, and Wilcoxon's signed-rank test over a "
@@ -74,8 +74,8 @@ _METHODS = [
     (
         "Relative time",
         "mean seconds of an optimizer step, and of all evaluations of a run, over those of the architecture's own "
-        "activation; only for runs with the same device, processor, processes and steps. Other work on the machine is "
-        "not known to this tool.",
+        "activation; only for runs with the same device, processor, processes and steps. Other load on the machine is "
+        "unknown.",
     ),
 ]
 

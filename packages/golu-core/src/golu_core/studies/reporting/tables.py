@@ -187,7 +187,7 @@ def rank_table(over: OverRecipes) -> Table | None:
     shared = [family for family in over.families if sum(row.family == family for row in over.rows) > 1]
     if shared:
         table.notes.append(f"Of one family, which counts once in mean ranks and tests: {'; '.join(shared)}.")
-    table.notes.extend(f"{row.name} takes no part: {reason}." for row, reason in over.left_out)
+    table.notes.extend(f"{row.name} is left out: {reason}." for row, reason in over.left_out)
     return table
 
 
@@ -249,8 +249,8 @@ def paired_table(paired: Sequence[tuple[Row, list[PairedComparison]]], reference
     table.notes.append(
         "Better by: Hodges and Lehmann's estimate over seeds, with its 95 % interval, and the interval that holds for "
         "all comparisons of this table together; t: Student's, of the mean, where seeds are too few for another. "
-        "p: of the signed-rank test, corrected by Holm's method over the table; smallest p: that this many seeds can "
-        "give. Where it is not below 0.05, nothing is tested."
+        "p: of the signed-rank test, corrected by Holm's method over the table; smallest p: the smallest that this "
+        "many seeds can reach. If it is not below 0.05, nothing is tested."
     )
     return table if table.rows else None
 

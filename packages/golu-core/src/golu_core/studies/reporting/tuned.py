@@ -177,7 +177,7 @@ def _edges(collection: Collection) -> Iterable[str]:
         for flag in choice.at_edge
     ]
     if at_edge:
-        yield f"At the edge of what was tried, so that other values may be better: {', '.join(at_edge)}."
+        yield f"At the edge of the range tried, so other values may be better: {', '.join(at_edge)}."
 
 
 def choices_by_recipe(collection: Collection) -> dict[str, list[Choice]]:

@@ -113,7 +113,7 @@ def _submitted_before(logs: Path) -> dict[str, str]:
         return {str(name): str(job) for name, job in content.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise RequestError(
-            f"{path} says which runs are queued, and cannot be read ({error}); if none is, remove it"
+            f"{path} lists the queued runs, and cannot be read ({error}); if no run is queued, remove it"
         ) from None
 
 
@@ -129,7 +129,7 @@ def _queued() -> set[str]:
     except (OSError, subprocess.SubprocessError) as error:
         words = getattr(error, "stderr", None) or error
         raise RequestError(
-            f"runs of this study were submitted before, and squeue does not say which are still queued: {words}"
+            f"runs of this study were submitted before, and squeue does not report which are still queued: {words}"
         ) from None
     return set(done.stdout.split())
 

@@ -225,7 +225,7 @@ def _check_tuning(study: Study, source: str) -> None:
         twice = [name for name in tuned if as_typed(name) in flags or tuned.count(name) > 1]
         bad = [name for name, ends in tune.log_uniform.items() if len(ends) != 2 or not 0 < ends[0] < ends[1]]
         problems = [
-            ("names no flag: give log_uniform or values", not tuned),
+            ("names no flag: set log_uniform or values", not tuned),
             ("has no seeds", not tune.seeds or min(tune.seeds) < 0),
             (f"uses the seeds {shared} of the study: pilot runs need other ones", bool(shared)),
             (f"has {', '.join(dict.fromkeys(twice))} twice, or in flags as well", bool(twice)),

@@ -163,7 +163,7 @@ def chosen_settings(study: Study, named: Named) -> list[Choice] | None:
         write_text(path, choices_text(choices))
     elif before != choices:
         raise RequestError(
-            f"{path} holds other choices than the pilot runs give now: the study's [tune] or its pilot runs were "
+            f"{path} holds other choices than the pilot runs now lead to: the study's [tune] or its pilot runs were "
             f"changed. Use another output_dir, or remove {path} and {study.output_dir / TUNED}"
         )
     return choices
