@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,6 +56,28 @@ def test_the_distance_is_added_to_a_result_that_is_written(fidelity, few_images,
     metrics = json.loads((tmp_path / FOLDER / "result.json").read_text())["metrics"]
     assert metrics["fid"] == 12.5 and metrics["fid_images"] == 3
     assert run_here("evaluate", str(FOLDER), cwd=tmp_path).returncode == 0
+
+
+def test_the_distance_of_a_finished_run_is_that_of_training(fidelity, few_images, tmp_path, run_here):
+    compared = []
+
+    def distance(input1, input2, **options):
+        pictures = [sorted(Path(folder).iterdir()) for folder in (input1, input2)]
+        compared.append([[path.read_bytes() for path in listed] for listed in pictures])
+        return {"frechet_inception_distance": 12.5}
+
+    fidelity.calculate_metrics = distance
+    assert run_here(*command(few_images, "--fid-images", "3"), cwd=tmp_path).returncode == 0
+    before = (tmp_path / FOLDER / "result.json").read_bytes()
+    done = run_here("evaluate", str(FOLDER), "--fid-images", "3", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "fid 12.5, of 3 drawn images" in done.stdout and "FID of 3 images is too high" in done.stderr
+    assert compared[0] == compared[1] and len(compared[0][0]) == 3
+    assert (tmp_path / FOLDER / "result.json").read_bytes() == before
+    done = run_here("evaluate", str(FOLDER), "--fid-weights", "weights.pth", cwd=tmp_path)
+    assert done.returncode == 2 and "used only with --fid-images" in done.stderr
+    done = run_here("evaluate", str(FOLDER), "--fid-images", "3", "--fid-weights", "gone.pth", cwd=tmp_path)
+    assert done.returncode == 2 and "gone.pth" in done.stderr
 
 
 def test_a_network_that_cannot_be_loaded_is_refused_before_anything(fidelity, few_images, tmp_path, run_here):

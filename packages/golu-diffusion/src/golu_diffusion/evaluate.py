@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from golu_core.training import BatchEvaluationFlags, Evaluation, FinishedRun, RequestError
+from golu_core.training import BatchEvaluationFlags, Evaluation, FinishedRun, NonNegativeInt, RequestError
+from golu_core.training.config import check_fields
 from golu_core.training.runs import AVERAGE_FILE, WEIGHTS_FILE
 
 from .config import DiffusionConfig
 from .data import DiffusionData, NoisyBatch, load_data, scaled
 from .diffusion import Diffusion
+from .fid import check_fid, distance_of_drawn
 from .model import UNet
 
 
@@ -82,10 +85,23 @@ def weights_file(config: DiffusionConfig, weights: str) -> str:
     return AVERAGE_FILE if weights == "average" or (weights == "evaluated" and averaged) else WEIGHTS_FILE
 
 
-def evaluate_run(folder: Path, flags: BatchEvaluationFlags) -> None:
-    """Print the test loss of a run folder's final weights."""
+@dataclass(frozen=True)
+class DiffusionEvaluationFlags(BatchEvaluationFlags):
+    """Evaluate the final weights of a finished run."""
+
+    fid_images: NonNegativeInt = 0
+    """Number of images to draw for the Fréchet inception distance (FID) to the first test images, the same number of
+    them. Needs the extra `fid`."""
+    fid_weights: Path | None = None
+    """File with torch-fidelity's inception weights; by default they are downloaded."""
+
+
+def evaluate_run(folder: Path, flags: DiffusionEvaluationFlags) -> None:
+    """Print the test loss of a run folder's final weights, and with `--fid-images` the FID of images that they draw."""
     finished = FinishedRun.at(folder, DiffusionConfig)
-    config = finished.evaluated_with(flags)
+    config = replace(finished.evaluated_with(flags), fid_images=flags.fid_images, fid_weights=flags.fid_weights)
+    check_fields(config)
+    check_fid(config)
     data = load_data(config)
     finished.check_input("data", data.fingerprint)
     model = load_run(finished)
@@ -93,3 +109,5 @@ def evaluate_run(folder: Path, flags: BatchEvaluationFlags) -> None:
         diffusion = Diffusion(config.noise, evaluation.device)
         metrics = evaluate(evaluation, model.to(evaluation.device), data, diffusion, flags.eval_batch)
         finished.print_beside_result(metrics, evaluation.processes)
+        if config.fid_images:
+            distance_of_drawn(evaluation.processes, model, diffusion, data, config)

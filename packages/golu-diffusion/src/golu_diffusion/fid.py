@@ -7,16 +7,21 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 
-from golu_core.training import RequestError
+from golu_core.training import Processes, RequestError
+from golu_core.training.messages import progress_bar
 from golu_core.training.runs import finite_metrics
 from golu_core.training.storage import read_tensors, scratch_folder
 
 from .config import DiffusionConfig
-from .data import NoisyImages
+from .data import DiffusionData, NoisyImages
+from .diffusion import Diffusion
+from .drawing import Sampling, drawn
 
+_FEW_IMAGES = 2048
+"""Fewer images than the network has features give a covariance that is not of full rank."""
 _EXTRACTOR, _FEATURES = "inception-v3-compat", "2048"  # torch-fidelity's defaults, those of Heusel et al.
 
 
@@ -72,6 +77,43 @@ def _downloaded() -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), progress=False)
     return path
+
+
+def distance_of_drawn(
+    processes: Processes, model: nn.Module, diffusion: Diffusion, data: DiffusionData, config: DiffusionConfig
+) -> float | None:
+    """Draw `config.fid_images` images with all processes, and print and return their FID; None on all but the main one.
+
+    Args:
+        processes: The processes that draw together.
+        model: A network that predicts the noise of (N, C, H, W) float32 images at (N,) int64 steps.
+        diffusion: The diffusion process.
+        data: The data set with the test images.
+        config: The configuration, with the number of images and the network's weights.
+
+    Raises:
+        RunFailure: An image or the distance is not finite.
+    """
+    count, test = config.fid_images, data.test
+    if count < _FEW_IMAGES:
+        processes.warn(
+            f"FID of {count:,} images is too high and depends on their number: compare it only with FID of as many "
+            f"images, and use 10,000 or more for one to publish"
+        )
+    sampling = Sampling("ddpm", None, config.seed, config.evaluation_batch)
+    images: dict[int, Tensor] = {}
+    with progress_bar("drawing images for FID", count, processes.is_main) as advance:
+        for batch in drawn(processes, model, diffusion, config.data.shape, count, sampling):
+            images |= batch
+            advance(len(images))
+    if not processes.is_main:
+        return None
+    stacked = torch.stack([images[number] for number in range(count)])
+    distance = frechet_distance(stacked, test, config, processes.device)
+    compared = min(count, test.source.count)
+    of_test = "all" if compared == test.source.count else f"the first {compared:,} of"
+    processes.say(f"fid {distance:.6g}, of {count:,} drawn images and {of_test} {test.source.count:,} test images")
+    return distance
 
 
 def frechet_distance(drawn: Tensor, test: NoisyImages, config: DiffusionConfig, device: torch.device) -> float:

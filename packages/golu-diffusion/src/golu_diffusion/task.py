@@ -21,6 +21,7 @@ TASK: Task[DiffusionConfig] = Task(
     outputs=("samples/epoch-*.png",),
     train="golu_diffusion.train:train",
     evaluate="golu_diffusion.evaluate:evaluate_run",
+    evaluation_flags="golu_diffusion.evaluate:DiffusionEvaluationFlags",
     commands={
         "export": Command(
             "export a finished run's model for ONNX Runtime or torch.export",

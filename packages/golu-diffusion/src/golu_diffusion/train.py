@@ -26,7 +26,7 @@ from .device_noise import DeviceNoise
 from .diffusion import Diffusion
 from .drawing import Sampling, draw
 from .evaluate import evaluate, squared_errors
-from .fid import check_fid, frechet_distance
+from .fid import check_fid, distance_of_drawn
 from .initial_weights import start_of_run
 from .model import UNet, build_model
 from .opening import opening, published_sizes
@@ -124,15 +124,7 @@ def _draw_grid(run: Run[DiffusionConfig], diffusion: Diffusion, epoch: int) -> N
 
 def _add_frechet_distance(run: Run[DiffusionConfig], data: DiffusionData, diffusion: Diffusion) -> None:
     """Sample images and add their FID to the result, which is already written."""
-    config = run.config
-    sampling = Sampling("ddpm", None, config.seed, config.evaluation_batch)
-    images = draw(run.processes, run.evaluated_model, diffusion, config.data.shape, config.fid_images, sampling)
-    if run.is_main:
-        distance = frechet_distance(images, data.test, config, run.device)
-        amend_result(run.folder / RESULT_FILE, {"fid": distance, "fid_images": float(config.fid_images)})
-        compared = min(config.fid_images, data.test.source.count)
-        of_test = "all" if compared == data.test.source.count else f"the first {compared:,} of"
-        run.processes.say(
-            f"fid {distance:.6g}, of {config.fid_images:,} drawn images and {of_test} "
-            f"{data.test.source.count:,} test images"
-        )
+    distance = distance_of_drawn(run.processes, run.evaluated_model, diffusion, data, run.config)
+    if distance is not None:
+        images = float(run.config.fid_images)
+        amend_result(run.folder / RESULT_FILE, {"fid": distance, "fid_images": images})
