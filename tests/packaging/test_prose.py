@@ -31,6 +31,20 @@ WORDS = {
 }
 
 
+# in messages and `--help`: what is wrong there, and the words of the field
+MESSAGES = {
+    r"\b(anew|made new)\b": "again, reinitialized",
+    r"\bleft over\b": "unused, remaining",
+    r"\bplaces?\b": "index, position, path, folder",
+    r"\bof (your|their|its|one's) own\b": "your own ...",
+    r"\b(is|are|was|were) (given|taken)\b|\btaken for\b": "passed, used, read as",
+    r"\bgives? (a|an|no|it|the)\b": "returns",
+    r"\btakes? (a|an|no|the)\b": "accepts, uses, needs",
+    r"\bsays? (that|what|which|so|how)\b": "reports, lists, prints",
+    r"\bwhat (it|is|was|an?|the|they|this|passes)\b": "name the thing",
+}
+
+
 @pytest.mark.parametrize("path", PROSE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_words(path):
     text = path.read_text(encoding="utf-8")
@@ -40,6 +54,41 @@ def test_words(path):
         for match in re.finditer(pattern, text, re.IGNORECASE)
     ]
     assert found == []
+
+
+def messages(source: str) -> list[tuple[int, str]]:
+    """Strings of a program that are sentences: those with a space, other than docstrings of modules and functions."""
+    tree = ast.parse(source)
+    documented = [n for n in ast.walk(tree) if isinstance(n, (ast.Module, ast.ClassDef, ast.FunctionDef))]
+    docstrings = {id(n.body[0].value) for n in documented if n.body and isinstance(n.body[0], ast.Expr)}
+    return [
+        (node.lineno, node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and " " in node.value.strip()
+        and id(node) not in docstrings
+    ]
+
+
+def clumsy(source: str) -> list[str]:
+    return [
+        f"line {line}: {match.group()!r}, write {better!r}"
+        for line, text in messages(source)
+        for pattern, better in MESSAGES.items()
+        for match in re.finditer(pattern, text)
+    ]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_messages_and_help_use_the_words_of_the_field(path):
+    assert clumsy(path.read_text(encoding="utf-8")) == []
+
+
+def test_a_clumsy_message_is_found():
+    """In a message and in the help text of a flag, but not in a docstring."""
+    assert len(clumsy('def f():\n    """It takes a file."""\n    raise ValueError("it takes no file")\n')) == 1
+    assert len(clumsy('class Flags:\n    """Flags."""\n    out: str = ""\n    """A folder of your own."""\n')) == 1
 
 
 def test_spelling():

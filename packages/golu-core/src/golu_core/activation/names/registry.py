@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LOADED_MARK = "_golu_activation"
 """The attribute under which modules that are not built in have their activation's name."""
 GROUP = "golu.activations"
-"""The entry points under which packages register activations of their own: a name, and a class or function."""
+"""The entry points under which packages register their activations: a name, and a class or function."""
 
 
 @dataclass(frozen=True)

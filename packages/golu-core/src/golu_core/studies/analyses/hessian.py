@@ -32,7 +32,7 @@ from .trained import INTERVALS, RecipeRuns, look_into, with_interval
 
 Values = NDArray[numpy.float64]
 Product = Callable[[Values], Values]
-"""Takes a vector (parameters,) and gives the Hessian's product with it."""
+"""A function of a vector (parameters,) that returns the Hessian's product with it."""
 
 _POINTS = 201
 

@@ -27,10 +27,10 @@ from .findings import Findings
 from .trained import INTERVALS, RecipeRuns, look_into, mean_and_half_width, with_interval
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
-"""Deviations of the noise, as shares of what it falls on."""
+"""Standard deviations of the noise, relative to those of the weights or inputs."""
 
 Curves = Mapping[str, Sequence[float]]
-"""The primary metric at each share, by what the noise falls on: `weights`, `inputs`."""
+"""The primary metric at each deviation, for noise on `weights` and on `inputs`."""
 
 
 def noisy_weights(model: nn.Module, share: float, draw: int) -> nn.Module:

@@ -26,7 +26,7 @@ _FORMAT = "golu-tuned/1"
 DATA = "data (fingerprint)"
 """The name under which the settings of runs have what their data are."""
 TOKENIZER = "(tokenizer)"
-"""How the names of settings end that have what metrics were taken with."""
+"""The ending of settings that name the tokenizer of the metrics."""
 Setting = dict[str, Any]
 
 

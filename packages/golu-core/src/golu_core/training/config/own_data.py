@@ -39,8 +39,8 @@ class Fitted(Generic[Config]):
 
 
 AutoRecipe = Callable[[Any, Any, frozenset[str]], Fitted[Any] | None]
-"""Takes the recipe as it is written, a config with what was asked for, and the names of the fields that flags gave,
-such as `batch_size`, even where they gave the recipe's own value. Gives None where there are no data yet."""
+"""A function of the recipe as written, the config with the user's flags, and the names of the fields that flags set,
+such as `batch_size`, even if to the recipe's own value. It returns None if there are no data yet."""
 
 
 def given_fields(flags: Sequence[str]) -> frozenset[str]:

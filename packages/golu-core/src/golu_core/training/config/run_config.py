@@ -23,7 +23,7 @@ from .variants import KIND, kind_of, read_variants
 Config = TypeVar("Config", bound="RunConfig")
 
 ACTIVATION_SOURCE = "activation_source"
-"""The field that says what the code of an activation is that is not built in: a checksum, or a package's version."""
+"""The field that identifies the code of a custom activation: a checksum, or a package's version."""
 _LARGEST_EVALUATION_BATCH = 256
 _PAPER_SEEDS = 3
 _TABLE_COLUMNS = ("relu", "gelu", "swish", "mish", "golu")
@@ -176,8 +176,8 @@ class RunConfig:
     """The paper's row that the recipe reproduces; None if there is none."""
 
     activation: str = "golu"
-    """Activation function: `golu`, `relu`, `gelu`, `swish` and more (`golu-core activations`), `golu(beta=0.5)`; or one
-    of your own, `./file.py:Name` or `package.module:Name`, whose code is run."""
+    """Activation function: `golu`, `relu`, `gelu`, `swish` and more (`golu-core activations`), `golu(beta=0.5)`; or
+    your own, `./file.py:Name` or `package.module:Name`, whose code is run."""
     activation_source: Annotated[str, tyro.conf.Suppress, tyro.conf.Fixed] = added_field("")
     """Checksum of the file, or version of the package, with a custom activation's code."""
     seed: Seed = 0
@@ -195,11 +195,11 @@ class RunConfig:
     """Use only deterministic kernels on the GPU: slower, but a resumed run is bit for bit the uninterrupted one."""
 
     init_from: str | None = added_field(None)
-    """Start from weights that are given: a finished run's folder, a `.safetensors` file, a state dict that torch.save
-    wrote, or by name where the task has them: `torchvision:IMAGENET1K_V2`, `timm:default`, or a Hugging Face model's
-    folder or `hf:ID`, whose sizes are taken."""
+    """Start from pretrained weights: a finished run's folder, a `.safetensors` file, a state dict from torch.save, or
+    a name that the task supports: `torchvision:IMAGENET1K_V2`, `timm:default`, or a Hugging Face model's folder or
+    `hf:ID`, whose sizes the run then uses."""
     freeze: tuple[str, ...] = added_field(())
-    """Parts of the network that keep the given weights, by patterns of module names such as `layer1`; batch norms in
+    """Parts of the network to freeze, by patterns of module names such as `layer1`; batch norms in
     them keep their statistics."""
 
     optim: Optim = Sgd()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LONGEST_NAME = 255
-"""Bytes that common file systems give a file's name."""
+"""Maximum length of a file's name on common file systems, in bytes."""
 _DIGITS = 8  # of a digest: enough to tell the names in a folder apart
 _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # text that looks like another text
 _LINE_BREAKS = frozenset("\u2028\u2029\x85")

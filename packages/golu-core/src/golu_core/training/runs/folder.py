@@ -107,7 +107,7 @@ class RunFolder:
             if reason := why_another_run(config, there):
                 raise RequestError(
                     f"{path} holds this run with {length_of(there)}, and cannot be continued to {length_of(config)}: "
-                    f"{reason}. Train on from its weights, as a run of its own, with --init-from {path} and another "
+                    f"{reason}. Train on from its weights, as a separate run, with --init-from {path} and another "
                     f"--output-dir; or use --overwrite to delete it and start over"
                 )
             return

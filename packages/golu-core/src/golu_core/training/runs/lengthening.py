@@ -16,7 +16,7 @@ from ..config.schedules import Cosine, Polynomial
 
 _PLANNED = ("epochs", "steps")
 _LENGTHS = (*_PLANNED, "max_steps")
-"""Fields that say how long a run is; `max_steps` ends it without a change of the schedule."""
+"""Fields that set the length of a run; `max_steps` ends it without a change of the schedule."""
 
 
 def is_longer(config: RunConfig, there: RunConfig) -> bool:
