@@ -181,7 +181,7 @@ class DetectEvaluationFlags(EvaluationFlags):
     """Evaluate the final weights of a finished run."""
 
     details: Path | None = None
-    """New folder for what the metrics are made of: average precision or IoU of each class, confusions, curves of
+    """New folder for the details of the metrics: average precision or IoU of each class, confusions, curves of
     precision and recall of a detector, and the worst mistakes, as CSV and pictures."""
 
 

@@ -38,7 +38,7 @@ DDPM_CELEBA = DiffusionConfig(
     batch_size=64,
     mixed_precision="fp16",
 )
-"""The learning rate is what the public code does in the published row "lr 0.001": its schedule, timm 0.9.16's
+"""The learning rate follows the public code in the published row "lr 0.001": its schedule, timm 0.9.16's
 `CosineLRScheduler(t_in_epochs=False)` advanced by `step`, never moves, and so the rate stays where the warm-up begins,
 at a tenth. The batch is 64 in all, and the run makes 31,750 updates (12.5 passes): the public command starts four
 processes that each train alone at 64 on a quarter of the images, 635 updates an epoch and 50 epochs. That the printed

@@ -69,7 +69,7 @@ class SampleFlags:
     seed: Seed = 0
     """Seed for the noise. Image K of a seed is always the same."""
     batch_size: Samples = 64
-    """Batch size per device. Other values give the same images up to rounding."""
+    """Batch size per device. Other values draw the same images up to rounding."""
     exact: bool = False
     """Draw 16 at a time whatever the batch size, so that each image is the same to the last bit everywhere."""
     weights: Literal["evaluated", "average", "last"] = "evaluated"

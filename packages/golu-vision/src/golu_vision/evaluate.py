@@ -150,7 +150,7 @@ class VisionEvaluationFlags(BatchEvaluationFlags):
     """Evaluate the final weights of a finished run."""
 
     details: Path | None = None
-    """New folder for what the metrics are made of: accuracy and precision of each class, confusions, curves of
+    """New folder for the details of the metrics: accuracy and precision of each class, confusions, curves of
     precision and recall, and the most confident mistakes, as CSV and pictures."""
 
 
