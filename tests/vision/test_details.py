@@ -12,14 +12,20 @@ from typing import Any
 import numpy
 import pytest
 from PIL import Image
-from sklearn.metrics import average_precision_score, confusion_matrix, precision_score
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    precision_score,
+)
 
 from command_line import runner_in_this_process
 from golu_vision.cli import COMMAND_LINE
 from vision_program import FAST, VISION
 
 FOLDER = Path("runs/vision/digits/golu/seed0")
-FILES = {"classes.csv", "confusion.csv", "confusion.png", "precision-recall.csv", "precision-recall.png"}
+FILES = {"summary.csv", "classes.csv", "confusion.csv", "confusion.png", "precision-recall.csv", "precision-recall.png"}
 
 
 @pytest.fixture
@@ -77,6 +83,14 @@ def test_the_tables_are_scikit_learns_of_what_predict_says(details):
         assert float(row["accuracy (%)"]) == pytest.approx(100 * hits / right.count(name), rel=1e-4)
         precision = precision_score([one == name for one in right], [one == name for one in chosen], zero_division=0)
         assert float(row["precision (%)"] or 0) == pytest.approx(100 * precision, rel=1e-4)
+        f1 = f1_score([one == name for one in right], [one == name for one in chosen], zero_division=0)
+        assert float(row["F1 (%)"]) == pytest.approx(100 * f1, rel=1e-4)
+    (summary,) = table(details.folder / "summary.csv")
+    assert float(summary["accuracy (%)"]) == pytest.approx(details.metrics["top1"], rel=1e-4)
+    balanced = balanced_accuracy_score(right, chosen)
+    assert float(summary["balanced accuracy (%)"]) == pytest.approx(100 * balanced, rel=1e-4)
+    macro = f1_score(right, chosen, average="macro", zero_division=0)
+    assert float(summary["macro F1 (%)"]) == pytest.approx(100 * macro, rel=1e-4)
     matrix = [
         [int(v) for key, v in row.items() if key != "right class"] for row in table(details.folder / "confusion.csv")
     ]

@@ -55,8 +55,8 @@ def write_details(folder: Path, images: Sequence[SeenImage], data: ImageData) ->
     """Write the details of the metrics.
 
     Args:
-        folder: The folder for `classes.csv`, `confusion.csv` and `.png`, `confusions.csv`, `precision-recall.csv` and
-            `.png`, and, if there are mistakes, `mistakes.csv` and `.png`.
+        folder: The folder for `summary.csv`, `classes.csv`, `confusion.csv` and `.png`, `confusions.csv`,
+            `precision-recall.csv` and `.png`, and, if there are mistakes, `mistakes.csv` and `.png`.
         images: The predictions for all test images.
         data: The data set of the images.
     """
@@ -75,6 +75,7 @@ def write_details(folder: Path, images: Sequence[SeenImage], data: ImageData) ->
     write_table(
         folder / "classes.csv", [_of_class(number, counts, data.classes, curves) for number in range(len(counts))]
     )
+    write_table(folder / "summary.csv", [_summary(labels, chosen)])
     write_confusion(folder, counts, data.classes, "images")
     write_curves(folder, curves, "Precision and recall")
     mistakes = [image for image, choice in zip(images, chosen, strict=True) if image.label != choice]
@@ -82,6 +83,19 @@ def write_details(folder: Path, images: Sequence[SeenImage], data: ImageData) ->
     if mistakes:
         write_table(folder / "mistakes.csv", [_of_mistake(mistake, data) for mistake in mistakes])
         _draw_mistakes(folder / "mistakes.png", mistakes, data)
+
+
+def _summary(labels: NDArray[numpy.int64], chosen: NDArray[numpy.int64]) -> dict[str, float]:
+    """Metrics in which each class counts alike, over the classes that the test set has (scikit-learn)."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    present = numpy.unique(labels)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        labels, chosen, labels=present, average="macro", zero_division=0.0
+    )
+    means = {"balanced accuracy (%)": recall, "macro precision (%)": precision, "macro F1 (%)": f1}
+    accuracy = {"accuracy (%)": 100 * float((labels == chosen).mean())}
+    return accuracy | {name: 100 * float(value) for name, value in means.items()}
 
 
 def _curve(is_class: NDArray[numpy.bool_], scores: NDArray[numpy.float32]) -> Curve:
@@ -107,6 +121,7 @@ def _of_class(
         "right": right,
         "accuracy (%)": _percent(right, images),
         "precision (%)": _percent(right, chosen),
+        "F1 (%)": _percent(2 * right, images + chosen),
         "average precision (%)": "" if curve is None else 100 * curve.average,
         "most often confused with": classes[int(others.argmax())] if others.any() else "",
     }
