@@ -21,7 +21,7 @@ from .diffusion import Diffusion
 from .drawing import Sampling, drawn
 
 _FEW_IMAGES = 2048
-"""Fewer images than the network has features give a covariance that is not of full rank."""
+"""The network has as many features: with fewer images, their covariance does not have full rank."""
 _EXTRACTOR, _FEATURES = "inception-v3-compat", "2048"  # torch-fidelity's defaults, those of Heusel et al.
 
 
