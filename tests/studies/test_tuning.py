@@ -133,6 +133,19 @@ def test_flags_that_a_recipe_lacks_are_refused_before_anything_runs(tmp_path):
         study(tmp_path, experiment=[{"recipes": ["digits"], "flags": {"holdout": "validation"}}])
 
 
+def test_flags_of_the_command_cannot_undo_what_tuning_needs(tmp_path, capsys):
+    path = tmp_path / "study.toml"
+    tune = 'seeds = [5]\nlog_uniform = { "optim.lr" = [0.1, 0.2] }'
+    path.write_text(f'seeds = [0]\n[tune]\n{tune}\n[[experiment]]\nrecipes = ["digits"]\n')
+    for flags, message in (
+        (["--seeds", "4", "5"], "uses the seeds [5] of the study"),
+        (["--set", "optim.lr=0.1"], "has optim.lr twice, or in flags as well"),
+        (["--set", "holdout=validation"], "sets holdout"),
+    ):
+        assert sweep.main([str(path), "--print", *flags]) == 2
+        assert message in capsys.readouterr().err
+
+
 # -------------------------------------------------------------------------------------------------------------- choices
 
 

@@ -42,7 +42,16 @@ from .exit_status import exit_status
 from .reporting.choices import choice_lines, read_choices
 from .sweeping.consent import refuse_code
 from .sweeping.flags import as_typed, flat_flags
-from .sweeping.study import ClusterNeeds, PlannedRun, Study, find_study, planned_runs, read_study, study_from
+from .sweeping.study import (
+    ClusterNeeds,
+    PlannedRun,
+    Study,
+    check_tuning,
+    find_study,
+    planned_runs,
+    read_study,
+    study_from,
+)
 from .sweeping.tuning import Named, chosen_settings, pilot_runs, tuned_runs
 
 if TYPE_CHECKING:
@@ -112,7 +121,9 @@ def study_of(flags: Flags) -> Study:
         changes["activations"] = list(flags.activations)
     if flags.seeds:
         changes["seeds"] = list(flags.seeds)
-    return dataclasses.replace(study, **changes)
+    changed = dataclasses.replace(study, **changes)
+    check_tuning(changed, "with the flags of this command, the study")
+    return changed
 
 
 def _changed(experiment: Any, flags: Flags) -> Any:

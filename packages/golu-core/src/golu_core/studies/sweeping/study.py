@@ -196,7 +196,7 @@ def study_from(values: Mapping[str, Any], source: str) -> Study:
         raise RequestError(f"{source} is not a study: {'; '.join(cattrs.transform_error(error))}") from None
     if not study.experiment:
         raise RequestError(f"{source} has no [[experiment]]")
-    _check_tuning(study, source)
+    check_tuning(study, source)
     counts = [("parallel", study.parallel), ("processes", study.processes)]
     counts += [("processes", experiment.processes) for experiment in study.experiment]
     for name, value in counts:
@@ -212,7 +212,7 @@ def study_from(values: Mapping[str, Any], source: str) -> Study:
     return study
 
 
-def _check_tuning(study: Study, source: str) -> None:
+def check_tuning(study: Study, source: str) -> None:
     """Raise RequestError if settings cannot be chosen as the file says."""
     for experiment in study.experiment:
         tune = experiment.tune or study.tune
