@@ -116,7 +116,7 @@ def _value(config, path):
         (["digits", "--augment", "tim"], "one of crop, torchvision, timm, not 'tim', did you mean timm?"),
         (["digits", "--average.decay", "0"], "keeps no average"),
         (["digits", "--mix", "mix"], "--mix.mixup or --mix.cutmix must be above 0"),
-        (["digits", "--data.download"], "only works with CIFAR-10 and MNIST"),
+        (["digits", "--data.download"], "only works with CIFAR-10, MNIST, and Fashion-MNIST"),
         (["digits", "--data.revision", "main"], "name one with --data.hub"),
         (["digits", "--seed", str(2**64)], "--seed must be at most"),
         (["digits", "--schedule", "milestones", "--schedule.milestones", "5", "3"], "must increase"),

@@ -43,7 +43,7 @@ C45_M_CF = [0.798, 0.569, 0.967, 0.657, 0.898, 0.931, 0.685, 0.625, 0.875, 1.000
 def run_of(recipe: str, activation: str, seed: int, value: float, task: str = "own", higher: bool = True) -> RunResult:
     """A run in memory, of a task that no package has."""
     result = Result(
-        task=task, recipe=recipe, dataset="d", model="m", activation=activation, seed=seed,
+        task=task, recipe=recipe, dataset=f"data of {recipe}", model="m", activation=activation, seed=seed,
         primary_metric=PrimaryMetric("score", value, higher), metrics={"score": value}, best={}, parameters=1,
         steps=10, train_seconds=1.0, eval_seconds=1.0, throughput=Throughput("images/s", 1.0), world_size=1, data={},
         environment=ENVIRONMENT, config_sha256="", activations=SwappedActivations(1, []),
