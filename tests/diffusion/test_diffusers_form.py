@@ -77,6 +77,9 @@ def test_the_scheduler_steps_as_we_do(tmp_path):
     scheduler = diffusers.DDPMScheduler.from_pretrained(tmp_path, subfolder="scheduler")
     scheduler.set_timesteps(config.noise.steps)
     assert scheduler.timesteps.tolist() == list(range(config.noise.steps))[::-1]
+    quick = diffusers.DDIMScheduler.from_pretrained(tmp_path, subfolder="scheduler")
+    quick.set_timesteps(10)
+    assert quick.timesteps[0] == config.noise.steps - 1  # where noise is drawn; diffusers' default begins below it
     diffusion = Diffusion(config.noise)
     for step in (999, 500, 1, 0):
         x, predicted = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)

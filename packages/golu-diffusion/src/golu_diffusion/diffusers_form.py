@@ -84,7 +84,11 @@ def activation_name(config: DiffusionConfig) -> str:
 
 
 def _scheduler_config(config: DiffusionConfig) -> dict[str, object]:
-    """Return the arguments of DDPMScheduler that sample like `golu-diffusion sample` does by default."""
+    """Return the arguments of DDPMScheduler that sample like `golu-diffusion sample` does by default.
+
+    With fewer steps than in training, `trailing` begins at the last one, whose images are noise; diffusers' default
+    begins before it (Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed", WACV 2024).
+    """
     return {
         "_class_name": "DDPMScheduler",
         "num_train_timesteps": config.noise.steps,
@@ -95,6 +99,7 @@ def _scheduler_config(config: DiffusionConfig) -> dict[str, object]:
         "clip_sample": True,
         "clip_sample_range": 1.0,
         "prediction_type": "epsilon",
+        "timestep_spacing": "trailing",
     }
 
 
