@@ -156,7 +156,8 @@ class RunFolder:
             return None
         there = self._config_there(type(config))
         if there is not None and is_longer(config, there):
-            warn(f"{self.path} was finished with {length_of(there)}, and is trained on to {length_of(config)}")
+            lengths = f"was finished with {length_of(there)}, and is trained on to {length_of(config)}"
+            warn(f"{self.path} {lengths}; {RESULT_FILE} is gone until then")
             return None
         try:
             result = read_result(path)
