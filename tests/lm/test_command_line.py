@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
@@ -66,6 +67,28 @@ def test_generate_streams_text_that_depends_on_the_seed_alone(finished, run_here
     )
     assert one == two != other
     assert one.startswith("The Python") and len(one) > 40
+
+
+def test_generate_reads_a_prompt_and_stops_and_repeats(finished, run_here, monkeypatch):
+    cwd, _ = finished
+    flags = ["--tokens", "40", "--temperature", "0.9"]
+    one, two = (
+        run_here("generate", str(FOLDER), *flags, "--prompt", "The Python", "--seed", seed, cwd=cwd).stdout
+        for seed in ("1", "2")
+    )
+    (cwd / "prompt.txt").write_text("The Python\n")
+    read = run_here("generate", str(FOLDER), *flags, "--prompt-file", "prompt.txt", "--seed", "1", cwd=cwd)
+    assert read.stdout == one
+    monkeypatch.setattr("sys.stdin", io.StringIO("The Python"))
+    both = run_here("generate", str(FOLDER), *flags, "--prompt-file", "-", "--samples", "2", "--seed", "1", cwd=cwd)
+    assert both.stdout == f"{one}\n\n{'-' * 80}\n\n{two}"
+    letter = next(letter for letter in one[10:] if letter.isalpha())
+    flags = [*flags, "--prompt", "The Python", "--seed", "1", "--stop", "never there", letter]
+    assert run_here("generate", str(FOLDER), *flags, cwd=cwd).stdout == one[: one.index(letter, 10)] + "\n"
+    done = run_here("generate", str(FOLDER), "--prompt", "a", "--prompt-file", "prompt.txt", cwd=cwd)
+    assert done.returncode == 2 and "cannot be combined" in done.stderr
+    assert run_here("generate", str(FOLDER), "--stop", "", cwd=cwd).returncode == 2
+    assert run_here("generate", str(FOLDER), "--top-p", "0", cwd=cwd).returncode == 2
 
 
 def test_export_gives_a_hugging_face_model(finished, run_here):

@@ -8,6 +8,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
 from golu_core import register_with_transformers
 from golu_core.training.config.optim import AdamW, build_optimizer
@@ -16,7 +18,7 @@ from golu_core.training.loop import token_losses as loss_module
 from golu_core.training.loop.token_losses import mean_cross_entropy, token_scores
 from golu_core.training.messages.errors import RequestError
 from golu_lm.config import Model
-from golu_lm.generate import generated_tokens
+from golu_lm.generate import generated_tokens, probabilities, until_stop
 from golu_lm.hugging_face import copy_from_hugging_face, load_hugging_face, to_hugging_face
 from golu_lm.model import GPT, KeyValueCache, flops_per_token
 from golu_lm.recipes import RECIPES
@@ -214,6 +216,42 @@ def test_top_k_1_is_the_most_probable_token():
     settings = {"context": 24, "seed": 0}
     greedy = list(generated_tokens(model, [5], 12, temperature=0.0, top_k=None, **settings))
     assert list(generated_tokens(model, [5], 12, temperature=1.7, top_k=1, **settings)) == greedy
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"),
+    [(1.0, None, 0.9), (0.7, None, 0.5), (1.3, 20, 0.8), (0.8, 5, None), (1.0, None, 1.0), (1.0, None, 1e-6)],
+)
+def test_tokens_are_drawn_with_the_probabilities_of_transformers(temperature, top_k, top_p):
+    from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    warpers = LogitsProcessorList([TemperatureLogitsWarper(temperature)])
+    warpers += [TopKLogitsWarper(top_k)] if top_k is not None else []
+    warpers += [TopPLogitsWarper(top_p)] if top_p is not None else []
+    for seed in range(20):
+        logits = 3 * torch.randn(97, generator=torch.Generator().manual_seed(seed))
+        theirs = warpers(torch.zeros(1, 1, dtype=torch.long), logits[None].clone()).softmax(dim=-1)[0]
+        torch.testing.assert_close(probabilities(logits, temperature, top_k, top_p), theirs)
+
+
+def test_a_text_ends_where_the_model_ends_it():
+    model = small()
+    settings = {"context": 24, "temperature": 1.0, "top_k": None, "seed": 0}
+    tokens = list(generated_tokens(model, [5], 40, **settings))
+    for end in set(tokens):
+        assert list(generated_tokens(model, [5], 40, **settings, end=end)) == tokens[: tokens.index(end)]
+
+
+@given(st.text("abc", max_size=30), st.lists(st.text("abc", min_size=1, max_size=4), max_size=3), st.randoms())
+def test_a_text_ends_before_a_string_wherever_its_pieces_end(text, stops, random):
+    cuts = sorted(random.randint(0, len(text)) for _ in range(random.randint(0, 9)))
+    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    # a piece that completes two of them ends the text before the one that is found first in it
+    expected = min((text[: text.find(stop)] for stop in stops if stop in text), key=len, default=text)
+    found = "".join(until_stop(pieces, stops))
+    assert found == expected or (found.startswith(expected) and any(stop in text for stop in stops))
+    assert not any(stop in found for stop in stops)
+    assert "".join(until_stop(list(text), stops)).startswith(expected)
 
 
 @pytest.mark.slow

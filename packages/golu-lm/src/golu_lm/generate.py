@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from golu_core.training import FinishedRun, NonNegativeFloat, PositiveInt, Purpose, RequestError, Seed
+from golu_core.training.config import Range
 from golu_core.training.data import generator
 from golu_core.training.distributed import default_device
 from golu_core.training.messages import say, say_data
 from golu_core.training.runs import finite
+from golu_core.training.storage import read_text
 from golu_core.training.tasks import parsed_run_flags
 
 from .config import LmConfig
 from .model import GPT, KeyValueCache
 from .tokenizers import Tokenizer, build_tokenizer, decoded_stream, encode_prompt
+
+_BETWEEN = f"\n\n{'-' * 80}\n\n"
 
 
 @torch.no_grad()
@@ -32,6 +38,8 @@ def generated_tokens(
     temperature: float,
     top_k: int | None,
     seed: int,
+    top_p: float | None = None,
+    end: int | None = None,
     cached: bool = True,
 ) -> Iterator[int]:
     """Yield the tokens that follow a prompt, each drawn from the model's distribution.
@@ -47,6 +55,8 @@ def generated_tokens(
         temperature: Divisor of the logits; 0 always selects the most probable token.
         top_k: Draw only from this many of the most probable tokens.
         seed: Seed for the draws.
+        top_p: Draw only from the most probable tokens that together have this probability (Holtzman et al., ICLR 2020).
+        end: The token at which the text ends, which is not yielded; by default it does not end early.
         cached: False disables the cache, for comparison.
 
     Raises:
@@ -62,20 +72,54 @@ def generated_tokens(
             logits = model(unseen, cache=cache)
         else:
             logits = model(torch.tensor([tokens[-context:]], device=device))
-        token = _drawn(logits[0, -1].float().cpu(), temperature, top_k, draws)
+        token = _drawn(logits[0, -1].float().cpu(), temperature, top_k, top_p, draws)
+        if token == end:
+            return
         tokens.append(token)
         yield token
 
 
-def _drawn(logits: Tensor, temperature: float, top_k: int | None, draws: torch.Generator) -> int:
+def _drawn(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, draws: torch.Generator) -> int:
     finite(logits, "the network's outputs")
     if temperature == 0:
         return int(logits.argmax())
+    return int(torch.multinomial(probabilities(logits, temperature, top_k, top_p), 1, generator=draws))
+
+
+def probabilities(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None) -> Tensor:
+    """Return the probabilities with which a token is drawn; see `generated_tokens` for the last three arguments.
+
+    Args:
+        logits: (vocabulary,) float32.
+
+    Returns:
+        The probabilities, (vocabulary,) float32.
+    """
     if top_k is not None:
         lowest = logits.topk(min(top_k, len(logits))).values[-1]
         logits = logits.masked_fill(logits < lowest, -torch.inf)
-    probabilities = (logits / temperature).softmax(dim=0)
-    return int(torch.multinomial(probabilities, 1, generator=draws))
+    found = (logits / temperature).softmax(dim=0)
+    if top_p is None:
+        return found
+    ordered, places = found.sort(descending=True)
+    before = ordered.cumsum(dim=0) - ordered
+    found[places[before >= top_p]] = 0.0
+    return found / found.sum()
+
+
+def until_stop(texts: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
+    """Yield the pieces of a text up to the first of some strings, which may begin in one piece and end in another."""
+    held, longest = "", max(map(len, stops), default=0)
+    for text in texts:
+        held += text
+        found = [place for place in map(held.find, stops) if place >= 0]
+        if found:
+            yield held[: min(found)]
+            return
+        safe = max(0, len(held) - max(0, longest - 1))
+        yield held[:safe]
+        held = held[safe:]
+    yield held
 
 
 def sample_texts(model: nn.Module, config: LmConfig, tokenizer: Tokenizer, texts: int = 3) -> str:
@@ -93,7 +137,7 @@ def sample_texts(model: nn.Module, config: LmConfig, tokenizer: Tokenizer, texts
             seed=number,
         )
         parts.append("".join(decoded_stream(tokenizer, tokens)))
-    return f"\n\n{'-' * 80}\n\n".join(parts) + "\n"
+    return _BETWEEN.join(parts) + "\n"
 
 
 @dataclass(frozen=True)
@@ -102,12 +146,22 @@ class GenerateFlags:
 
     prompt: str = ""
     """Text to continue. By default, generation starts a new document."""
+    prompt_file: Path | None = None
+    """File with the text to continue; `-` is standard input. A newline at its end is left out."""
+    samples: PositiveInt = 1
+    """Number of texts to generate, with the seeds from `--seed` on and a line of dashes between them."""
     tokens: PositiveInt = 500
-    """Number of tokens to generate."""
+    """Maximum number of tokens to generate."""
+    stop: tuple[str, ...] = ()
+    """End the text before the first of these strings."""
+    stop_at_end: bool = True
+    """End the text where the model ends the document; otherwise a new one follows."""
     temperature: NonNegativeFloat = 0.8
     """Sampling temperature: lower is more predictable, higher is more varied. 0 is greedy decoding."""
     top_k: PositiveInt | None = 200
     """Sample only from the K most likely tokens (top-k sampling)."""
+    top_p: Annotated[float, Range(gt=0, le=1)] | None = None
+    """Sample only from the most likely tokens that together have this probability (nucleus sampling)."""
     seed: Seed = 0
     """Seed for sampling."""
     vocab_file: Path | None = None
@@ -117,10 +171,13 @@ class GenerateFlags:
 def generate_command(arguments: Sequence[str]) -> None:
     """Run `golu-lm generate RUN_DIR [flags]`, which prints the text while it is generated."""
     folder, flags = parsed_run_flags(GenerateFlags, arguments, "golu-lm generate")
+    if "" in flags.stop:
+        raise RequestError("--stop is an empty string, which is in every text")
     finished = FinishedRun.at(folder, LmConfig)
     config = finished.config
     tokenizer = build_tokenizer(config.data.tokenizer, flags.vocab_file or config.data.vocab_file)
-    prompt = encode_prompt(tokenizer, flags.prompt) or [tokenizer.end_of_text]
+    text = _prompt(flags)
+    prompt = encode_prompt(tokenizer, text) or [tokenizer.end_of_text]
     outside = [token for token in prompt if token >= config.model.vocabulary]
     if outside:
         raise RequestError(
@@ -128,17 +185,32 @@ def generate_command(arguments: Sequence[str]) -> None:
         )
     model = GPT(config.model, config.activation)
     finished.load_weights(model)
-    tokens = generated_tokens(
-        model.to(default_device()).eval(),
-        prompt,
-        flags.tokens,
-        context=config.model.context,
-        temperature=flags.temperature,
-        top_k=flags.top_k,
-        seed=flags.seed,
-    )
-    texts = decoded_stream(tokenizer, tokens)
-    first = next(texts)  # before printing anything: this fails if the network's outputs are not finite
-    for text in chain((flags.prompt, first), texts):
-        say_data(text, end="")
-    say()
+    model.to(default_device()).eval()
+    for number in range(flags.samples):
+        if number:
+            say_data(_BETWEEN, end="")
+        tokens = generated_tokens(
+            model,
+            prompt,
+            flags.tokens,
+            context=config.model.context,
+            temperature=flags.temperature,
+            top_k=flags.top_k,
+            seed=flags.seed + number,
+            top_p=flags.top_p,
+            end=tokenizer.end_of_text if flags.stop_at_end else None,
+        )
+        pieces = until_stop(decoded_stream(tokenizer, tokens), flags.stop)
+        first = next(pieces, "")  # before printing anything: this fails if the network's outputs are not finite
+        for piece in chain((text, first), pieces):
+            say_data(piece, end="")
+        say()
+
+
+def _prompt(flags: GenerateFlags) -> str:
+    if flags.prompt_file is None:
+        return flags.prompt
+    if flags.prompt:
+        raise RequestError("--prompt and --prompt-file cannot be combined")
+    text = sys.stdin.read() if flags.prompt_file == Path("-") else read_text(flags.prompt_file)
+    return text.removesuffix("\n")
