@@ -90,10 +90,10 @@ def probabilities(logits: Tensor, temperature: float, top_k: int | None, top_p: 
     """Return the probabilities with which a token is drawn; see `generated_tokens` for the last three arguments.
 
     Args:
-        logits: (vocabulary,) float32.
+        logits: (N,) float32, of all tokens.
 
     Returns:
-        The probabilities, (vocabulary,) float32.
+        The probabilities, (N,) float32.
     """
     if top_k is not None:
         lowest = logits.topk(min(top_k, len(logits))).values[-1]
