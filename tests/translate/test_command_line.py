@@ -26,7 +26,7 @@ from golu_translate.evaluate import SourceGroups, run_codec
 from golu_translate.model import Translator
 from golu_translate.scores import scores, split_compounds
 from golu_translate.search import beam_search
-from golu_translate.translate import shown, translations
+from golu_translate.translate import arriving_blocks, blocks_of, shown, translations
 from lm_program import LM
 from lm_program import TINY as TINY_LM
 from translation_program import FOLDER, TINY, TRANSLATE, pairs, prepared
@@ -126,11 +126,12 @@ def test_n_best_and_standard_input(finished, run_here, tmp_path, monkeypatch):
     lines = done.stdout.splitlines()
     assert len(lines) == 3 * 24
     for start in range(0, len(lines), 3):
-        found = [float(line.split("\t")[0]) for line in lines[start : start + 3]]
+        assert {line.split("\t")[0] for line in lines[start : start + 3]} == {str(start // 3 + 1)}
+        found = [float(line.split("\t")[1]) for line in lines[start : start + 3]]
         assert found == sorted(found, reverse=True)
-        assert len({line.split("\t")[1] for line in lines[start : start + 3]}) == 3
+        assert len({line.split("\t")[2] for line in lines[start : start + 3]}) == 3
     one = run_here("translate", str(FOLDER), str(source), "--beam", "5", cwd=finished)
-    assert one.stdout.splitlines() == [lines[n].split("\t")[1] for n in range(0, len(lines), 3)]
+    assert one.stdout.splitlines() == [lines[n].split("\t")[2] for n in range(0, len(lines), 3)]
 
 
 def test_blocks_of_lines_change_nothing(finished, monkeypatch):
@@ -139,12 +140,38 @@ def test_blocks_of_lines_change_nothing(finished, monkeypatch):
     model = Translator(run.config.model, "golu").eval()
     run.load_evaluated_weights(model, run.config.average)
     lines = [pair[0] for pair in pairs()["test"]]
-    whole = [shown(found, codec, 2) for found in translations(model, codec, iter(lines), run.config.search)]
+
+    def texts(blocks):
+        found = translations(model, codec, blocks, run.config.search, [])
+        return [[line.split("\t")[2] for line in shown(one, codec, 2, 1)] for one in found]
+
+    whole = texts(blocks_of(iter(lines)))
+    assert texts(arriving_blocks(iter(lines))) == whole
     monkeypatch.setattr("golu_translate.translate._LINES_AT_ONCE", 5)
-    parts = [shown(found, codec, 2) for found in translations(model, codec, iter(lines), run.config.search)]
-    assert [[line.split("\t")[1] for line in found] for found in parts] == [
-        [line.split("\t")[1] for line in found] for found in whole
-    ]
+    assert texts(blocks_of(iter(lines))) == texts(arriving_blocks(iter(lines))) == whole
+
+
+def test_a_pipe_gets_each_translation_before_the_next_line_is_written(finished):
+    command = TRANSLATE.command("translate", str(FOLDER))
+    with subprocess.Popen(command, cwd=finished, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        answers = []
+        for line in ("two euros", "three euros"):
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
+            answers.append(process.stdout.readline())  # would wait forever for a block to be full
+        process.stdin.close()
+        assert process.wait(60) == 0 and all(answer.strip() for answer in answers)
+
+
+def test_a_line_that_is_too_long_costs_no_other(finished, run_here, tmp_path):
+    path = tmp_path / "mine.en"
+    path.write_text("two euros\n" + "hundred " * 200 + "\nthree euros\n")
+    done = run_here("translate", str(FOLDER), str(path), cwd=finished)
+    first, empty, last = done.stdout.split("\n")[:-1]
+    assert first and last and empty == ""
+    assert done.returncode == 1 and "1 line has more subwords than the 128" in done.stderr and "(line 2)" in done.stderr
+    best = run_here("translate", str(FOLDER), str(path), "--n-best", "1", cwd=finished).stdout.splitlines()
+    assert [line.split("\t")[0] for line in best] == ["1", "3"]
 
 
 def test_the_metrics_are_of_the_average(finished):
@@ -158,7 +185,8 @@ def test_the_metrics_are_of_the_average(finished):
     texts = (finished / FOLDER / "samples" / "translations.txt").read_text()
     ours = [line[11:] for line in texts.splitlines() if line.startswith("ours")]
     lines = [pair[0] for pair in pairs()["test"]]
-    again = [shown(found, codec, None) for found in translations(models[1], codec, iter(lines), run.config.search)]
+    found = translations(models[1], codec, iter([lines]), run.config.search, [])
+    again = [shown(one, codec, None, 1) for one in found]
     assert [line for (line,) in again] == ours
 
 
@@ -173,11 +201,6 @@ def test_without_an_average_the_metrics_are_of_the_last_weights(tmp_path, run_he
 
 
 WRONG = {
-    "a line that is too long": (
-        ("--beam", "2"),
-        "hundred " * 200,
-        "line 2 has 201 subwords, and the model accepts 128",
-    ),
     "more translations than beams": (("--n-best", "9"), "a", "--n-best 9 needs as many beams: pass --beam 9"),
     "no beams": (("--beam", "0"), "a", "--beam must be at least 1"),
     "not utf-8": ((), b"\xff\xfe", "line 2, is not UTF-8"),

@@ -138,26 +138,29 @@ class Codec:
     source: Words
     target: Words
 
-    def encoded(self, lines: Sequence[str], longest: int, first: int = 1) -> list[Numbers]:
+    def encoded(self, lines: Sequence[str], longest: int) -> list[Numbers]:
         """Return sentences as a translator's inputs, each with its end-of-sentence symbol.
 
         Args:
             lines: Lines in the source language.
             longest: Maximum number of subwords per sentence.
-            first: Number of the first line, for messages.
 
         Raises:
             RequestError: A sentence has more subwords.
         """
-        end = numpy.array([END], dtype=numpy.uint16)
-        cut = self.subwords.encode([self.source.cut(line) for line in lines])
-        found = [numpy.concatenate([sentence, end]) for sentence in cut]
-        for number, sentence in enumerate(found, first):
+        found = self.sentences(lines)
+        for number, sentence in enumerate(found, 1):
             if len(sentence) > longest:
                 raise RequestError(
                     f"line {number:,} has {len(sentence):,} subwords, and the model accepts {longest:,}: cut it in two"
                 )
         return found
+
+    def sentences(self, lines: Sequence[str]) -> list[Numbers]:
+        """Return sentences of any length as a translator's inputs, each with its end-of-sentence symbol."""
+        end = numpy.array([END], dtype=numpy.uint16)
+        cut = self.subwords.encode([self.source.cut(line) for line in lines])
+        return [numpy.concatenate([sentence, end]) for sentence in cut]
 
     def text(self, subwords: Iterable[int]) -> str:
         """Return the text of a translation's subwords."""

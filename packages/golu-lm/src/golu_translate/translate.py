@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import Annotated
 
 import tyro
 
-from golu_core.training import FinishedRun, NonNegativeFloat, PositiveInt, RequestError
+from golu_core.training import FinishedRun, NonNegativeFloat, PositiveInt, RequestError, RunFailure
 from golu_core.training.distributed import default_device
 from golu_core.training.messages import say_data
 from golu_core.training.storage import lines_of
@@ -24,6 +26,7 @@ from .parallel_text import text_lines
 from .search import Translation, beam_search
 from .subwords import Codec
 
+_NAMED = 5
 _LINES_AT_ONCE = 4096
 """Number of lines to read before translating, so that sentences of similar length share a batch."""
 
@@ -39,7 +42,8 @@ class TranslateFlags:
     length_penalty: NonNegativeFloat | None = None
     """Length penalty: log-probabilities are divided by the length to this power. Defaults to the run's."""
     n_best: PositiveInt | None = None
-    """Write the N best translations of each line, each as a score, a tab, and the text. At most the beam width."""
+    """Write the N best translations of each line, each as the line's number, a score, and the text, with tabs between
+    them. At most the beam width."""
 
 
 def translate_command(arguments: Sequence[str]) -> None:
@@ -54,9 +58,18 @@ def translate_command(arguments: Sequence[str]) -> None:
     model = Translator(config.model, config.activation)
     finished.load_evaluated_weights(model, config.average)
     model = model.to(default_device()).eval()
-    for found in translations(model, codec, _lines(flags.file), search):
-        for line in shown(found, codec, flags.n_best):
+    overlong: list[int] = []
+    blocks = arriving_blocks(_lines("-")) if flags.file == "-" else blocks_of(_lines(flags.file))
+    for number, found in enumerate(translations(model, codec, blocks, search, overlong), 1):
+        for line in shown(found, codec, flags.n_best, number):
             say_data(line)
+    if overlong:
+        first = ", ".join(map(str, overlong[:_NAMED])) + (", …" if len(overlong) > _NAMED else "")
+        lines = "1 line has" if len(overlong) == 1 else f"{len(overlong):,} lines have"
+        raise RunFailure(
+            f"{lines} more subwords than the {model.sizes.longest:,} that the model accepts, and no translation "
+            f"(line {first}): cut them in two"
+        )
 
 
 def _lines(named: str) -> Iterator[str]:
@@ -66,19 +79,57 @@ def _lines(named: str) -> Iterator[str]:
         yield from text_lines(Path(named))
 
 
-def translations(
-    model: Translator, codec: Codec, lines: Iterator[str], search: BeamSearch
-) -> Iterator[list[Translation] | None]:
-    """Yield the translations of each line in order, best first; None for a line without text.
+def blocks_of(lines: Iterator[str]) -> Iterator[list[str]]:
+    """Yield lines in large blocks, so that sentences of similar length share a batch."""
+    while block := list(islice(lines, _LINES_AT_ONCE)):
+        yield block
 
-    Raises:
-        RequestError: A line is too long for the model.
+
+def arriving_blocks(lines: Iterator[str]) -> Iterator[list[str]]:
+    """Yield the lines of a pipe as they come: all that are there, so that whoever writes them need not wait."""
+    arrived: Queue[str | BaseException | None] = Queue(_LINES_AT_ONCE)
+
+    def read() -> None:
+        try:
+            for line in lines:
+                arrived.put(line)
+            arrived.put(None)
+        except BaseException as error:  # raised again below
+            arrived.put(error)
+
+    Thread(target=read, daemon=True).start()
+    while True:
+        block: list[str] = []
+        while len(block) < _LINES_AT_ONCE and (not block or not arrived.empty()):
+            item = arrived.get()
+            if not isinstance(item, str):
+                if block:
+                    yield block
+                if item is not None:
+                    raise item
+                return
+            block.append(item)
+        yield block
+
+
+def translations(
+    model: Translator, codec: Codec, blocks: Iterator[list[str]], search: BeamSearch, overlong: list[int]
+) -> Iterator[list[Translation] | None]:
+    """Yield the translations of each line in order, best first; None for a line without text, or with too much of it.
+
+    Args:
+        model: The translator.
+        codec: The codec for text and subwords.
+        blocks: Lines that are translated together.
+        search: The beam search.
+        overlong: Is filled with the numbers of the lines that are too long for the model.
     """
     device = next(model.parameters()).device
     first = 1
-    while block := list(islice(lines, _LINES_AT_ONCE)):
-        sentences = codec.encoded(block, model.sizes.longest, first)
-        full = [number for number, sentence in enumerate(sentences) if len(sentence) > 1]
+    for block in blocks:
+        sentences = codec.sentences(block)
+        overlong += [n for n, sentence in enumerate(sentences, first) if len(sentence) > model.sizes.longest]
+        full = [n for n, sentence in enumerate(sentences) if 1 < len(sentence) <= model.sizes.longest]
         groups = SourceGroups([sentences[number] for number in full], search.beam)
         found: list[list[Translation] | None] = [None] * len(block)
         for group, sources in groups.batches():
@@ -88,10 +139,17 @@ def translations(
         first += len(block)
 
 
-def shown(found: list[Translation] | None, codec: Codec, n_best: int | None) -> list[str]:
-    """Return the output lines for an input line: its translation, or the best ones with their scores."""
+def shown(found: list[Translation] | None, codec: Codec, n_best: int | None, number: int) -> list[str]:
+    """Return the output lines for an input line: its translation, or the best ones with their scores.
+
+    Args:
+        found: The translations, best first; None for a line without any.
+        codec: The codec for text and subwords.
+        n_best: How many translations to show, with number and score.
+        number: The number of the input line.
+    """
     if found is None:
-        return [""]
+        return [""] if n_best is None else []
     if n_best is None:
         return [codec.text(found[0].tokens)]
-    return [f"{translation.score:.4f}\t{codec.text(translation.tokens)}" for translation in found[:n_best]]
+    return [f"{number}\t{best.score:.4f}\t{codec.text(best.tokens)}" for best in found[:n_best]]
