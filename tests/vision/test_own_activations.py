@@ -79,7 +79,7 @@ def test_a_changed_file_is_another_activation(copied, few_digits, vision):
     done = vision(*arguments(few_digits), cwd=copied)
     assert done.returncode == 2 and "activation_source: sha256:" in done.stderr
     done = vision("evaluate", str(PLACE), "--activation", "./mine.py:Wave(scale=0.5)", cwd=copied)
-    assert done.returncode == 2 and "--trust-activation takes the copy" in done.stderr
+    assert done.returncode == 2 and "--trust-activation uses the copy" in done.stderr
 
 
 def test_a_folder_alone_runs_no_code(copied, vision):
