@@ -117,6 +117,7 @@ WRITERS: dict[str, Writer] = {
     "golu-core check": Writer(
         "core", lambda s: ["check", "relu", "--no-speed", "--out", "card"], _STUDIES, takes_long=True
     ),
+    "golu-core new-task": Writer("core", lambda s: ["new-task", "my-tabular"]),
     "golu-core sweep": Writer(
         "core",
         lambda s: [
