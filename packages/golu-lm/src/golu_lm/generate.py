@@ -108,14 +108,15 @@ def probabilities(logits: Tensor, temperature: float, top_k: int | None, top_p: 
 
 
 def until_stop(texts: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
-    """Yield the pieces of a text up to the first of some strings, which may begin in one piece and end in another."""
+    """Yield the pieces of a text up to the first of some strings to be complete, wherever its pieces end."""
     held, longest = "", max(map(len, stops), default=0)
     for text in texts:
-        held += text
-        found = [place for place in map(held.find, stops) if place >= 0]
-        if found:
-            yield held[: min(found)]
-            return
+        for letter in text:
+            held += letter
+            found = [len(stop) for stop in stops if held.endswith(stop)]
+            if found:
+                yield held[: -max(found)]
+                return
         safe = max(0, len(held) - max(0, longest - 1))
         yield held[:safe]
         held = held[safe:]
